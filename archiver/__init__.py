@@ -1,0 +1,1 @@
+"""Topics become files: segments, the chain that proves them, queries that read them."""

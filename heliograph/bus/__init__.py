@@ -1,0 +1,1 @@
+"""The log: topics, partitions, groups. `base` is the seam; `open` chooses by URL."""

@@ -1,0 +1,1 @@
+"""Object stores. `base` is the seam; `open` chooses by URL."""

@@ -1,0 +1,1 @@
+"""Events become deliveries (`match`), deliveries become outcomes (`deliver`)."""

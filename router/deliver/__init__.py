@@ -1,0 +1,1 @@
+"""Lanes, retry policy, the timing wheel, verdicts and dead letters."""

@@ -1,0 +1,1 @@
+"""Which subscriptions want an event, and why. Pure: no input or output."""

@@ -1,0 +1,1 @@
+"""The vocabulary: every word that two rooms share. Imports nothing of ours."""

@@ -1,0 +1,201 @@
+"""Deliveries: one event for one target of one subscription, what came of it, and the record of how it ended."""
+
+from __future__ import annotations
+
+import enum
+from hashlib import blake2b
+
+import msgspec
+
+from schemas.record import FORMAT, FORMAT_VERSION, Headers, NewRecord, Position, Record
+from schemas.topics import DELIVERIES
+
+
+class ReasonCode(enum.StrEnum):
+    """Why a delivery was not delivered, or not yet."""
+
+    UNREACHABLE = "unreachable"  # no connection, no address, TLS failed
+    TIMED_OUT = "timed-out"
+    THROTTLED = "throttled"  # the receiver asked for less
+    RECEIVER_FAILED = "receiver-failed"  # it answered, and said that it failed
+    REFUSED = "refused"  # it answered that it does not want this delivery
+    FORBIDDEN = "forbidden"  # our own guard: an address or module that the configuration does not allow
+    TOO_LARGE = "too-large"
+    UNAVAILABLE = "unavailable"  # a store, a queue or a worker of ours cannot take it now
+    MISCONFIGURED = "misconfigured"  # the target's settings cannot work
+    NO_TARGET = "no-target"  # the target, or its subscription, is gone
+    BUG = "bug"  # the sink raised
+
+
+class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """`detail`: one line for a person, without secrets. `status`: the HTTP status, 0 where there is none."""
+
+    code: ReasonCode
+    detail: str = ""
+    status: int = 0
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """The receiver has it. `receipt`: what it answered that helps to find it again."""
+
+    receipt: str = ""
+
+
+class Retry(msgspec.Struct, frozen=True, gc=False):
+    """Not now. `after`: seconds that the receiver asked us to wait."""
+
+    reason: Reason
+    after: float | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """Never retried: goes to the dead letters."""
+
+    reason: Reason
+
+
+Outcome = Delivered | Retry | Rejected
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One try. `at`: milliseconds since the epoch; `took`: seconds. `reason` None: it was delivered."""
+
+    at: int
+    took: float
+    reason: Reason | None = None
+    receipt: str = ""
+
+
+class Attempts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The tries so far: the first, the last three, and how many there were."""
+
+    count: int = 0
+    first: Attempt | None = None
+    last: tuple[Attempt, ...] = ()
+
+    def plus(self, attempt: Attempt) -> Attempts:
+        return Attempts(self.count + 1, self.first or attempt, (*self.last, attempt)[-3:])
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A delivery on the timing wheel. `due`: milliseconds since the epoch; `total`: seconds of the whole wait,
+    by which lateness is measured; `deferrals`: how often a lane put it off without trying."""
+
+    due: int
+    total: float
+    deferrals: int = 0
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """One event for one target of one subscription.
+
+    `source` is the event's position, `event` its bytes as appended, `resource` its resourceId, `event_time` the
+    log's time of it in milliseconds; `configuration` is the position in the topic `subscriptions` (the next offset
+    to read) that it was matched under.
+    """
+
+    id: str
+    source: Position
+    subscription: str
+    target: str
+    resource: str
+    event: bytes
+    event_time: int
+    configuration: int
+    attempts: Attempts = Attempts()
+    wait: Wait | None = None
+
+
+class VerdictState(enum.StrEnum):
+    """How a delivery ended, in order of precedence: of several verdicts of one id the first of these holds."""
+
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    MUTED = "muted"
+    DROPPED = "dropped"
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted` says, for a dead
+    one, which limit it met: `tries`, `age`, `rejected`, `suspended`, `no-target`."""
+
+    delivery: str
+    state: VerdictState
+    source: str
+    subscription: str
+    target: str
+    resource: str
+    at: int
+    configuration: int
+    attempts: Attempts
+    exhausted: str = ""
+
+
+_ID_BYTES = 16
+
+
+def delivery_id(log_id: str, source: Position, subscription: str, target: str) -> str:
+    """The id of a delivery: the same for every repeat of it, another for everything else."""
+    text = f"{log_id}\n{source.topic}\n{source.partition}\n{source.offset}\n{subscription}\n{target}"
+    return blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
+
+
+_attempts_encoder = msgspec.json.Encoder()
+_attempts_decoder = msgspec.json.Decoder(Attempts)
+_wait_decoder = msgspec.json.Decoder(Wait)
+_verdict_decoder = msgspec.json.Decoder(Verdict)
+NO_ATTEMPTS = Attempts()
+
+
+def delivery_headers(delivery: Delivery) -> Headers:
+    """The headers that, with the event's bytes as value, are the whole delivery."""
+    headers = [
+        (FORMAT, FORMAT_VERSION),
+        ("delivery", delivery.id.encode()),
+        ("source", str(delivery.source).encode()),
+        ("subscription", delivery.subscription.encode()),
+        ("target", delivery.target.encode()),
+        ("resource", delivery.resource.encode()),
+        ("event-time", b"%d" % delivery.event_time),
+        ("configuration", b"%d" % delivery.configuration),
+    ]
+    if delivery.attempts.count:
+        headers.append(("attempts", _attempts_encoder.encode(delivery.attempts)))
+    if delivery.wait is not None:
+        headers.append(("wait", _attempts_encoder.encode(delivery.wait)))
+    return tuple(headers)
+
+
+def delivery_record(delivery: Delivery, topic: str = DELIVERIES) -> NewRecord:
+    """The delivery as a record: key = target, value = the event's original bytes, headers say why."""
+    return NewRecord(topic, delivery.event, delivery.target.encode(), delivery_headers(delivery))
+
+
+def read_delivery(record: Record) -> Delivery:
+    """The delivery that a record of `deliveries`, the wheel or `dead-letters` holds; KeyError or ValueError if none."""
+    headers = dict(record.headers)
+    attempts = headers.get("attempts")
+    wait = headers.get("wait")
+    return Delivery(
+        headers["delivery"].decode(),
+        Position.parse(headers["source"].decode()),
+        headers["subscription"].decode(),
+        headers["target"].decode(),
+        headers["resource"].decode(),
+        record.value,
+        int(headers["event-time"]),
+        int(headers["configuration"]),
+        NO_ATTEMPTS if attempts is None else _attempts_decoder.decode(attempts),
+        None if wait is None else _wait_decoder.decode(wait),
+    )
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """A verdict as the JSON value of its record."""
+    return _attempts_encoder.encode(verdict)
+
+
+def read_verdict(value: bytes) -> Verdict:
+    """The verdict that the value of a record of `verdicts` holds; msgspec.MsgspecError if none."""
+    return _verdict_decoder.decode(value)

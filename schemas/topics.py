@@ -1,0 +1,96 @@
+"""The topics of a deployment: their names, which of them are ours, and how each is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import msgspec
+
+EVENTS = "events."
+EVENTS_OTHER = "events.other"
+EVENT_TOPICS = ("events.ecs.instance", "events.ecs.disk", "events.ecs.snapshot", "events.ecs.networkinterface")
+REJECTS = "rejects"
+DELIVERIES = "deliveries"
+VERDICTS = "verdicts"
+DEAD_LETTERS = "dead-letters"
+SUBSCRIPTIONS = "subscriptions"
+GROUPS = "groups"
+SETTINGS = "settings"
+ROUTING = "routing"
+EXECUTIONS = "executions"
+
+TIERS = tuple(4**power for power in range(8))
+"""Widths of the timing wheel's tiers, in seconds: 1, 4, 16 … 16384."""
+
+CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)
+ARCHIVED = (
+    "events.*",
+    EXECUTIONS,
+    VERDICTS,
+    DEAD_LETTERS,
+    REJECTS,
+    ROUTING,
+    SUBSCRIPTIONS,
+    GROUPS,
+    SETTINGS,
+)
+"""What the archiver keeps, as names and patterns."""
+
+EVENT_LIMIT = 256 * 1024
+"""Bytes of the largest event that the edge accepts."""
+RECORD_LIMIT = 1024 * 1024
+"""Bytes of the largest record of an internal topic, headers included."""
+
+_UNSAFE = re.compile(r"[^a-z0-9_-]+")
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+class TopicKind(msgspec.Struct, frozen=True):
+    """How a topic is kept. `partitions` None: the deployment's default. `retained_forever`: retention never
+    removes its records; everything else is kept for the bus's retention time and for every known group."""
+
+    partitions: int | None = None
+    retained_forever: bool = False
+
+
+def kind_of(topic: str) -> TopicKind:
+    """How `topic` is kept; a topic that we do not know is kept as the events are."""
+    if topic in CONFIGURATION:
+        return TopicKind(partitions=1, retained_forever=True)
+    if topic == ROUTING:
+        return TopicKind(partitions=1, retained_forever=True)
+    return TopicKind()
+
+
+def is_internal(topic: str) -> bool:
+    """Whether only our own roles write to `topic`: a target of kind `topic` may not name it."""
+    return (
+        topic.startswith((EVENTS, "retries."))
+        or topic in CONFIGURATION
+        or topic in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, EXECUTIONS, "state", "parked"}
+    )
+
+
+def retry_topic(width: int) -> str:
+    """Name of the wheel's tier that is `width` seconds wide."""
+    return f"retries.{width}s"
+
+
+def event_topic(product: str, resource_type: str, extra: Iterable[str] = ()) -> str:
+    """Topic of an event: one of the four of ECS, one that `extra` (names or patterns) allows, or `events.other`."""
+    name = f"{EVENTS}{_UNSAFE.sub('-', product.lower())}.{_UNSAFE.sub('-', resource_type.lower())}"
+    if name in EVENT_TOPICS or any(fnmatchcase(name, pattern) for pattern in extra):
+        return name
+    return EVENTS_OTHER
+
+
+def valid_name(topic: str) -> bool:
+    """Whether Apache Kafka would take `topic` as a name."""
+    return _NAME.fullmatch(topic) is not None and topic not in {".", ".."}
+
+
+def matches(topic: str, wanted: Iterable[str]) -> bool:
+    """Whether `topic` is one of `wanted`, which are names and `*` patterns."""
+    return any(topic == want or ("*" in want and fnmatchcase(topic, want)) for want in wanted)

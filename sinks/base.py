@@ -1,0 +1,52 @@
+"""The Sink seam: one kind of destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from pydantic import BaseModel
+
+from heliograph.bus.base import Bus
+from heliograph.store.base import ObjectStore
+from schemas.delivery import Delivery, Outcome
+
+
+class Sink(Protocol):
+    """One destination. Sends once; knows nothing of retry, order or rate."""
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """One outcome per delivery, in order. A failed send is an outcome; an exception is a bug."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and workers."""
+        ...
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a deployment lends to its sinks.
+
+    `allow_networks`: private networks that callbacks may reach; `function_modules`: modules that targets of kind
+    `python` may name; `logs`: folder of the local log store; `objects`: the store of targets of kind `object`.
+    """
+
+    bus: Bus
+    objects: ObjectStore
+    logs: Path
+    allow_networks: Sequence[IPv4Network | IPv6Network] = ()
+    function_modules: Sequence[str] = ()
+
+
+class SinkKind(msgspec.Struct, frozen=True):
+    """A kind of sink: the model of its settings, and how to build one.
+
+    `batch` is how many deliveries one call takes when the target does not say.
+    """
+
+    settings: type[BaseModel]
+    build: Callable[[Any, Surroundings], Sink]
+    batch: int = 1
