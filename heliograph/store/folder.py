@@ -1,0 +1,253 @@
+"""Objects as files in a folder: `file:///path`. The key is the path below the folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from operator import itemgetter
+from pathlib import Path
+
+from heliograph.store.base import ObjectInfo
+from heliograph.store.keys import check_key, key_problem
+from schemas.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
+
+_UNFINISHED = ".unfinished"
+"""Folder of files being written; in the store's own folder, so that it is the same file system."""
+_UNFINISHED_AGE = 3600.0
+"""Seconds after which a file there is what a crash left."""
+_PLACE_TRIES = 100
+
+_REFUSED = {
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a part of the key is an object, and cannot be a folder as well",
+    errno.EISDIR: "the key is the folder of other objects",
+    errno.ENAMETOOLONG: "the path is too long for the file system",
+}
+_UNAVAILABLE = {
+    errno.ENOSPC: "no space left; free some, or move the store",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files",
+    errno.EIO: "the disk failed to read or write",
+    errno.ESTALE: "the network file system lost the file",
+}
+
+
+class FolderStore:
+    """An ObjectStore in a folder that several processes may share. Needs a file system with hard links.
+
+    A key cannot be an object and the folder of other objects at once: StoreRefused.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the store, making the folder if it is missing; what crashes left half-written goes."""
+        self._root = root.absolute()
+        self._unfinished = self._root / _UNFINISHED
+        with _translated(self.url):
+            _make_folder(self._unfinished)
+            self._clean(time.time() - _UNFINISHED_AGE)
+
+    @property
+    def url(self) -> str:
+        """`file://` and the folder's path."""
+        return self._root.as_uri()
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        """Store a new object: the bytes are durable before a hard link gives them their name."""
+        final = self._path(key)
+        with _translated(key), self._written(body) as temporary:
+            try:
+                _place(temporary, final, os.link)
+            except FileExistsError:
+                if final.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "is a folder") from None
+                _sync(final.parent)
+                return False
+            _sync(final.parent)
+            return True
+
+    def put(self, key: str, body: bytes) -> None:
+        """Store or replace an object: the bytes are durable before a rename gives them their name."""
+        final = self._path(key)
+        with _translated(key), self._written(body) as temporary:
+            _place(temporary, final, os.replace)
+            _sync(final.parent)
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises ObjectMissing."""
+        path = self._path(key)
+        with _translated(key):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise ObjectMissing(f"no object {key!r} in {self.url}") from None
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Size and time of an object; None if there is none."""
+        path = self._path(key)
+        with _translated(key):
+            if not path.is_file():
+                return None
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return _info(key, path.stat())
+            return None
+
+    def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
+        """Objects in order of their keys' bytes; each folder is read when the order reaches it."""
+        base = prefix.rpartition("/")[0]
+        if base and key_problem(base):
+            return
+        folder_key = base.encode() + b"/" if base else b""
+        with _translated(prefix):
+            yield from self._walk(self._root / base, folder_key, prefix.encode(), after.encode())
+
+    def delete(self, key: str) -> None:
+        """Remove an object, and the folders that are empty without it."""
+        path = self._path(key)
+        with _translated(key):
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            except (IsADirectoryError, PermissionError):
+                if path.is_dir():
+                    return
+                raise
+            with suppress(FileNotFoundError):
+                _sync(path.parent)
+            self._remove_empty_folders(path.parent)
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        if key.partition("/")[0] == _UNFINISHED:
+            raise StoreRefused(f"object key {key!r}: {_UNFINISHED!r} is kept for files being written")
+        return self._root / key
+
+    @contextmanager
+    def _written(self, body: bytes) -> Iterator[Path]:
+        """A durable file that holds `body`, under a name nobody else uses; gone afterwards."""
+        path = self._unfinished / uuid.uuid4().hex
+        try:
+            with path.open("xb", buffering=0) as file:
+                rest = memoryview(body)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _walk(self, folder: Path, base: bytes, prefix: bytes, after: bytes) -> Iterator[ObjectInfo]:
+        """Keys below `folder`, whose own key is `base`. A folder sorts as its name and a `/`, which is what all its
+        keys begin with, so that the order is that of whole keys; those that end before `after` are not opened."""
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(((_sort_key(base, one), one) for one in found), key=itemgetter(0))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for key, entry in entries:
+            if key.startswith(_UNFINISHED.encode() + b"/") or not _is_text(key):
+                continue
+            if key.endswith(b"/"):
+                if _overlaps(key, prefix) and not (key < after and not after.startswith(key)):
+                    yield from self._walk(folder / entry.name, key, prefix, after)
+            elif key.startswith(prefix) and key > after:
+                with suppress(FileNotFoundError):
+                    yield _info(key.decode(), entry.stat())
+
+    def _remove_empty_folders(self, folder: Path) -> None:
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                return  # not empty, or somebody else removed it
+            folder = folder.parent
+
+    def _clean(self, before: float) -> None:
+        for path in self._unfinished.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+
+def _sort_key(base: bytes, entry: os.DirEntry[str]) -> bytes:
+    return base + os.fsencode(entry.name) + (b"/" if entry.is_dir() else b"")
+
+
+def _is_text(key: bytes) -> bool:
+    """Whether a file can be an object of ours: others may have put files here under any name."""
+    try:
+        return bool(key.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _overlaps(folder: bytes, prefix: bytes) -> bool:
+    """Whether keys that begin with `folder` may begin with `prefix`."""
+    return folder.startswith(prefix) or prefix.startswith(folder)
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, stat.st_size, stat.st_mtime_ns // 1_000_000)
+
+
+def _place(temporary: Path, final: Path, how: Callable[[Path, Path], None]) -> None:
+    """Link or move a file to its final name, in a folder that a delete may remove at any moment for being empty."""
+    for _ in range(_PLACE_TRIES):
+        _make_folder(final.parent)
+        with suppress(FileNotFoundError):
+            how(temporary, final)
+            return
+    raise FileNotFoundError(errno.ENOENT, "its folder, or the file being written, is removed again and again")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    while True:
+        _make_folder(folder.parent)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "is an object") from None
+            return
+        except FileNotFoundError:
+            continue  # a delete took the empty parent
+        with suppress(FileNotFoundError):
+            _sync(folder.parent)
+        return
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Errors of the operating system as errors of a store."""
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(what, error) from error
+
+
+def _store_error(what: str, error: OSError) -> StoreError:
+    code = error.errno or 0
+    if code in _REFUSED:
+        return StoreRefused(f"{what}: {_REFUSED[code]}")
+    return StoreUnavailable(f"{what}: {_UNAVAILABLE.get(code) or error.strerror or error}")

@@ -1,0 +1,195 @@
+"""What every ObjectStore does. An implementation inherits a suite and gives it the fixture `store`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from heliograph.store.base import ObjectStore
+from heliograph.store.open import open_store
+from schemas.errors import ObjectMissing, StoreRefused
+
+RACERS = 16
+
+KEYS = st.sets(
+    st.lists(st.text("aAé-.0z\U0001f600", min_size=1, max_size=3), min_size=1, max_size=4)
+    .map("/".join)
+    .filter(lambda key: not {".", ".."} & set(key.split("/"))),
+    max_size=12,
+)
+
+
+def keys_of(store: ObjectStore, prefix: str = "", after: str = "") -> list[str]:
+    return [info.key for info in store.list(prefix, after)]
+
+
+def without_folder_conflicts(keys: set[str]) -> set[str]:
+    """Without the keys that are also the folder of others, which some stores refuse."""
+    return {key for key in keys if not any(other.startswith(key + "/") for other in keys)}
+
+
+class StoreConformance:
+    """For every store."""
+
+    def test_what_is_put_is_read_back(self, store: ObjectStore) -> None:
+        body = bytes(range(256)) * 1000
+        assert store.put_new("a/b.bin", body)
+        assert store.get("a/b.bin") == body
+
+    def test_an_empty_object_is_one(self, store: ObjectStore) -> None:
+        assert store.put_new("empty", b"")
+        assert store.get("empty") == b""
+        assert [info.size for info in store.list("")] == [0]
+
+    def test_put_new_leaves_what_is_there(self, store: ObjectStore) -> None:
+        assert store.put_new("a", b"first")
+        assert not store.put_new("a", b"second")
+        assert store.get("a") == b"first"
+
+    def test_put_replaces(self, store: ObjectStore) -> None:
+        store.put("a/b", b"first")
+        store.put("a/b", b"second")
+        assert store.get("a/b") == b"second"
+        assert not store.put_new("a/b", b"third")
+        assert keys_of(store) == ["a/b"]
+
+    def test_head_tells_size_and_time(self, store: ObjectStore) -> None:
+        before = int(time.time() * 1000) - 2_000
+        store.put("a/b", b"12345")
+        info = store.head("a/b")
+        assert info is not None
+        assert info.key == "a/b"
+        assert info.size == 5
+        assert before <= info.modified <= int(time.time() * 1000) + 2_000
+
+    @pytest.mark.parametrize("key", ["nothing", "a", "a/b/c", "a/nothing"])
+    def test_a_missing_object(self, store: ObjectStore, key: str) -> None:
+        store.put("a/b", b"here")
+        with pytest.raises(ObjectMissing, match=key):
+            store.get(key)
+        assert store.head(key) is None
+        store.delete(key)
+        assert keys_of(store) == ["a/b"]
+
+    def test_delete_frees_the_key_and_its_folders(self, store: ObjectStore) -> None:
+        store.put("a/b/c", b"1")
+        store.delete("a/b/c")
+        assert keys_of(store) == []
+        assert store.put_new("a", b"now an object")
+
+    @pytest.mark.parametrize(
+        "key",
+        ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b", "a\nb", "a\\b", "x" * 256, "\ud800"],
+    )
+    def test_a_key_that_is_none_is_refused(self, store: ObjectStore, key: str) -> None:
+        for act in (
+            store.get,
+            store.head,
+            store.delete,
+            lambda key: store.put(key, b""),
+            lambda key: store.put_new(key, b""),
+        ):
+            with pytest.raises(StoreRefused):
+                act(key)
+
+    def test_keys_have_a_longest_length(self, store: ObjectStore) -> None:
+        longest = "/".join(["x" * 255] * 3 + ["y" * 128, "z" * 127])
+        assert len(longest) == 1024
+        assert store.put_new(longest, b"1")
+        assert keys_of(store) == [longest]
+        with pytest.raises(StoreRefused, match="1025"):
+            store.put_new(longest + "z", b"1")
+
+    def test_list_is_in_order_of_whole_keys(self, store: ObjectStore) -> None:
+        for key in ("a/b", "a-b", "a0", "a.d/x", "B", "é", "a/b-c/d", "a/b.c"):
+            store.put(key, b"")
+        assert keys_of(store) == ["B", "a-b", "a.d/x", "a/b", "a/b-c/d", "a/b.c", "a0", "é"]
+        assert keys_of(store, "a/") == ["a/b", "a/b-c/d", "a/b.c"]
+        assert keys_of(store, "a/b-") == ["a/b-c/d"]
+        assert keys_of(store, "a", after="a/b") == ["a/b-c/d", "a/b.c", "a0"]
+        assert keys_of(store, "nothing/here") == []
+        assert keys_of(store, "../") == []
+
+    def test_list_is_what_a_sorted_set_is(self, store: ObjectStore) -> None:
+        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(KEYS.map(without_folder_conflicts), st.text("a-/.", max_size=3), st.text("a-/.z", max_size=5))
+        def check(keys: set[str], prefix: str, after: str) -> None:
+            for info in list(store.list("")):
+                store.delete(info.key)
+            for key in keys:
+                assert store.put_new(key, key.encode())
+            wanted = [key for key in keys if key.startswith(prefix) and key.encode() > after.encode()]
+            assert keys_of(store, prefix, after) == sorted(wanted, key=str.encode)
+
+        check()
+
+    def test_of_racing_threads_one_wins(self, store: ObjectStore) -> None:
+        barrier = Barrier(RACERS, timeout=60)
+
+        def race(racer: int) -> list[bool]:
+            won: list[bool] = []
+            for turn in range(10):
+                barrier.wait()
+                won.append(store.put_new(f"race/{turn}/x", b"%d" % racer))
+            return won
+
+        with ThreadPoolExecutor(RACERS) as pool:
+            results = list(pool.map(race, range(RACERS)))
+        for turn in range(10):
+            winners = [racer for racer in range(RACERS) if results[racer][turn]]
+            assert len(winners) == 1
+            assert store.get(f"race/{turn}/x") == b"%d" % winners[0]
+
+    def test_readers_never_see_a_part(self, store: ObjectStore) -> None:
+        bodies = {bytes([value]) * 200_000 for value in range(4)}
+        store.put("x", next(iter(bodies)))
+
+        def rewrite() -> None:
+            for body in [*bodies] * 10:
+                store.put("x", body)
+
+        with ThreadPoolExecutor(2) as pool:
+            writes = pool.submit(rewrite)
+            while not writes.done():
+                assert store.get("x") in bodies
+            writes.result()
+
+    def test_writers_and_deletes_in_one_folder(self, store: ObjectStore) -> None:
+        def churn(racer: int) -> None:
+            for turn in range(30):
+                assert store.put_new(f"deep/er/{racer}-{turn}", b"")
+                store.delete(f"deep/er/{racer}-{turn}")
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(churn, range(4)))
+        assert keys_of(store) == []
+
+
+class SharedStoreConformance(StoreConformance):
+    """For stores that another process reaches by the same URL."""
+
+    def test_another_opening_sees_the_same(self, store: ObjectStore) -> None:
+        store.put("a/b", b"1")
+        other = open_store(store.url)
+        assert other.get("a/b") == b"1"
+        assert not other.put_new("a/b", b"2")
+        other.close()
+
+    def test_of_racing_processes_one_wins(self, store: ObjectStore) -> None:
+        with multiprocessing.get_context("spawn").Pool(4) as pool:
+            results = pool.starmap(_race_in_process, [(store.url, racer) for racer in range(4)], chunksize=1)
+        for turn in range(50):
+            winners = [racer for racer in range(4) if results[racer][turn]]
+            assert len(winners) == 1
+            assert store.get(f"race/{turn}") == b"%d" % winners[0]
+
+
+def _race_in_process(url: str, racer: int) -> list[bool]:
+    store = open_store(url)
+    return [store.put_new(f"race/{turn}", b"%d" % racer) for turn in range(50)]

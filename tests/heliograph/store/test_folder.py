@@ -1,0 +1,120 @@
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from heliograph.store.base import ObjectStore
+from heliograph.store.folder import FolderStore
+from schemas.errors import StoreError, StoreRefused, StoreUnavailable
+from tests.conformance.store import SharedStoreConformance, keys_of
+
+
+class TestFolderStore(SharedStoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ObjectStore:
+        return FolderStore(tmp_path / "a folder, made")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+def test_an_object_is_a_file_of_its_key(store: FolderStore, tmp_path: Path) -> None:
+    store.put_new("topics/a/b.avro", b"body")
+    assert (tmp_path / "topics/a/b.avro").read_bytes() == b"body"
+
+
+@pytest.mark.parametrize("write", [FolderStore.put, FolderStore.put_new])
+def test_a_key_is_not_a_folder_as_well(
+    store: FolderStore, write: Callable[[FolderStore, str, bytes], object]
+) -> None:
+    write(store, "a/b", b"")
+    with pytest.raises(StoreRefused, match="folder"):
+        write(store, "a", b"")
+    for deeper in ("a/b/c", "a/b/c/d"):
+        with pytest.raises(StoreRefused, match="cannot be a folder"):
+            write(store, deeper, b"")
+    assert keys_of(store) == ["a/b"]
+
+
+def test_what_crashes_left_is_ignored_and_removed_once_old(store: FolderStore, tmp_path: Path) -> None:
+    store.put("a", b"")
+    young, old = tmp_path / ".unfinished/young", tmp_path / ".unfinished/old"
+    for leftover in (young, old):
+        leftover.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert keys_of(store) == ["a"]
+    assert keys_of(store, ".unfinished/") == []
+    assert keys_of(FolderStore(tmp_path)) == ["a"]
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_the_folder_of_unfinished_files_is_no_place_for_objects(store: FolderStore) -> None:
+    with pytest.raises(StoreRefused, match="being written"):
+        store.put(".unfinished/a", b"")
+
+
+def test_nothing_unfinished_stays(store: FolderStore, tmp_path: Path) -> None:
+    store.put_new("a", b"1")
+    store.put_new("a", b"2")
+    store.put("a", b"3")
+    with pytest.raises(StoreRefused):
+        store.put("a/b", b"4")
+    assert list((tmp_path / ".unfinished").iterdir()) == []
+
+
+def test_folders_before_after_are_not_opened(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(10):
+        store.put(f"topics/day={day}/x", b"")
+    opened: list[str] = []
+    scandir = os.scandir
+
+    def noting(path: Path) -> object:
+        opened.append(path.name)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noting)
+    assert keys_of(store, "topics/", after="topics/day=8/x") == ["topics/day=9/x"]
+    assert opened == ["topics", "day=8", "day=9"]
+
+
+def test_files_of_others_with_names_that_are_not_text(store: FolderStore, tmp_path: Path) -> None:
+    store.put("a", b"")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")).write_bytes(b"")
+    assert keys_of(store) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        (errno.ENOSPC, StoreUnavailable),
+        (errno.EDQUOT, StoreUnavailable),
+        (errno.EIO, StoreUnavailable),
+        (errno.EMFILE, StoreUnavailable),
+        (errno.EBUSY, StoreUnavailable),
+        (errno.EACCES, StoreRefused),
+        (errno.EPERM, StoreRefused),
+        (errno.EROFS, StoreRefused),
+    ],
+)
+def test_errors_of_the_system_are_translated(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch, code: int, raised: type[StoreError]
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for write in (store.put, store.put_new):
+        with pytest.raises(raised, match=r"a/b: \w+"):
+            write("a/b", b"")
+    assert keys_of(store) == []
+
+
+def test_a_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreRefused):
+        FolderStore(tmp_path / "file")

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from heliograph.store.open import open_store
+from schemas.errors import InputError
+
+
+def test_a_folder_by_its_url(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "with space").as_uri())
+    store.put("a", b"1")
+    assert (tmp_path / "with space/a").read_bytes() == b"1"
+    assert store.url == (tmp_path / "with space").as_uri()
+
+
+def test_memory_by_its_url() -> None:
+    store = open_store("memory://")
+    assert store.url == "memory://"
+    assert open_store("memory://") is not store
+
+
+@pytest.mark.parametrize("url", ["", "file", "ftp://host/x", "/some/path"])
+def test_an_unknown_kind_lists_the_known(url: str) -> None:
+    with pytest.raises(InputError, match=r"file://, memory://, s3://"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("url", ["file://relative/path", "file://", "file:///a?b=c", "memory://named"])
+def test_a_url_of_the_wrong_form(url: str) -> None:
+    with pytest.raises(InputError, match="expected"):
+        open_store(url)
+
+
+def test_s3_is_known_and_not_there_yet() -> None:
+    with pytest.raises(InputError, match="no S3 client yet"):
+        open_store("s3://bucket/prefix?secret=x")
