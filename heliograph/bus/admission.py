@@ -1,0 +1,33 @@
+"""What every log checks before it appends anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas.errors import RecordTooLarge, TopicMissing
+from schemas.record import NewRecord
+from schemas.topics import RECORD_LIMIT, valid_name
+
+
+def check_topic(topic: str) -> None:
+    """Raise TopicMissing unless Apache Kafka would take `topic` as a name."""
+    if not valid_name(topic):
+        raise TopicMissing(f"topic {topic[:60]!r}: use 1 to 249 letters, digits, '.', '_' and '-'")
+
+
+def check_partition(topic: str, partition: int, partitions: int) -> None:
+    """Raise TopicMissing if a topic with so many `partitions` has no such one."""
+    if not 0 <= partition < partitions:
+        raise TopicMissing(f"topic {topic}: has no partition {partition}, only 0 to {partitions - 1}")
+
+
+def check_sizes(records: Iterable[NewRecord]) -> None:
+    """Raise RecordTooLarge for a record whose value, key and headers are above RECORD_LIMIT together."""
+    for record in records:
+        size = len(record.value) + len(record.key or b"")
+        if record.headers:
+            size += sum(len(name) + len(value) for name, value in record.headers)
+        if size > RECORD_LIMIT:
+            raise RecordTooLarge(
+                f"topic {record.topic}: a record of {size} bytes is above the limit of {RECORD_LIMIT}"
+            )
