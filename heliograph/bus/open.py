@@ -1,0 +1,86 @@
+"""Chooses the log by URL: `sqlite:///absolute/path/bus.db`, `memory://`, `kafka://host:port,host:port`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from heliograph.bus.base import Bus
+from heliograph.bus.memory import MemoryBus
+from schemas.clock import Clock, SystemClock
+from schemas.errors import InvalidConfiguration
+
+RETENTION = 7 * 86400.0
+"""Seconds for which records are kept that every known group has finished."""
+RESERVE = 256 * 1024 * 1024
+"""Bytes of disk below which producers are refused, so that verdicts and commits still fit."""
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    """What does not depend on the kind of log."""
+
+    partitions: int
+    retention: float | None
+    reserve: int
+    clock: Clock
+
+
+def open_bus(
+    url: str,
+    *,
+    partitions: int = 4,
+    retention: float | None = RETENTION,
+    reserve: int = RESERVE,
+    clock: Clock | None = None,
+) -> Bus:
+    """Open the log that `url` names.
+
+    `partitions`: of a topic that says nothing else. `retention`: seconds, None keeps everything. `reserve`: bytes.
+    Raises InvalidConfiguration for a URL that is none of these, BusUnavailable and BusDamaged as the log does.
+    """
+    scheme = urlsplit(url).scheme
+    opener = OPENERS.get(scheme)
+    if opener is None:
+        raise InvalidConfiguration(
+            [f"bus.url {url!r}: begin with one of {', '.join(f'{each}://' for each in OPENERS)}"]
+        )
+    return opener(url, _Settings(partitions, retention, reserve, clock or SystemClock()))
+
+
+def _open_sqlite(url: str, settings: _Settings) -> Bus:
+    from heliograph.bus.sqlite import SqliteBus
+
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.netloc or parts.query or parts.fragment or not path.name or not path.is_absolute():
+        raise InvalidConfiguration([f"bus.url {url!r}: write sqlite:///absolute/path/bus.db"])
+    return SqliteBus(
+        path,
+        partitions=settings.partitions,
+        retention_seconds=settings.retention,
+        reserve_bytes=settings.reserve,
+        clock=settings.clock,
+    )
+
+
+def _open_memory(url: str, settings: _Settings) -> Bus:
+    if url != "memory://":
+        raise InvalidConfiguration([f"bus.url {url!r}: write memory:// and nothing after it"])
+    return MemoryBus(settings.clock, settings.partitions, retention=settings.retention)
+
+
+def _open_kafka(url: str, _settings: _Settings) -> Bus:
+    raise InvalidConfiguration(
+        [f"bus.url {url!r}: this version has no Kafka client; use sqlite:///absolute/path/bus.db"]
+    )
+
+
+OPENERS: dict[str, Callable[[str, _Settings], Bus]] = {
+    "sqlite": _open_sqlite,
+    "memory": _open_memory,
+    "kafka": _open_kafka,
+}
+"""How each kind of log is opened, by the scheme of its URL."""
