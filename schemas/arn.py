@@ -1,0 +1,54 @@
+"""Resource names of notifications: `acs:ecs:<region>:<user>:<type>/<id>` (Alibaba Cloud Resource Name).
+
+Strict on the shape, lenient on characters: published notifications are masked (`********`, `<resource-id>`), and the
+region of the name may differ from the notification's regionId.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from schemas.errors import InvalidNotification
+
+MAX_LENGTH = 512
+PATTERN = r"acs:[^:/\s]+:[^:/\s]+:[^:/\s]+:[^:/\s]+/[^:\s]+"
+"""The shape, in the syntax that Python and JSON Schema share, to be anchored at both ends."""
+
+RESOURCE_TYPES = {"Instance": "instance", "Disk": "disk", "Snapshot": "snapshot", "NetworkInterface": "eni"}
+"""Of ECS: the resource type as event names have it, and as resource names have it."""
+
+_SHAPE = re.compile(PATTERN)
+
+
+class Arn(NamedTuple):
+    """The parts of a resource name. `service` is `ecs` for the four resource types of ECS."""
+
+    service: str
+    region: str
+    user: str
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"acs:{self.service}:{self.region}:{self.user}:{self.type}/{self.id}"
+
+
+def parse(text: str) -> Arn:
+    """The parts of `text`; InvalidNotification names the field `resourceId`."""
+    if len(text) > MAX_LENGTH or not _SHAPE.fullmatch(text):
+        raise InvalidNotification(
+            "resourceId",
+            f"{text[:80]!r} is not a resource name; expected acs:ecs:<region>:<user>:<type>/<id>",
+        )
+    _, service, region, user, resource = text.split(":")
+    kind, _, identity = resource.partition("/")
+    return Arn(service, region, user, kind, identity)
+
+
+def build(resource_type: str, identity: str, *, region: str, user: str) -> str:
+    """The name of an ECS resource. `resource_type` is as event names have it (`NetworkInterface`) or as resource
+    names have it (`eni`); InvalidNotification if the parts do not make a resource name."""
+    return str(
+        parse(f"acs:ecs:{region}:{user}:{RESOURCE_TYPES.get(resource_type, resource_type)}/{identity}")
+    )

@@ -1,0 +1,232 @@
+"""What `content` holds: one model for each family of events, to build it and to check it, never to re-serialise it.
+
+Sources: the ECS user manual's notification formats (instance, EBS, snapshot and ENI event notifications). The models
+say what a complete content has. A check is more lenient, because captured payloads vary: fields may be missing, and
+unknown ones and unknown values of a closed set are let through; what is there and documented must have its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
+
+from schemas.catalogue import CATALOGUE
+from schemas.times import CONTENT_TIME, is_content_time
+
+TIME_EXPECTED = "a UTC time, as in 2019-04-09T04:18:26Z"
+
+
+def _time(text: str) -> str:
+    if not is_content_time(text):
+        raise ValueError(f"expected {TIME_EXPECTED}")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Time = Annotated[
+    str, AfterValidator(_time), WithJsonSchema({"type": "string", "pattern": f"^(?:{CONTENT_TIME})$"})
+]
+MaybeText = Text | SkipJsonSchema[None]
+MaybeTime = Time | SkipJsonSchema[None]
+
+TIMES = frozenset(
+    {
+        "publishTime",
+        "notBefore",
+        "executeStartTime",
+        "executeFinishTime",
+        "startTime",
+        "endTime",
+        "intervalStart",
+        "intervalEnd",
+    }
+)
+"""The fields that hold a time, whatever the family; all other documented ones hold text."""
+
+
+class Content(BaseModel):
+    """Root of the families. Field names are camel case on the wire; other fields are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, alias_generator=to_camel)
+
+
+class SystemEvent(Content):
+    """An O&M or billing event of an instance, one notification at each change of its status."""
+
+    event_id: Text
+    publish_time: Time
+    not_before: MaybeTime = None
+    instance_id: Text
+    event_type: Text
+    event_status: Literal["Inquiring", "Scheduled", "Executing", "Executed", "Avoided", "Failed", "Canceled"]
+    execute_start_time: MaybeTime = None
+    execute_finish_time: MaybeTime = None
+
+
+class StateChange(Content):
+    """An instance entered a state. `Pending` is what later documents call `Created`."""
+
+    resource_id: Text
+    resource_type: Literal["ALIYUN::ECS::Instance"]
+    state: Literal["Created", "Pending", "Starting", "Running", "Stopping", "Stopped", "Deleted"]
+
+
+class PreemptibleInterruption(Content):
+    """A preemptible instance will be released in five minutes."""
+
+    instance_id: Text
+    action: Literal["delete"]
+
+
+class LiveMigration(Content):
+    """An instance moves between dedicated hosts. `end_time` is there once it has ended."""
+
+    instance_id: Text
+    source_dedicated_host_id: Text
+    destination_dedicated_host_id: Text
+    start_time: Time
+    end_time: MaybeTime = None
+    status: Literal["started", "failed", "accomplished"]
+
+
+class BurstableRestricted(Content):
+    """A burstable instance was held to its baseline at some time of an interval of one hour."""
+
+    instance_id: Text
+    interval_start: Time
+    interval_end: Time
+
+
+class PerformanceMode(Content):
+    """A burstable instance changed its performance mode."""
+
+    instance_id: Text
+    credit_specification: Literal["Standard", "Unlimited"]
+    operator: Literal["User", "System"]
+
+
+class DiskOperation(Content):
+    """A disk was attached or detached, or was not."""
+
+    disk_id: Text
+    operation: Literal["AttachDisk", "DetachDisk"]
+    result: Literal["accomplished", "failed"]
+
+
+class Conversion(Content):
+    """A disk became pay-as-you-go, or did not."""
+
+    disk_id: Text
+    result: Literal["accomplished", "failed"]
+
+
+class DiskRelease(Content):
+    """A disk was released for an overdue payment."""
+
+    instance_id: Text
+    disk_id: Text
+
+
+class Stalled(Content):
+    """A disk's performance is affected, or a local disk is damaged. `execute_finish_time` is there at the end.
+
+    The event types documented are Degraded, SeverelyDegraded and Stalled; ErrorDetected has the same form by analogy.
+    """
+
+    event_id: Text
+    disk_id: Text
+    device: Text
+    event_type: Literal["Degraded", "SeverelyDegraded", "Stalled", "ErrorDetected"]
+    execute_start_time: Time
+    execute_finish_time: MaybeTime = None
+    ecs_instance_id: Text
+    ecs_instance_name: Text
+
+
+class Snapshot(Content):
+    """A snapshot was made, or was not."""
+
+    result: Literal["accomplished", "failed"]
+    snapshot_id: Text
+    snapshot_name: Text
+    snapshot_type: Literal["user", "timer", "copied", "imported"]
+    disk_id: Text
+    start_time: Time
+    end_time: Time
+
+
+class NetworkInterface(Content):
+    """An operation on a secondary network interface ended."""
+
+    eni_id: Text
+    operation: Literal[
+        "CreateNetworkInterface", "AttachNetworkInterface", "DetachNetworkInterface", "DeleteNetworkInterface"
+    ]
+    eni_status: Literal["Available", "InUse", "Detaching", "Deleting", "Deleted", "CreateFailed"]
+    result: Literal["success", "failed"]
+    request_id: Text
+
+
+class Undocumented(Content):
+    """An event of an instance whose content no source describes."""
+
+    instance_id: MaybeText = None
+
+
+FAMILIES: Mapping[str, type[Content]] = MappingProxyType(
+    {
+        "system-event": SystemEvent,
+        "state-change": StateChange,
+        "preemptible-interruption": PreemptibleInterruption,
+        "live-migration": LiveMigration,
+        "burstable-restricted": BurstableRestricted,
+        "performance-mode": PerformanceMode,
+        "disk-operation": DiskOperation,
+        "conversion": Conversion,
+        "disk-release": DiskRelease,
+        "stalled": Stalled,
+        "snapshot": Snapshot,
+        "network-interface": NetworkInterface,
+        "undocumented": Undocumented,
+    }
+)
+
+
+def fields_of(family: str) -> Mapping[str, bool]:
+    """The documented fields of a family as they are on the wire, and whether its model requires each."""
+    return {to_camel(name): field.is_required() for name, field in FAMILIES[family].model_fields.items()}
+
+
+def field_problems(name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the documented fields of an event's content: the field, and what was expected of it."""
+    entry = CATALOGUE.get(name)
+    for field in fields_of(entry.family) if entry else ():
+        if field not in content:
+            continue
+        value = content[field]
+        if not isinstance(value, str):
+            yield field, TIME_EXPECTED if field in TIMES else "text"
+        elif field in TIMES and not is_content_time(value):
+            yield field, TIME_EXPECTED
+
+
+def _checker(family: str) -> Callable[[msgspec.Raw | bytes], object]:
+    time = Annotated[str, msgspec.Meta(pattern=rf"^(?:{CONTENT_TIME})\Z")]
+    fields = [
+        (field, (time if field in TIMES else str) | msgspec.UnsetType, msgspec.UNSET)
+        for field in fields_of(family)
+    ]
+    return msgspec.json.Decoder(msgspec.defstruct(FAMILIES[family].__name__, fields, gc=False)).decode
+
+
+_BY_FAMILY = {family: _checker(family) for family in FAMILIES}
+CHECKS: Mapping[str, Callable[[msgspec.Raw | bytes], object]] = MappingProxyType(
+    {name: _BY_FAMILY[entry.family] for name, entry in CATALOGUE.items()}
+)
+"""By event name: a fast form of `field_problems`, which takes the JSON object and raises msgspec.MsgspecError."""

@@ -1,0 +1,104 @@
+"""The time forms of notifications and of the command line, to and from milliseconds since the epoch.
+
+`eventTime` is `yyyyMMddTHHmmss.SSS` with an offset; times inside `content` are `YYYY-MM-DDTHH:MM:SSZ` or, for
+intervals, `YYYY-MM-DDTHH:MMZ` (CloudMonitor system events, formats of 2019 to 2024).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+from schemas.errors import InputError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_BEIJING = timezone(timedelta(hours=8))
+
+
+def _date(dash: str) -> str:
+    """Pattern of every day that there is from year 1 on, its parts joined by `dash`."""
+    leap_year = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+    return (
+        f"(?!0000)(?:[0-9]{{4}}{dash}(?:(?:0[13578]|1[02]){dash}(?:0[1-9]|[12][0-9]|3[01])"
+        f"|(?:0[469]|11){dash}(?:0[1-9]|[12][0-9]|30)|02{dash}(?:0[1-9]|1[0-9]|2[0-8]))"
+        f"|{leap_year}{dash}02{dash}29)"
+    )
+
+
+_HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
+EVENT_TIME = rf"{_date('')}T{_HOUR}{_SIXTY}{_SIXTY}\.[0-9]{{3}}[+-]{_HOUR}{_SIXTY}"
+"""Pattern of `eventTime`, in the syntax that Python and JSON Schema share, to be anchored at both ends."""
+CONTENT_TIME = f"{_date('-')}T{_HOUR}:{_SIXTY}(?::{_SIXTY})?Z"
+"""Pattern of a time inside `content`, to the second or to the minute."""
+
+_EVENT_TIME = re.compile(EVENT_TIME)
+_CONTENT_TIME = re.compile(CONTENT_TIME)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def is_event_time(text: str) -> bool:
+    """Whether `text` is an `eventTime`."""
+    return _EVENT_TIME.fullmatch(text) is not None
+
+
+def is_content_time(text: str) -> bool:
+    """Whether `text` is a time as `content` has it, to the second or to the minute."""
+    return _CONTENT_TIME.fullmatch(text) is not None
+
+
+def read_event_time(text: str) -> int:
+    """Milliseconds since the epoch of an `eventTime`; InputError if it is none."""
+    if not is_event_time(text):
+        raise InputError(f"{text[:40]!r} is not an event time; expected the form 20190409T121826.922+0800")
+    offset = timedelta(hours=int(text[20:22]), minutes=int(text[22:24]))
+    zone = timezone(offset if text[19] == "+" else -offset)
+    return _milliseconds(datetime.strptime(text[:19], "%Y%m%dT%H%M%S.%f").replace(tzinfo=zone))
+
+
+def event_time(milliseconds: int) -> str:
+    """The moment as `eventTime`, at +0800, as ECS sends it."""
+    moment = _moment(milliseconds).astimezone(_BEIJING)
+    return f"{moment:%Y%m%dT%H%M%S}.{milliseconds % 1000:03d}+0800"
+
+
+def read_content_time(text: str) -> int:
+    """Milliseconds since the epoch of a time inside `content`; InputError if it is none."""
+    if not is_content_time(text):
+        raise InputError(f"{text[:40]!r} is not a time; expected the form 2019-04-09T04:18:26Z")
+    return _milliseconds(datetime.fromisoformat(text))
+
+
+def content_time(milliseconds: int) -> str:
+    """The moment as times inside `content` are written: UTC, to the second."""
+    return f"{_moment(milliseconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+_AGO = re.compile(r"([0-9]{1,9})(ms|s|m|h|d|w)")
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_MILLISECONDS = re.compile(r"[0-9]{13}")
+
+
+def parse_when(text: str, now_ms: int) -> int:
+    """A time as people type it, in milliseconds since the epoch.
+
+    `2h` is two hours before `now_ms` (ms, s, m, h, d, w); otherwise an ISO 8601 date or time, in UTC unless it has an
+    offset, or thirteen digits of milliseconds. InputError if it is none of these.
+    """
+    text = text.strip()
+    if ago := _AGO.fullmatch(text):
+        return now_ms - int(ago[1]) * _UNITS[ago[2]]
+    if _MILLISECONDS.fullmatch(text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"time {text!r}: expected 2h, 2026-01-01 or 2026-01-01T00:00:00Z") from None
+    return _milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
