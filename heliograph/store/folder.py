@@ -6,7 +6,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
@@ -133,7 +133,7 @@ class FolderStore:
         return self._root / key
 
     @contextmanager
-    def _written(self, body: bytes) -> Iterator[Path]:
+    def _written(self, body: bytes) -> Generator[Path]:
         """A durable file that holds `body`, under a name nobody else uses; gone afterwards."""
         path = self._unfinished / uuid.uuid4().hex
         try:
@@ -238,7 +238,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str) -> Generator[None]:
     """Errors of the operating system as errors of a store."""
     try:
         yield

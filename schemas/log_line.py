@@ -1,0 +1,29 @@
+"""One log of the local log store, and how its files lie: `<project>/<logstore>/<day>/<time>-<writer>-<n>.jsonl.zst`.
+
+A file is a sequence of Zstandard frames (RFC 8878), each of whole lines; a line is one JSON object. A crash may leave
+the last frame of a file incomplete: what was acknowledged lies before it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SUFFIX = ".jsonl.zst"
+
+
+class LogLine(msgspec.Struct, frozen=True, gc=False):
+    """One delivery as a log. `time`: milliseconds since the epoch, when the event was appended; `event`: the event's
+    bytes as text. A repeat of a delivery is a further line with the same `delivery`."""
+
+    time: int
+    delivery: str
+    source: str
+    subscription: str
+    target: str
+    product: str
+    name: str
+    level: str
+    resource: str
+    region: str
+    user: str
+    event: str

@@ -1,0 +1,201 @@
+"""Kind `logs`: each delivery becomes a log of a project and logstore, as in Log Service, kept in a local folder.
+
+When `deliver` returns, the logs of the batch are durable: one Zstandard frame of JSON lines, appended to the current
+file of this sink and synced. The form of files and lines is in `schemas.log_line`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from threading import Lock
+from typing import Annotated
+
+import msgspec
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.clock import Clock, SystemClock
+from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.errors import InvalidNotification
+from schemas.log_line import SUFFIX, LogLine
+from schemas.notification import read_routing
+from sinks.base import Sink, SinkKind, Surroundings
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+SEGMENT_SECONDS = 3600.0
+
+_log = structlog.get_logger()
+_encoder = msgspec.json.Encoder()
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,61}[a-z0-9]$")]
+
+
+class LogsSettings(BaseModel):
+    """Names as Log Service has them: 2 to 63 lower-case letters, digits, `-` and `_`; no `-` or `_` at the ends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    project: _Name
+    logstore: _Name
+
+
+class LogWriter:
+    """The current file of one logstore. Safe from several threads; a file is never opened again once closed."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._writer = uuid.uuid4().hex[:12]
+        self._opened = 0
+        self._file: FileIO | None = None
+        self._path = folder
+        self._size = 0
+        self._until = 0.0
+        self._lock = Lock()
+
+    def append(self, lines: bytes) -> Path:
+        """Append whole lines; durable when it returns. Raises OSError, and then nothing of them is kept."""
+        frame = zstd.compress(lines)
+        with self._lock:
+            if self._file is not None and self._is_due():
+                self._finish()
+            file = self._file or self._begin()
+            try:
+                rest = memoryview(frame)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                self._abandon(file)
+                raise
+            self._size += len(frame)
+            return self._path
+
+    def close(self) -> None:
+        """Finish the current file; a later append begins another."""
+        with self._lock:
+            self._finish()
+
+    def _is_due(self) -> bool:
+        return self._size >= SEGMENT_BYTES or self._clock.monotonic() >= self._until
+
+    def _begin(self) -> FileIO:
+        now = datetime.fromtimestamp(self._clock.now() / 1000, UTC)
+        self._opened += 1
+        path = self._folder / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{self._writer}-{self._opened}{SUFFIX}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = FileIO(path, "xb")
+        self._file, self._path, self._size = file, path, 0
+        self._until = self._clock.monotonic() + SEGMENT_SECONDS
+        try:
+            for folder in path.parents[:4]:
+                _sync(folder)
+        except OSError:
+            self._abandon(file)
+            raise
+        return file
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _abandon(self, file: FileIO) -> None:
+        """After a failed write or sync: keep what was acknowledged, and never write to this file again."""
+        self._file = None
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), self._size)
+        with suppress(OSError):
+            file.close()
+        if self._size == 0:
+            with suppress(OSError):
+                self._path.unlink()
+
+
+class LogsSink:
+    """Writes deliveries to one logstore."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """One frame for the batch. The receipt is the name of the file that holds it."""
+        return await asyncio.to_thread(self._deliver, batch)
+
+    async def close(self) -> None:
+        """Finish the current file."""
+        await asyncio.to_thread(self._writer.close)
+
+    def _deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        lines = [_line(delivery) for delivery in batch]
+        kept = [line for line in lines if isinstance(line, LogLine)]
+        written = self._write(kept) if kept else Delivered()
+        return [written if isinstance(line, LogLine) else line for line in lines]
+
+    def _write(self, lines: Sequence[LogLine]) -> Outcome:
+        try:
+            return Delivered(self._writer.append(_encoder.encode_lines(lines)).name)
+        except OSError as error:
+            detail = _DETAILS.get(error.errno or 0) or error.strerror or str(error)
+            _log.warning("logs.write-failed", reason=detail, lines=len(lines))
+            return Retry(Reason(ReasonCode.UNAVAILABLE, f"log store: {detail}"))
+
+
+_DETAILS = {
+    errno.ENOSPC: "no space left on its disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission to write to its folder",
+    errno.EROFS: "its file system is read-only",
+}
+
+
+def _line(delivery: Delivery) -> LogLine | Rejected:
+    try:
+        routing = read_routing(delivery.event)
+        text = delivery.event.decode()
+    except (InvalidNotification, UnicodeDecodeError) as error:
+        return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
+    return LogLine(
+        delivery.event_time,
+        delivery.id,
+        str(delivery.source),
+        delivery.subscription,
+        delivery.target,
+        routing.product,
+        routing.name,
+        routing.level,
+        delivery.resource,
+        routing.region_id,
+        routing.user_id,
+        text,
+    )
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _build(settings: LogsSettings, surroundings: Surroundings) -> Sink:
+    folder = surroundings.logs / settings.project / settings.logstore
+    return LogsSink(LogWriter(folder, SystemClock()))
+
+
+KIND = SinkKind(LogsSettings, _build, batch=1000)

@@ -1,0 +1,150 @@
+"""Kind `object`: each delivery becomes one object of the deployment's object store, its key made from a template."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from string import Formatter
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from heliograph.store.base import ObjectStore
+from heliograph.store.keys import key_problem
+from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.errors import InvalidNotification, ObjectMissing, StoreRefused, StoreUnavailable
+from schemas.notification import read_routing
+from sinks.base import Sink, SinkKind, Surroundings
+
+DEFAULT_KEY = "events/{product}/{type}/{date}/{name}/{delivery}.json"
+FIELDS: tuple[str, ...] = (
+    "product",
+    "type",
+    "name",
+    "level",
+    "region",
+    "user",
+    "resource_id",
+    "id",
+    "date",
+    "hour",
+    "source",
+    "subscription",
+    "target",
+    "delivery",
+)
+"""Fields of a key template. `type` is the last part of the event's topic (`instance`, `disk` …), `resource_id` what
+follows the `/` of the resource name, `date` (`2019-04-09`) and `hour` (`04`) are UTC and of the event's record."""
+
+_UNIQUE = {"delivery", "source"}
+_WORKERS = 8
+_VALUE_LIMIT = 128
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]")
+
+
+class ObjectSettings(BaseModel):
+    """`key`: the template. It holds `{delivery}` or `{source}`, so that two events never share a key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str = DEFAULT_KEY
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_a_template(cls, key: str) -> str:
+        problem = _template_problem(key)
+        if problem:
+            raise ValueError(problem)
+        return key
+
+
+class ObjectSink:
+    """Puts deliveries into the store, several at once."""
+
+    def __init__(self, store: ObjectStore, template: str) -> None:
+        self._store = store
+        self._template = template
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="object-sink")
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """One `put_new` per delivery; the receipt is the key. A repeat finds its own object and is delivered."""
+        loop = asyncio.get_running_loop()
+        shares = [batch[start::_WORKERS] for start in range(min(_WORKERS, len(batch)))]
+        done = await asyncio.gather(*(loop.run_in_executor(self._pool, self._put_all, share) for share in shares))
+        return [done[index % _WORKERS][index // _WORKERS] for index in range(len(batch))]
+
+    async def close(self) -> None:
+        """Wait for puts under way; the store is the deployment's, and stays open."""
+        await asyncio.to_thread(self._pool.shutdown)
+
+    def _put_all(self, share: Sequence[Delivery]) -> Sequence[Outcome]:
+        return [self._put(delivery) for delivery in share]
+
+    def _put(self, delivery: Delivery) -> Outcome:
+        try:
+            key = object_key(self._template, delivery)
+            if self._store.put_new(key, delivery.event) or self._store.get(key) == delivery.event:
+                return Delivered(key)
+        except InvalidNotification as error:
+            return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
+        except StoreRefused as error:
+            return Rejected(Reason(ReasonCode.REFUSED, f"object store: {error}"))
+        except (StoreUnavailable, ObjectMissing) as error:
+            return Retry(Reason(ReasonCode.UNAVAILABLE, f"object store: {error}"))
+        return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds something else"))
+
+
+def object_key(template: str, delivery: Delivery) -> str:
+    """The key of a delivery's object. Raises InvalidNotification."""
+    return template.format_map({name: _safe(value) for name, value in _values(delivery).items()})
+
+
+def _values(delivery: Delivery) -> Mapping[str, str]:
+    routing = read_routing(delivery.event)
+    moment = datetime.fromtimestamp(delivery.event_time / 1000, UTC)
+    return {
+        "product": routing.product,
+        "type": delivery.source.topic.rpartition(".")[2],
+        "name": routing.name,
+        "level": routing.level,
+        "region": routing.region_id,
+        "user": routing.user_id,
+        "resource_id": routing.resource_id.partition("/")[2] or routing.resource_id,
+        "id": routing.id,
+        "date": f"{moment:%Y-%m-%d}",
+        "hour": f"{moment:%H}",
+        "source": str(delivery.source),
+        "subscription": delivery.subscription,
+        "target": delivery.target,
+        "delivery": delivery.id,
+    }
+
+
+def _safe(value: str) -> str:
+    """A value that is one part of a key, or a piece of one, in every store: never empty, `.` or `..`."""
+    return _UNSAFE.sub("-", value[:_VALUE_LIMIT]).lstrip(".") or "-"
+
+
+def _template_problem(template: str) -> str:
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        return f"is not a template: {error}"
+    fields = {field for _, field, _, _ in parts if field is not None}
+    unknown = sorted(fields - set(FIELDS))
+    if unknown:
+        return f"unknown field {unknown[0]!r}; known are {', '.join(FIELDS)}"
+    if any(form or conversion for _, _, form, conversion in parts):
+        return "a field is a name in braces, without a format"
+    if not fields & _UNIQUE:
+        return "must hold {delivery} or {source}, or two events would share a key"
+    return key_problem(template.format_map(dict.fromkeys(FIELDS, "x")))
+
+
+def _build(settings: ObjectSettings, surroundings: Surroundings) -> Sink:
+    return ObjectSink(surroundings.objects, settings.key)
+
+
+KIND = SinkKind(ObjectSettings, _build, batch=64)
