@@ -72,7 +72,9 @@ class ObjectSink:
         """One `put_new` per delivery; the receipt is the key. A repeat finds its own object and is delivered."""
         loop = asyncio.get_running_loop()
         shares = [batch[start::_WORKERS] for start in range(min(_WORKERS, len(batch)))]
-        done = await asyncio.gather(*(loop.run_in_executor(self._pool, self._put_all, share) for share in shares))
+        done = await asyncio.gather(
+            *(loop.run_in_executor(self._pool, self._put_all, share) for share in shares)
+        )
         return [done[index % _WORKERS][index // _WORKERS] for index in range(len(batch))]
 
     async def close(self) -> None:

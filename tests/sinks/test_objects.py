@@ -1,0 +1,175 @@
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from heliograph.bus.memory import MemoryBus
+from heliograph.store.base import ObjectStore
+from heliograph.store.folder import FolderStore
+from heliograph.store.keys import key_problem
+from heliograph.store.memory import MemoryStore
+from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected, Retry
+from schemas.errors import StoreRefused, StoreUnavailable
+from schemas.record import Position
+from sinks.base import Surroundings
+from sinks.objects import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key
+
+EVENT = (
+    b'{"ver": "1.0", "id": "5E-1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",'
+    b' "resourceId": "acs:ecs:cn-hangzhou:1690:disk/d-1", "userId": "1690", "regionId": "cn-hangzhou",'
+    b' "eventTime": "20190409T121826.922+0800", "content": {"diskId": "d-1"}}'
+)
+
+
+def delivery(number: int, event: bytes = EVENT) -> Delivery:
+    source = Position("events.ecs.disk", 0, number)
+    return Delivery(
+        f"id{number}", source, "sub", "ops", "acs:ecs:cn-hangzhou:1690:disk/d-1", event, 1_554_783_506_922, 1
+    )
+
+
+def deliver(store: ObjectStore, batch: Sequence[Delivery], template: str = DEFAULT_KEY) -> Sequence[Outcome]:
+    async def send() -> Sequence[Outcome]:
+        sink = ObjectSink(store, template)
+        outcomes = await sink.deliver(batch)
+        await sink.close()
+        return outcomes
+
+    return asyncio.run(send())
+
+
+def test_an_event_becomes_an_object_byte_for_byte() -> None:
+    store = MemoryStore()
+    key = "events/ECS/disk/2019-04-09/Disk-Stalled-Executing/id1.json"
+    assert deliver(store, [delivery(1)]) == [Delivered(key)]
+    assert store.get(key) == EVENT
+
+
+def test_every_field() -> None:
+    template = "/".join(f"{{{field}}}" for field in FIELDS)
+    assert object_key(ObjectSettings(key=template).key, delivery(1)) == (
+        "ECS/disk/Disk-Stalled-Executing/CRITICAL/cn-hangzhou/1690/d-1/5E-1/2019-04-09/04/events.ecs.disk-0-1/sub/ops/id1"
+    )
+
+
+def test_outcomes_are_in_order_of_the_batch(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    batch = [delivery(number, b"[]" if number % 7 == 0 else EVENT) for number in range(100)]
+    outcomes = deliver(store, batch, "{delivery}")
+    for number, outcome in enumerate(outcomes):
+        if number % 7 == 0:
+            assert isinstance(outcome, Rejected)
+        else:
+            assert outcome == Delivered(f"id{number}")
+            assert store.get(f"id{number}") == EVENT
+
+
+def test_an_empty_batch() -> None:
+    assert deliver(MemoryStore(), []) == []
+
+
+def test_a_repeat_is_delivered_and_stored_once() -> None:
+    store = MemoryStore()
+    first = deliver(store, [delivery(1)])
+    assert deliver(store, [delivery(1)]) == first
+    assert len(list(store.list(""))) == 1
+
+
+def test_a_key_that_holds_something_else_is_left_alone() -> None:
+    store = MemoryStore()
+    store.put("id1", b"other")
+    [outcome] = deliver(store, [delivery(1)], "{delivery}")
+    assert isinstance(outcome, Rejected)
+    assert "'id1'" in outcome.reason.detail
+    assert store.get("id1") == b"other"
+
+
+class UnclearStore(MemoryStore):
+    """Stores, and then does not say so."""
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        super().put_new(key, body)
+        raise StoreUnavailable("connection reset")
+
+
+class RefusingStore(MemoryStore):
+    def put_new(self, key: str, body: bytes) -> bool:
+        raise StoreRefused("permission denied")
+
+
+class ForgetfulStore(MemoryStore):
+    """Says that the key is taken, of an object that is gone by then."""
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("store", [UnclearStore(), ForgetfulStore()])
+def test_a_store_that_is_away_is_a_retry(store: ObjectStore) -> None:
+    [outcome] = deliver(store, [delivery(1)])
+    assert isinstance(outcome, Retry)
+    assert outcome.reason.code is ReasonCode.UNAVAILABLE
+
+
+def test_a_store_that_refuses_is_a_rejection() -> None:
+    [outcome] = deliver(RefusingStore(), [delivery(1)])
+    assert isinstance(outcome, Rejected)
+    assert "permission denied" in outcome.reason.detail
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{nothing}/{delivery}", "known are product, type, name"),
+        ("{}/{delivery}", "known are product"),
+        ("{0}/{delivery}", "known are product"),
+        ("{name.upper}/{delivery}", "known are product"),
+        ("{name!r}/{delivery}", "without a format"),
+        ("{name:>9}/{delivery}", "without a format"),
+        ("{name", "is not a template"),
+        ("events/{name}.json", "{delivery} or {source}"),
+        ("", "{delivery} or {source}"),
+        ("/{delivery}", "relative"),
+        ("../{delivery}", "relative"),
+        ("a//{source}", "relative"),
+        ("a\n{source}", "printable"),
+    ],
+)
+def test_a_template_is_checked_at_load(template: str, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ObjectSettings(key=template)
+    assert said in str(caught.value)
+
+
+@given(
+    st.fixed_dictionaries(
+        {name: st.text(max_size=300) for name in ("product", "name", "regionId", "userId", "id")}
+    ),
+    st.sampled_from(
+        [DEFAULT_KEY, "{user}/{region}/{id}/{source}", "{id}{delivery}", "{resource_id}/{delivery}"]
+    ),
+)
+def test_whatever_an_event_says_is_a_key(fields: dict[str, str], template: str) -> None:
+    event = msgspec.json.encode(
+        {"level": "INFO", "resourceId": f"acs:ecs:a:b:{fields['name']}/../{fields['id']}", **fields}
+    )
+    key = object_key(template, delivery(1, event))
+    assert key_problem(key) == ""
+    assert key.count("/") == template.count("/")
+
+
+def test_the_kind_writes_into_the_store_of_the_deployment(tmp_path: Path) -> None:
+    store = MemoryStore()
+
+    async def send() -> None:
+        sink = KIND.build(KIND.settings(key="{delivery}"), Surroundings(MemoryBus(), store, tmp_path))
+        assert await sink.deliver([delivery(1)]) == [Delivered("id1")]
+        await sink.close()
+
+    asyncio.run(send())
+    assert store.get("id1") == EVENT
