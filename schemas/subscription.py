@@ -8,15 +8,42 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from schemas import arn
 from schemas.delivery import ReasonCode
 
 __all__ = ["Filter", "Level", "ReasonCode", "Resources", "RetryPolicy", "Subscription", "Target"]
 
 EventType = Literal["StatusNotification", "Exception", "Maintenance", "*"]
 Level = Literal["CRITICAL", "WARN", "INFO"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_EVENT_NAME = re.compile(r"[^\s\x00-\x1f\x7f?\[\]]+")
+_WORD = re.compile(r"[^\s\x00-\x1f\x7f:]+")
+_ARN = re.compile(arn.PATTERN)
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a name: 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+        )
+    return name
+
+
+def _exact(values: tuple[str, ...], form: re.Pattern[str], example: str) -> tuple[str, ...]:
+    """Published ids are masked with `*`, so only a part that is nothing else must have been meant as a pattern."""
+    for value in values:
+        if not form.fullmatch(value) or "*" in re.split("[:/]", value):
+            raise ValueError(
+                f"{value!r} must be one whole value, as in {example}; leave the list empty for all"
+            )
+    return values
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 class _Strict(BaseModel):
@@ -24,12 +51,35 @@ class _Strict(BaseModel):
 
 
 class Resources(_Strict):
-    """Resource range. Every list that is not empty must hold: of the lists together any match of `ids` or `arns` is
-    enough, and `regions` narrows it."""
+    """Resource range; every list that is not empty counts.
+
+    `ids` are what follows an ARN's `/` (`i-bp1ecr`), `arns` whole ones: any match of either is enough. `regions` are
+    compared with the event's regionId and must hold as well. All are exact, a `*` in them too.
+    """
 
     regions: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     arns: tuple[str, ...] = ()
+
+    @field_validator("regions")
+    @classmethod
+    def _regions_are_exact(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        return _exact(regions, _WORD, "cn-hangzhou")
+
+    @field_validator("ids")
+    @classmethod
+    def _ids_are_exact(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+        for one in ids:
+            if one.startswith("acs:"):
+                raise ValueError(
+                    f"{one!r} is an ARN; put it into `arns`, or only what follows its '/' into `ids`"
+                )
+        return _exact(ids, _WORD, "i-bp1ecr")
+
+    @field_validator("arns")
+    @classmethod
+    def _arns_are_exact(cls, arns: tuple[str, ...]) -> tuple[str, ...]:
+        return _exact(arns, _ARN, "acs:ecs:cn-hangzhou:1234:instance/i-bp1ecr")
 
 
 class RetryPolicy(_Strict):
@@ -63,7 +113,12 @@ class Target(_Strict):
 
 
 class Filter(_Strict):
-    """Which events a subscription wants. An empty list wants all; every clause must hold."""
+    """Which events a subscription wants. An empty list wants all; every clause must hold.
+
+    `product` is compared without regard to case; everything else as written. A `*` in a name stands for any
+    characters. The event type follows from the name (`schemas.catalogue.event_type_of`); billing events have none, so
+    only an empty list or `*` wants them.
+    """
 
     product: str | None = None
     event_types: tuple[EventType, ...] = ()
@@ -71,17 +126,26 @@ class Filter(_Strict):
     names: tuple[str, ...] = ()
     resources: Resources = Resources()
 
+    @field_validator("product")
+    @classmethod
+    def _product_is_exact(cls, product: str | None) -> str | None:
+        if product is not None and not _PRODUCT.fullmatch(product):
+            raise ValueError(f"{product!r} is not a product such as ECS; leave it out for all products")
+        return product
+
     @field_validator("names")
     @classmethod
     def _names_are_patterns(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if not re.fullmatch(r"[A-Za-z0-9_.:*-]+", name):
-                raise ValueError(f"{name!r} is not a name or a pattern with `*`")
+            if not _EVENT_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is not a name such as Disk:Stalled:Executing, or a pattern with '*' for any characters"
+                )
         return names
 
 
 class Subscription(Filter):
-    """A named filter with one to five targets or more; `enabled = false` keeps it and matches nothing."""
+    """A named filter with 1 to 100 targets; `enabled = false` keeps it and matches nothing."""
 
     name: Name
     enabled: bool = True

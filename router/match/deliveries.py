@@ -1,0 +1,56 @@
+"""The records that a match makes: one delivery for each target of each subscription that wants the event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from router.match.index import Match
+from schemas.delivery import delivery_id
+from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Record
+from schemas.topics import DELIVERIES
+
+_FORMAT = (FORMAT, FORMAT_VERSION)
+_Header = tuple[str, bytes]
+
+
+class Deliveries:
+    """Makes delivery records under one version of the subscriptions.
+
+    They equal those of `schemas.delivery.delivery_record`, but what does not change from event to event is made once.
+    """
+
+    def __init__(self, log_id: str, version: int) -> None:
+        self._log_id = log_id
+        self._configuration = ("configuration", b"%d" % version)
+        self._constant: dict[tuple[str, str], tuple[_Header, _Header]] = {}
+
+    def of(self, record: Record, resource: str, matches: Sequence[Match]) -> list[NewRecord]:
+        """The deliveries of an event: its bytes untouched, `resource` its resourceId."""
+        position = record.position
+        source = ("source", str(position).encode())
+        about = ("resource", resource.encode())
+        time = ("event-time", b"%d" % record.timestamp)
+        made: list[NewRecord] = []
+        for name, targets in matches:
+            for target in targets:
+                subscription_header, target_header = self._headers(name, target)
+                identity = ("delivery", delivery_id(self._log_id, position, name, target).encode())
+                headers = (
+                    _FORMAT,
+                    identity,
+                    source,
+                    subscription_header,
+                    target_header,
+                    about,
+                    time,
+                    self._configuration,
+                )
+                made.append(NewRecord(DELIVERIES, record.value, target_header[1], headers))
+        return made
+
+    def _headers(self, subscription: str, target: str) -> tuple[_Header, _Header]:
+        known = self._constant.get((subscription, target))
+        if known is None:
+            known = (("subscription", subscription.encode()), ("target", target.encode()))
+            self._constant[subscription, target] = known
+        return known

@@ -1,0 +1,84 @@
+"""What pydantic found wrong, as lines for a person: each names its key, what is there, and what may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+_EXPECTED = {
+    "missing": "is missing",
+    "string_type": "must be text in quotes",
+    "tuple_type": 'must be a list, as in ["a", "b"]',
+    "list_type": 'must be a list, as in ["a", "b"]',
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+}
+
+
+def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line `key: what is wrong with it` for each problem. `model`: what was validated, for its keys."""
+    return [f"{_key(found['loc'])}{_text(found, model)}" for found in error.errors()]
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """`, did you mean …?` where one of `known` is near; otherwise nothing."""
+    near = get_close_matches(word, known, n=1, cutoff=0.75)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """`target.0.retry.tries` as `target[1].retry.tries: `; the place within a list of values is left out."""
+    parts = list(location)
+    if parts and isinstance(parts[-1], int):
+        parts.pop()
+    key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return f"{key.lstrip('.')}: " if key else ""
+
+
+def _text(found: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, context = found["type"], found.get("ctx", {})
+    if kind == "literal_error":
+        known = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+        return f"{found['input']!r} is not one of {known}"
+    if kind == "extra_forbidden":
+        return f"is not a known key{_known_keys(found['loc'], model)}"
+    if kind == "value_error":
+        return str(context["error"])
+    return _EXPECTED.get(kind, _plain(found["msg"]))
+
+
+def _plain(message: str) -> str:
+    return (
+        message.removeprefix("Input should be").removeprefix("Value error,").strip().replace("Input", "input")
+    )
+
+
+def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    owner = model
+    for part in location[:-1]:
+        if isinstance(part, str):
+            inner = _model_in(owner.model_fields[part].annotation)
+            if inner is None:
+                return ""
+            owner = inner
+    known = sorted(owner.model_fields)
+    return suggestion(str(location[-1]), known) or f"; known are {', '.join(known)}"
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The model that a field holds, alone or in a list."""
+    for inner in (annotation, *get_args(annotation)):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner
+    return None

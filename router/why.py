@@ -1,0 +1,132 @@
+"""Why an event went to some subscriptions and not to others, answered from the log as it was decided then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from heliograph.bus.base import Bus
+from router.configuration import Configuration
+from router.decode import decode
+from router.match.filter import Clause, explain
+from router.routing import routed_since
+from router.subscriptions import ROUTERS
+from schemas.delivery import Verdict, VerdictState, delivery_id, read_verdict
+from schemas.errors import NotFound
+from schemas.record import Position, Record
+from schemas.topics import EVENTS, VERDICTS
+
+_BATCH = 1000
+_PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Of one subscription, under `version`. `deliveries`: id by target, empty if it did not want the event.
+    `failed`: the first clause that the event did not meet, None if it was wanted."""
+
+    subscription: str
+    version: int
+    deliveries: Mapping[str, str]
+    failed: Clause | None
+
+    @property
+    def matched(self) -> bool:
+        """Whether the subscription wanted the event."""
+        return self.failed is None
+
+
+class _Identified(msgspec.Struct, gc=False):
+    id: str = ""
+
+
+_identity = msgspec.json.Decoder(_Identified)
+
+
+def why(bus: Bus, position: Position) -> list[Explanation]:
+    """Each subscription's answer to the event at `position`, as it was when the event was routed.
+
+    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected).
+    """
+    record = _record_at(bus, position)
+    version = _version_at(bus, position)
+    routing = decode(record)
+    found: list[Explanation] = []
+    for one in Configuration(bus).at(version).values():
+        failed = next((clause for clause in explain(one, routing) if not clause.held), None)
+        targets = [] if failed else [target.id for target in one.target]
+        deliveries = {target: delivery_id(bus.log_id, position, one.name, target) for target in targets}
+        found.append(Explanation(one.name, version, deliveries, failed))
+    return found
+
+
+def find_event(bus: Bus, event_id: str) -> list[Record]:
+    """Every record of the topics `events.*` whose notification has this id, the newest first; several may."""
+    topics = [topic for topic in bus.topics() if topic.startswith(EVENTS)]
+    found = [record for topic in topics for record in _with_id(bus, topic, event_id)]
+    return sorted(found, key=lambda record: record.timestamp, reverse=True)
+
+
+def verdicts_of(bus: Bus, delivery_ids: Iterable[str], since: int = 0) -> dict[str, Verdict]:
+    """How deliveries ended, by id; those without a verdict are absent. Of several verdicts of one delivery the first
+    by precedence holds. `since`: milliseconds, as the time of the event, before which there is nothing to read."""
+    wanted = set(delivery_ids)
+    found: dict[str, Verdict] = {}
+    for record in _records(bus, VERDICTS, since):
+        verdict = read_verdict(record.value)
+        if verdict.delivery in wanted:
+            known = found.setdefault(verdict.delivery, verdict)
+            if _PRECEDENCE[verdict.state] < _PRECEDENCE[known.state]:
+                found[verdict.delivery] = verdict
+    return found
+
+
+def _record_at(bus: Bus, position: Position) -> Record:
+    if position.topic.startswith(EVENTS):
+        records = bus.read(position.topic_partition, position.offset, 1).records
+        if records and records[0].offset == position.offset:
+            return records[0]
+    raise NotFound(f"position {position}: the log holds no event there")
+
+
+def _version_at(bus: Bus, position: Position) -> int:
+    """The version that the last report which covers the position names."""
+    cursor = bus.lag(ROUTERS).get(position.topic_partition)
+    versions = [routed.version for _, routed in routed_since(bus) if routed.covers(position)]
+    if cursor is None or cursor.cursor <= position.offset or not versions:
+        raise NotFound(f"event {position}: not routed yet; `heliograph run router` routes it")
+    return versions[-1]
+
+
+def _with_id(bus: Bus, topic: str, event_id: str) -> Iterator[Record]:
+    """Read backwards in bounded batches. Only what may hold the id is decoded."""
+    needle = event_id.encode()
+    for partition, extent in bus.extents(topic).items():
+        for end in range(extent.end, extent.start, -_BATCH):
+            first = max(end - _BATCH, extent.start)
+            for record in bus.read(partition, first, end - first).records:
+                if record.offset < end and _may_hold(record.value, needle) and _id_of(record) == event_id:
+                    yield record
+
+
+def _may_hold(value: bytes, needle: bytes) -> bool:
+    """Whether the text may be in there, if only behind JSON's escapes."""
+    return needle in value or b"\\" in value
+
+
+def _id_of(record: Record) -> str:
+    try:
+        return _identity.decode(record.value).id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+
+
+def _records(bus: Bus, topic: str, since: int) -> Iterator[Record]:
+    for partition, extent in bus.extents(topic).items():
+        offset = bus.offset_at(partition, since)
+        while offset < extent.end:
+            records = bus.read(partition, offset).records
+            if not records:
+                break
+            yield from records
+            offset = records[-1].offset + 1
