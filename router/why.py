@@ -9,7 +9,7 @@ import msgspec
 from heliograph.bus.base import Bus
 from router.configuration import Configuration
 from router.decode import decode
-from router.match.filter import Clause, explain
+from router.match.explain import Clause, explain
 from router.routing import routed_since
 from router.subscriptions import ROUTERS
 from schemas.delivery import Verdict, VerdictState, delivery_id, read_verdict

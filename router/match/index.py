@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from router.match.filter import resource_of
+from router.match.explain import resource_of
 from schemas.catalogue import event_type_of
 from schemas.notification import Routing
 from schemas.subscription import Subscription
