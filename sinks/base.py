@@ -31,7 +31,9 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What a deployment lends to its sinks.
 
     `allow_networks`: private networks that callbacks may reach; `function_modules`: modules that targets of kind
-    `python` may name; `logs`: folder of the local log store; `objects`: the store of targets of kind `object`.
+    `python` may name (`a.b` is that module, `a.*` every module below `a`); `function_path`: a folder they may be
+    imported from, before all others; `logs`: folder of the local log store; `objects`: the store of targets of kind
+    `object`.
     """
 
     bus: Bus
@@ -39,12 +41,14 @@ class Surroundings(msgspec.Struct, frozen=True):
     logs: Path
     allow_networks: Sequence[IPv4Network | IPv6Network] = ()
     function_modules: Sequence[str] = ()
+    function_path: Path | None = None
 
 
 class SinkKind(msgspec.Struct, frozen=True):
     """A kind of sink: the model of its settings, and how to build one.
 
-    `batch` is how many deliveries one call takes when the target does not say.
+    `build` neither blocks nor needs an event loop; what cannot work is an outcome of `deliver`. `batch` is how many
+    deliveries one call takes when the target does not say.
     """
 
     settings: type[BaseModel]

@@ -1,0 +1,164 @@
+"""Kind `callback`: a URL is called for each event, as CloudMonitor's URL callback of event alert rules does.
+
+POST carries the event's bytes. GET carries its fields as query parameters; their names are those of the event, since
+the vendor documents none. `webhook-id` (Standard Webhooks 1.0) tells a repeat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, urlencode
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from schemas.clock import Clock, SystemClock
+from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Retry
+from schemas.errors import InputError
+from schemas.secrets import Secret
+from sinks.base import SinkKind, Surroundings
+from sinks.outcomes import answered, unanswered
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+    from sinks.http.client import GuardedClient
+
+QUERY = ("ver", "id", "product", "resourceId", "level", "name", "userId", "eventTime", "regionId", "content")
+"""Fields of the event that GET sends, in this order; one that the event lacks is left out."""
+
+_OURS = frozenset(
+    {"webhook-id", "heliograph-source", "host", "content-length", "transfer-encoding", "connection"}
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class CallbackSettings(BaseModel):
+    """`timeout`: seconds for a whole call. `headers`: sent with each call; a value may be `env:NAME` or `file:PATH`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    method: Literal["POST", "GET"] = "POST"
+    timeout: float = Field(default=5.0, gt=0, le=60)
+    headers: dict[str, Secret] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _callable(cls, url: str) -> str:
+        parse_url(url)
+        return url
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, headers: dict[str, Secret]) -> dict[str, Secret]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header")
+            if name.lower() in _OURS:
+                raise ValueError(f"{name} is set by heliograph; leave it out")
+            if not value.is_reference:
+                _check_value(name, value.reveal())
+        return headers
+
+
+class CallbackSink:
+    """Calls once for each delivery, one after the other: how many run at once is the lane's affair."""
+
+    def __init__(self, settings: CallbackSettings, client: GuardedClient, clock: Clock | None = None) -> None:
+        self._url = parse_url(settings.url)
+        self._method = settings.method
+        self._secrets = settings.headers
+        self._client = client
+        self._clock = clock or SystemClock()
+        self._headers = {"user-agent": "heliograph", "accept": "*/*", "accept-encoding": "identity"}
+        if settings.method == "POST":
+            self._headers["content-type"] = "application/json"
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Delivered, with the first line of the answer as receipt, when the answer is 2xx."""
+        return [await self._call(delivery) for delivery in batch]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _call(self, delivery: Delivery) -> Outcome:
+        try:
+            headers = {**self._headers, **reveal_headers(self._secrets)}
+        except InputError as error:
+            return Retry(Reason(ReasonCode.MISCONFIGURED, f"headers: {error}"))
+        headers["webhook-id"] = delivery.id
+        headers["heliograph-source"] = str(delivery.source)
+        if self._method == "POST":
+            result = await self._client.send("POST", self._url, headers, delivery.event)
+        else:
+            result = await self._client.send("GET", query_url(self._url, delivery.event), headers)
+        return unanswered(result) if isinstance(result, Reason) else answered(result, self._clock.now())
+
+
+def parse_url(text: str) -> URL:
+    """The URL of a receiver. Raises ValueError, never with the URL itself: it may hold a secret."""
+    from yarl import URL
+
+    from sinks.http.guard import literal
+
+    if not text.isprintable() or " " in text:
+        raise ValueError("has white space or characters that cannot be printed")
+    url = URL(text)
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("must begin with http:// or https://")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ValueError(
+            "must not hold a user or password; set the header Authorization to env:NAME or file:PATH"
+        )
+    if url.raw_host is None:
+        raise ValueError("names no host")
+    if not url.port:
+        raise ValueError("port 0 cannot be called")
+    literal(url.raw_host)
+    return url.with_fragment(None)
+
+
+def query_url(url: URL, event: bytes) -> URL:
+    """The URL with the event's fields as query parameters: text as it is, `content` and all else as JSON text."""
+    fields = _fields_decoder.decode(event)
+    query = urlencode([(name, _text(fields[name])) for name in QUERY if name in fields], quote_via=quote)
+    joined = f"{url.raw_query_string}&{query}" if url.raw_query_string else query
+    return type(url)(f"{url.with_query(None)}?{joined}", encoded=True)
+
+
+def reveal_headers(secrets: Mapping[str, Secret]) -> dict[str, str]:
+    """The headers, named in lower case, with their values as they are now. Raises InputError that names the secret."""
+    revealed: dict[str, str] = {}
+    for name, secret in secrets.items():
+        value = secret.reveal()
+        try:
+            _check_value(name, value)
+        except ValueError as error:
+            raise InputError(f"{secret}: {error}") from None
+        revealed[name.lower()] = value
+    return revealed
+
+
+def _check_value(name: str, value: str) -> None:
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"the value of {name} has a line break or another control character")
+
+
+def _text(raw: msgspec.Raw) -> str:
+    text = bytes(raw)
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
+
+
+def _build(settings: CallbackSettings, surroundings: Surroundings) -> CallbackSink:
+    from sinks.http.client import GuardedClient
+
+    return CallbackSink(settings, GuardedClient(surroundings.allow_networks, settings.timeout))
+
+
+KIND = SinkKind(CallbackSettings, _build)

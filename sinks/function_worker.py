@@ -1,0 +1,149 @@
+"""The process that a user's function runs in: `python -P function_worker.py MODULE:FUNCTION [FOLDER]`.
+
+Uses the standard library only, so that it starts quickly and the function's module meets nothing of ours. Frames go
+both ways over the socket that is its standard input: two lengths (unsigned, 32 bits, big-endian), a JSON object of the
+first length, a body of the second. The first frame out says that the function was found; after that each frame in is a
+call, and gets one frame out. The process ends when the other side closes the socket, whatever the function is doing.
+What the function prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import queue
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+RECEIPT_LIMIT = 200
+"""Characters of what the function returned or raised that are reported."""
+_LENGTHS = struct.Struct(">II")
+_GRACE = 1.0
+"""Seconds that a running function has after the other side is gone."""
+
+Frame = tuple[dict[str, Any], bytes]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a function is told beside the event. `request_id`: the delivery's id, the same for every repeat;
+    `function_name`: `module:function`; `deadline`: milliseconds since the epoch, when this process is ended;
+    `source`: the event's position as `topic:partition:offset`; `attempt` counts from 1."""
+
+    request_id: str
+    function_name: str
+    deadline: int
+    source: str
+    subscription: str
+    attempt: int
+
+
+Handler = Callable[[bytes, Context], object]
+
+
+def encode_frame(meta: dict[str, Any], body: bytes = b"") -> bytes:
+    """One frame as bytes."""
+    head = json.dumps(meta).encode()
+    return b"".join((_LENGTHS.pack(len(head), len(body)), head, body))
+
+
+def read_frame(receive: Callable[[int], bytes]) -> Frame:
+    """Read one frame; `receive` gives at most so many bytes. Raises EOFError where the other side has closed."""
+    head_length, body_length = _LENGTHS.unpack(_exactly(receive, _LENGTHS.size))
+    meta = json.loads(_exactly(receive, head_length))
+    return meta, _exactly(receive, body_length)
+
+
+def find(name: str) -> Handler:
+    """Import `module:function`. Raises whatever the import raises; TypeError if it finds no function."""
+    module, _, function = name.partition(":")
+    found: Handler | None = getattr(importlib.import_module(module), function, None)
+    if not callable(found):
+        raise TypeError(f"module {module} has no function {function}")
+    return found
+
+
+def answer(handler: Handler, name: str, call: Frame) -> bytes:
+    """Call the function and encode what came of it: `{"ok": true}` or `{"error": "Type: message"}`."""
+    meta, event = call
+    try:
+        result = handler(event, Context(function_name=name, **meta))
+    except BaseException as error:  # noqa: BLE001 - sys.exit in a function ends the call, not the worker
+        return encode_frame({"error": describe(error)})
+    return encode_frame({"ok": True}, _receipt(result).encode(errors="replace"))
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one short line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:RECEIPT_LIMIT]
+
+
+def serve(connection: socket.socket, name: str) -> None:
+    """Find the function, then answer calls until the other side closes."""
+    try:
+        handler = find(name)
+    except BaseException as error:  # noqa: BLE001 - whatever a module does when imported
+        connection.sendall(encode_frame({"error": describe(error)}))
+        return
+    connection.sendall(encode_frame({"ok": True}))
+    calls: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+    threading.Thread(target=_take_calls, args=(connection, calls), daemon=True).start()
+    while (call := calls.get()) is not None:
+        connection.sendall(answer(handler, name, call))
+
+
+def main(name: str, folder: str = "") -> None:
+    """Serve over standard input, which the function itself finds empty."""
+    connection = socket.socket(fileno=os.dup(0))
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    if folder:
+        sys.path.insert(0, folder)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        serve(connection, name)
+    except OSError:
+        return  # the other side is gone; so is whoever would read of it
+
+
+def _take_calls(connection: socket.socket, calls: queue.SimpleQueue[Frame | None]) -> None:
+    try:
+        while True:
+            calls.put(read_frame(connection.recv))
+    except (EOFError, OSError):
+        calls.put(None)
+    time.sleep(_GRACE)
+    os._exit(1)
+
+
+def _exactly(receive: Callable[[int], bytes], count: int) -> bytes:
+    parts: list[bytes] = []
+    while count:
+        part = receive(min(count, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _receipt(result: object) -> str:
+    if result is None:
+        return ""
+    try:
+        return (result if isinstance(result, str) else repr(result))[:RECEIPT_LIMIT]
+    except Exception as error:  # noqa: BLE001 - a repr of the user's; the call itself succeeded
+        return f"unprintable {type(result).__name__}: {describe(error)}"[:RECEIPT_LIMIT]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
