@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from schemas.errors import InputError
 from schemas.record import FORMAT, FORMAT_VERSION, Headers, NewRecord, Position, Record
 from schemas.topics import DELIVERIES
 
@@ -74,6 +75,7 @@ class Attempts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     last: tuple[Attempt, ...] = ()
 
     def plus(self, attempt: Attempt) -> Attempts:
+        """These tries and one more."""
         return Attempts(self.count + 1, self.first or attempt, (*self.last, attempt)[-3:])
 
 
@@ -177,9 +179,13 @@ def read_delivery(record: Record) -> Delivery:
     headers = dict(record.headers)
     attempts = headers.get("attempts")
     wait = headers.get("wait")
+    try:
+        source = Position.parse(headers["source"].decode())
+    except InputError as error:
+        raise ValueError(f"header source: {error}") from error
     return Delivery(
         headers["delivery"].decode(),
-        Position.parse(headers["source"].decode()),
+        source,
         headers["subscription"].decode(),
         headers["target"].decode(),
         headers["resource"].decode(),
@@ -189,6 +195,12 @@ def read_delivery(record: Record) -> Delivery:
         NO_ATTEMPTS if attempts is None else _attempts_decoder.decode(attempts),
         None if wait is None else _wait_decoder.decode(wait),
     )
+
+
+def read_wait(record: Record) -> Wait | None:
+    """The wait of a delivery's record, without reading the rest; None if it has none. ValueError if unreadable."""
+    wait = record.header("wait")
+    return None if wait is None else _wait_decoder.decode(wait)
 
 
 def encode_verdict(verdict: Verdict) -> bytes:

@@ -21,7 +21,7 @@ SETTINGS = "settings"
 ROUTING = "routing"
 EXECUTIONS = "executions"
 
-TIERS = tuple(4**power for power in range(8))
+TIERS: tuple[int, ...] = tuple(4**power for power in range(8))
 """Widths of the timing wheel's tiers, in seconds: 1, 4, 16 … 16384."""
 
 CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)

@@ -1,0 +1,119 @@
+"""The half of a lane that sends: workers on the sinks' loop, each with one batch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+from pydantic import ValidationError
+
+from router.deliver.lane import Completion, Lane, Parcel
+from schemas.clock import Clock
+from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.metrics import ATTEMPT_SECONDS
+from sinks.base import Sink
+
+_REBUILD_SECONDS = 10.0
+_OUTCOMES = (Delivered, Retry, Rejected)
+_log = structlog.get_logger()
+
+
+class Sender:
+    """Sends what its lane hands out, in batches, `concurrency` at once. Everything here runs on the loop.
+
+    `build` makes the sink when the first delivery comes; when it cannot, deliveries are retried as misconfigured and
+    it is tried again after ten seconds.
+    """
+
+    def __init__(
+        self, lane: Lane, build: Callable[[], Sink], report: Callable[[Completion], None], clock: Clock
+    ) -> None:
+        self._lane = lane
+        self._build = build
+        self._report = report
+        self._clock = clock
+        self._queue: deque[Parcel] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._sink: Sink | None = None
+        self._broken: Reason | None = None
+        self._rebuild_at = 0.0
+        self._stopping = False
+        self._seconds = ATTEMPT_SECONDS.labels(lane.target.id)
+
+    def take(self, parcels: Sequence[Parcel]) -> None:
+        """Send these too."""
+        self._queue.extend(parcels)
+        wanted = -(-len(self._queue) // self._lane.batch)
+        for _ in range(min(wanted, self._lane.target.concurrency - len(self._workers))):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def close(self, patience: float) -> None:
+        """Begin nothing more, wait `patience` seconds for what is under way, let go of the sink."""
+        self._queue.clear()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=patience)
+        self._stopping = True
+        for worker in self._workers:
+            worker.cancel()
+        if self._sink is None:
+            return
+        try:
+            await asyncio.wait_for(self._sink.close(), max(patience, 1.0))
+        except Exception:  # noqa: BLE001 - one sink must not keep the others from closing
+            _log.exception("sink did not close", target=self._lane.target.id)
+
+    async def _work(self) -> None:
+        while self._queue:
+            parcels = [self._queue.popleft() for _ in range(min(self._lane.batch, len(self._queue)))]
+            at, began = self._clock.now(), self._clock.monotonic()
+            outcomes = await self._attempt([parcel.delivery for parcel in parcels])
+            took = self._clock.monotonic() - began
+            self._seconds.observe(took)
+            self._report(Completion(self._lane, parcels, outcomes, at, took))
+
+    async def _attempt(self, batch: Sequence[Delivery]) -> list[Outcome]:
+        """One call of the sink; whatever it does, there is one outcome per delivery."""
+        sink = self._ready_sink()
+        if isinstance(sink, Reason):
+            return [Retry(sink)] * len(batch)
+        try:
+            return _checked(await sink.deliver(batch), len(batch))
+        except (Exception, asyncio.CancelledError) as error:
+            if self._stopping:
+                raise
+            _log.exception("sink raised", target=self._lane.target.id, kind=self._lane.target.kind)
+            return [Retry(Reason(ReasonCode.BUG, f"the sink raised {type(error).__name__}"))] * len(batch)
+
+    def _ready_sink(self) -> Sink | Reason:
+        if self._sink is not None:
+            return self._sink
+        if self._broken is not None and self._clock.monotonic() < self._rebuild_at:
+            return self._broken
+        try:
+            self._sink = self._build()
+        except Exception as error:  # noqa: BLE001 - a kind may fail in ways of its own; only its target suffers
+            self._broken = Reason(ReasonCode.MISCONFIGURED, _problem(error))
+            self._rebuild_at = self._clock.monotonic() + _REBUILD_SECONDS
+            _log.error("sink cannot be built", target=self._lane.target.id, problem=self._broken.detail)
+            return self._broken
+        return self._sink
+
+
+def _checked(outcomes: Sequence[Outcome], wanted: int) -> list[Outcome]:
+    """TypeError unless there are `wanted` outcomes and each is one: a sink may be anybody's code."""
+    listed = list(outcomes)
+    if len(listed) != wanted or not all(isinstance(outcome, _OUTCOMES) for outcome in listed):
+        raise TypeError(f"a sink gave {len(listed)} outcomes for {wanted} deliveries, or something else")
+    return listed
+
+
+def _problem(error: Exception) -> str:
+    """One line for a person; never the settings' values, which may be secret."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,126 @@
+"""What follows from an outcome, as records: a verdict, a wait on the wheel, or a dead letter. Pure."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from router.deliver.policy import Again, GiveUp, chance, deferred, next_attempt
+from router.deliver.wheel import topic_for
+from schemas.delivery import (
+    Attempt,
+    Attempts,
+    Delivered,
+    Delivery,
+    Outcome,
+    Reason,
+    Rejected,
+    Retry,
+    Verdict,
+    VerdictState,
+    Wait,
+    delivery_record,
+    encode_verdict,
+)
+from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Record
+from schemas.subscription import RetryPolicy
+from schemas.topics import DEAD_LETTERS, REJECTS, VERDICTS
+
+_DETAIL_LIMIT = 500
+"""Characters of a reason or a receipt that are kept: four of them travel in headers."""
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """The records that follow, and how the delivery ended; None: it goes on."""
+
+    records: tuple[NewRecord, ...]
+    state: VerdictState | None = None
+
+
+def settle(
+    delivery: Delivery, outcome: Outcome, policy: RetryPolicy, at: int, took: float, now: int
+) -> Settlement:
+    """What follows from the outcome of an attempt. `at`, `now`: milliseconds since the epoch; `took`: seconds."""
+    attempts = delivery.attempts.plus(_attempt(outcome, at, took))
+    match outcome:
+        case Delivered():
+            return Settlement(
+                (_verdict(delivery, VerdictState.DELIVERED, attempts, now),), VerdictState.DELIVERED
+            )
+        case Retry() | Rejected():
+            tried = msgspec.structs.replace(delivery, attempts=attempts)
+            match next_attempt(policy, attempts.count, outcome, now, chance(tried)):
+                case Again(due_ms=due, wait_seconds=seconds):
+                    return Settlement((_waiting(tried, Wait(due, seconds), now),))
+                case GiveUp(exhausted=exhausted):
+                    return dead(tried, outcome.reason, exhausted, now)
+                case _ as never:
+                    assert_never(never)
+        case _ as never:
+            assert_never(never)
+
+
+def dead(delivery: Delivery, reason: Reason, exhausted: str, now: int) -> Settlement:
+    """The end of a delivery that will not be tried again: kept whole in `dead-letters`, and a verdict."""
+    letter = delivery_record(msgspec.structs.replace(delivery, wait=None), DEAD_LETTERS)
+    headers = [
+        ("errorCode", reason.code.encode()),
+        ("errorMessage", reason.detail[:_DETAIL_LIMIT].encode()),
+        ("exhaustedRetryCondition", exhausted.encode()),
+        ("retryAttempts", b"%d" % delivery.attempts.count),
+    ]
+    if delivery.attempts.first is not None:
+        headers.append(("firstAttemptAt", b"%d" % delivery.attempts.first.at))
+        headers.append(("lastAttemptAt", b"%d" % delivery.attempts.last[-1].at))
+    letter = msgspec.structs.replace(letter, headers=(*letter.headers, *headers))
+    verdict = _verdict(delivery, VerdictState.DEAD, delivery.attempts, now, exhausted)
+    return Settlement((letter, verdict), VerdictState.DEAD)
+
+
+def put_off(delivery: Delivery, now: int) -> NewRecord:
+    """The delivery on the wheel, without having been tried."""
+    return _waiting(delivery, deferred(delivery.wait, now), now)
+
+
+def unreadable(record: Record, problem: str) -> NewRecord:
+    """A record of `deliveries` that holds none, kept in `rejects` with the reason."""
+    headers = (
+        (FORMAT, FORMAT_VERSION),
+        ("reason", f"not a delivery: {problem}"[:_DETAIL_LIMIT].encode()),
+        ("source", str(record.position).encode()),
+    )
+    return NewRecord(REJECTS, record.value, record.key, headers)
+
+
+def _waiting(delivery: Delivery, wait: Wait, now: int) -> NewRecord:
+    return delivery_record(msgspec.structs.replace(delivery, wait=wait), topic_for(wait, now))
+
+
+def _attempt(outcome: Outcome, at: int, took: float) -> Attempt:
+    took = round(took, 6)
+    if isinstance(outcome, Delivered):
+        return Attempt(at, took, None, outcome.receipt[:_DETAIL_LIMIT])
+    reason = outcome.reason
+    if len(reason.detail) > _DETAIL_LIMIT:
+        reason = Reason(reason.code, reason.detail[:_DETAIL_LIMIT], reason.status)
+    return Attempt(at, took, reason)
+
+
+def _verdict(
+    delivery: Delivery, state: VerdictState, attempts: Attempts, now: int, exhausted: str = ""
+) -> NewRecord:
+    verdict = Verdict(
+        delivery.id,
+        state,
+        str(delivery.source),
+        delivery.subscription,
+        delivery.target,
+        delivery.resource,
+        now,
+        delivery.configuration,
+        attempts,
+        exhausted,
+    )
+    headers = ((FORMAT, FORMAT_VERSION), ("state", state.encode()))
+    return NewRecord(VERDICTS, encode_verdict(verdict), delivery.target.encode(), headers)
