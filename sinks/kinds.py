@@ -7,11 +7,13 @@ from pydantic_core import ErrorDetails
 
 from schemas.errors import InputError
 from schemas.subscription import Target
-from sinks import callback, function, topic
+from sinks import callback, function, logs, objects, topic
 from sinks.base import SinkKind
 
 KINDS: dict[str, SinkKind] = {
     "callback": callback.KIND,
+    "logs": logs.KIND,
+    "object": objects.KIND,
     "python": function.KIND,
     "topic": topic.KIND,
 }

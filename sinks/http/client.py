@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -41,33 +41,23 @@ class _Forbidden(Exception):  # noqa: N818 - never leaves this module
 class _Failure(NamedTuple):
     kind: type[Exception]
     code: ReasonCode
-    describe: Callable[[Any], str]
+    words: str
 
 
 _FAILURES = (
-    _Failure(_Forbidden, ReasonCode.FORBIDDEN, str),
+    _Failure(_Forbidden, ReasonCode.FORBIDDEN, "{cause}"),
+    _Failure(TimeoutError, ReasonCode.TIMED_OUT, "no answer within {timeout:g} s"),
+    _Failure(aiohttp.ClientConnectorDNSError, ReasonCode.UNREACHABLE, "the host has no address: {cause}"),
+    _Failure(aiohttp.ClientConnectorCertificateError, ReasonCode.UNREACHABLE, "TLS: {cause}"),
+    _Failure(aiohttp.ClientSSLError, ReasonCode.UNREACHABLE, "TLS: {cause}"),
+    _Failure(aiohttp.ClientConnectorError, ReasonCode.UNREACHABLE, "no connection: {cause}"),
     _Failure(
-        TimeoutError, ReasonCode.TIMED_OUT, lambda error: str(error) or "no answer within the time limit"
+        aiohttp.ServerDisconnectedError, ReasonCode.UNREACHABLE, "the connection was closed without an answer"
     ),
-    _Failure(
-        aiohttp.ClientConnectorDNSError,
-        ReasonCode.UNREACHABLE,
-        lambda error: f"{error.host}: {_cause(error)}",
-    ),
-    _Failure(
-        aiohttp.ClientConnectorCertificateError, ReasonCode.UNREACHABLE, lambda error: f"TLS: {_cause(error)}"
-    ),
-    _Failure(aiohttp.ClientSSLError, ReasonCode.UNREACHABLE, lambda error: f"TLS: {_cause(error)}"),
-    _Failure(
-        aiohttp.ClientConnectorError, ReasonCode.UNREACHABLE, lambda error: f"no connection: {_cause(error)}"
-    ),
-    _Failure(aiohttp.ServerDisconnectedError, ReasonCode.UNREACHABLE, lambda _: "closed without an answer"),
-    _Failure(
-        aiohttp.ClientResponseError, ReasonCode.RECEIVER_FAILED, lambda error: f"not HTTP: {error.message}"
-    ),
-    _Failure(aiohttp.InvalidURL, ReasonCode.MISCONFIGURED, lambda _: "url: cannot be called"),
-    _Failure(aiohttp.ClientError, ReasonCode.UNREACHABLE, lambda error: f"{type(error).__name__}: {error}"),
-    _Failure(OSError, ReasonCode.UNREACHABLE, lambda error: error.strerror or str(error)),
+    _Failure(aiohttp.ClientResponseError, ReasonCode.RECEIVER_FAILED, "the answer is not HTTP: {cause}"),
+    _Failure(aiohttp.InvalidURL, ReasonCode.MISCONFIGURED, "url: cannot be called"),
+    _Failure(aiohttp.ClientError, ReasonCode.UNREACHABLE, "the connection failed: {cause}"),
+    _Failure(OSError, ReasonCode.UNREACHABLE, "the connection failed: {cause}"),
 )
 """What a request may raise, what it means and how it is told; the first that fits holds."""
 _RAISED = tuple(failure.kind for failure in _FAILURES)
@@ -90,22 +80,17 @@ class GuardedClient:
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer | Reason:
         """The answer, or why there is none. Once a status has come that is the answer, whatever its body does."""
-        response: aiohttp.ClientResponse | None = None
-        beginning = bytearray()
+        until = asyncio.get_running_loop().time() + self._timeout
         try:
             self._judge_literal(url)
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout_at(until):
                 response = await self._open().request(
                     method, url, headers=headers, data=body, allow_redirects=False
                 )
-                await _read(response.content, beginning)
         except _RAISED as error:
-            if response is None:
-                return _reason(error)
-        finally:
-            if response is not None:
-                response.close()
-        return Answer(response.status, bytes(beginning[:KEPT]), response.headers.get("Retry-After"))
+            return _reason(error, self._timeout)
+        beginning = await _beginning(response, until)
+        return Answer(response.status, beginning, response.headers.get("Retry-After"))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -200,25 +185,36 @@ def _from_thread(
         loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
 
-async def _read(content: aiohttp.StreamReader, into: bytearray) -> None:
-    while len(into) < READ:
-        chunk = await content.readany()
-        if not chunk:
-            return
-        into += chunk
+async def _beginning(response: aiohttp.ClientResponse, until: float) -> bytes:
+    """The first bytes of the body, as far as they come by `until`; a body of more than READ costs the connection."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout_at(until):
+            while len(body) < READ and (chunk := await response.content.readany()):
+                body += chunk
+    except (aiohttp.ClientError, OSError):
+        return bytes(body[:KEPT])
+    finally:
+        response.close()
+    return bytes(body[:KEPT])
 
 
-def _reason(error: Exception) -> Reason:
+def _reason(error: Exception, timeout: float) -> Reason:
     failure = next(failure for failure in _FAILURES if isinstance(error, failure.kind))
-    return Reason(failure.code, one_line(failure.describe(error).encode()))
+    return Reason(failure.code, one_line(failure.words.format(cause=_cause(error), timeout=timeout).encode()))
 
 
-def _cause(error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError) -> str:
-    cause = (
-        error.certificate_error
-        if isinstance(error, aiohttp.ClientConnectorCertificateError)
-        else error.os_error
-    )
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    return getattr(cause, "strerror", None) or str(cause)
+def _cause(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientResponseError():
+            return error.message
+        case aiohttp.ClientConnectorCertificateError():
+            return _cause(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return _cause(error.os_error)
+        case ssl.SSLCertVerificationError():
+            return error.verify_message
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return str(error)
