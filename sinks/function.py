@@ -20,26 +20,26 @@ _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
 
 
 class FunctionSettings(BaseModel):
-    """`handler`: `module:function`, or `module` for its function `handler`; `timeout`: seconds for a call; `workers`:
+    """`function`: `module:name`, or `module` for its `handler`; `timeout`: seconds for a call; `workers`:
     processes, each of which runs one call at a time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    handler: str
+    function: str
     timeout: float = Field(default=60.0, gt=0, le=3600)
     workers: int = Field(default=1, ge=1, le=32)
 
-    @field_validator("handler")
+    @field_validator("function")
     @classmethod
-    def _named(cls, handler: str) -> str:
-        if not _NAME.fullmatch(handler):
-            raise ValueError(f"{handler!r} is not module:function, as in audit.changes:handler")
-        return handler if ":" in handler else f"{handler}:{DEFAULT_FUNCTION}"
+    def _named(cls, function: str) -> str:
+        if not _NAME.fullmatch(function):
+            raise ValueError(f"{function!r} is not module:function, as in audit.changes:handler")
+        return function if ":" in function else f"{function}:{DEFAULT_FUNCTION}"
 
     @property
     def module(self) -> str:
         """The module that holds the function."""
-        return self.handler.partition(":")[0]
+        return self.function.partition(":")[0]
 
 
 class FunctionSink:
@@ -89,7 +89,7 @@ class FunctionSink:
     def _take(self) -> Worker:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-        worker = worker or Worker(self._settings.handler, self._folder)
+        worker = worker or Worker(self._settings.function, self._folder)
         with self._lock:
             self._busy.add(worker)
             closed = self._closed
