@@ -1,0 +1,149 @@
+"""`heliograph archive …` and `query`: what was kept, read from the object store alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from heliograph.cli.inspect import record_row
+from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
+from schemas.errors import InputError
+
+app = typer.Typer(
+    help="The archive: list, read and verify what was kept.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Topic = Annotated[str | None, typer.Argument(help="A topic; all without one.")]
+Since = Annotated[str, typer.Option("--since", help="A time (2h, 2026-01-31, 2026-01-31T12:00:00Z).")]
+Until = Annotated[str, typer.Option("--until", help="A time; records before it.")]
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands that stand at the root."""
+    root.command()(query)
+
+
+@app.command("list")
+def list_segments(topic: Topic = None, as_json: Json = False) -> None:
+    """List segments with their offsets, times and sizes."""
+    from archiver.reader import list_segments
+
+    with open_deployment() as deployment:
+        rows = (
+            {
+                "key": info.key,
+                "topic": info.topic,
+                "partition": info.partition,
+                "epoch": info.epoch,
+                "first": info.header.first_offset,
+                "next": info.header.next_offset,
+                "records": info.header.count,
+                "from": moment(info.header.first_timestamp),
+                "to": moment(info.header.last_timestamp),
+                "bytes": info.size,
+            }
+            for info in list_segments(deployment.archive, topic)
+        )
+        show(rows, ("topic", "partition", "first", "next", "records", "from", "to", "bytes"), as_json=as_json)
+
+
+@app.command()
+def read(topic: Topic = None, since: Since = "", until: Until = "", as_json: Json = False) -> None:
+    """Print archived records, each partition in its order."""
+    from archiver.reader import read_records
+    from schemas.times import parse_when
+
+    with open_deployment() as deployment:
+        now = deployment.clock.now()
+        records = read_records(
+            deployment.archive,
+            [topic] if topic else None,
+            since=parse_when(since, now) if since else None,
+            until=parse_when(until, now) if until else None,
+        )
+        rows = map(record_row, records)
+        if as_json:
+            show(rows, (), as_json=True)
+            return
+        for row in rows:
+            say(
+                f"{row['topic']}:{row['partition']}:{row['offset']}  {moment(row['timestamp'])}  {row['value']}"
+            )
+
+
+@app.command()
+def verify(
+    topic: Topic = None,
+    expect_head: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expect-head", metavar="KEY=SHA256", help="A head noted earlier: finds a tail cut off since."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every segment and chain with nothing but the archive; exit status 1 names the first thing wrong."""
+    from archiver.verify import verify
+
+    with open_deployment() as deployment:
+        report = verify(
+            deployment.archive, topic, expect_head=dict(_head(text) for text in expect_head or [])
+        )
+    if as_json:
+        document(report.row(), as_json=True)
+    else:
+        say(report.line())
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def heads(as_json: Json = False) -> None:
+    """Print the head of every chain, to be kept elsewhere for `verify --expect-head`."""
+    from archiver.verify import heads
+
+    with open_deployment() as deployment:
+        rows = [{"key": head.key, "sha256": head.object_sha256} for head in heads(deployment.archive)]
+        if as_json:
+            show(rows, (), as_json=True)
+        else:
+            for row in rows:
+                say(f"{row['key']}={row['sha256']}")
+
+
+@app.command("new-epoch")
+def new_epoch(topic: str) -> None:
+    """Begin a new epoch of a topic's chains, after its log was lost or made anew."""
+    from archiver.chain import begin_epoch
+
+    with open_deployment() as deployment:
+        begun = begin_epoch(deployment.archive, deployment.bus, topic)
+    for key in begun:
+        say(key)
+
+
+def query(
+    sql: Annotated[
+        str, typer.Argument(help="One statement over events, verdicts, deliveries, rejects, logs …")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Answer SQL (DuckDB) over the archive and the log store."""
+    from archiver.query import query as answer
+
+    with open_deployment() as deployment:
+        config = deployment.config
+        result = answer(
+            deployment.archive, sql, cache=config.home / "cache" / "query", logs=config.logs_folder
+        )
+        count = show(result.rows(), result.columns, as_json=as_json)
+    if not as_json:
+        note(f"{count} rows")
+
+
+def _head(text: str) -> tuple[str, str]:
+    key, equals, digest = text.rpartition("=")
+    if not equals or len(digest) != 64:
+        raise InputError(f"--expect-head {text!r}: expected KEY=SHA256, as `heliograph archive heads` prints")
+    return key, digest

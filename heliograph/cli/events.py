@@ -1,0 +1,139 @@
+"""`heliograph events …`: what was emitted, and why it did or did not reach somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
+from schemas import topics
+from schemas.errors import InputError, NotFound
+from schemas.record import Position, Record, TopicPartition
+
+if TYPE_CHECKING:
+    from heliograph.bus.base import Bus
+
+app = typer.Typer(
+    help="Events: what was emitted and what became of it.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("list")
+def list_events(
+    resource: Annotated[str, typer.Option("--resource", help="Resource id or ARN.")] = "",
+    level: Annotated[str, typer.Option("--level")] = "",
+    name: Annotated[str, typer.Option("--name", help="A name, or a pattern with *.")] = "",
+    since: Annotated[str, typer.Option("--since", help="A time (2h, 2026-01-31T12:00:00Z).")] = "",
+    until: Annotated[str, typer.Option("--until")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the events that the log holds."""
+    from schemas.notification import read_routing
+    from schemas.times import parse_when
+
+    def rows(bus: Bus, since_ms: int, until_ms: int) -> Iterator[dict[str, Any]]:
+        for record in _events(bus, since_ms, until_ms):
+            found = read_routing(record.value)
+            if (
+                (not level or found.level == level.upper())
+                and (not name or fnmatchcase(found.name, name))
+                and (not resource or resource in {found.resource_id, found.resource_id.rpartition("/")[2]})
+            ):
+                yield {
+                    "position": str(record.position),
+                    "time": moment(record.timestamp),
+                    "level": found.level,
+                    "name": found.name,
+                    "resource": found.resource_id.rpartition("/")[2],
+                    "region": found.region_id,
+                    "id": found.id,
+                }
+
+    with open_deployment() as deployment:
+        now = deployment.clock.now()
+        since_ms = parse_when(since, now) if since else 0
+        until_ms = parse_when(until, now) if until else 2**62
+        found = rows(deployment.bus, since_ms, until_ms)
+        show(found, ("time", "level", "name", "resource", "region", "position"), as_json=as_json)
+
+
+@app.command("show")
+def show_event(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
+    """Show an event, byte for byte, with its record; every one if several share the id."""
+    with open_deployment() as deployment:
+        for record in find(deployment.bus, event):
+            document(
+                {
+                    "position": str(record.position),
+                    "time": moment(record.timestamp),
+                    "key": text_of(record.key or b""),
+                    "headers": {key: text_of(value) for key, value in record.headers},
+                    "value": text_of(record.value),
+                },
+                as_json=as_json,
+            )
+
+
+@app.command()
+def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
+    """Say for every subscription, as it was when the event was routed, what happened or which clause did not hold."""
+    from router.deliver.records import delivery_states
+    from router.why import why as explain
+
+    with open_deployment() as deployment:
+        rows: list[dict[str, Any]] = []
+        for record in find(deployment.bus, event):
+            lines = explain(deployment.bus, record.position)
+            states = delivery_states(deployment.bus, [one.id for line in lines for one in line.deliveries])
+            for line in lines:
+                base = {
+                    "position": str(record.position),
+                    "subscription": line.subscription,
+                    "matched": line.matched,
+                }
+                rows += [
+                    {**base, "target": one.target, "delivery": one.id, "state": states[one.id].state,
+                     "because": states[one.id].detail}
+                    for one in line.deliveries
+                ] or [{**base, "target": "", "delivery": "", "state": "", "because": line.because}]  # fmt: skip
+    show(
+        rows,
+        ("position", "subscription", "matched", "target", "state", "because", "delivery"),
+        as_json=as_json,
+    )
+
+
+def find(bus: Bus, event: str) -> list[Record]:
+    """The events with an id, newest first, or the one at a position. Raises NotFound."""
+    from router.why import find_event
+
+    try:
+        position = Position.parse(event)
+    except InputError:
+        found = find_event(bus, event)
+    else:
+        records = bus.read(position.topic_partition, position.offset, 1).records
+        found = [one for one in records if one.offset == position.offset]
+    if not found:
+        raise NotFound(f"event {event!r}: not in the log; `heliograph query` reads what only the archive has")
+    return found
+
+
+def _events(bus: Bus, since_ms: int, until_ms: int) -> Iterator[Record]:
+    for topic in sorted(bus.topics()):
+        if topics.matches(topic, ["events.*"]):
+            for partition in bus.extents(topic):
+                yield from _between(bus, partition, since_ms, until_ms)
+
+
+def _between(bus: Bus, partition: TopicPartition, since_ms: int, until_ms: int) -> Iterator[Record]:
+    offset = bus.offset_at(partition, since_ms)
+    while records := bus.read(partition, offset).records:
+        for record in records:
+            if record.timestamp >= until_ms:
+                return
+            yield record
+        offset = records[-1].offset + 1

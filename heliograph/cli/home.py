@@ -1,0 +1,90 @@
+"""`heliograph init`, `doctor`, `backup` and `restore`: the deployment's home."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliograph.cli.output import Json, note, open_deployment, say, show
+
+STARTER = """\
+# heliograph.toml: every key may be left out. `heliograph doctor` shows what holds and whether it works.
+
+[bus]
+# url = "sqlite:///var/lib/heliograph/bus.db"
+# partitions = 4
+# retention_hours = 168
+# reserve_mb = 256
+
+[events]
+# topics = ["events.rds.*"]
+
+[delivery]
+# allow_networks = ["127.0.0.0/8"]
+# function_modules = ["handlers"]
+# function_path = "/etc/heliograph/functions"
+
+[archive]
+# url = "file:///var/lib/heliograph/archive"
+
+[log]
+# level = "info"
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(init)
+    app.command()(doctor)
+    app.command()(backup)
+    app.command()(restore)
+
+
+def init() -> None:
+    """Make the home folder with a commented heliograph.toml, and the log in it."""
+    with open_deployment() as deployment:
+        home = deployment.config.home
+        home.mkdir(parents=True, exist_ok=True)
+        path = home / "heliograph.toml"
+        if path.exists():
+            say(f"{path} is there already; left as it is")
+        else:
+            path.write_text(STARTER)
+            say(f"wrote {path}")
+        say(f"log {deployment.bus.log_id} at {deployment.config.bus_url}")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check configuration, log, archive and stores; exit status 1 if something does not work."""
+    from heliograph.doctor import examine
+
+    findings = [finding.row() for finding in examine(os.environ)]
+    show(findings, ("check", "state", "detail"), as_json=as_json)
+    if any(finding["state"] == "failed" for finding in findings):
+        raise typer.Exit(1)
+
+
+def backup(to: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
+    """Copy the whole home, while it runs, into a folder that `restore` takes."""
+    from heliograph.bus.backup import backup_home
+
+    with open_deployment() as deployment:
+        done = backup_home(deployment.config.home, to)
+    say(f"{done.files} files, {done.size:,} bytes in {to}")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="A folder that `backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a home that is not empty.")] = False,
+) -> None:
+    """Put a backup in place of the home, after checking every file of it."""
+    from heliograph.bus.backup import restore_home
+    from heliograph.config import load
+
+    config = load(os.environ)
+    done = restore_home(source, config.home, force=force)
+    note(f"{done.files} files, {done.size:,} bytes checked and restored")
+    say(str(config.home))

@@ -1,0 +1,67 @@
+"""`heliograph run` and `heliograph demo`."""
+
+from __future__ import annotations
+
+import signal
+from typing import Annotated
+
+import typer
+
+from heliograph.cli.output import note, open_deployment
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(demo)
+
+
+def run(
+    role: Annotated[
+        list[str] | None, typer.Argument(help="router, deliverer, archiver; all without one.")
+    ] = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="Return once nothing is unread, in flight or due.")
+    ] = False,
+    metrics: Annotated[
+        str, typer.Option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")
+    ] = "",
+) -> None:
+    """Run roles until SIGTERM or Ctrl-C; then drain, commit and stop."""
+    from heliograph.health import serve
+    from heliograph.roles import roles
+    from heliograph.runner import Runner
+
+    with open_deployment() as deployment:
+        runner = Runner(deployment.bus, roles(deployment, role or []))
+        server = serve(metrics, runner) if metrics else None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: runner.stop())
+        runner.start()
+        if until_idle:
+            runner.wait_until_idle()
+        else:
+            runner.wait()
+        failures = runner.failures()
+        drained = runner.join()
+        if server is not None:
+            server.shutdown()
+        for name, why in failures.items():
+            note(f"heliograph: {name}: {why}")
+        if not drained:
+            note(
+                "heliograph: stopped before everything in flight had ended; it is repeated at the next start"
+            )
+        if failures:
+            raise typer.Exit(1)
+
+
+def demo(
+    serve: Annotated[bool, typer.Option("--serve", help="Keep running after the account.")] = False,
+    events: Annotated[int, typer.Option("--events", help="How many generated events.", min=1)] = 2000,
+) -> None:
+    """Run the main job end to end in a temporary folder, and check it."""
+    from heliograph.demo.show import demonstrate
+
+    if not demonstrate(events=events, serve=serve):
+        raise typer.Exit(1)

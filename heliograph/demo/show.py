@@ -1,0 +1,189 @@
+"""The demo itself: start real parts, emit, watch, and account for everything."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from ipaddress import ip_network
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from archiver.query import query
+from heliograph.bus.base import Bus
+from heliograph.config import Config, DeliverySection
+from heliograph.demo.account import tell
+from heliograph.demo.receiver import Receiver
+from heliograph.demo.reconcile import Check, reconcile, take
+from heliograph.deployment import Deployment
+from heliograph.roles import roles
+from heliograph.runner import Runner, unfinished
+from producers.edge import Edge
+from producers.examples import EXAMPLES
+from producers.stream import generate
+from router.subscriptions import apply, read_file
+from schemas import topics
+from sinks.kinds import KINDS
+
+SEED = 2019
+CHUNK = 500
+REFRESH_SECONDS = 0.25
+SQL = """
+select regionId as region, count(*) as events, count(*) filter (where level = 'CRITICAL') as critical,
+       min(eventTime) as first, max(eventTime) as last
+from events group by region order by events desc, region
+"""
+
+
+def demonstrate(*, events: int, serve: bool) -> bool:
+    """The main job end to end in a temporary folder; True if every check held. `serve`: go on until Ctrl-C."""
+    console = Console()
+    receiver = Receiver()
+    with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder:
+        config = _config(Path(folder))
+        with Deployment(config) as deployment:
+            apply(deployment.bus, read_file(_subscriptions(receiver.url)), KINDS)
+            runner = Runner(deployment.bus, roles(deployment))
+            runner.start()
+            try:
+                held = _job(console, deployment, runner, receiver, events)
+                if serve:
+                    _serve(console, deployment, runner)
+            finally:
+                runner.join()
+    receiver.close()
+    return held
+
+
+def _job(console: Console, deployment: Deployment, runner: Runner, receiver: Receiver, count: int) -> bool:
+    console.rule("emit, route, deliver, archive")
+    accepted: list[bytes] = []
+    with _watching(console, deployment.bus):
+        edge = Edge(deployment.bus, deployment.config.events.topics)
+        for chunk in _chunks(count, deployment.clock.now()):
+            edge.submit(chunk)
+            accepted += chunk
+        runner.wait_until_idle()
+    failures = runner.failures()
+    for role, why in failures.items():
+        console.print(f"[red]{role}: {why}")
+    books = take(deployment.bus)
+    tell(console, deployment, books, receiver.received)
+    console.rule("an answer in SQL: heliograph query")
+    console.print(_answer(deployment))
+    console.rule("the books")
+    checks = reconcile(
+        deployment.bus, deployment.archive, books, accepted=accepted, received=receiver.received
+    )
+    console.print(_checked(checks))
+    return not failures and all(check.holds for check in checks)
+
+
+def _config(home: Path) -> Config:
+    return Config(
+        home=home,
+        delivery=DeliverySection(
+            allow_networks=(ip_network("127.0.0.0/8"),),
+            function_modules=("demo_function",),
+            function_path=Path(str(files("heliograph.demo") / "functions")),
+        ),
+    )
+
+
+def _subscriptions(url: str) -> str:
+    return (files("heliograph.demo") / "subscriptions.toml").read_text().replace("RECEIVER", url)
+
+
+def _chunks(count: int, now: int) -> Iterator[list[bytes]]:
+    """The examples, then a generated stream, in chunks."""
+    yield list(EXAMPLES)
+    chunk: list[bytes] = []
+    for value in generate(SEED, count, now):
+        chunk.append(value)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def _watching(console: Console, bus: Bus) -> Iterator[None]:
+    """A table of counts that lives while the job runs; on no terminal it is printed once, at the end."""
+    ended = threading.Event()
+    with Live(_counts(bus), console=console, auto_refresh=False) as live:
+
+        def refresh() -> None:
+            while not ended.wait(REFRESH_SECONDS):
+                live.update(_counts(bus), refresh=True)
+
+        watcher = threading.Thread(target=refresh, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+            live.update(_counts(bus), refresh=True)
+
+
+def _counts(bus: Bus) -> Table:
+    table = Table("topic", "records", "read by", "unread")
+    for topic in sorted(bus.topics()):
+        appended = sum(extent.end for extent in bus.extents(topic).values())
+        if not appended:
+            continue
+        groups = [(name, wanted) for name, wanted in _READERS.items() if topics.matches(topic, wanted)]
+        unread = [unfinished(bus, name, (topic,))[0] for name, _ in groups]
+        table.add_row(
+            topic,
+            f"{appended:,}",
+            ", ".join(name for name, _ in groups),
+            ", ".join(f"{one:,}" for one in unread),
+        )
+    return table
+
+
+_READERS: Mapping[str, tuple[str, ...]] = {
+    "router": ("events.*",),
+    "deliverer": (topics.DELIVERIES,),
+    "wheel": ("retries.*",),
+    "archiver": topics.ARCHIVED,
+}
+
+
+def _answer(deployment: Deployment) -> Table:
+    config = deployment.config
+    result = query(deployment.archive, SQL, cache=config.home / "cache", logs=config.logs_folder)
+    table = Table(*result.columns)
+    for row in result.rows():
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+def _checked(checks: list[Check]) -> Table:
+    table = Table("check", "is", "should be", "")
+    for check in checks:
+        table.add_row(
+            check.says, f"{check.left:,}", f"{check.right:,}", "[green]holds" if check.holds else "[red]FAILS"
+        )
+    return table
+
+
+def _serve(console: Console, deployment: Deployment, runner: Runner) -> None:
+    home = deployment.config.home
+    console.print(
+        f"\nRunning on; try in another terminal:\n  export HELIOGRAPH_HOME={home}\n  heliograph topics"
+    )
+    console.print("Ctrl-C ends it and removes the folder.")
+    try:
+        while not runner.failures():
+            time.sleep(1)
+    except KeyboardInterrupt:
+        console.print()

@@ -1,0 +1,53 @@
+"""What `heliograph run` can run, and how each role is made of a deployment's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from archiver.loop import Archiver
+from heliograph.deployment import Deployment
+from router.deliver.deliverer import Deliverer
+from router.deliver.wheel import Wheel
+from router.loop import Router
+from schemas.errors import InputError
+from schemas.role import Role
+from sinks.kinds import KINDS
+
+Build = Callable[[Deployment], Role]
+
+
+def _router(deployment: Deployment) -> Role:
+    return Router(deployment.bus)
+
+
+def _deliverer(deployment: Deployment) -> Role:
+    return Deliverer(deployment.bus, deployment.surroundings, deployment.clock, KINDS)
+
+
+def _wheel(deployment: Deployment) -> Role:
+    return Wheel(deployment.bus, deployment.clock)
+
+
+def _archiver(deployment: Deployment) -> Role:
+    return Archiver(deployment.bus, deployment.archive, deployment.config.archive.policy, deployment.clock)
+
+
+ROLES: dict[str, dict[str, Build]] = {
+    "router": {"router": _router},
+    "deliverer": {"deliverer": _deliverer, "wheel": _wheel},
+    "archiver": {"archiver": _archiver},
+}
+"""What a role named on the command line consists of: the deliverer comes with the timing wheel that serves it."""
+
+
+def roles(deployment: Deployment, names: Sequence[str] = ()) -> dict[str, Callable[[], Role]]:
+    """Builders of the named roles, of all without names. Raises InputError for an unknown name."""
+    unknown = [name for name in names if name not in ROLES]
+    if unknown:
+        raise InputError(f"role {unknown[0]!r}: known are {', '.join(ROLES)}")
+    wanted = names or tuple(ROLES)
+    return {
+        part: (lambda build=build: build(deployment))
+        for name in wanted
+        for part, build in ROLES[name].items()
+    }

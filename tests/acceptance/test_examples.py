@@ -1,0 +1,36 @@
+"""The official notifications, from files to a receiver and into the archive, byte for byte and once each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.product import EXAMPLES, Product, receiver
+
+HOOK = """
+[[subscription]]
+name = "everything"
+[[subscription.target]]
+id = "hook"
+kind = "callback"
+url = "{url}"
+"""
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the official examples are not beside this checkout")
+def test_the_official_examples_arrive_and_are_archived_byte_for_byte(tmp_path: Path) -> None:
+    files = sorted(EXAMPLES.glob("*.json"))
+    assert len(files) == 14
+    wanted = Counter(path.read_bytes().strip() for path in files)
+    product = Product(tmp_path / "home")
+    with receiver() as hook:
+        product.apply(HOOK.format(url=hook.url))
+        for path in files:
+            product.do("emit", "--file", str(path))
+        product.until_idle()
+        assert Counter(hook.all()) == wanted
+    archived = [row for row in product.rows("archive", "read") if row["topic"].startswith("events.")]
+    assert Counter(row["value"].encode() for row in archived) == wanted
+    product.do("archive", "verify")

@@ -1,0 +1,75 @@
+"""The layer table of docs/architecture.md, enforced."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("archiver", "heliograph", "producers", "router", "schemas", "sinks")
+
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "schemas": frozenset(),
+    "heliograph.bus": frozenset({"schemas"}),
+    "heliograph.store": frozenset({"schemas"}),
+    "producers": frozenset({"schemas", "heliograph.bus"}),
+    "sinks": frozenset({"schemas", "heliograph.bus", "heliograph.store"}),
+    "router": frozenset({"schemas", "sinks", "heliograph.bus"}),
+    "archiver": frozenset({"schemas", "heliograph.bus", "heliograph.store"}),
+    "heliograph": frozenset(ROOMS) | {"heliograph.bus", "heliograph.store"},
+}
+
+
+def layer_of(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    return max((row for row in MAY_IMPORT if f"{module}.".startswith(f"{row}.")), key=len)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of ours that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            found.add(node.module or "")
+    return {name for name in found if name.partition(".")[0] in ROOMS}
+
+
+def modules() -> list[Path]:
+    return sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
+    layer = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    allowed = MAY_IMPORT[layer] | {layer}
+    wrong = {name for name in imports_of(path) if layer_of(name) not in allowed}
+    assert not wrong, f"{layer} may not import {sorted(wrong)}"
+
+
+def test_the_packages_of_the_table_are_all_there_are() -> None:
+    found = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert found - {"tests", "benchmarks"} == set(ROOMS)
+
+
+def test_bus_and_store_stay_leaves() -> None:
+    assert (ROOT / "heliograph" / "__init__.py").read_text() == ""
+
+
+def test_sizes() -> None:
+    for path in modules():
+        lines = len(path.read_text().splitlines())
+        assert lines <= 500, f"{path}: {lines} lines"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 60, f"{path}:{node.lineno}: {node.name} has {length} lines"
+
+
+def test_the_standard_library_has_no_room_of_our_names() -> None:
+    assert not set(ROOMS) & sys.stdlib_module_names
