@@ -1,0 +1,62 @@
+"""A URL names its log, or an error says what to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.memory import MemoryBus
+from heliograph.bus.open import OPENERS, open_bus
+from schemas.errors import InvalidConfiguration
+
+
+def test_memory() -> None:
+    bus = open_bus("memory://", partitions=3)
+    assert isinstance(bus, MemoryBus)
+    bus.create("t")
+    assert bus.topics() == {"t": 3}
+
+
+def test_sqlite_keeps_its_log_at_the_path_of_the_url(tmp_path: Path) -> None:
+    path = tmp_path / "a folder" / "bus.db"
+    path.parent.mkdir()
+    url = f"sqlite://{str(path).replace(' ', '%20')}"
+    bus = open_bus(url, partitions=3, reserve=0)
+    bus.create("t")
+    assert bus.topics() == {"t": 3}
+    log_id = bus.log_id
+    bus.close()
+    again = open_bus(url, reserve=0)
+    assert again.log_id == log_id
+    again.close()
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://localhost", "sqlite://, memory://, kafka://"),
+        ("bus.db", "sqlite://, memory://, kafka://"),
+        ("", "sqlite://, memory://, kafka://"),
+        ("sqlite", "sqlite:///absolute/path"),
+        ("memory", "nothing after it"),
+        ("sqlite://bus.db", "sqlite:///absolute/path"),
+        ("sqlite:///", "sqlite:///absolute/path"),
+        ("sqlite:///bus.db?mode=ro", "sqlite:///absolute/path"),
+        ("memory://somewhere", "nothing after it"),
+        ("kafka://user:password@localhost:9092", "no Kafka client"),
+        ("http://[::1", "sqlite://, memory://, kafka://"),
+    ],
+)
+def test_a_wrong_url_says_what_to_write(url: str, says: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=says) as caught:
+        open_bus(url)
+    assert len(caught.value.problems) == 1
+    assert str(caught.value).startswith("bus.url")
+
+
+def test_every_known_scheme_is_named() -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        open_bus("nothing://")
+    assert all(f"{scheme}://" in str(caught.value) for scheme in OPENERS)
