@@ -77,11 +77,17 @@ class Progress:
         self._settle()
         return records
 
-    def finish(self, offsets: Iterable[int]) -> None:
-        """Finish what was handed out, in any order. Offsets that are not handed out now change nothing."""
-        unfinished = self._open
-        for offset in offsets:
-            unfinished.pop(offset, None)
+    def finish(self, offsets: Iterable[int]) -> Sequence[int]:
+        """Finish what was handed out, in any order. Offsets that are not handed out now change nothing.
+
+        Returns those that were: what `reopen` takes if the commit fails.
+        """
+        forget = self._open.pop
+        return [offset for offset in offsets if forget(offset, 0) is None]
+
+    def reopen(self, offsets: Sequence[int]) -> None:
+        """Undo a `finish` that could not be stored: these offsets are handed out and unfinished as before it."""
+        self._open = dict.fromkeys(sorted([*self._open, *offsets]))
 
     def skip_to(self, offset: int) -> None:
         """Fetch nothing below `offset` any more (the log has lost it). What is handed out stays handed out."""

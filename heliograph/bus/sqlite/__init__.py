@@ -1,0 +1,5 @@
+"""The embedded log: one SQLite file for several processes of one host."""
+
+from heliograph.bus.sqlite.bus import SqliteBus
+
+__all__ = ["SqliteBus"]

@@ -1,0 +1,266 @@
+"""A member of a group: shares partitions with the other members, hands records out and commits what is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from heliograph.bus.base import Extent, PartitionsChanged, Polled
+from heliograph.bus.progress import Progress, by_partition
+from heliograph.bus.sqlite import groups, log
+from heliograph.bus.sqlite.catalogue import Snapshot
+from heliograph.bus.sqlite.errors import translated
+from heliograph.bus.sqlite.file import LogFile
+from heliograph.bus.sqlite.groups import Commit
+from heliograph.bus.sqlite.ownership import Membership
+from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
+from schemas.topics import matches
+
+_log = structlog.get_logger()
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks at who is alive: how late a dead member's partitions are taken over."""
+
+
+class _Owned(NamedTuple):
+    """A partition of ours: the id of its row, the epoch that our commits carry, what we handed out and finished."""
+
+    identity: int
+    epoch: int
+    progress: Progress
+
+
+class SqliteConsumer:
+    """Made by `SqliteBus.consumer`; the seam's docstrings are its contract."""
+
+    def __init__(
+        self,
+        file: LogFile,
+        group: str,
+        topics: Sequence[str],
+        *,
+        gained: PartitionsChanged | None,
+        lost: PartitionsChanged | None,
+    ) -> None:
+        self._file = file
+        self._group = group
+        self._wanted = tuple(topics)
+        self._gained = gained
+        self._lost = lost
+        self._owned: dict[TopicPartition, _Owned] = {}  # those served longest ago come first
+        self._taken: set[TopicPartition] = set()  # somebody else's by now, as a commit found out
+        self._held: dict[TopicPartition, float] = {}
+        self._woken = False
+        self._closed = False
+        self._moves = -1
+        self._topics: Mapping[str, tuple[int, ...]] = {}
+        self._next_look = 0.0
+        with translated(file.path):
+            self._membership = Membership(file.locks, group, self._wanted)
+        file.watch.notify(moved=True)
+
+    @property
+    def member(self) -> str:
+        """Group, time of joining, process id and something random."""
+        return self._membership.name
+
+    def poll(self, limit: int = 5000, timeout: float = 0.0) -> Polled:
+        """Rebalance, then hand out a fair share of each partition that has something."""
+        deadline = time.monotonic() + timeout
+        while not self._closed:
+            seen = self._file.watch.generation
+            snapshot = self._file.catalogue.refresh()
+            self._rebalance(snapshot)
+            polled = self._fetch(snapshot, limit)
+            if polled.records or polled.gaps:
+                return polled
+            left = deadline - time.monotonic()
+            if self._woken or left <= 0:
+                break
+            self._file.watch.wait(seen, min([left, _LOOK_EVERY, *self._waits()]))
+        self._woken = False
+        return Polled()
+
+    def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
+        """Commit and append in one transaction; if it fails, nothing is finished."""
+        batch = self._file.ready(append)
+        finished: list[tuple[Progress, Sequence[int]]] = []
+        commits: dict[TopicPartition, Commit] = {}
+        for partition, offsets in by_partition(positions).items():
+            if partition in self._owned:
+                identity, epoch, progress = self._owned[partition]
+                finished.append((progress, progress.finish(offsets)))
+                commits[partition] = Commit(identity, epoch, progress.cursor, progress.note())
+        if not commits and not append:
+            return ()
+        try:
+            taken, appended = self._file.writer.run(
+                lambda connection: (
+                    groups.commit(connection, self._group, commits.values()),
+                    batch.write(connection, self._file.clock.now()),
+                )
+            )
+        except BaseException:
+            for progress, closed in finished:
+                progress.reopen(closed)
+            raise
+        if append:
+            self._file.watch.notify()
+        self._taken.update(each for each, one in commits.items() if one.identity in taken)
+        return appended
+
+    def hold(self, partition: TopicPartition, until: float | None) -> None:
+        """Hand out nothing of a partition until then (the clock's monotonic seconds)."""
+        if until is None:
+            self._held.pop(partition, None)
+        else:
+            self._held[partition] = until
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Hand out `offset` next; nothing happens if the partition is not ours."""
+        if partition in self._owned:
+            self._owned[partition].progress.seek(offset)
+
+    def assigned(self) -> frozenset[TopicPartition]:
+        """What is ours now."""
+        return frozenset(self._owned)
+
+    def wake(self) -> None:
+        """Make the poll that waits, or else the next one, return at once."""
+        self._woken = True
+        self._file.watch.notify()
+
+    def close(self) -> None:
+        """Give everything back; `lost` may still finish work."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._lose(sorted(self._owned))
+        finally:
+            with translated(self._file.path):
+                self._membership.leave()
+            self._file.watch.notify(moved=True)
+
+    def _rebalance(self, snapshot: Snapshot) -> None:
+        """Give back what is above our share of each topic, take what is free up to it."""
+        moves, now = self._file.watch.moves, time.monotonic()
+        unchanged = moves == self._moves and snapshot.topics is self._topics and not self._taken
+        if unchanged and now < self._next_look:
+            return
+        self._moves, self._topics, self._next_look = moves, snapshot.topics, now + _LOOK_EVERY
+        wanted = {topic: len(ids) for topic, ids in snapshot.topics.items() if matches(topic, self._wanted)}
+        with translated(self._file.path):
+            shares = self._membership.shares(wanted)
+        self._lose(self._leaving(shares))
+        with translated(self._file.path):
+            coming = list(self._coming(wanted, shares))
+        self._own(coming, snapshot)
+
+    def _leaving(self, shares: Mapping[str, int]) -> Sequence[TopicPartition]:
+        """Ours, but taken by somebody else or above our share."""
+        leaving = sorted(self._taken & self._owned.keys())
+        room = dict(shares)
+        for partition in sorted(self._owned.keys() - self._taken):
+            room[partition.topic] = room.get(partition.topic, 0) - 1
+            if room[partition.topic] < 0:
+                leaving.append(partition)
+        self._taken.clear()
+        return leaving
+
+    def _coming(self, wanted: Mapping[str, int], shares: Mapping[str, int]) -> Iterator[TopicPartition]:
+        """Free partitions, locked for us, up to our share."""
+        for topic, partitions in wanted.items():
+            every = [TopicPartition(topic, number) for number in range(partitions)]
+            others = [partition for partition in every if partition not in self._owned]
+            room = shares.get(topic, 0) - (partitions - len(others))
+            for partition in others:
+                if room <= 0:
+                    break
+                if self._membership.take(partition):
+                    room -= 1
+                    yield partition
+
+    def _own(self, coming: Sequence[TopicPartition], snapshot: Snapshot) -> None:
+        if not coming:
+            return
+        identities = {
+            partition: snapshot.topics[partition.topic][partition.partition] for partition in coming
+        }
+        try:
+            claims = self._file.writer.run(
+                lambda connection: groups.claim(connection, self._group, identities.values())
+            )
+        except BaseException:
+            for partition in coming:
+                self._membership.give(partition)
+            raise
+        for partition, identity in identities.items():
+            cursor, note, epoch = claims[identity]
+            self._owned[partition] = _Owned(identity, epoch, Progress.from_note(cursor, note))
+        _log.debug("partitions_gained", member=self.member, partitions=[str(each) for each in coming])
+        if self._gained is not None:
+            self._gained(coming)
+
+    def _lose(self, leaving: Sequence[TopicPartition]) -> None:
+        if not leaving:
+            return
+        _log.debug("partitions_lost", member=self.member, partitions=[str(each) for each in leaving])
+        try:
+            if self._lost is not None:
+                self._lost(leaving)
+        finally:
+            for partition in leaving:
+                del self._owned[partition]
+                self._membership.give(partition)
+            self._file.watch.notify(moved=True)
+
+    def _fetch(self, snapshot: Snapshot, limit: int) -> Polled:
+        now = self._file.clock.monotonic()
+        behind = {
+            partition: snapshot.extents[owned.identity].end - owned.progress.position
+            for partition, owned in self._owned.items()
+            if snapshot.extents[owned.identity].end > owned.progress.position
+            and self._held.get(partition, now) <= now
+        }
+        records: list[Record] = []
+        gaps: list[Gap] = []
+        room = log.BATCH_BYTES
+        with self._file.readers.lend() as connection:
+            for partition, amount in fair_amounts(behind, limit).items():
+                identity, _, progress = owned = self._owned[partition]
+                span = Extent(progress.position, snapshot.extents[identity].end)
+                found = log.read(connection, partition, identity, span, amount)
+                if found.gap is not None:
+                    gaps.append(found.gap)
+                    progress.skip_to(found.gap.end)
+                records.extend(progress.take(found.records))
+                del self._owned[partition]
+                self._owned[partition] = owned
+                room -= found.size
+                if room <= 0:
+                    break
+        return Polled(records, gaps)
+
+    def _waits(self) -> Iterator[float]:
+        """Seconds until each held partition is let go."""
+        now = self._file.clock.monotonic()
+        return (until - now for until in self._held.values() if until > now)
+
+
+def fair_amounts(behind: Mapping[TopicPartition, int], limit: int) -> Mapping[TopicPartition, int]:
+    """How many records to read of each partition, given how many it has: what some leave goes to the others.
+
+    If there are more partitions than records to read, the first get one each.
+    """
+    if len(behind) >= limit:
+        return dict.fromkeys(list(behind)[:limit], 1)
+    amounts = dict.fromkeys(behind, 0)
+    left = limit
+    for served, (partition, amount) in enumerate(sorted(behind.items(), key=lambda each: each[1])):
+        amounts[partition] = min(amount, left // (len(behind) - served))
+        left -= amounts[partition]
+    return amounts

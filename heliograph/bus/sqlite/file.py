@@ -1,0 +1,80 @@
+"""One opened log file: the connections, the lock folder and the watch that a bus and its consumers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+from heliograph.bus.admission import check_sizes, check_topic
+from heliograph.bus.sqlite.catalogue import Catalogue
+from heliograph.bus.sqlite.log import Batch
+from heliograph.bus.sqlite.readers import Readers
+from heliograph.bus.sqlite.schema import prepare
+from heliograph.bus.sqlite.wakeup import Watch
+from heliograph.bus.sqlite.writer import Writer
+from schemas.clock import Clock
+from schemas.record import NewRecord
+from schemas.topics import kind_of
+
+
+def locks_of(path: Path) -> Path:
+    """The folder of a log's lock files."""
+    return path.with_name(f"{path.name}.locks")
+
+
+class LogFile:
+    """Opened once by each bus. For any number of threads."""
+
+    def __init__(self, path: Path, partitions: int, clock: Clock) -> None:
+        self.path = path
+        self.locks = locks_of(path)
+        self.clock = clock
+        self.log_id = prepare(path, self.locks)
+        self.writer = Writer(path)
+        self.readers = Readers(path)
+        self.catalogue = Catalogue(path)
+        self.watch = Watch(self.catalogue)
+        self._partitions = partitions
+        self._turn = count()
+        self.catalogue.refresh()
+
+    def ready(self, records: Sequence[NewRecord]) -> Batch:
+        """Make records ready to be written; topics that are missing are made.
+
+        Raises RecordTooLarge, TopicMissing, and what making a topic raises.
+        """
+        check_sizes(records)
+        topics = self.catalogue.known().topics
+        missing = {record.topic for record in records} - topics.keys()
+        if missing:
+            for topic in missing:
+                check_topic(topic)
+            for topic in sorted(missing):
+                self.create(topic)
+            topics = self.catalogue.refresh().topics
+        return Batch(records, topics, next(self._turn))
+
+    def create(self, topic: str, partitions: int | None = None) -> None:
+        """Make a topic unless it exists; the deployment's own topics have as many partitions as they must.
+
+        Raises TopicMissing for a name that Apache Kafka would refuse.
+        """
+        check_topic(topic)
+        wanted = partitions or kind_of(topic).partitions or self._partitions
+        self.writer.run(
+            lambda connection: connection.execute(
+                """WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < ?)
+                   INSERT INTO partitions (topic, partition) SELECT ?, n FROM number
+                   WHERE NOT EXISTS (SELECT 1 FROM partitions WHERE topic = ?)""",
+                (wanted, topic, topic),
+            ).close()
+        )
+        self.watch.notify()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.watch.close()
+        self.catalogue.close()
+        self.readers.close()
+        self.writer.close()

@@ -1,0 +1,83 @@
+"""Locks of the operating system on files: the kernel frees them when their holder dies, however it dies.
+
+A lock belongs to the open file, so two holders in one process exclude each other too. A child made by `fork` without
+`exec` would share it: worker processes must be spawned.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from schemas.errors import BusUnavailable
+
+_PAUSE = 0.005
+_MODE = 0o644
+
+
+def take(path: Path) -> int | None:
+    """Lock `path`, made if missing. Returns what `release` takes; None if another holds it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def release(descriptor: int) -> None:
+    """Give a lock back."""
+    os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody alive holds the lock of `path`. Several may ask at once. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def take_new(path: Path, text: str) -> int:
+    """Make a file that nobody ever sees unlocked, holding `text`; returns its lock. Raises OSError."""
+    hidden = path.with_name(f".{path.name}")
+    descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(descriptor, text.encode())
+    hidden.rename(path)
+    return descriptor
+
+
+@contextmanager
+def waiting_lock(path: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock of `path`, after waiting for it at most so long. Raises BusUnavailable, OSError."""
+    deadline = time.monotonic() + seconds
+    while (descriptor := take(path)) is None:
+        if time.monotonic() > deadline:
+            raise BusUnavailable(f"{path}: locked by another process for {seconds:g} s; end that process")
+        time.sleep(_PAUSE)
+    try:
+        yield
+    finally:
+        release(descriptor)
+
+
+def discard(path: Path) -> None:
+    """Remove a lock file that nobody needs any more."""
+    with suppress(FileNotFoundError):
+        path.unlink()

@@ -1,0 +1,37 @@
+"""Connections that read. Each is lent to one thread for one short read, so that the file can be checkpointed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heliograph.bus.sqlite.errors import translated
+from heliograph.bus.sqlite.schema import connect
+
+
+class Readers:
+    """As many connections as were ever in use at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: list[sqlite3.Connection] = []
+
+    @contextmanager
+    def lend(self) -> Iterator[sqlite3.Connection]:
+        """A connection; every cursor on it must be read to its end or closed. Raises BusUnavailable, BusDamaged."""
+        with translated(self._path):
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = connect(self._path, reader=True)
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is not lent."""
+        while self._idle:
+            self._idle.pop().close()

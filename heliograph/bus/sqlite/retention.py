@@ -1,0 +1,65 @@
+"""Removes what is old and finished, and gives its space back to the file system, a little in each transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+
+from heliograph.bus.base import Extent
+from heliograph.bus.sqlite import groups, log
+from heliograph.bus.sqlite.catalogue import Snapshot
+from heliograph.bus.sqlite.schema import pack
+from heliograph.bus.sqlite.writer import Writer
+from schemas.topics import kind_of
+
+_RECORDS = 5000
+_PAGES = 500
+
+
+def expire(writer: Writer, snapshot: Snapshot, before: int) -> int:
+    """Remove records older than `before` (milliseconds) that every known group has finished; returns how many.
+
+    Topics that are retained for ever stay whole.
+    """
+    removed = 0
+    for topic, identities in snapshot.topics.items():
+        if kind_of(topic).retained_forever:
+            continue
+        for identity in identities:
+            some = partial(_expire_some, identity=identity, before=before)
+            while gone := writer.run(some):
+                removed += gone
+    return removed
+
+
+def _expire_some(connection: sqlite3.Connection, identity: int, before: int) -> int:
+    # The cursors are read in the transaction that removes: a group that joins meanwhile begins behind it.
+    extent = Extent(
+        *connection.execute("SELECT start, next FROM partitions WHERE id = ?", (identity,)).fetchone()
+    )
+    lowest = groups.lowest_cursor(connection, identity)
+    finished = extent.end if lowest is None else min(extent.end, lowest)
+    some = Extent(extent.start, min(finished, extent.start + _RECORDS))
+    end = log.offset_at(connection, identity, some, before)
+    if end <= extent.start:
+        return 0
+    connection.execute(
+        "DELETE FROM records WHERE id >= ? AND id < ?", (pack(identity, extent.start), pack(identity, end))
+    )
+    connection.execute("UPDATE partitions SET start = ? WHERE id = ?", (end, identity))
+    return end - extent.start
+
+
+def give_space_back(writer: Writer) -> None:
+    """Cut free pages off the file, and the log ahead to nothing."""
+    while writer.run(_vacuum_some):
+        pass
+    writer.checkpoint()
+
+
+def _vacuum_some(connection: sqlite3.Connection) -> bool:
+    """Whether it did something, so that there may be more to do."""
+    (before,) = connection.execute("PRAGMA freelist_count").fetchone()
+    connection.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+    (after,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return bool(after < before)

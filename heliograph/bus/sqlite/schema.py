@@ -1,0 +1,129 @@
+"""The file: its tables, their version, and how a connection to it is opened.
+
+A record's row id packs its partition and its offset, so one b-tree holds all partitions, each of them in one run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from heliograph.bus.sqlite.errors import translated
+from heliograph.bus.sqlite.filelock import waiting_lock
+from schemas.errors import BusDamaged, BusUnavailable
+
+APPLICATION_ID = 0x48454C49
+"""`HELI`, in the file's header: tells a log of ours from any other SQLite file."""
+
+OFFSET_BITS = 42
+"""Bits of an offset in a row id; the other 21 are the partition's id."""
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+_PAGE_BYTES = 16 * 1024
+_CHECKPOINT_BYTES = 32 * 1024 * 1024
+_CACHE_KIB = 16 * 1024
+_READ_WAIT = 10.0
+_OPEN_WAIT = 10.0
+
+STEPS: Sequence[Sequence[str]] = (
+    (
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE partitions (
+            id INTEGER PRIMARY KEY,
+            topic TEXT NOT NULL,
+            partition INTEGER NOT NULL,
+            start INTEGER NOT NULL DEFAULT 0,
+            next INTEGER NOT NULL DEFAULT 0,
+            newest INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (topic, partition))""",
+        """CREATE TABLE records (
+            id INTEGER PRIMARY KEY,
+            timestamp INTEGER NOT NULL,
+            key BLOB,
+            headers BLOB,
+            value BLOB NOT NULL)""",
+        """CREATE TABLE cursors (
+            consumers TEXT NOT NULL,
+            partition INTEGER NOT NULL REFERENCES partitions,
+            cursor INTEGER NOT NULL,
+            note TEXT NOT NULL DEFAULT '',
+            epoch INTEGER NOT NULL,
+            PRIMARY KEY (consumers, partition)) WITHOUT ROWID""",
+    ),
+)
+"""What makes version n+1 out of version n; `PRAGMA user_version` counts the steps that a file has behind it."""
+
+
+def pack(partition: int, offset: int) -> int:
+    """The row id of a record. `partition`: the id of its row in `partitions`."""
+    return partition << OFFSET_BITS | offset
+
+
+def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
+    """A connection in autocommit, for use by one thread at a time. A reader cannot write, and waits while the file
+    is being recovered; a writer never waits inside SQLite. Raises sqlite3.Error."""
+    connection = sqlite3.connect(
+        path, timeout=_READ_WAIT if reader else 0.0, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_BYTES // _PAGE_BYTES}")
+    if reader:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def prepare(path: Path, locks: Path) -> str:
+    """Make the log if there is none, bring an older one up to date; returns its log id.
+
+    Raises BusDamaged if the file is not a log, BusUnavailable if a newer version wrote it or it cannot be opened.
+    """
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        locks.mkdir(exist_ok=True)
+        with waiting_lock(locks / "open", _OPEN_WAIT):
+            connection = connect(path, reader=False)
+            try:
+                connection.execute(f"PRAGMA busy_timeout = {round(_OPEN_WAIT * 1000)}")
+                _upgrade(connection, path)
+                (log_id,) = connection.execute("SELECT value FROM meta WHERE name = 'log id'").fetchone()
+            finally:
+                connection.close()
+    return str(log_id)
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection, path)
+    if version == len(STEPS):
+        return
+    if version == 0:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN EXCLUSIVE")
+    for step in STEPS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('log id', ?)", (uuid.uuid4().hex,))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+    connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise BusDamaged(
+            f"{path}: an SQLite file, but not a log of Heliograph; name another file in [bus] url"
+        )
+    if version > len(STEPS):
+        raise BusUnavailable(
+            f"{path}: written by a newer Heliograph (version {version} of the file, this one knows {len(STEPS)}); "
+            "install the newer one"
+        )
+    return int(version)
