@@ -1,0 +1,232 @@
+"""The chain of a partition's segments: exactly once by compare-and-swap.
+
+A segment's key is the offset that its predecessor says comes next. So all writers of a chain race for the same key,
+`put_new` lets one win, and the others read the new tail and drop what the winner archived.
+
+When the log was lost, made anew or put back to an earlier state, its offsets no longer mean what they meant. Then a
+segment without records takes the key that comes next: it ends the epoch for every writer of it and says where the next
+one begins (docs/decisions/0004-archive-epochs.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from archiver.formats import avro
+from archiver.naming import SegmentName, parse_key, partition_prefix, segment_key, topic_prefix
+from archiver.segment import Draft, EpochStart, Place, SegmentHeader, header_of
+from heliograph.bus.base import Bus, Extent
+from heliograph.store.base import ObjectInfo, ObjectStore
+from schemas.errors import ArchiveBroken, NotFound
+from schemas.record import Record, TopicPartition
+
+_READ_LIMIT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a chain: what comes next, and what the next segment must say of the object before it.
+
+    `key` and `object_sha256` are those of the last object, empty for a chain without any. `last_offset` and
+    `last_timestamp` are its last record's, None if it has none.
+    """
+
+    log_id: str
+    topic: str
+    partition: int
+    epoch: int = 0
+    expected_offset: int = 0
+    key: str = ""
+    object_sha256: str = ""
+    last_offset: int | None = None
+    last_timestamp: int | None = None
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Whose chain it is."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def place(self) -> Place:
+        """Where the next segment stands."""
+        return Place(
+            self.log_id, self.topic, self.partition, self.epoch, self.expected_offset, self.object_sha256
+        )
+
+    @property
+    def next_key(self) -> str:
+        """Key of the next segment."""
+        return segment_key(self.topic, self.partition, self.expected_offset, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The segment is the last of its chain."""
+
+    tail: Tail
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Another writer was first: nothing was stored, and `tail` is what it left."""
+
+    tail: Tail
+
+
+def find_tail(store: ObjectStore, topic: str, partition: int, hint: str = "") -> Tail | None:
+    """The tail of a chain; None if nothing was archived.
+
+    One listing after `hint`, a key at or before the last one; a hint that proves to be beyond it costs a second.
+    Raises StoreUnavailable, ArchiveBroken.
+    """
+    prefix = partition_prefix(topic, partition)
+    key = _last_key(store.list(prefix, after=hint)) or (_last_key(store.list(prefix)) if hint else None)
+    if key is None:
+        return None
+    body = store.get(key)
+    try:
+        return tail_after(key, avro.read_header(body), object_sha256(body))
+    except ArchiveBroken as error:
+        raise ArchiveBroken(f"{key}: {error}") from error
+
+
+def append_segment(store: ObjectStore, tail: Tail, draft: Draft) -> Stored | Lost:
+    """Store a draft behind `tail`, if no other writer was first.
+
+    Raises StoreUnavailable when it is not known whether it was stored; the next try finds out by reading.
+    """
+    header = header_of(tail.place, draft)
+    body = avro.encode(header, draft.records)
+    key = tail.next_key
+    if (
+        store.put_new(key, body) or store.get(key) == body
+    ):  # the same bytes: an earlier try whose answer was lost
+        return Stored(tail_after(key, header, object_sha256(body)))
+    winner = find_tail(store, tail.topic, tail.partition, hint=tail.key)
+    if winner is None:
+        raise ArchiveBroken(f"{key}: an object was there, and is gone")
+    return Lost(winner)
+
+
+def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
+    """The tail of a chain whose last object has this key, header and sha256."""
+    begins = header.begins or EpochStart(header.epoch, header.log_id, header.next_offset)
+    return Tail(
+        log_id=begins.log_id,
+        topic=header.topic,
+        partition=header.partition,
+        epoch=begins.epoch,
+        expected_offset=begins.offset,
+        key=key,
+        object_sha256=sha256,
+        last_offset=header.last_offset,
+        last_timestamp=header.last_timestamp,
+    )
+
+
+def object_sha256(body: bytes) -> str:
+    """The sha256 of a whole object, in hexadecimal digits."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def check_log(bus: Bus, tail: Tail) -> None:
+    """Raise ArchiveBroken unless the log still is what the chain was archived from."""
+    problem = _log_problem(bus, tail)
+    if problem:
+        raise ArchiveBroken(
+            f"{tail.topic_partition}: {problem}. If that is intended, `heliograph archive new-epoch {tail.topic}` "
+            "archives this log from here on, beside what is archived"
+        )
+
+
+def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
+    """Begin a new epoch for each partition of a topic whose log is no longer what was archived.
+
+    Returns the keys of the segments that say so; partitions in order are left alone. A log put back to an earlier
+    state goes on where it first differs from the archive. Raises NotFound if nothing of the topic was archived.
+    """
+    begun: list[str] = []
+    chains = _chains(store, topic)
+    if not chains:
+        raise NotFound(f"topic {topic}: nothing of it is archived")
+    for partition, keys in chains.items():
+        tail = find_tail(store, topic, partition, hint=keys[-2] if keys[1:] else "")
+        if tail is None or not _log_problem(bus, tail):
+            continue
+        start = _first_difference(store, bus, tail, keys) if tail.log_id == bus.log_id else 0
+        starts = EpochStart(tail.epoch + 1, bus.log_id, start)
+        outcome = append_segment(store, tail, Draft((), tail.expected_offset, begins=starts))
+        if isinstance(outcome, Stored):
+            begun.append(outcome.tail.key)
+    return begun
+
+
+def _last_key(objects: Iterable[ObjectInfo]) -> str | None:
+    last = None
+    for info in objects:
+        if parse_key(info.key):
+            last = info.key
+    return last
+
+
+def _log_problem(bus: Bus, tail: Tail) -> str:
+    extent = _extent(bus, tail.topic_partition)
+    if tail.log_id != bus.log_id:
+        return f"was archived from log {tail.log_id}, and this is log {bus.log_id}"
+    if tail.expected_offset > extent.end:
+        return f"is archived up to offset {tail.expected_offset}, and its log ends at {extent.end}"
+    if tail.last_offset is None or not extent.start <= tail.last_offset < extent.end:
+        return ""
+    found = bus.read(tail.topic_partition, tail.last_offset, 1).records
+    if found and (found[0].offset, found[0].timestamp) != (tail.last_offset, tail.last_timestamp):
+        return f"the record at offset {tail.last_offset} is not the one that was archived"
+    return ""
+
+
+def _extent(bus: Bus, partition: TopicPartition) -> Extent:
+    return bus.extents(partition.topic).get(partition, Extent(0, 0))
+
+
+def _chains(store: ObjectStore, topic: str) -> dict[int, list[str]]:
+    """Keys of each partition's segments, in the order of the chain."""
+    chains: dict[int, list[str]] = {}
+    for info in store.list(topic_prefix(topic)):
+        match parse_key(info.key):
+            case SegmentName(partition=partition):
+                chains.setdefault(partition, []).append(info.key)
+            case None:
+                pass
+    return chains
+
+
+def _first_difference(store: ObjectStore, bus: Bus, tail: Tail, keys: Sequence[str]) -> int:
+    """The first offset at which a log put back to an earlier state has another record than the archive, or none.
+
+    Backwards through the chain, as far as the segments differ; what a later epoch covers counts in its version only.
+    """
+    extent = _extent(bus, tail.topic_partition)
+    first = covered = min(extent.end, tail.expected_offset)
+    for key in reversed(keys):
+        header, records = avro.decode(store.get(key))
+        archived = [record for record in records if extent.start <= record.offset < covered]
+        covered = min(covered, header.expected_offset)
+        if header.log_id != tail.log_id or (archived and archived == _log_records(bus, archived)):
+            break
+        logged = set(_log_records(bus, archived))
+        first = next((record.offset for record in archived if record not in logged), first)
+    return first
+
+
+def _log_records(bus: Bus, archived: Sequence[Record]) -> Sequence[Record]:
+    """What the log has now between the first and the last of some archived records."""
+    records: list[Record] = []
+    at, end = (archived[0].offset, archived[-1].offset + 1) if archived else (0, 0)
+    while at < end:
+        found = bus.read(archived[0].position.topic_partition, at, min(_READ_LIMIT, end - at)).records
+        if not found:
+            break
+        records += found
+        at = found[-1].offset + 1
+    return [record for record in records if record.offset < end]

@@ -1,0 +1,1 @@
+"""Avro schemas of what Heliograph stores, published for other readers."""
