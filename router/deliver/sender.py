@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from router.deliver.lane import Completion, Lane, Parcel
 from schemas.clock import Clock
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.errors import HeliographError
 from schemas.metrics import ATTEMPT_SECONDS
 from sinks.base import Sink
 
@@ -116,4 +117,4 @@ def _problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False, include_context=False, include_input=False)
         return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, HeliographError) else f"{type(error).__name__}: {error}"

@@ -140,6 +140,7 @@ class Wheel:
         }
         moved = [one for heads in ready.values() for one in heads]
         if moved:
+            self._looking = True
             self._consumer.done(_positions(moved), [_moved(one, now) for one in moved])
         for partition, heads in ready.items():
             for _ in heads:

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliograph.bus.memory import MemoryBus
+from router.deliver.wheel import LIMIT, Wheel, next_tier, slack_ms, topic_for
+from schemas.clock import ManualClock
+from schemas.delivery import Wait, delivery_headers, delivery_record, read_delivery
+from schemas.record import NewRecord
+from schemas.topics import DELIVERIES, TIERS, retry_topic
+from tests.router.deliver.sinks import delivery, records, unfinished
+
+WIDEST = max(TIERS)
+
+
+@given(st.integers(-(10**9), 10**10), st.floats(0, 10**7))
+def test_a_tier_never_ends_too_late_and_the_wheel_always_turns(
+    remaining_ms: int, wait_seconds: float
+) -> None:
+    width = next_tier(remaining_ms, wait_seconds)
+    if remaining_ms <= 0:
+        assert width is None
+        return
+    assert width in TIERS
+    assert width * 1000 - remaining_ms <= slack_ms(wait_seconds)
+    wider = [other for other in TIERS if width < other and other * 1000 <= remaining_ms]
+    assert not wider
+
+
+@pytest.mark.parametrize(
+    ("remaining", "total", "width"),
+    [
+        (0.001, 0.001, 1),
+        (1, 1, 1),
+        (1.5, 1.5, 1),
+        (3, 3, 4),
+        (61, 61, 64),
+        (60, 60, 16),
+        (60, 600, 64),
+        (10**5, 10**5, WIDEST),
+    ],
+)
+def test_tiers_of_some_waits(remaining: float, total: float, width: int) -> None:
+    assert next_tier(round(remaining * 1000), total) == width
+
+
+@dataclass
+class Wheeled:
+    """A bus, its wheel, and what was put on the wheel: due times by the number of the delivery."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    due: dict[int, Wait] = field(default_factory=dict[int, Wait])
+    back: dict[int, int] = field(default_factory=dict[int, int])
+
+    def __post_init__(self) -> None:
+        self.bus = MemoryBus(self.clock, partitions=2)
+        self.bus.create(DELIVERIES)
+        self.wheel = Wheel(self.bus, self.clock)
+        self.read = 0
+
+    def put(self, wait_ms: int) -> None:
+        number, now = len(self.due), self.clock.now()
+        wait = Wait(now + wait_ms, wait_ms / 1000)
+        one = delivery(number)
+        waiting = delivery_record(one, topic_for(wait, now))
+        headers = (*delivery_headers(one), ("wait", b'{"due":%d,"total":%f}' % (wait.due, wait.total)))
+        self.due[number] = wait
+        self.bus.append([NewRecord(waiting.topic, waiting.value, waiting.key, headers)])
+
+    def turn(self) -> None:
+        """Turn until nothing is ready, and check what came back: once, and not before its time."""
+        self.wheel.step(0.0)
+        while self.wheel.busy():
+            self.wheel.step(0.0)
+        found = sorted(records(self.bus, DELIVERIES), key=lambda record: record.timestamp)
+        numbers = [read_delivery(record).source.offset for record in found]
+        assert len(numbers) == len(set(numbers))
+        for number, record in zip(numbers, found, strict=True):
+            if number not in self.back:
+                self.back[number] = self.clock.now()
+                assert self.clock.now() >= self.due[number].due
+                assert record.value == delivery(number).event
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, waking whenever the wheel wants to."""
+        left = seconds
+        while left > 0:
+            self.turn()
+            passed = min(left, max(self.wheel._until_ready(), 0.001))
+            self.clock.advance(passed)
+            left -= passed
+        self.turn()
+
+    def restart(self) -> None:
+        self.wheel.close()
+        self.wheel = Wheel(self.bus, self.clock)
+
+    def crash(self) -> None:
+        self.bus.kill(self.wheel._consumer.member)
+        self.wheel = Wheel(self.bus, self.clock)
+
+
+waits = st.one_of(st.integers(1, 5_000), st.integers(1, 200_000), st.integers(1, 40_000_000))
+events = st.one_of(
+    st.tuples(st.just("put"), waits),
+    st.tuples(st.just("run"), st.integers(1, 10_000)),
+    st.tuples(st.sampled_from(["restart", "crash"]), st.just(0)),
+)
+
+
+def play(wheeled: Wheeled, script: list[tuple[str, int]]) -> None:
+    for what, amount in script:
+        match what:
+            case "put":
+                wheeled.put(amount)
+            case "run":
+                wheeled.run(amount / 10)
+            case "step":
+                wheeled.clock.step(amount)
+            case "crash":
+                wheeled.crash()
+            case _:
+                wheeled.restart()
+    assert not wheeled.back.keys() - wheeled.due.keys()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(events, max_size=30))
+def test_every_record_comes_back_once_in_time(script: list[tuple[str, int]]) -> None:
+    wheeled = Wheeled()
+    play(wheeled, script)
+    wheeled.run(45_000)
+    assert wheeled.back.keys() == wheeled.due.keys()
+    for number, wait in wheeled.due.items():
+        # One millisecond for rounding of the manual clock's floats.
+        assert wheeled.back[number] <= wait.due + slack_ms(wait.total) + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(events, st.tuples(st.just("step"), st.integers(-100_000, 100_000))), max_size=25))
+def test_a_clock_that_is_set_makes_nothing_early_and_nothing_stay(script: list[tuple[str, int]]) -> None:
+    wheeled = Wheeled()
+    play(wheeled, script)
+    steps = sum(what == "step" for what, _ in script)
+    latest = max((wait.due for wait in wheeled.due.values()), default=0)
+    wheeled.run(max(0.0, (latest - wheeled.clock.now()) / 1000) + (steps + 1) * 2 * WIDEST)
+    assert wheeled.back.keys() == wheeled.due.keys()
+
+
+def test_a_head_with_a_lying_time_holds_up_what_is_behind_it_for_one_width_at_most() -> None:
+    wheeled = Wheeled()
+    wheeled.put(16_000)
+    wheeled.turn()
+    wheeled.clock.step(-86_400)
+    wheeled.put(16_000)
+    wheeled.run(17)
+    assert list(wheeled.back) == [1]
+    wheeled.run(86_400)
+    assert list(wheeled.back) == [1, 0]
+
+
+def test_no_more_than_a_batch_of_a_partition_is_kept() -> None:
+    wheeled = Wheeled()
+    for _ in range(3 * LIMIT):
+        wheeled.put(60_000)
+    for _ in range(20):
+        wheeled.wheel.step(0.0)
+    kept = [len(waiting) for waiting in wheeled.wheel._fetched.values()]
+    assert kept
+    assert max(kept) <= LIMIT
+    wheeled.run(64)
+    assert len(wheeled.back) == 3 * LIMIT
+
+
+def test_what_cannot_be_read_goes_back_at_once() -> None:
+    wheeled = Wheeled()
+    for headers in ((), (("wait", b"?"),)):
+        wheeled.bus.append([NewRecord(retry_topic(64), b"x", b"k", headers)])
+    wheeled.wheel.step(0.0)
+    assert [record.value for record in records(wheeled.bus, DELIVERIES)] == [b"x", b"x"]
+
+
+def test_busy_until_every_tier_was_looked_into() -> None:
+    wheeled = Wheeled()
+    assert wheeled.wheel.busy()
+    wheeled.put(4_000)
+    wheeled.wheel.step(0.0)
+    assert wheeled.wheel.busy()
+    wheeled.wheel.step(0.0)
+    assert not wheeled.wheel.busy()
+    wheeled.clock.advance(4)
+    assert wheeled.wheel.busy()
+    wheeled.turn()
+    assert wheeled.wheel._until_ready() == math.inf
+    assert unfinished(wheeled.bus, "wheel", retry_topic(4)) == 0
