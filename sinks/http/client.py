@@ -75,22 +75,24 @@ class GuardedClient:
         self._timeout = timeout
         self._lookup = lookup or look_up
         self._session: aiohttp.ClientSession | None = None
+        self._judged = ""
 
     async def send(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer | Reason:
         """The answer, or why there is none. Once a status has come that is the answer, whatever its body does."""
-        until = asyncio.get_running_loop().time() + self._timeout
+        answer: Answer | None = None
         try:
             self._judge_literal(url)
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(self._timeout):
                 response = await self._open().request(
                     method, url, headers=headers, data=body, allow_redirects=False
                 )
+                answer = Answer(response.status, retry_after=response.headers.get("Retry-After"))
+                beginning = await _beginning(response)
         except _RAISED as error:
-            return _reason(error, self._timeout)
-        beginning = await _beginning(response, until)
-        return Answer(response.status, beginning, response.headers.get("Retry-After"))
+            return answer or _reason(error, self._timeout)
+        return Answer(answer.status, beginning, answer.retry_after)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -111,9 +113,17 @@ class GuardedClient:
         return self._session
 
     def _judge_literal(self, url: URL) -> None:
-        address = literal(url.raw_host or "")
+        """Names are judged when they are looked up; an address never is."""
+        host = url.raw_host or ""
+        if host == self._judged:
+            return
+        try:
+            address = literal(host)
+        except ValueError as error:
+            raise _Forbidden(str(error)) from None
         if address is not None:
             _permitted(str(address), [address], self._allowed)
+        self._judged = host
 
 
 class _Resolver(AbstractResolver):
@@ -185,15 +195,12 @@ def _from_thread(
         loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
 
-async def _beginning(response: aiohttp.ClientResponse, until: float) -> bytes:
-    """The first bytes of the body, as far as they come by `until`; a body of more than READ costs the connection."""
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The first bytes of the body; one of more than READ costs the connection."""
     body = bytearray()
     try:
-        async with asyncio.timeout_at(until):
-            while len(body) < READ and (chunk := await response.content.readany()):
-                body += chunk
-    except (aiohttp.ClientError, OSError):
-        return bytes(body[:KEPT])
+        while len(body) < READ and (chunk := await response.content.readany()):
+            body += chunk
     finally:
         response.close()
     return bytes(body[:KEPT])
