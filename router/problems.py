@@ -21,6 +21,7 @@ _EXPECTED = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
+    "too_short": "must hold at least one",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
 }
@@ -28,13 +29,21 @@ _EXPECTED = {
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line `key: what is wrong with it` for each problem. `model`: what was validated, for its keys."""
-    return [f"{_key(found['loc'])}{_text(found, model)}" for found in error.errors()]
+    errors = error.errors()
+    return [f"{_key(found['loc'])}{_text(found, model)}" for found in errors if not _follows(found, errors)]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
     """`, did you mean …?` where one of `known` is near; otherwise nothing."""
     near = get_close_matches(word, known, n=1, cutoff=0.75)
     return f", did you mean {near[0]}?" if near else ""
+
+
+def _follows(found: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """A list is too short for pydantic also when what it holds is wrong, which is reported already."""
+    location = found["loc"]
+    inner = (other["loc"] for other in errors if other is not found)
+    return found["type"] == "too_short" and any(other[: len(location)] == location for other in inner)
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -55,13 +64,7 @@ def _text(found: ErrorDetails, model: type[BaseModel]) -> str:
         return f"is not a known key{_known_keys(found['loc'], model)}"
     if kind == "value_error":
         return str(context["error"])
-    return _EXPECTED.get(kind, _plain(found["msg"]))
-
-
-def _plain(message: str) -> str:
-    return (
-        message.removeprefix("Input should be").removeprefix("Value error,").strip().replace("Input", "input")
-    )
+    return _EXPECTED.get(kind, found["msg"].replace("Input should", "must", 1))
 
 
 def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:

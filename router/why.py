@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,19 +22,37 @@ _BATCH = 1000
 _PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 
 
+class Made(NamedTuple):
+    """A delivery that the event became: for which target, and its id."""
+
+    target: str
+    id: str
+
+
 class Explanation(msgspec.Struct, frozen=True):
-    """Of one subscription, under `version`. `deliveries`: id by target, empty if it did not want the event.
-    `failed`: the first clause that the event did not meet, None if it was wanted."""
+    """What one subscription made of the event, under `version`.
+
+    `deliveries` is empty if it did not want the event; then `failed` is the first clause that did not hold.
+    """
 
     subscription: str
     version: int
-    deliveries: Mapping[str, str]
+    deliveries: Sequence[Made]
     failed: Clause | None
 
     @property
     def matched(self) -> bool:
         """Whether the subscription wanted the event."""
         return self.failed is None
+
+    @property
+    def because(self) -> str:
+        """One line: which clause did not hold; empty if all did."""
+        return (
+            f"{self.failed.name}: wanted {self.failed.wanted}, found {self.failed.found}"
+            if self.failed
+            else ""
+        )
 
 
 class _Identified(msgspec.Struct, gc=False):
@@ -55,8 +74,8 @@ def why(bus: Bus, position: Position) -> list[Explanation]:
     for one in Configuration(bus).at(version).values():
         failed = next((clause for clause in explain(one, routing) if not clause.held), None)
         targets = [] if failed else [target.id for target in one.target]
-        deliveries = {target: delivery_id(bus.log_id, position, one.name, target) for target in targets}
-        found.append(Explanation(one.name, version, deliveries, failed))
+        made = [Made(target, delivery_id(bus.log_id, position, one.name, target)) for target in targets]
+        found.append(Explanation(one.name, version, made, failed))
     return found
 
 

@@ -34,10 +34,10 @@ class Table:
     """Subscriptions compiled for matching. Immutable but for its memory; belongs to one thread."""
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
-        self._by_resource: defaultdict[str, list[_Entry]] = defaultdict(list)
-        self._by_name: defaultdict[str, list[_Entry]] = defaultdict(list)
-        self._by_region: defaultdict[str, list[_Entry]] = defaultdict(list)
-        self._anywhere: list[_Entry] = []
+        self._by_resource: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._by_name: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._by_region: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._anywhere: list[Entry] = []
         self._remembered: dict[_Signature, tuple[Match, ...]] = {}
         self._size = 0
         for subscription in subscriptions:
@@ -60,7 +60,7 @@ class Table:
 
     def _add(self, subscription: Subscription) -> None:
         """File a subscription under the most selective of its clauses."""
-        entry = _Entry(subscription)
+        entry = Entry(subscription)
         resources, names = subscription.resources, subscription.names
         if resources.ids or resources.arns:
             for resource in {*resources.ids, *map(resource_of, resources.arns)}:
@@ -86,7 +86,7 @@ class Table:
         return found
 
 
-class _Entry:
+class Entry:
     """One subscription, its clauses as sets; an empty one, or None, wants everything."""
 
     __slots__ = (

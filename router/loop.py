@@ -1,0 +1,158 @@
+"""The router: events become deliveries. Poll, decode, match, append, done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from heliograph.bus.base import Bus
+from router.configuration import Configuration
+from router.decode import decode
+from router.match.deliveries import Deliveries
+from router.match.index import Match, Table
+from router.routing import routed_record
+from router.subscriptions import ROUTERS
+from schemas.errors import InvalidNotification
+from schemas.metrics import GAPS, MATCHED, REJECTED, ROUTED
+from schemas.record import Gap, NewRecord, Record, TopicPartition
+from schemas.rejects import rejected_record
+
+_BATCH = 5000
+_LONGEST_POLL = 0.2
+"""Seconds that an idle router may take to notice, and to confirm, a new version of the subscriptions."""
+
+_log = structlog.get_logger()
+
+
+class Router:
+    """Role `router`: a delivery for each target of each subscription that wants an event.
+
+    The subscriptions are read after each poll, so an event meets at least what was in force when it was appended.
+    What is not a notification goes to `rejects`. Deliveries, rejects and the report to `routing` are appended in
+    the commit of the batch that they come from.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._configuration = Configuration(bus)
+        self._configuration.refresh()
+        self._compile()
+        self._reported: int | None = None
+        self._underway = False
+        self._consumer = bus.consumer(self.topics, self.name, gained=self._gained)
+
+    @property
+    def name(self) -> str:
+        """The role, and the group of all routers."""
+        return ROUTERS
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic of events."""
+        return ("events.*",)
+
+    def step(self, timeout: float) -> None:
+        """Route one batch. Raises BusError."""
+        polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
+        self._underway = bool(polled.records)
+        if self._configuration.refresh():
+            self._compile()
+        for gap in polled.gaps:
+            _lost(gap)
+        batch = _Batch()
+        for record in polled.records:
+            self._route(record, batch)
+        follows = [*self._report(), *batch.follows]
+        if follows or polled.records:
+            self._consumer.done([record.position for record in polled.records], append=follows)
+            self._reported = self._configuration.version
+        batch.count()
+        self._underway = False
+
+    def busy(self) -> bool:
+        """Whether a batch is between its poll and its commit."""
+        return self._underway
+
+    def flush(self) -> None:
+        """Nothing here waits for company."""
+
+    def wake(self) -> None:
+        """Make a `step` that waits return soon."""
+        self._consumer.wake()
+
+    def close(self) -> None:
+        """Give the partitions back; between two steps nothing is unfinished."""
+        self._consumer.close()
+
+    def _route(self, record: Record, batch: _Batch) -> None:
+        """What follows from one record; nothing that it holds stops the batch."""
+        try:
+            routing = decode(record)
+        except InvalidNotification as error:
+            batch.reject(record, str(error))
+            return
+        matches = self._table.match(routing)
+        batch.routed.append(record.topic)
+        if matches:
+            batch.matched.append(matches)
+            batch.follows += self._deliveries.of(record, routing.resource_id, matches)
+
+    def _compile(self) -> None:
+        configuration = self._configuration
+        self._table = Table(configuration.subscriptions.values())
+        self._deliveries = Deliveries(self._bus.log_id, configuration.version)
+        _log.info(
+            "subscriptions in force", version=configuration.version, count=len(configuration.subscriptions)
+        )
+
+    def _gained(self, partitions: Sequence[TopicPartition]) -> None:
+        """What is routed of new partitions must be reported, whatever was reported before."""
+        _log.info("partitions gained", partitions=[str(partition) for partition in partitions])
+        self._reported = None
+
+    def _report(self) -> Sequence[NewRecord]:
+        """A record for `routing`, if it does not know yet under which version the next commit was routed."""
+        version = self._configuration.version
+        if version == self._reported:
+            return ()
+        cursors = self._bus.lag(self.name)
+        start = {
+            partition: cursors[partition].cursor if partition in cursors else 0
+            for partition in sorted(self._consumer.assigned())
+        }
+        return (routed_record(self._consumer.member, version, start),)
+
+
+class _Batch:
+    """What follows from the records of one poll, and what there is to count once it is committed."""
+
+    def __init__(self) -> None:
+        self.follows: list[NewRecord] = []
+        self.routed: list[str] = []
+        self.matched: list[Sequence[Match]] = []
+        self.rejected = 0
+
+    def reject(self, record: Record, reason: str) -> None:
+        self.follows.append(rejected_record(record.value, reason, f"router {record.position}"))
+        self.rejected += 1
+
+    def count(self) -> None:
+        for topic, events in Counter(self.routed).items():
+            ROUTED.labels(topic).inc(events)
+        for name, events in Counter(one.subscription for found in self.matched for one in found).items():
+            MATCHED.labels(name).inc(events)
+        if self.rejected:
+            REJECTED.labels(ROUTERS).inc(self.rejected)
+
+
+def _lost(gap: Gap) -> None:
+    _log.error(
+        "events are missing from the log",
+        topic=gap.topic,
+        partition=gap.partition,
+        start=gap.start,
+        end=gap.end,
+    )
+    GAPS.labels(ROUTERS, gap.topic).inc(gap.end - gap.start)

@@ -1,0 +1,55 @@
+"""The quick way to make a delivery's record gives the same as the plain one."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.match.deliveries import Deliveries
+from router.match.index import Match
+from schemas.delivery import Delivery, delivery_id, delivery_record, read_delivery
+from schemas.record import Record
+
+NAMES = st.text(alphabet="abc-._", min_size=1, max_size=8)
+MATCHES = st.lists(st.builds(Match, NAMES, st.lists(NAMES, min_size=1, max_size=3).map(tuple)), max_size=4)
+
+
+@given(
+    matches=MATCHES,
+    topic=NAMES,
+    partition=st.integers(0, 11),
+    offset=st.integers(0, 2**62),
+    timestamp=st.integers(0, 2**42),
+    version=st.integers(0, 2**62),
+    resource=st.text(st.characters(codec="utf-8"), max_size=40),
+    value=st.binary(max_size=40),
+)
+def test_equal_to_the_plain_record(
+    matches: list[Match],
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp: int,
+    version: int,
+    resource: str,
+    value: bytes,
+) -> None:
+    record = Record(topic, partition, offset, timestamp, b"key", (), value)
+    plain = [
+        Delivery(
+            delivery_id("log", record.position, name, target),
+            record.position,
+            name,
+            target,
+            resource,
+            value,
+            timestamp,
+            version,
+        )
+        for name, targets in matches
+        for target in targets
+    ]
+    made = Deliveries("log", version).of(record, resource, matches)
+    assert made == [delivery_record(one) for one in plain]
+    read = [read_delivery(Record(one.topic, 0, 0, 0, one.key, one.headers, one.value)) for one in made]
+    assert read == plain

@@ -1,0 +1,87 @@
+"""The subscriptions in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from heliograph.bus.memory import MemoryBus
+from router.configuration import Configuration
+from router.subscriptions import apply, delete, set_enabled
+from schemas.record import NewRecord, TopicPartition
+from schemas.topics import SUBSCRIPTIONS
+from tests.router.events import KINDS, subscription
+
+
+def names(configuration: Configuration) -> Sequence[str]:
+    return list(configuration.subscriptions)
+
+
+def test_it_follows_the_topic() -> None:
+    bus = MemoryBus()
+    configuration = Configuration(bus)
+    assert not configuration.refresh()
+    assert configuration.version == 0
+    version = apply(bus, [subscription("a"), subscription("b")], KINDS).version
+    assert names(configuration) == []
+    assert configuration.refresh()
+    assert (configuration.version, names(configuration)) == (version, ["a", "b"])
+    assert set(configuration.targets) == {"a-target", "b-target"}
+    assert not configuration.refresh()
+    delete(bus, "a")
+    assert configuration.refresh()
+    assert names(configuration) == ["b"]
+    assert set(configuration.targets) == {"b-target"}
+
+
+def test_targets_of_a_disabled_subscription_stay_known() -> None:
+    bus = MemoryBus()
+    apply(bus, [subscription("a")], KINDS)
+    set_enabled(bus, "a", False)
+    configuration = Configuration(bus)
+    configuration.refresh()
+    assert set(configuration.targets) == {"a-target"}
+
+
+def test_every_version_can_be_seen_again() -> None:
+    bus = MemoryBus()
+    apply(bus, [subscription("a")], KINDS)
+    apply(bus, [subscription("a", levels=["INFO"]), subscription("b")], KINDS)
+    delete(bus, "a")
+    configuration = Configuration(bus)
+    assert configuration.at(0) == {}
+    assert configuration.at(1) == {"a": subscription("a")}
+    assert configuration.at(2) == {"a": subscription("a"), "b": subscription("b")}
+    assert configuration.at(3) == {"a": subscription("a", levels=["INFO"]), "b": subscription("b")}
+    assert set(configuration.at(4)) == {"b"}
+    assert configuration.version == 0
+
+
+@pytest.mark.parametrize("value", [b"{", b"\xff", b'{"name": "a"}'])
+def test_an_unreadable_record_leaves_what_was_there(value: bytes) -> None:
+    bus = MemoryBus()
+    apply(bus, [subscription("a")], KINDS)
+    bus.append([NewRecord(SUBSCRIPTIONS, value, b"a"), NewRecord(SUBSCRIPTIONS, b"", None)])
+    configuration = Configuration(bus)
+    configuration.refresh()
+    assert (configuration.version, names(configuration)) == (3, ["a"])
+
+
+def test_a_topic_that_lost_its_beginning_is_read_from_there() -> None:
+    bus = MemoryBus()
+    apply(bus, [subscription("a"), subscription("b")], KINDS)
+    bus.truncate(TopicPartition(SUBSCRIPTIONS, 0), 1)
+    configuration = Configuration(bus)
+    configuration.refresh()
+    assert (configuration.version, names(configuration)) == (2, ["b"])
+
+
+def test_more_records_than_one_read_brings() -> None:
+    bus = MemoryBus()
+    bus.append([NewRecord(SUBSCRIPTIONS, b"", b"%d" % number) for number in range(5001)])
+    apply(bus, [subscription("a")], KINDS)
+    configuration = Configuration(bus)
+    configuration.refresh()
+    assert (configuration.version, names(configuration)) == (5002, ["a"])
+    assert configuration.at(5001) == {}

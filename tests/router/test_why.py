@@ -1,0 +1,126 @@
+"""Why an event went where it went."""
+
+from __future__ import annotations
+
+import pytest
+
+from heliograph.bus.memory import MemoryBus
+from router import why as why_module
+from router.loop import Router
+from router.subscriptions import apply, delete
+from router.why import find_event, verdicts_of, why
+from schemas.clock import ManualClock
+from schemas.delivery import Attempts, Verdict, VerdictState, encode_verdict, read_delivery
+from schemas.errors import InvalidNotification, NotFound
+from schemas.record import NewRecord, Position
+from schemas.topics import DELIVERIES, VERDICTS
+from tests.router.events import KINDS, event, event_record, subscription
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return MemoryBus(ManualClock(), partitions=2)
+
+
+def routed(bus: MemoryBus, *records: NewRecord) -> list[Position]:
+    """Append, and route all there is."""
+    positions = bus.append(records)
+    router = Router(bus)
+    router.step(0)
+    router.close()
+    return list(positions)
+
+
+def test_each_subscription_says_what_became_of_the_event(bus: MemoryBus) -> None:
+    wanted = [subscription("yes"), subscription("no", levels=["CRITICAL"], names=["Disk:*"])]
+    version = apply(bus, wanted, KINDS).version
+    (position,) = routed(bus, event_record())
+    yes, no = why(bus, position)
+    (delivery,) = (
+        read_delivery(record)
+        for partition in bus.extents(DELIVERIES)
+        for record in bus.read(partition, 0).records
+    )
+    assert (yes.subscription, yes.version, yes.matched, yes.because) == ("yes", version, True, "")
+    assert yes.deliveries == [("yes-target", delivery.id)]
+    assert (no.subscription, no.matched, list(no.deliveries)) == ("no", False, [])
+    assert no.failed is not None
+    assert no.because == "levels: wanted CRITICAL, found INFO"
+
+
+def test_the_answer_is_of_the_version_that_the_event_was_routed_under(bus: MemoryBus) -> None:
+    apply(bus, [subscription("early")], KINDS)
+    (first,) = routed(bus, event_record())
+    delete(bus, "early")
+    apply(bus, [subscription("late")], KINDS)
+    (second,) = routed(bus, event_record())
+    assert [one.subscription for one in why(bus, first)] == ["early"]
+    assert [one.subscription for one in why(bus, second)] == ["late"]
+
+
+def test_what_is_not_routed_yet(bus: MemoryBus) -> None:
+    (position,) = bus.append([event_record()])
+    with pytest.raises(NotFound, match="not routed yet"):
+        why(bus, position)
+    routed(bus)
+    assert why(bus, position) == []
+    (later,) = bus.append([event_record()])
+    with pytest.raises(NotFound, match="not routed yet"):
+        why(bus, later)
+
+
+@pytest.mark.parametrize(
+    "position",
+    [Position("events.ecs.instance", 0, 99), Position("events.none", 0, 0), Position("deliveries", 0, 0)],
+)
+def test_a_position_without_an_event(bus: MemoryBus, position: Position) -> None:
+    apply(bus, [subscription()], KINDS)
+    routed(bus, event_record())
+    with pytest.raises(NotFound, match="holds no event"):
+        why(bus, position)
+
+
+def test_what_was_rejected_says_why(bus: MemoryBus) -> None:
+    (position,) = routed(bus, NewRecord("events.other", event(level="FATAL")))
+    with pytest.raises(InvalidNotification, match="level"):
+        why(bus, position)
+
+
+def test_events_are_found_by_id_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    bus = MemoryBus(clock, partitions=2)
+    monkeypatch.setattr(why_module, "_BATCH", 3)
+    positions: list[Position] = []
+    for number in range(20):
+        clock.advance(1)
+        topic = "events.other" if number % 2 else "events.ecs.disk"
+        values = [event(id="wanted" if number % 5 == 0 else f"wanted-{number}"), b"poison wanted"]
+        positions += bus.append([event_record(value, topic, b"%d" % number) for value in values])[:1]
+    found = find_event(bus, "wanted")
+    assert [one.position for one in found] == [positions[number] for number in (15, 10, 5, 0)]
+    assert find_event(bus, "poison") == []
+    assert find_event(MemoryBus(), "wanted") == []
+
+
+def test_an_id_is_found_behind_the_escapes_of_json(bus: MemoryBus) -> None:
+    bus.append([event_record(event(id="a/ü").replace("a/ü".encode(), b"\\u0061\\/\\u00fc"))])
+    assert len(find_event(bus, "a/ü")) == 1
+
+
+def test_verdicts_by_precedence() -> None:
+    clock = ManualClock()
+    bus = MemoryBus(clock)
+
+    def ended(delivery: str, state: VerdictState) -> NewRecord:
+        verdict = Verdict(delivery, state, "events.other:0:0", "s", "t", "r", 1, 1, Attempts())
+        return NewRecord(VERDICTS, encode_verdict(verdict), delivery.encode())
+
+    bus.append([ended("a", VerdictState.DEAD), ended("b", VerdictState.DEAD), ended("c", VerdictState.DEAD)])
+    clock.advance(10)
+    bus.append([ended("a", VerdictState.DELIVERED), ended("b", VerdictState.DROPPED)])
+    found = verdicts_of(bus, ["a", "b", "none"])
+    assert {key: one.state for key, one in found.items()} == {
+        "a": VerdictState.DELIVERED,
+        "b": VerdictState.DEAD,
+    }
+    assert set(verdicts_of(bus, ["a", "b", "c"], since=clock.now())) == {"a", "b"}
