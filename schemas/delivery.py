@@ -24,7 +24,7 @@ class ReasonCode(enum.StrEnum):
     TOO_LARGE = "too-large"
     UNAVAILABLE = "unavailable"  # a store, a queue or a worker of ours cannot take it now
     MISCONFIGURED = "misconfigured"  # the target's settings cannot work
-    NO_TARGET = "no-target"  # the target, or its subscription, is gone
+    NO_TARGET = "no-target"  # the target was deleted
     BUG = "bug"  # the sink raised
 
 

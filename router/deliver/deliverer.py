@@ -33,8 +33,8 @@ _log = structlog.get_logger()
 class Deliverer:
     """Every record of `deliveries` ends as a verdict, on the wheel, or among the dead letters; only then is it done.
 
-    A delivery of a subscription that was disabled after the match still goes out: it was promised. One whose target
-    or subscription was deleted becomes a dead letter.
+    What a subscription matched before it was disabled or deleted still goes out: it was promised. Only a delivery
+    whose target no subscription has any more becomes a dead letter.
     """
 
     name = "deliverer"
@@ -161,15 +161,15 @@ class Deliverer:
             self._ahead.append(parcel)
             return
         target = configuration.targets.get(delivery.target)
-        if target is None or delivery.subscription not in configuration.subscriptions:
-            self._bury(parcel, "target" if target is None else "subscription")
+        if target is None:
+            self._bury(parcel)
             return
         lane = self._lanes.of(target)
         lane.put(parcel)
         self._pressed.add(lane)
 
-    def _bury(self, parcel: Parcel, gone: str) -> None:
-        reason = Reason(ReasonCode.NO_TARGET, f"the {gone} was deleted")
+    def _bury(self, parcel: Parcel) -> None:
+        reason = Reason(ReasonCode.NO_TARGET, "the target was deleted")
         self._end(parcel, dead(parcel.delivery, reason, "no-target", self._clock.now()))
         VERDICTS.labels(parcel.delivery.target, "dead").inc()
 
