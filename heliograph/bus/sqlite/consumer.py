@@ -226,6 +226,8 @@ class SqliteConsumer:
             if snapshot.extents[owned.identity].end > owned.progress.position
             and self._held.get(partition, now) <= now
         }
+        if not behind:
+            return Polled()
         records: list[Record] = []
         gaps: list[Gap] = []
         room = log.BATCH_BYTES

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +55,8 @@ _UNREADABLE = frozenset(
 )
 """Input and output errors that no free space mends."""
 
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 def translate(error: sqlite3.Error, path: Path) -> BusError:
     """The error of ours that `error` on the log `path` is."""
@@ -67,7 +70,7 @@ def translate(error: sqlite3.Error, path: Path) -> BusError:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Generator[None]:
     """Raise ours in place of what SQLite, the file system or a broken header raise about the log `path`."""
     try:
         yield
@@ -76,4 +79,6 @@ def translated(path: Path) -> Iterator[None]:
     except msgspec.MsgspecError as error:
         raise BusDamaged(f"{path}: headers that cannot be read ({error}); {_RESTORE}") from error
     except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise BusFull(f"{error.filename or path}: {error.strerror}; {_SPACE}") from error
         raise BusUnavailable(f"{error.filename or path}: {error.strerror}; {_RIGHTS}") from error

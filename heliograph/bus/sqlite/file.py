@@ -27,6 +27,7 @@ class LogFile:
     """Opened once by each bus. For any number of threads."""
 
     def __init__(self, path: Path, partitions: int, clock: Clock) -> None:
+        path = path.resolve()  # one lock folder for all names of the file
         self.path = path
         self.locks = locks_of(path)
         self.clock = clock

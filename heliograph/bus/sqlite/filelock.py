@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def take_new(path: Path, text: str) -> int:
 
 
 @contextmanager
-def waiting_lock(path: Path, seconds: float) -> Iterator[None]:
+def waiting_lock(path: Path, seconds: float) -> Generator[None]:
     """Hold the lock of `path`, after waiting for it at most so long. Raises BusUnavailable, OSError."""
     deadline = time.monotonic() + seconds
     while (descriptor := take(path)) is None:

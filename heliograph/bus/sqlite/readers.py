@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Readers:
         self._idle: list[sqlite3.Connection] = []
 
     @contextmanager
-    def lend(self) -> Iterator[sqlite3.Connection]:
+    def lend(self) -> Generator[sqlite3.Connection]:
         """A connection; every cursor on it must be read to its end or closed. Raises BusUnavailable, BusDamaged."""
         with translated(self._path):
             try:
@@ -28,8 +28,10 @@ class Readers:
                 connection = connect(self._path, reader=True)
             try:
                 yield connection
-            finally:
-                self._idle.append(connection)
+            except BaseException:
+                connection.close()  # it may still be inside a read
+                raise
+            self._idle.append(connection)
 
     def close(self) -> None:
         """Close what is not lent."""

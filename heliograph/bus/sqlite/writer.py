@@ -31,10 +31,10 @@ class _Job:
     def __init__(self, work: Work[Any]) -> None:
         self.work = work
         self.result: Any = None
-        self.error: BusError | None = None
+        self.error: Exception | None = None
         self.finished = False
 
-    def end(self, error: BusError | None) -> None:
+    def end(self, error: Exception | None) -> None:
         self.error = error
         self.finished = True
 
@@ -93,7 +93,7 @@ class Writer:
                 for job in jobs:
                     job.result = job.work(self._connection)
                 self._connection.execute("COMMIT")
-        except BusError as error:
+        except Exception as error:  # noqa: BLE001 - it goes to the thread whose work raised it
             self._roll_back()
             if len(jobs) == 1:
                 jobs[0].end(error)

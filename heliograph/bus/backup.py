@@ -1,0 +1,282 @@
+"""A copy of the whole home, taken while everything runs, and the way back.
+
+A backup is a folder: the home as it was, and `backup.json`, which names every file with its size and sha256. What is
+copied when:
+
+1. The archive, whose files never change once they are there. It comes before the log, so that in the copy the log
+   reaches at least as far as the archive's chains: an archive that is ahead of its log is one that the archiver
+   refuses to go on with. What the chains lack, the archiver reads from the log again.
+2. The log, by SQLite's online backup, as of one moment.
+3. All other files: objects, local log stores, the configuration. They come after the log, so that nothing is missing
+   of what the log calls delivered. What is there and not in the log is delivered again under the same id.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from heliograph.bus.sqlite.errors import translated
+from heliograph.bus.sqlite.file import locks_of
+from heliograph.bus.sqlite.ownership import anybody_lives
+from schemas.errors import BusDamaged, BusUnavailable, InputError, NotFound
+
+MANIFEST = "backup.json"
+LOG = "bus.db"
+ARCHIVE = "archive"
+FORMAT = 1
+"""Version of the manifest; a newer one is refused."""
+
+_NOT_COPIED = frozenset(
+    {LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks", ARCHIVE, MANIFEST}
+)
+_UNFINISHED = ".unfinished"  # where a store of objects in a folder keeps what it is still writing
+_LISTINGS = 20
+_CHUNK = 1024 * 1024
+
+
+class BackedUp(msgspec.Struct, frozen=True):
+    """One file: its path in the home with `/`, its size in bytes, the sha256 of its bytes in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """What a backup holds. `made`: milliseconds since the epoch; `log_id`: of the log in it."""
+
+    made: int
+    log_id: str
+    contents: tuple[BackedUp, ...]
+    format: int = FORMAT
+
+    @property
+    def files(self) -> int:
+        """How many files."""
+        return len(self.contents)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.contents)
+
+
+def backup_home(home: Path, to: Path) -> Backup:
+    """Copy the home `home` into the new folder `to`, complete or not at all.
+
+    Raises NotFound if there is no log in the home, InputError if `to` cannot be used, BusFull, BusUnavailable,
+    BusDamaged.
+    """
+    home, to = home.resolve(), to.resolve()
+    if not (home / LOG).is_file():
+        raise NotFound(f"{home}: no {LOG} here to back up; name the home with HELIOGRAPH_HOME")
+    if to.is_relative_to(home) or home.is_relative_to(to):
+        raise InputError(f"{to}: inside the home or around it; name a folder elsewhere")
+    if to.exists() and not _is_empty(to):
+        raise InputError(f"{to}: not empty; name a new folder")
+    with translated(to), _made_beside(to) as partial:
+        archived = _copy_all(home, partial, _stable_listing(home / ARCHIVE))
+        log_id = _copy_log(home / LOG, partial / LOG)
+        others = _copy_all(home, partial, _files_of_home(home))
+        log = BackedUp(LOG, (partial / LOG).stat().st_size, _copy(partial / LOG, None))
+        backup = Backup(time.time_ns() // 1_000_000, log_id, (log, *archived, *others))
+        _write(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(backup), indent=1))
+        _put_in_place(partial, to)
+    return backup
+
+
+def restore_home(source: Path, home: Path, *, force: bool = False) -> Backup:
+    """Make `home` what the backup `source` holds, complete or not at all. `force`: in place of what is there.
+
+    Raises NotFound if `source` is no backup, InputError if the home is not empty, BusDamaged if the backup is not
+    what was written, BusUnavailable if the home is in use, BusFull.
+    """
+    source, home = source.resolve(), home.resolve()
+    backup = read_manifest(source)
+    if home.exists() and not _is_empty(home) and not force:
+        raise InputError(f"{home}: not empty; name another home, or replace this one with --force")
+    with translated(home):
+        if anybody_lives(locks_of(home / LOG)):
+            raise BusUnavailable(f"{home}: in use; stop `heliograph run` there first")
+        with _made_beside(home) as partial:
+            for file in backup.contents:
+                _restore_file(source / file.path, partial / file.path, file)
+            _check_log(partial / LOG)
+            _put_in_place(partial, home)
+    return backup
+
+
+def read_manifest(source: Path) -> Backup:
+    """What the backup in the folder `source` says it holds. Raises NotFound, InputError, BusDamaged."""
+    path = source / MANIFEST
+    try:
+        backup = msgspec.json.decode(path.read_bytes(), type=Backup)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"{source}: no {MANIFEST} here, so this is not a backup") from error
+    except msgspec.MsgspecError as error:
+        raise BusDamaged(f"{path}: cannot be read ({error}); use another backup") from error
+    if backup.format > FORMAT:
+        raise InputError(f"{path}: made by a newer Heliograph; install that one to restore it")
+    for file in backup.contents:
+        parts = PurePosixPath(file.path)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise BusDamaged(f"{path}: names {file.path!r}, which is outside the home; use another backup")
+    return backup
+
+
+def _stable_listing(folder: Path) -> Sequence[Path]:
+    """All files under `folder` as of one moment: two listings in a row that are alike. A single one may hold a
+    segment and lack the one before it, when both are written meanwhile."""
+    before: Sequence[Path] | None = None
+    for _ in range(_LISTINGS):
+        now = sorted(_files_under(folder)) if folder.exists() else []
+        if now == before:
+            return now
+        before = now
+    raise BusUnavailable(f"{folder}: changes faster than it can be listed; try again when less is archived")
+
+
+def _files_of_home(home: Path) -> Iterator[Path]:
+    with os.scandir(home) as entries:
+        kept = [entry for entry in entries if entry.name not in _NOT_COPIED]
+    for entry in kept:
+        if entry.is_dir():
+            yield from _files_under(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _files_under(folder: Path) -> Iterator[Path]:
+    """Finished files of a folder and those below it; links to folders are followed."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except FileNotFoundError:  # removed between two looks
+        return
+    for entry in found:
+        if entry.name == _UNFINISHED:
+            continue
+        if entry.is_dir():
+            yield from _files_under(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _copy_all(home: Path, to: Path, files: Sequence[Path] | Iterator[Path]) -> Sequence[BackedUp]:
+    copied: list[BackedUp] = []
+    for file in files:
+        relative = file.relative_to(home)
+        target = to / relative
+        try:
+            digest = _copy(file, target)
+        except FileNotFoundError:
+            if file.exists():
+                raise
+            continue  # retention or compaction has removed it since it was listed
+        copied.append(BackedUp(relative.as_posix(), target.stat().st_size, digest))
+    return copied
+
+
+def _copy(source: Path, target: Path | None) -> str:
+    """Copy one file durably, with its times; returns the sha256 of what was copied. None: only read it."""
+    digest = sha256()
+    with source.open("rb") as reading:
+        if target is None:
+            while chunk := reading.read(_CHUNK):
+                digest.update(chunk)
+            return digest.hexdigest()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as writing:
+            while chunk := reading.read(_CHUNK):
+                digest.update(chunk)
+                writing.write(chunk)
+            writing.flush()
+            os.fsync(writing.fileno())
+    shutil.copystat(source, target)
+    return digest.hexdigest()
+
+
+def _copy_log(source: Path, target: Path) -> str:
+    """Copy the log as of one moment while others write to it; returns its log id."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
+        reading.backup(writing)
+        (log_id,) = writing.execute("SELECT value FROM meta WHERE name = 'log id'").fetchone()
+        writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return str(log_id)
+
+
+def _restore_file(source: Path, target: Path, expected: BackedUp) -> None:
+    try:
+        digest = _copy(source, target)
+    except FileNotFoundError as error:
+        raise BusDamaged(f"{source}: missing from the backup; use another one") from error
+    if digest != expected.sha256:
+        raise BusDamaged(f"{source}: is not what was backed up; use another backup")
+
+
+def _check_log(path: Path) -> None:
+    if not path.is_file():
+        raise BusDamaged(f"{path.name}: missing from the backup; use another one")
+    with closing(sqlite3.connect(path)) as connection:
+        problems = [problem for (problem,) in connection.execute("PRAGMA integrity_check").fetchall()]
+    if problems != ["ok"]:
+        raise BusDamaged(f"{path.name}: damaged in the backup ({problems[0]}); use another one")
+
+
+@contextmanager
+def _made_beside(folder: Path) -> Generator[Path]:
+    """A new folder next to `folder`, removed unless it is put in place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give the finished folder its name; what had the name goes."""
+    for each, _, _ in os.walk(partial):
+        _sync_folder(Path(each))
+    old = partial.with_suffix(".old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    _sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, body: bytes) -> None:
+    with path.open("xb") as writing:
+        writing.write(body)
+        writing.flush()
+        os.fsync(writing.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
