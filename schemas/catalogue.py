@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from schemas.content import fields_of
 from schemas.errors import NotFound
 from schemas.subscription import Level
 
@@ -49,6 +50,22 @@ class Entry(msgspec.Struct, frozen=True):
     def levels(self) -> tuple[str, ...]:
         """Every level that this event may carry."""
         return tuple(level for level in (self.level, self.level_on_failure, *self.other_levels) if level)
+
+    def describe(self) -> dict[str, object]:
+        """Everything about the name for a person, field by field."""
+        return {
+            "name": self.name,
+            "resource_type": self.resource_type,
+            "code": self.code,
+            "status": self.status,
+            "category": self.category,
+            "event_type": self.event_type,
+            "event_type_source": self.event_type_source,
+            "level": self.level,
+            "levels": list(self.levels),
+            "level_source": self.level_source,
+            "content": list(fields_of(self.family)),
+        }
 
 
 class Elsewhere(msgspec.Struct, frozen=True):

@@ -110,7 +110,8 @@ class Notification(BaseModel):
     ) -> dict[str, Any] | str:
         held = _held_by(content) if isinstance(content, str) else content
         if isinstance(held, Mapping):
-            for field, expected in field_problems(info.data.get("name", ""), held):
+            entry = catalogue.CATALOGUE.get(info.data.get("name", ""))
+            for field, expected in field_problems(entry.family, held) if entry else ():
                 raise PydanticCustomError("content", "{field}", {"field": field, "expected": expected})
         return content
 
@@ -170,6 +171,7 @@ class _AnyObject(msgspec.Struct, gc=False):
     pass
 
 
+_CHECKS = {name: CHECKS[entry.family] for name, entry in catalogue.CATALOGUE.items()}
 _decode_edge = msgspec.json.Decoder(_Edge).decode
 _decode_routing = msgspec.json.Decoder(Routing).decode
 _decode_with_content = msgspec.json.Decoder(RoutingWithContent).decode
@@ -189,12 +191,12 @@ _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _BadName)
 def check(value: bytes) -> Routing:
     """Validate the bytes of one notification in full; InvalidNotification names the first field that is wrong."""
     if len(value) > EVENT_LIMIT:
-        raise InvalidNotification(WHOLE, f"{len(value)} bytes; at most {EVENT_LIMIT} are accepted")
+        raise InvalidNotification(WHOLE, f"longer than {EVENT_LIMIT} bytes, the most that are accepted")
     try:
         edge = _decode_edge(value)
         if not value.isascii():
             value.decode()
-        content_check = CHECKS.get(edge.name)
+        content_check = _CHECKS.get(edge.name)
         if content_check is None:
             if not _names_an_event(edge.name, edge.product):
                 raise _BadName
@@ -225,7 +227,12 @@ def explain(value: bytes) -> InvalidNotification | None:
     except UnicodeDecodeError as error:
         return InvalidNotification(WHOLE, f"not UTF-8 at byte {error.start}; write it in UTF-8")
     except (msgspec.MsgspecError, ValueError) as error:
-        return InvalidNotification(WHOLE, f"not JSON: {error}; write one JSON object")
+        problem = (
+            str(error)
+            .replace("Input data was truncated", "it ends too early")
+            .removeprefix("JSON is malformed: ")
+        )
+        return InvalidNotification(WHOLE, f"not JSON: {problem}; write one JSON object")
     except RecursionError:
         return InvalidNotification(WHOLE, "nested too deeply; content of a few levels is enough")
     if not isinstance(members, dict):

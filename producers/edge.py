@@ -1,0 +1,144 @@
+"""The edge: every notification is checked once in full here, and appended; what is none is kept in `rejects`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from heliograph.bus.base import Bus
+from schemas import arn
+from schemas.errors import BusError, InvalidNotification
+from schemas.metrics import APPENDED, REJECTED
+from schemas.notification import Routing, check
+from schemas.record import CHECKED, FORMAT, FORMAT_VERSION, Headers, NewRecord
+from schemas.rejects import rejected_record
+from schemas.topics import event_topic
+
+_BATCH_RECORDS = 5000
+_BATCH_BYTES = 4 * 1024 * 1024
+_SAMPLE = 20
+_TYPE_NAMES = {in_arn: in_name for in_name, in_arn in arn.RESOURCE_TYPES.items()}
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What came of an input. `problems`: the first few rejections, each one line."""
+
+    accepted: int = 0
+    rejected: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Edge:
+    """Where notifications enter the log. `extra_topics`: names and patterns of event topics beside the four of ECS."""
+
+    def __init__(self, bus: Bus, extra_topics: Sequence[str] = ()) -> None:
+        self._bus = bus
+        extra = tuple(extra_topics)
+        self._topic: Callable[[str, str], str] = lru_cache(4096)(
+            lambda product, resource_type: event_topic(product, resource_type, extra)
+        )
+
+    def record(self, value: bytes) -> NewRecord:
+        """The record of one notification, checked; InvalidNotification names the field that is wrong."""
+        routing = check(value)
+        topic = self._topic(routing.product, _resource_type(routing))
+        headers = _headers(routing.product, routing.level, routing.name)
+        return NewRecord(topic, value, routing.resource_id.encode(), headers)
+
+    def submit(self, values: Iterable[bytes], progress: Callable[[int], None] | None = None) -> Submitted:
+        """Check and append every value, in order. Durable when it returns.
+
+        `progress` is called with the number of values taken so far, after each batch. Raises BusFull and other
+        BusErrors, which then say how many values of the input are in the log.
+        """
+        batch = _Batch(self._bus)
+        for value in values:
+            try:
+                batch.accept(self.record(value))
+            except InvalidNotification as error:
+                batch.reject(value, str(error))
+            if batch.is_full():
+                batch.append()
+                if progress:
+                    progress(batch.taken)
+        batch.append()
+        if progress:
+            progress(batch.taken)
+        return batch.submitted()
+
+
+def _resource_type(routing: Routing) -> str:
+    """As event names have it; a name without a resource type leaves it to the resource's own name."""
+    in_name, colon, _ = routing.name.partition(":")
+    if colon:
+        return in_name
+    in_arn = arn.parse(routing.resource_id).type
+    return _TYPE_NAMES.get(in_arn, in_arn)
+
+
+@lru_cache(4096)
+def _headers(product: str, level: str, name: str) -> Headers:
+    return (
+        (FORMAT, FORMAT_VERSION),
+        (CHECKED, b"1"),
+        ("product", product.encode()),
+        ("level", level.encode()),
+        ("name", name.encode()),
+    )
+
+
+class _Batch:
+    """The records of one append, and the account of all appends of an input."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._records: list[NewRecord] = []
+        self._bytes = 0
+        self._rejected_here = 0
+        self._rejected = 0
+        self._problems: list[str] = []
+        self._appended = 0
+
+    @property
+    def taken(self) -> int:
+        return self._appended + len(self._records)
+
+    def accept(self, record: NewRecord) -> None:
+        self._records.append(record)
+        self._bytes += len(record.value)
+
+    def reject(self, value: bytes, reason: str) -> None:
+        number = self.taken + 1
+        self.accept(rejected_record(value, reason, f"edge, item {number}"))
+        self._rejected_here += 1
+        if len(self._problems) < _SAMPLE:
+            self._problems.append(f"item {number}: {reason}")
+
+    def is_full(self) -> bool:
+        return len(self._records) >= _BATCH_RECORDS or self._bytes >= _BATCH_BYTES
+
+    def append(self) -> None:
+        """Append what is there, and count it."""
+        if not self._records:
+            return
+        try:
+            self._bus.append(self._records)
+        except BusError as error:
+            raise type(error)(
+                f"{error}; the first {self._appended} of the input are appended, resume behind them"
+            ) from error
+        rejects = self._rejected_here
+        topics = Counter(record.topic for record in self._records if record.key is not None)
+        for topic, count in topics.items():
+            APPENDED.labels(topic).inc(count)
+        if rejects:
+            REJECTED.labels("edge").inc(rejects)
+        self._appended += len(self._records)
+        self._rejected += rejects
+        self._records, self._bytes, self._rejected_here = [], 0, 0
+
+    def submitted(self) -> Submitted:
+        return Submitted(self._appended - self._rejected, self._rejected, tuple(self._problems))

@@ -1,0 +1,62 @@
+"""`make schemas`: the JSON Schema files under `schemas/json`, generated from the models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.content import FAMILIES
+from schemas.notification import Notification
+from schemas.subscription import Subscription
+
+FOLDER = Path(__file__).parent / "json"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def published() -> Mapping[str, str]:
+    """Every schema file, by its name in the folder."""
+    models: dict[str, type[BaseModel]] = {"notification": Notification, "subscription": Subscription}
+    models |= {f"content.{family}": model for family, model in FAMILIES.items()}
+    return {f"{name}.schema.json": _text(model) for name, model in sorted(models.items())}
+
+
+def _text(model: type[BaseModel]) -> str:
+    schema = _plain(model.model_json_schema(by_alias=True))
+    return (
+        json.dumps({"$schema": _DIALECT, "title": model.__name__, **schema}, indent=2, ensure_ascii=False)
+        + "\n"
+    )
+
+
+def _plain(schema: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+    """The schema without generated titles, and without `default: null` on fields that may be absent but not null."""
+    match schema:
+        case dict():
+            return {key: _plain(part) for key, part in schema.items() if not _is_noise(key, part)}
+        case list():
+            return [_plain(part) for part in schema]
+        case _:
+            return schema
+
+
+def _is_noise(key: str, part: object) -> bool:
+    return (key == "title" and isinstance(part, str)) or (key == "default" and part is None)
+
+
+def main() -> None:
+    """Write the files, and remove those that no model has any more."""
+    FOLDER.mkdir(exist_ok=True)
+    files = published()
+    for stale in FOLDER.glob("*.schema.json"):
+        if stale.name not in files:
+            stale.unlink()
+    for name, text in files.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
