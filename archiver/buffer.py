@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import accumulate, takewhile
+from operator import attrgetter
 
 from archiver.chain import Tail
 from archiver.policy import SEGMENT_LIMIT, ArchivePolicy, Waiting
 from archiver.segment import Draft, Span
-from schemas.record import Record
+from schemas.record import Headers, Record
 
 RECORD_OVERHEAD = 32
 """Bytes that a record counts for beside its key, headers and value."""
@@ -25,6 +29,7 @@ class Buffer:
         self.size = 0
         self._holes_legal = holes_legal
         self._records: list[Record] = []
+        self._sizes: list[int] = []
         self._gaps: list[Span] = []
         self._since = self._latest = 0.0
 
@@ -57,8 +62,10 @@ class Buffer:
                 continue
             if offset > self.next_offset and not self._holes_legal:
                 gaps += [gap for gap in (self.skip(offset, now),) if gap]
+            size = size_of(record)
             self._records.append(record)
-            self.size += size_of(record)
+            self._sizes.append(size)
+            self.size += size
             self.next_offset = offset + 1
         return archived, gaps
 
@@ -72,15 +79,12 @@ class Buffer:
 
     def rebase(self, tail: Tail) -> Sequence[Record]:
         """Stand behind a later tail of the same chain. Returns the records that it covers."""
-        at = next(
-            (index for index, record in enumerate(self._records) if record.offset >= tail.expected_offset),
-            len(self._records),
-        )
+        at = bisect_left(self._records, tail.expected_offset, key=_offset)
         covered = self._records[:at]
-        self._records = self._records[at:]
+        self.size -= sum(self._sizes[:at])
+        del self._records[:at], self._sizes[:at]
         self._gaps = [(max(start, tail.expected_offset), end) for start, end in self._gaps]
         self._gaps = [gap for gap in self._gaps if gap[0] < gap[1]]
-        self.size -= sum(map(size_of, covered))
         self.tail = tail
         self.next_offset = max(self.next_offset, tail.expected_offset)
         self._since = self._latest  # what is left came last
@@ -94,18 +98,18 @@ class Buffer:
     def _fitting(self, records: int, size: int) -> int:
         if len(self._records) <= records and self.size <= size:
             return len(self._records)
-        count = 0
-        for record in self._records[:records]:
-            size -= size_of(record)
-            if size < 0 and count:
-                break
-            count += 1
-        return count
+        room = takewhile(lambda total: total <= size, accumulate(self._sizes[:records]))
+        return max(1, sum(1 for _ in room))
 
 
 def size_of(record: Record) -> int:
     """Bytes that a record counts for."""
-    size = RECORD_OVERHEAD + len(record.value) + len(record.key or b"")
-    for name, value in record.headers:
-        size += len(name) + len(value)
-    return size
+    return RECORD_OVERHEAD + len(record.value) + len(record.key or b"") + _headers_size(record.headers)
+
+
+@lru_cache(maxsize=1024)
+def _headers_size(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
+
+
+_offset = attrgetter("offset")

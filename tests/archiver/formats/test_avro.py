@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import fastavro
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archiver.formats import avro
+from archiver.segment import Draft, Place, SegmentHeader, header_of
+from schemas.errors import ArchiveBroken
+from schemas.record import Record
+from tests.archiver.making import LOG, TOPIC, record, record_lists
+
+
+def _segment(records: list[Record]) -> tuple[SegmentHeader, bytes]:
+    end = records[-1].offset + 1 if records else 0
+    header = header_of(Place(LOG, TOPIC, 0, 0, 0, ""), Draft(records, end, holes_legal=True))
+    return header, avro.encode(header, records)
+
+
+@given(record_lists())
+def test_a_segment_comes_back_byte_for_byte(records: list[Record]) -> None:
+    header, body = _segment(records)
+    assert avro.decode(body) == (header, records)
+    assert avro.read_header(body) == header
+
+
+def test_many_blocks_come_back() -> None:
+    records = [record(offset, value=bytes(1000)) for offset in range(1000)]
+    assert avro.decode(_segment(records)[1]).records == records
+
+
+@given(record_lists())
+def test_the_same_segment_is_the_same_bytes(records: list[Record]) -> None:
+    assert _segment(records)[1] == _segment(list(records))[1]
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_change_of_any_byte_is_found(data: st.DataObject) -> None:
+    body = bytearray(_segment([record(offset) for offset in range(5)])[1])
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(ArchiveBroken):
+        avro.decode(bytes(body))
+
+
+@given(st.data())
+def test_a_cut_or_longer_file_is_found(data: st.DataObject) -> None:
+    body = _segment([record(offset) for offset in range(5)])[1]
+    cut = body[: data.draw(st.integers(0, len(body) - 1))]
+    for wrong in (cut, body + b"\0", b"\0" + body):
+        with pytest.raises(ArchiveBroken):
+            avro.decode(wrong)
+
+
+def test_a_newer_format_is_refused() -> None:
+    header, _ = _segment([])
+    newer = msgspec.structs.replace(header, format=2)
+    with pytest.raises(ArchiveBroken, match=r"format 2.*up to 1.*newer"):
+        avro.decode(avro.encode(newer, []))
+
+
+def test_any_avro_reader_reads_the_fields() -> None:
+    rows = list(fastavro.reader(BytesIO(_segment([record(7)])[1])))
+    assert rows == [
+        {
+            "offset": 7,
+            "timestamp": 1_700_000_000_007,
+            "key": b"k7",
+            "headers": b"\0\0\0\1\0\0\0\1n\0\0\0\0017",
+            "value": b"v7",
+        }
+    ]
