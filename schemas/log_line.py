@@ -11,7 +11,7 @@ import msgspec
 SUFFIX = ".jsonl.zst"
 
 
-class LogLine(msgspec.Struct, frozen=True, gc=False):
+class LogLine(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One delivery as a log. `time`: milliseconds since the epoch, when the event was appended; `event`: the event's
     bytes as text. A repeat of a delivery is a further line with the same `delivery`."""
 
@@ -23,7 +23,7 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
     product: str
     name: str
     level: str
-    resource: str
-    region: str
-    user: str
+    resource_id: str
+    region_id: str
+    user_id: str
     event: str

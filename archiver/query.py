@@ -1,0 +1,128 @@
+"""SQL over the archive and the local logs, with DuckDB inside this process. Queries read and change nothing."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from archiver.query_cache import QueryCache
+from archiver.query_views import VIEWS, sql_text, view_statements
+from heliograph.store.base import ObjectStore
+from schemas.errors import InputError, StoreUnavailable
+
+_ROWS = 10_000
+
+
+class QueryResult:
+    """What a query answers. `types` are DuckDB's names; times are UTC, JSON is text, BLOB is bytes.
+
+    A second column of one name is called `name_2`, and so on.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
+        self._connection = connection
+        self._batches: Iterable[Any] = relation.to_arrow_reader(_ROWS)
+        self.columns = _distinct(relation.columns)
+        self.types = tuple(map(str, relation.types))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows, once, read while the query runs and in constant memory. May raise as `query` does."""
+        try:
+            for batch in self._batches:
+                columns = [column.to_pylist() for column in batch.columns]
+                for values in zip(*columns, strict=True):
+                    yield dict(zip(self.columns, values, strict=True))
+        except (duckdb.Error, OSError) as error:
+            raise _translated(error) from error
+        finally:
+            self._connection.close()
+
+
+def query(store: ObjectStore, sql: str, *, cache: Path, logs: Path | None = None) -> QueryResult:
+    """Run one SELECT over the views (`archiver.query_views.VIEWS`) of the archive in `store` and the logs in `logs`.
+
+    `cache`: a folder of ours, best on a fast disk; it holds each segment once more, as Parquet. Files other than the
+    archive's, the network and everything that writes are out of reach of the query. Raises InputError with DuckDB's
+    words and line for SQL that cannot be run, ArchiveBroken, StoreError.
+    """
+    sql = _one_select(sql)
+    files = QueryCache(cache, store, logs)
+    segments, log_files = files.segments(), files.logs()
+    files.clean([*log_files, *(path for paths in segments.values() for path in paths)])
+    connection = _connect(cache / f"spill-{uuid.uuid4().hex}")
+    try:
+        for statement in view_statements(segments, log_files):
+            connection.execute(statement)
+        _lock(connection, files.folder)
+        _check(connection, sql)
+        return QueryResult(connection, connection.sql(sql))
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, duckdb.Error):
+            raise _translated(error) from error
+        raise
+
+
+def _one_select(sql: str) -> str:
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise _translated(error) from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise InputError(f"query: expected one SELECT over {', '.join(VIEWS)}; a query changes nothing")
+    return sql.strip().removesuffix(";")
+
+
+def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise what is wrong with a SELECT before it runs, and with one that writes: below the top level DuckDB refuses
+    `WITH … AS (COPY …)`, which otherwise counts as a SELECT and could write where a query may read."""
+    try:
+        connection.execute(f"EXPLAIN SELECT * FROM (\n{sql}\n)").fetchall()  # noqa: S608 - SQL is what it takes
+    except duckdb.Error as error:
+        text = re.sub(
+            r"^LINE (\d+):", lambda found: f"LINE {int(found[1]) - 1}:", str(error), flags=re.MULTILINE
+        )
+        raise _translated(error, text) from error
+
+
+def _connect(spill: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "temp_directory": str(spill),
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """From here on the connection reaches the files of the cache and nothing else, and cannot be told otherwise."""
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute(f"SET allowed_directories = [{sql_text(f'{folder}/')}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    distinct: dict[str, None] = {}
+    for name in names:
+        candidates = (f"{name}_{number}" for number in count(2))
+        distinct[name if name not in distinct else next(one for one in candidates if one not in distinct)] = (
+            None
+        )
+    return tuple(distinct)
+
+
+def _translated(error: Exception, text: str = "") -> InputError | StoreUnavailable:
+    text = " ".join(line.strip() for line in (text or str(error)).splitlines() if line.strip(" ^"))
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, OSError)):
+        return StoreUnavailable(f"query: {text}")
+    return InputError(f"query: {text}")

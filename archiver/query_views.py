@@ -1,0 +1,105 @@
+"""The views that queries read, as DuckDB's SQL over the Parquet files of `archiver.query_cache`.
+
+Times are TIMESTAMP in UTC. `source` is the position of an event, `topic:partition:offset`, by which events, verdicts,
+deliveries, dead letters and logs are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from archiver.formats.parquet import Columns
+from archiver.query_cache import LOGS, RECORDS
+from schemas.delivery import VerdictState
+from schemas.topics import DEAD_LETTERS, EVENTS, REJECTS, VERDICTS
+
+VIEWS = ("events", "deliveries", "verdicts", "dead_letters", "rejects", "logs", "records")
+
+_VERDICT = (
+    '{"delivery": "VARCHAR", "state": "VARCHAR", "source": "VARCHAR", "subscription": "VARCHAR",'
+    ' "target": "VARCHAR", "resource": "VARCHAR", "at": "BIGINT", "exhausted": "VARCHAR", "attempts": "JSON"}'
+)
+_STATES = ", ".join(f"'{state}'" for state in VerdictState)
+
+_EVENTS = """
+SELECT time, try_strptime(event ->> 'eventTime', '%Y%m%dT%H%M%S.%g%z')::TIMESTAMP AS eventTime,
+    product, name, level, resourceId, regionId, userId, id,
+    CASE json_type(event, '$.content')
+        WHEN 'VARCHAR' THEN try_cast(event ->> 'content' AS JSON) ELSE event -> 'content' END AS content,
+    topic, partition, epoch, "offset", concat_ws(':', topic, partition, "offset") AS source, headers, value
+FROM (SELECT *, try_cast(try(decode(value)) AS JSON) AS event FROM {records})
+"""
+_RECORDS = """
+SELECT * FROM {records}
+"""
+_VERDICTS = """
+SELECT time, delivery, state, source, subscription, target, resourceId, ended, tries,
+    last ->> '$.reason.code' AS reason, last ->> '$.reason.detail' AS detail,
+    (last ->> '$.reason.status')::INTEGER AS status, last ->> '$.receipt' AS receipt, exhausted, attempts,
+    topic, partition, epoch, "offset"
+FROM (
+    SELECT *, v.delivery, v.state, v.source, v.subscription, v.target, v.resource AS resourceId,
+        epoch_ms(v.at) AS ended, coalesce(v.exhausted, '') AS exhausted, v.attempts,
+        coalesce((v.attempts ->> '$.count')::INTEGER, 0) AS tries, v.attempts -> '$.last[#-1]' AS last
+    FROM (SELECT time, topic, partition, epoch, "offset", json_transform(decode(value), '{form}') AS v FROM {records})
+)
+"""
+_DELIVERIES = """
+SELECT * EXCLUDE (topic, partition, epoch, "offset") FROM verdicts
+QUALIFY row_number() OVER (
+    PARTITION BY delivery ORDER BY list_position([{states}], state), time, partition, "offset") = 1
+"""
+_DEAD_LETTERS = """
+SELECT time, decode(headers['delivery']) AS delivery, decode(headers['source']) AS source,
+    decode(headers['subscription']) AS subscription, decode(headers['target']) AS target,
+    decode(headers['errorCode']) AS reason, decode(headers['errorMessage']) AS detail,
+    decode(headers['exhaustedRetryCondition']) AS exhausted,
+    try_cast(decode(headers['retryAttempts']) AS INTEGER) AS tries,
+    product, name, level, resourceId, regionId, userId, id, topic, partition, epoch, "offset", headers, value
+FROM {records}
+"""
+_REJECTS = """
+SELECT time, decode(headers['reason']) AS reason, try(decode(value)) AS text,
+    topic, partition, epoch, "offset", headers, value
+FROM {records}
+"""
+_LOGS = """
+SELECT * REPLACE (try_cast(event AS JSON) AS event) FROM {logs}
+QUALIFY row_number() OVER (PARTITION BY project, logstore, delivery ORDER BY time) = 1
+"""
+
+
+def view_statements(segments: Mapping[str, Sequence[Path]], logs: Sequence[Path]) -> Iterator[str]:
+    """The statements that make the views. `segments`: the files of each topic; `logs`: the files of the log store."""
+
+    def records(pattern: str) -> str:
+        paths = [path for topic, found in segments.items() if fnmatchcase(topic, pattern) for path in found]
+        return _table(paths, RECORDS)
+
+    definitions = {
+        "records": _RECORDS.format(records=records("*")),
+        "events": _EVENTS.format(records=records(f"{EVENTS}*")),
+        "verdicts": _VERDICTS.format(records=records(VERDICTS), form=_VERDICT),
+        "deliveries": _DELIVERIES.format(states=_STATES),
+        "dead_letters": _DEAD_LETTERS.format(records=records(DEAD_LETTERS)),
+        "rejects": _REJECTS.format(records=records(REJECTS)),
+        "logs": _LOGS.format(logs=_table(logs, LOGS)),
+    }
+    for name, definition in definitions.items():
+        yield f"CREATE VIEW {name} AS {definition}"
+
+
+def _table(paths: Iterable[Path], columns: Columns) -> str:
+    """What a view selects from: the files, or, where there are none, no rows of the same columns."""
+    names = ", ".join(sql_text(str(path)) for path in paths)
+    if names:
+        return f"read_parquet([{names}], hive_partitioning = false)"
+    nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
+    return f"(SELECT {nothing} WHERE false)"
+
+
+def sql_text(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,473 @@
+import asyncio
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from archiver import query_cache
+from archiver.chain import Stored, Tail, append_segment, find_tail
+from archiver.query import query
+from archiver.query_views import VIEWS
+from archiver.segment import Draft
+from heliograph.store.folder import FolderStore
+from schemas.clock import ManualClock
+from schemas.delivery import (
+    Attempt,
+    Attempts,
+    Delivery,
+    Reason,
+    ReasonCode,
+    Verdict,
+    VerdictState,
+    delivery_headers,
+    encode_verdict,
+)
+from schemas.errors import ArchiveBroken, InputError
+from schemas.record import Headers, Position, Record
+from sinks.logs import LogsSink, LogWriter
+
+START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
+REGIONS = ("cn-hangzhou", "cn-beijing")
+
+
+def event(number: int, content: object = None) -> bytes:
+    fields = {
+        "ver": "1.0",
+        "id": f"event-{number}",
+        "product": "ECS",
+        "name": "Disk:Stalled:Executing" if number % 2 else "Instance:StateChange",
+        "level": "CRITICAL" if number % 2 else "INFO",
+        "resourceId": f"acs:ecs:cn-hangzhou:1690:disk/d-{number}",
+        "userId": "1690",
+        "regionId": REGIONS[number % 2],
+        "eventTime": "20190409T121826.922+0800",
+        "content": {"diskId": f"d-{number}"} if content is None else content,
+    }
+    return msgspec.json.encode(fields)
+
+
+def record(topic: str, offset: int, value: bytes, headers: Headers = ()) -> Record:
+    return Record(topic, 0, offset, START + 1000 * offset, b"key", headers, value)
+
+
+class Archive:
+    """A folder of segments that a test adds to, and queries of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FolderStore(folder / "archive")
+        self.cache = folder / "cache"
+        self.logs = folder / "logs"
+
+    def add(self, topic: str, values: Sequence[bytes], headers: Headers = ()) -> None:
+        tail = find_tail(self.store, topic, 0) or Tail("log", topic, 0)
+        start = tail.expected_offset
+        records = [record(topic, start + index, value, headers) for index, value in enumerate(values)]
+        assert isinstance(append_segment(self.store, tail, Draft(records, start + len(values))), Stored)
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        result = query(self.store, sql, cache=self.cache, logs=self.logs)
+        return [tuple(row.values()) for row in result.rows()]
+
+    def parquet(self) -> dict[str, int]:
+        """The files of the cache, and which file on the disk each is."""
+        return {path.name: path.stat().st_ino for path in self.cache.rglob("*.parquet")}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path)
+
+
+def verdict(number: int, state: VerdictState, *tries: Attempt) -> bytes:
+    attempts = Attempts()
+    for attempt in tries:
+        attempts = attempts.plus(attempt)
+    source = str(Position("events.ecs.disk", 0, number))
+    resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
+    exhausted = "rejected" if state is VerdictState.DEAD else ""
+    return encode_verdict(
+        Verdict(f"id-{number}", state, source, "sub", "ops", resource, START + number, 3, attempts, exhausted)
+    )
+
+
+def test_an_empty_archive_has_every_view_and_no_rows(archive: Archive) -> None:
+    full = Archive(archive.cache.parent / "full")
+    fill(full)
+    for view in VIEWS:
+        assert archive.ask(f"SELECT * FROM {view}") == []
+        assert full.ask(f"SELECT count(*) > 0 FROM {view}") == [(True,)]
+        assert archive.ask(f"DESCRIBE {view}") == full.ask(f"DESCRIBE {view}")
+    assert {name for (name,) in archive.ask("SHOW TABLES")} == set(VIEWS)
+
+
+def fill(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(number) for number in range(4)])
+    archive.add("verdicts", [verdict(0, VerdictState.DELIVERED)])
+    archive.add("dead-letters", [event(1)])
+    archive.add("rejects", [b"nonsense"], (("reason", b"level: missing"),))
+    deliver(archive, [0])
+
+
+def deliver(archive: Archive, numbers: Sequence[int]) -> None:
+    async def send() -> None:
+        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()))
+        await sink.deliver([delivery(number) for number in numbers])
+        await sink.close()
+
+    asyncio.run(send())
+
+
+def delivery(number: int) -> Delivery:
+    source = Position("events.ecs.disk", 0, number)
+    resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
+    return Delivery(f"id-{number}", source, "sub", "ops", resource, event(number), START, 1)
+
+
+def test_events_have_their_fields_as_columns(archive: Archive) -> None:
+    value = event(1)
+    archive.add("events.ecs.disk", [value], (("h", b"\xff"), ("h", b"second")))
+    [row] = query(archive.store, "SELECT * FROM events", cache=archive.cache).rows()
+    assert row == {
+        "time": datetime.fromtimestamp(START / 1000, UTC).replace(tzinfo=None),
+        "eventTime": datetime(2019, 4, 9, 4, 18, 26, 922_000),  # noqa: DTZ001 - as DuckDB has it
+        "product": "ECS",
+        "name": "Disk:Stalled:Executing",
+        "level": "CRITICAL",
+        "resourceId": "acs:ecs:cn-hangzhou:1690:disk/d-1",
+        "regionId": "cn-beijing",
+        "userId": "1690",
+        "id": "event-1",
+        "content": '{"diskId":"d-1"}',
+        "topic": "events.ecs.disk",
+        "partition": 0,
+        "epoch": 0,
+        "offset": 0,
+        "source": "events.ecs.disk:0:0",
+        "headers": [("h", b"\xff")],
+        "value": value,
+    }
+
+
+def test_counts_over_several_segments_and_topics(archive: Archive) -> None:
+    for start in (0, 10, 20):
+        archive.add("events.ecs.disk", [event(number) for number in range(start, start + 10)])
+    archive.add("events.other", [event(1)])
+    assert archive.ask("SELECT level, count(*) FROM events GROUP BY level ORDER BY level") == [
+        ("CRITICAL", 16),
+        ("INFO", 15),
+    ]
+    assert archive.ask("SELECT count(*) FROM records") == [(31,)]
+
+
+def test_time_is_a_real_timestamp(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(number) for number in range(10)])
+    within = (
+        "SELECT id FROM events WHERE time >= TIMESTAMP '2023-11-14 22:13:24' AND time < '2023-11-14 22:13:26'"
+    )
+    assert archive.ask(within) == [("event-4",), ("event-5",)]
+    assert archive.ask("SELECT count(*) FROM events WHERE time < now()") == [(10,)]
+    assert archive.ask("SELECT DISTINCT eventTime::DATE::VARCHAR FROM events") == [("2019-04-09",)]
+    assert archive.ask("SELECT DISTINCT eventTime::VARCHAR FROM events") == [("2019-04-09 04:18:26.922",)]
+
+
+def test_content_is_json_also_where_it_came_as_text(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(0), event(1, '{"diskId": "as text"}'), event(2, "no JSON")])
+    sql = "SELECT content ->> 'diskId' FROM events ORDER BY \"offset\""
+    assert archive.ask(sql) == [("d-0",), ("as text",), (None,)]
+
+
+def test_bytes_that_are_no_event_do_not_harm_the_others(archive: Archive) -> None:
+    values = [event(0), b"", b"\xff\x00", b"[1]", b'{"name":', b"null", event(1)]
+    archive.add("events.other", values)
+    assert archive.ask('SELECT id, value FROM events ORDER BY "offset"') == [
+        ("event-0" if value == values[0] else "event-1" if value == values[-1] else None, value)
+        for value in values
+    ]
+    assert archive.ask("SELECT count(content), count(eventTime) FROM events") == [(2, 2)]
+
+
+def test_deliveries_are_verdicts_reduced_by_precedence(archive: Archive) -> None:
+    refused = Attempt(START, 0.5, Reason(ReasonCode.REFUSED, "404 Not Found", 404))
+    delivered = Attempt(START + 5, 0.1, None, "receipt-1")
+    archive.add("verdicts", [verdict(1, VerdictState.DEAD, refused), verdict(2, VerdictState.MUTED)])
+    archive.add(
+        "verdicts", [verdict(1, VerdictState.DELIVERED, refused, delivered), verdict(2, VerdictState.MUTED)]
+    )
+    sql = "SELECT delivery, state, tries, reason, receipt, exhausted FROM deliveries ORDER BY delivery"
+    assert archive.ask(sql) == [
+        ("id-1", "delivered", 2, None, "receipt-1", ""),
+        ("id-2", "muted", 0, None, None, ""),
+    ]
+    sql = "SELECT source, tries, reason, detail, status, exhausted, ended FROM verdicts WHERE state = 'dead'"
+    ended = datetime.fromtimestamp((START + 1) / 1000, UTC).replace(tzinfo=None)
+    assert archive.ask(sql) == [
+        ("events.ecs.disk:0:1", 1, "refused", "404 Not Found", 404, "rejected", ended)
+    ]
+
+
+def test_events_and_deliveries_join_by_source(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(number) for number in range(3)])
+    archive.add("verdicts", [verdict(number, VerdictState.DELIVERED) for number in range(1, 3)])
+    sql = "SELECT id, state FROM events LEFT JOIN deliveries USING (source) ORDER BY id"
+    assert archive.ask(sql) == [("event-0", None), ("event-1", "delivered"), ("event-2", "delivered")]
+
+
+def test_dead_letters_and_rejects_say_why(archive: Archive) -> None:
+    headers = (
+        *delivery_headers(delivery(1)),
+        ("errorCode", b"refused"),
+        ("errorMessage", b"404 Not Found"),
+        ("exhaustedRetryCondition", b"rejected"),
+        ("retryAttempts", b"1"),
+    )
+    archive.add("dead-letters", [event(1)], headers)
+    archive.add("rejects", [b"\xff", b"{}"], (("reason", b"level: missing"),))
+    sql = "SELECT delivery, source, subscription, target, reason, detail, exhausted, tries, id, value FROM dead_letters"
+    assert archive.ask(sql) == [
+        (
+            "id-1",
+            "events.ecs.disk:0:1",
+            "sub",
+            "ops",
+            "refused",
+            "404 Not Found",
+            "rejected",
+            1,
+            "event-1",
+            event(1),
+        )
+    ]
+    assert archive.ask("SELECT reason, text, value FROM rejects") == [
+        ("level: missing", None, b"\xff"),
+        ("level: missing", "{}", b"{}"),
+    ]
+
+
+def test_logs_are_reduced_to_one_a_delivery(archive: Archive) -> None:
+    deliver(archive, [0, 1])
+    deliver(archive, [1, 2])
+    sql = "SELECT project, logstore, delivery, name, event ->> 'id' FROM logs ORDER BY delivery"
+    assert archive.ask(sql) == [
+        ("project", "store", "id-0", "Instance:StateChange", "event-0"),
+        ("project", "store", "id-1", "Disk:Stalled:Executing", "event-1"),
+        ("project", "store", "id-2", "Instance:StateChange", "event-2"),
+    ]
+    assert archive.ask("SELECT DISTINCT time, resourceId FROM logs WHERE delivery = 'id-0'") == [
+        (datetime.fromtimestamp(START / 1000, UTC).replace(tzinfo=None), "acs:ecs:cn-hangzhou:1690:disk/d-0")
+    ]
+
+
+@pytest.mark.parametrize("tail", [b"\x28\xb5\x2f\xfd", b"\0" * 512, b"rubbish"])
+def test_a_log_file_that_a_crash_tore_is_read_to_its_last_whole_frame(archive: Archive, tail: bytes) -> None:
+    deliver(archive, [0, 1])
+    [path] = archive.logs.rglob("*.zst")
+    path.write_bytes(path.read_bytes() + tail)
+    assert archive.ask("SELECT count(*) FROM logs") == [(2,)]
+
+
+def test_any_cut_of_a_log_file_leaves_the_frames_before_it(archive: Archive) -> None:
+    writer = LogWriter(archive.logs / "project" / "store", ManualClock())
+    ends = [0]
+    for number in range(3):
+        asyncio.run(LogsSink(writer).deliver([delivery(number)]))
+        [path] = archive.logs.rglob("*.zst")
+        ends.append(path.stat().st_size)
+    writer.close()
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        kept = [line.delivery for line in query_cache.read_log_lines(path)]
+        acknowledged = sum(end <= cut for end in ends) - 1
+        assert kept[:acknowledged] == [f"id-{number}" for number in range(acknowledged)]
+        assert len(kept) <= acknowledged + 1
+
+
+def test_a_log_file_that_grew_is_read_again(archive: Archive) -> None:
+    writer = LogWriter(archive.logs / "project" / "store", ManualClock())
+    for number in range(3):
+        asyncio.run(LogsSink(writer).deliver([delivery(number)]))
+        assert archive.ask("SELECT count(*) FROM logs") == [(number + 1,)]
+    writer.close()
+
+
+def test_a_segment_is_transcoded_once(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.add("events.ecs.disk", [event(0)])
+    assert archive.ask("SELECT count(*) FROM events") == [(1,)]
+    first = archive.parquet()
+    archive.add("events.ecs.disk", [event(1)])
+    read: list[str] = []
+    get = archive.store.get
+
+    def noting(key: str) -> bytes:
+        read.append(key)
+        return get(key)
+
+    monkeypatch.setattr(archive.store, "get", noting)
+    assert archive.ask("SELECT count(*) FROM events") == [(2,)]
+    assert len(read) == 1
+    assert archive.parquet().items() > first.items()
+
+
+def test_files_of_segments_that_are_gone_are_removed_once_unused_for_an_hour(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(0)])
+    archive.ask("SELECT 1")
+    [old] = archive.cache.rglob("*.parquet")
+    [info] = archive.store.list("topics/")
+    archive.store.delete(info.key)
+    assert archive.ask("SELECT count(*) FROM events") == [(0,)]
+    assert old.exists(), "another query may be reading it"
+    os.utime(old, (0, 0))
+    archive.ask("SELECT 1")
+    assert not old.exists()
+
+
+def test_files_in_use_are_kept_however_old(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(0)])
+    archive.ask("SELECT 1")
+    before = archive.parquet()
+    for path in archive.cache.rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    assert archive.ask("SELECT count(*) FROM events") == [(1,)]
+    assert archive.parquet() == before
+
+
+def test_two_archives_share_a_cache(archive: Archive, tmp_path: Path) -> None:
+    other = Archive(tmp_path / "other")
+    other.cache = archive.cache
+    archive.add("events.ecs.disk", [event(0)])
+    other.add("events.ecs.disk", [event(1)])
+    for _ in range(2):
+        assert archive.ask("SELECT id FROM events") == [("event-0",)]
+        assert other.ask("SELECT id FROM events") == [("event-1",)]
+
+
+def test_queries_at_once(archive: Archive) -> None:
+    for number in range(6):
+        archive.add("events.ecs.disk", [event(number)])
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: archive.ask("SELECT count(DISTINCT id) FROM events"), range(8)))
+    assert answers == [[(6,)]] * 8
+
+
+def test_queries_of_several_processes_at_once(archive: Archive) -> None:
+    for number in range(6):
+        archive.add("events.ecs.disk", [event(number)])
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        answers = pool.map(_count_in_process, [archive.cache.parent] * 4, chunksize=1)
+    assert answers == [6] * 4
+
+
+def _count_in_process(folder: Path) -> int:
+    [(count,)] = Archive(folder).ask("SELECT count(DISTINCT id) FROM events")
+    assert isinstance(count, int)
+    return count
+
+
+def test_a_query_reads_while_the_archive_grows(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(number) for number in range(10)])
+    rows = query(archive.store, "SELECT id FROM events", cache=archive.cache).rows()
+    first = next(rows)
+    archive.add("events.ecs.disk", [event(number) for number in range(10)])
+    assert archive.ask("SELECT count(*) FROM events") == [(20,)]
+    assert len([first, *rows]) == 10
+
+
+def test_a_damaged_segment_is_named(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(0)])
+    [info] = archive.store.list("topics/")
+    body = archive.store.get(info.key)
+    archive.store.put(info.key, body[:-20] + bytes(20))
+    with pytest.raises(ArchiveBroken, match=r"events\.ecs\.disk\+0\+"):
+        archive.ask("SELECT 1")
+
+
+REFUSED = [
+    *("", "-- nothing", "SELECT 1; SELECT 2", "CREATE TABLE t AS SELECT 1", "DROP VIEW events"),
+    *("SET enable_external_access = true", "INSTALL httpfs", "LOAD httpfs", "PRAGMA database_list"),
+    *("ATTACH ':memory:' AS other", "COPY (SELECT 1) TO 'here.csv'", "EXPORT DATABASE 'here'"),
+    *("INSERT INTO events VALUES (1)", "PREPARE p AS SELECT 1", "CALL pragma_version()", "CHECKPOINT"),
+]
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_only_one_select_is_run(archive: Archive, sql: str) -> None:
+    with pytest.raises(InputError, match="expected one SELECT"):
+        archive.ask(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM read_parquet('https://example.com/a.parquet')",
+        "SELECT * FROM query('COPY events TO ''/tmp/out''')",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/heliograph-query-test.csv'",
+        "SELECT * FROM archive",
+    ],
+)
+def test_nothing_else_is_within_reach(archive: Archive, sql: str) -> None:
+    with pytest.raises(InputError, match=r"^query: "):
+        archive.ask(sql)
+
+
+def test_nothing_can_be_written_into_the_cache(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(0)])
+    archive.ask("SELECT 1")
+    [path] = archive.cache.rglob("*.parquet")
+    before = path.read_bytes()
+    for sql in (
+        f"COPY events TO '{path}'",
+        f"EXPLAIN ANALYZE COPY (SELECT 1) TO '{path}'",
+        f"WITH x AS (COPY (SELECT 1) TO '{path}') SELECT * FROM x",
+        f"SELECT * FROM (WITH x AS (COPY (SELECT 1) TO '{path}') SELECT * FROM x)",
+        f"SELECT 1) TO '{path}'; COPY (SELECT 1",
+    ):
+        with pytest.raises(InputError):
+            archive.ask(sql)
+    assert path.read_bytes() == before
+
+
+def test_errors_are_one_line_with_the_place(archive: Archive) -> None:
+    for sql, said in (
+        ("SELEC 1", "LINE 1: SELEC 1"),
+        ("SELECT 1,\nnothing FROM events;", "LINE 2: nothing"),
+    ):
+        with pytest.raises(InputError) as caught:
+            archive.ask(sql)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="Conversion Error"):
+        archive.ask("SELECT CAST(range::VARCHAR || 'x' AS INTEGER) FROM range(3)")
+
+
+def test_columns_and_types(archive: Archive) -> None:
+    result = query(
+        archive.store,
+        "SELECT 1 AS a, 'x' AS a, now() AS t, a AS a_2 FROM (SELECT 1 AS a)",
+        cache=archive.cache,
+    )
+    assert result.columns == ("a", "a_2", "t", "a_2_2")
+    assert result.types == ("INTEGER", "VARCHAR", "TIMESTAMP WITH TIME ZONE", "INTEGER")
+    [row] = result.rows()
+    assert row["t"].utcoffset().total_seconds() == 0
+
+
+def test_a_folder_with_a_quote_in_its_name(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "it's=1")
+    archive.add("events.ecs.disk", [event(0)])
+    assert archive.ask("SELECT id FROM events") == [("event-0",)]
+
+
+def test_nothing_temporary_stays(archive: Archive) -> None:
+    fill(archive)
+    archive.ask("SELECT * FROM events")
+    assert {path.suffix for path in archive.cache.rglob("*") if path.is_file()} == {".parquet"}
