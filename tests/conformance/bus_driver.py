@@ -99,6 +99,7 @@ def settled(*members: Member, partitions: int) -> None:
     def fair() -> bool:
         owned = [member.consumer.assigned() for member in members]
         sizes = [len(each) for each in owned]
-        return sum(sizes) == len(frozenset().union(*owned)) == partitions and max(sizes) - min(sizes) <= 1
+        different = {partition for each in owned for partition in each}
+        return sum(sizes) == len(different) == partitions and max(sizes) - min(sizes) <= 1
 
     eventually(fair, *members)

@@ -246,6 +246,18 @@ class GroupConformance(BusFixtures):
         member.consumer.seek(TopicPartition(topic, 0), 5)
         assert values(member.collect(5)) == [5, 6, 7, 8, 9]
 
+    def test_seeking_hands_out_again_what_was_finished_before_a_restart(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
+        bus.append(events(topic, 10))
+        first = Member(bus, topic, group)
+        first.done(first.collect(10)[4:6])
+        first.consumer.close()
+        second = Member(bus, topic, group)
+        second.collect(1, limit=1)
+        second.consumer.seek(TopicPartition(topic, 0), 3)
+        assert values(second.collect(7)) == [3, 4, 5, 6, 7, 8, 9]
+
     def test_a_cursor_never_goes_backwards(self, bus: Bus, topic: str, group: str) -> None:
         partition = TopicPartition(topic, 0)
         bus.append(events(topic, 10))

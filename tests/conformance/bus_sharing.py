@@ -34,6 +34,21 @@ class SharingConformance(BusFixtures):
                 record.position.topic_partition for record in member.records
             } == member.consumer.assigned()
 
+    def test_nothing_is_taken_from_an_owner_who_has_not_let_go(
+        self, bus: Bus, another_handle: Bus, topic: str, group: str
+    ) -> None:
+        bus.append(spread(topic, 40))
+        one = Member(bus, topic, group)
+        one.collect(40)
+        other = Member(another_handle, topic, group)
+        other.expect_quiet()
+        assert other.consumer.assigned() == frozenset()
+        one.done(one.records)
+        settled(one, other, partitions=4)
+        bus.append(spread(topic, 4, first=40))
+        eventually(lambda: len(one.records) + len(other.records) >= 44, one, other)
+        assert sorted(values(one.records + other.records)) == list(range(44))
+
     def test_callbacks_tell_of_every_change(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:

@@ -58,6 +58,14 @@ class ProgressMachine(RuleBasedStateMachine):
         self.out.difference_update(some)
         self.finished.update(some)
 
+    @rule(offsets=st.lists(st.integers(0, 300), unique=True))
+    def finish_what_cannot_be_stored(self, offsets: list[int]) -> None:
+        cursor, note = self.progress.cursor, self.progress.note()
+        finished = self.progress.finish(offsets)
+        assert finished == [offset for offset in offsets if offset in self.out]
+        self.progress.reopen(finished)
+        assert (self.progress.cursor, self.progress.note()) == (cursor, note)
+
     @precondition(lambda self: self.out)
     @rule()
     def finish_all(self) -> None:
