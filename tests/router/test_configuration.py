@@ -77,6 +77,15 @@ def test_a_topic_that_lost_its_beginning_is_read_from_there() -> None:
     assert (configuration.version, names(configuration)) == (2, ["b"])
 
 
+def test_a_topic_that_lost_everything_is_followed_from_its_end() -> None:
+    bus = MemoryBus()
+    apply(bus, [subscription("a"), subscription("b")], KINDS)
+    bus.truncate(TopicPartition(SUBSCRIPTIONS, 0), 2)
+    configuration = Configuration(bus)
+    configuration.refresh()
+    assert (configuration.version, names(configuration)) == (2, [])
+
+
 def test_more_records_than_one_read_brings() -> None:
     bus = MemoryBus()
     bus.append([NewRecord(SUBSCRIPTIONS, b"", b"%d" % number) for number in range(5001)])

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from heliograph.bus.memory import MemoryBus, MemoryConsumer
+from heliograph.bus.open import open_bus
 from router.loop import Router
 from router.routing import Routed, routed_since
 from router.subscriptions import apply, await_routers, delete
+from router.why import find_event, why
 from schemas.clock import ManualClock
 from schemas.delivery import Delivery, delivery_id, read_delivery
 from schemas.errors import BusFull
 from schemas.record import CHECKED, NewRecord, Position, Record, TopicPartition
-from schemas.topics import DELIVERIES, EVENT_LIMIT, REJECTS
+from schemas.topics import DELIVERIES, EVENT_LIMIT, RECORD_LIMIT, REJECTS
 from tests.router.events import KINDS, event, event_record, subscription
 
 TOPIC = "events.ecs.instance"
@@ -167,8 +171,10 @@ def test_a_reject_names_the_field_and_where_it_lies(bus: MemoryBus, router: Rout
 
 
 def test_the_largest_possible_record_cannot_stop_a_partition(bus: MemoryBus, router: Router) -> None:
-    largest = b"x" * (2**20 - 200)
-    bus.append([NewRecord(TOPIC, largest, b"k"), NewRecord(TOPIC, largest, b"k", ((CHECKED, b"1"),))])
+    """A delivery of it would be too large for any topic, though its sender calls it checked."""
+    apply(bus, [subscription()], KINDS)
+    largest = event(pad="x" * (RECORD_LIMIT - len(event()) - 60))
+    bus.append([event_record(largest), NewRecord(TOPIC, b"x" * (RECORD_LIMIT - 10), b"k")])
     router.step(0)
     assert unread(bus) == 0
     assert len(records(bus, REJECTS)) == 2
@@ -278,3 +284,20 @@ def test_a_role_between_steps(bus: MemoryBus, router: Router) -> None:
     router.flush()
     router.wake()
     router.step(60)
+
+
+def test_on_the_embedded_log(tmp_path: Path) -> None:
+    with closing(open_bus(f"sqlite://{tmp_path}/bus.db")) as log:
+        router = Router(log)
+        version = apply(log, [subscription("yes"), subscription("no", levels=["CRITICAL"])], KINDS).version
+        (position, _) = log.append([event_record(key=b"k"), NewRecord(TOPIC, b"poison", b"k")])
+        while not log.extents(REJECTS):
+            router.step(0.1)
+        waited = await_routers(log, version, 0)
+        assert (len(waited.members), waited.members) == (1, waited.confirmed)
+        router.close()
+        (partition,) = (one for one, extent in log.extents(DELIVERIES).items() if extent.end)
+        (made,) = map(read_delivery, log.read(partition, 0).records)
+        answers = {one.subscription: one.deliveries for one in why(log, position)}
+        assert answers == {"yes": [("yes-target", made.id)], "no": []}
+        assert find_event(log, "E-1")[0].position == position

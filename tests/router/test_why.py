@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
+from heliograph.bus.base import Extent
 from heliograph.bus.memory import MemoryBus
 from router import why as why_module
 from router.loop import Router
@@ -12,7 +15,7 @@ from router.why import find_event, verdicts_of, why
 from schemas.clock import ManualClock
 from schemas.delivery import Attempts, Verdict, VerdictState, encode_verdict, read_delivery
 from schemas.errors import InvalidNotification, NotFound
-from schemas.record import NewRecord, Position
+from schemas.record import NewRecord, Position, TopicPartition
 from schemas.topics import DELIVERIES, VERDICTS
 from tests.router.events import KINDS, event, event_record, subscription
 
@@ -100,6 +103,21 @@ def test_events_are_found_by_id_newest_first(monkeypatch: pytest.MonkeyPatch) ->
     assert [one.position for one in found] == [positions[number] for number in (15, 10, 5, 0)]
     assert find_event(bus, "poison") == []
     assert find_event(MemoryBus(), "wanted") == []
+
+
+class Forgetful(MemoryBus):
+    """Has lost more by the time of the read than when it was asked for its extents."""
+
+    def extents(self, topic: str) -> Mapping[TopicPartition, Extent]:
+        return {partition: Extent(0, extent.end) for partition, extent in super().extents(topic).items()}
+
+
+def test_an_event_is_found_once_though_records_before_it_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(why_module, "_BATCH", 3)
+    bus = Forgetful(ManualClock(), partitions=1)
+    bus.append([event_record(event(id=f"E-{number}")) for number in range(8)])
+    bus.truncate(TopicPartition("events.ecs.instance", 0), 4)
+    assert [len(find_event(bus, f"E-{number}")) for number in range(8)] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_an_id_is_found_behind_the_escapes_of_json(bus: MemoryBus) -> None:
