@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
+from typing import Self
 
 from heliograph.bus.base import Bus
 from heliograph.bus.open import open_bus
@@ -60,7 +61,7 @@ class Deployment:
             function_path=delivery.function_path,
         )
 
-    def __enter__(self) -> Deployment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -169,7 +169,7 @@ class Runner:
         try:
             self._bus.maintain()
         except HeliographError as error:
-            log.error("maintenance failed", error=str(error))
+            log.warning("maintenance failed", error=str(error))
 
 
 def unfinished(bus: Bus, group: str, wanted: tuple[str, ...]) -> tuple[int, int]:

@@ -36,16 +36,16 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
                 "topic": info.topic,
                 "partition": info.partition,
                 "epoch": info.epoch,
-                "first": info.header.first_offset,
+                "expected": info.expected_offset,
                 "next": info.header.next_offset,
                 "records": info.header.count,
-                "from": moment(info.header.first_timestamp),
-                "to": moment(info.header.last_timestamp),
+                "from": _moment(info.header.earliest_timestamp),
+                "to": _moment(info.header.latest_timestamp),
                 "bytes": info.size,
             }
             for info in list_segments(deployment.archive, topic)
         )
-        show(rows, ("topic", "partition", "first", "next", "records", "from", "to", "bytes"), as_json=as_json)
+        show(rows, ("topic", "partition", "expected", "next", "records", "from", "to", "bytes"), as_json=as_json)
 
 
 @app.command()
@@ -137,9 +137,14 @@ def query(
         result = answer(
             deployment.archive, sql, cache=config.home / "cache" / "query", logs=config.logs_folder
         )
-        count = show(result.rows(), result.columns, as_json=as_json)
+        rows = (dict(zip(result.columns, row, strict=True)) for row in result.rows)
+        count = show(rows, result.columns, as_json=as_json)
     if not as_json:
         note(f"{count} rows")
+
+
+def _moment(milliseconds: int | None) -> str:
+    return "" if milliseconds is None else moment(milliseconds)
 
 
 def _head(text: str) -> tuple[str, str]:

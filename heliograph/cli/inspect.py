@@ -94,6 +94,13 @@ def record_row(record: Record) -> dict[str, Any]:
     }
 
 
+def read_on(bus: Bus, partition: TopicPartition, offset: int) -> Iterator[Record]:
+    """The records of a partition from `offset` to its end."""
+    while records := bus.read(partition, offset, BATCH).records:
+        yield from records
+        offset = records[-1].offset + 1
+
+
 def _start(bus: Bus, topic: str, start: str, now: int) -> dict[TopicPartition, int]:
     from schemas.times import parse_when
 
@@ -115,11 +122,11 @@ def _start(bus: Bus, topic: str, start: str, now: int) -> dict[TopicPartition, i
 def _records(bus: Bus, cursors: dict[TopicPartition, int], *, follow: bool) -> Iterator[Record]:
     while True:
         found = False
-        for partition in cursors:
-            while records := bus.read(partition, cursors[partition], BATCH).records:
+        for partition, offset in list(cursors.items()):
+            for record in read_on(bus, partition, offset):
                 found = True
-                cursors[partition] = records[-1].offset + 1
-                yield from records
+                cursors[partition] = record.offset + 1
+                yield record
         if not follow:
             return
         if not found:

@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.table import Table
 
 from archiver.query import query
+from heliograph import logs
 from heliograph.bus.base import Bus
-from heliograph.config import Config, DeliverySection
+from heliograph.config import Config, DeliverySection, LogSection
 from heliograph.demo.account import tell
 from heliograph.demo.receiver import Receiver
 from heliograph.demo.reconcile import Check, reconcile, take
@@ -37,13 +38,14 @@ REFRESH_SECONDS = 0.25
 SQL = """
 select regionId as region, count(*) as events, count(*) filter (where level = 'CRITICAL') as critical,
        min(eventTime) as first, max(eventTime) as last
-from events group by region order by events desc, region
+from events group by all order by events desc, region
 """
 
 
 def demonstrate(*, events: int, serve: bool) -> bool:
     """The main job end to end in a temporary folder; True if every check held. `serve`: go on until Ctrl-C."""
     console = Console()
+    logs.configure(LogSection(level="warning"))
     receiver = Receiver()
     with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder:
         config = _config(Path(folder))
@@ -162,8 +164,8 @@ def _answer(deployment: Deployment) -> Table:
     config = deployment.config
     result = query(deployment.archive, SQL, cache=config.home / "cache", logs=config.logs_folder)
     table = Table(*result.columns)
-    for row in result.rows():
-        table.add_row(*(str(value) for value in row.values()))
+    for row in result.rows:
+        table.add_row(*map(str, row))
     return table
 
 

@@ -77,6 +77,8 @@ class Receiver:
         self.url = ""
         self.bodies: dict[str, list[bytes]] = defaultdict(list)
         self.statuses: Mapping[str, int] = {}
+        self.count = 0
+        self.arrived = threading.Event()
 
     def all(self) -> list[bytes]:
         """Every body, repeats included."""
@@ -96,6 +98,8 @@ def receiver() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with lock:
                 found.bodies[self.headers["webhook-id"]].append(body)
+                found.count += 1
+                found.arrived.set()
             self.send_response(found.statuses.get(self.path, 200))
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -1,0 +1,20 @@
+"""`make bench`: every benchmark, or those named. Prints figures and their ratio to the bare work of the same run."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import latency, spine
+
+BENCHMARKS = {"spine": spine.run, "latency": latency.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without one")
+    for name in parser.parse_args().names or BENCHMARKS:
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main()
