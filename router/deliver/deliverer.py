@@ -63,9 +63,8 @@ class Deliverer:
         self._settle_completions()
         self._commit()
         self._follow_configuration()
-        self._accept(self._consumer.poll(LIMIT, self._patience(timeout)))
         self._hand_out()
-        self._hold()
+        self._accept(self._consumer.poll(LIMIT, self._patience(timeout)))
 
     def busy(self) -> bool:
         """Whether anything was polled and is not committed as ended."""
@@ -133,7 +132,7 @@ class Deliverer:
         return min(timeout, _LOOK_AGAIN_SECONDS) if self._pressed or self._ahead else timeout
 
     def _accept(self, polled: Polled) -> None:
-        """Read records as deliveries and give each its place."""
+        """Read records as deliveries, give each its place and hand out what fits."""
         for gap in polled.gaps:
             GAPS.labels(self.name, gap.topic).inc(gap.end - gap.start)
             _log.error(
@@ -144,6 +143,7 @@ class Deliverer:
         self._follow_configuration(max((parcel.delivery.configuration for parcel in parcels), default=0))
         for parcel in parcels:
             self._place(parcel)
+        self._hand_out()
 
     def _read(self, record: Record) -> Parcel | None:
         try:
@@ -181,17 +181,19 @@ class Deliverer:
             parcels = lane.take(now)
             if parcels:
                 handed.append((lane, parcels))
-            if lane.waiting and not lane.moving(now):
+            if lane.waiting and lane.newly_stuck(now):
+                _log.warning("target does not answer, deliveries are put off", target=lane.target.id)
+            if lane.stuck:
                 self._defer(lane)
         self._pressed = {lane for lane in self._pressed if lane.waiting}
         self._lanes.send(handed)
+        self._hold()
 
     def _defer(self, lane: Lane) -> None:
         parcels, now = lane.clear(), self._clock.now()
         self._ended.extend(parcel.position for parcel in parcels)
         self._follows.extend(put_off(parcel.delivery, now) for parcel in parcels)
         DEFERRED.labels(lane.target.id).inc(len(parcels))
-        _log.warning("lane is stuck, deliveries put off", target=lane.target.id, deliveries=len(parcels))
 
     def _hold(self) -> None:
         """Read nothing more of a partition while anything of it waits here."""

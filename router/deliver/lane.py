@@ -100,11 +100,11 @@ class Lane:
             self.stuck = False
         self._gauge.set(self.in_flight)
 
-    def moving(self, now: float) -> bool:
-        """Whether it is worth waiting for room in this lane."""
-        if self.full and now - self._answered >= STUCK_SECONDS:
-            self.stuck = True
-        return not self.stuck
+    def newly_stuck(self, now: float) -> bool:
+        """Look whether it still moves; True when it has just been found that it does not."""
+        before = self.stuck
+        self.stuck = before or (self.full and now - self._answered >= STUCK_SECONDS)
+        return self.stuck and not before
 
     def _left(self, parcel: Parcel) -> None:
         partition = parcel.position.partition

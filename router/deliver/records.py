@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from heliograph.bus.base import Bus
+from heliograph.bus.base import Bus, Lag
 from schemas.delivery import Attempts, Delivery, Verdict, VerdictState, read_delivery, read_verdict
-from schemas.record import Position, Record
+from schemas.record import Position, Record, TopicPartition
 from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS, matches
 
 WAITING = "waiting"
@@ -92,7 +92,7 @@ def list_dead(bus: Bus) -> Iterator[DeadLetter]:
 
 def _records(bus: Bus, pattern: str, unfinished_by: str | None = None) -> Iterator[Record]:
     """Records of topics from their beginning, or from where a group's cursor is."""
-    cursors = {} if unfinished_by is None else bus.lag(unfinished_by)
+    cursors = bus.lag(unfinished_by) if unfinished_by else dict[TopicPartition, Lag]()
     for topic in sorted(bus.topics()):
         if not matches(topic, [pattern]):
             continue

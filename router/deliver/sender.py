@@ -17,7 +17,8 @@ from schemas.metrics import ATTEMPT_SECONDS
 from sinks.base import Sink
 
 _REBUILD_SECONDS = 10.0
-_OUTCOMES = (Delivered, Retry, Rejected)
+_SINK_CLOSING_SECONDS = 2.0
+_OUTCOMES = {Delivered, Retry, Rejected}
 _log = structlog.get_logger()
 
 
@@ -63,7 +64,7 @@ class Sender:
         if self._sink is None:
             return
         try:
-            await asyncio.wait_for(self._sink.close(), max(patience, 1.0))
+            await asyncio.wait_for(self._sink.close(), _SINK_CLOSING_SECONDS)
         except Exception:  # noqa: BLE001 - one sink must not keep the others from closing
             _log.exception("sink did not close", target=self._lane.target.id)
 
@@ -107,7 +108,7 @@ class Sender:
 def _checked(outcomes: Sequence[Outcome], wanted: int) -> list[Outcome]:
     """TypeError unless there are `wanted` outcomes and each is one: a sink may be anybody's code."""
     listed = list(outcomes)
-    if len(listed) != wanted or not all(isinstance(outcome, _OUTCOMES) for outcome in listed):
+    if len(listed) != wanted or not {type(outcome) for outcome in listed} <= _OUTCOMES:
         raise TypeError(f"a sink gave {len(listed)} outcomes for {wanted} deliveries, or something else")
     return listed
 

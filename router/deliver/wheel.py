@@ -31,7 +31,7 @@ _WIDTHS = {retry_topic(width): width for width in TIERS}
 _log = structlog.get_logger()
 
 
-def slack_ms(wait_seconds: float) -> float:
+def _slack_ms(wait_seconds: float) -> float:
     """How late a delivery may come back from a wait of that many seconds, in milliseconds."""
     return max(_SLACK_MS, _SLACK_SHARE * wait_seconds * 1000)
 
@@ -46,7 +46,7 @@ def next_tier(remaining_ms: int, wait_seconds: float) -> int | None:
         return None
     for width in TIERS:
         too_wide = width * 1000 - remaining_ms
-        if 0 <= too_wide <= slack_ms(wait_seconds):
+        if 0 <= too_wide <= _slack_ms(wait_seconds):
             return width
         if too_wide > 0:
             break
@@ -93,7 +93,7 @@ class Wheel:
 
     def step(self, timeout: float) -> None:
         """Fetch what may be fetched, and move every head that is ready."""
-        polled = self._consumer.poll(LIMIT, min(timeout, self._until_ready()))
+        polled = self._consumer.poll(LIMIT, min(timeout, self.until_ready()))
         self._keep(polled)
         self._move()
         self._hold()
@@ -102,6 +102,12 @@ class Wheel:
         """Whether a head is ready, or tiers have not been looked into yet."""
         soonest, soonest_monotonic = self._soonest
         return self._looking or self._clock.now() >= soonest or self._clock.monotonic() >= soonest_monotonic
+
+    def until_ready(self) -> float:
+        """Seconds until a head that was seen is ready; infinite when there is none."""
+        soonest, soonest_monotonic = self._soonest
+        by_wall = (soonest - self._clock.now()) / 1000
+        return max(0.0, min(by_wall, soonest_monotonic - self._clock.monotonic()))
 
     def flush(self) -> None:
         """Nothing here waits for company."""
@@ -113,11 +119,6 @@ class Wheel:
     def close(self) -> None:
         """Give the partitions back: what waits, waits in the log."""
         self._consumer.close()
-
-    def _until_ready(self) -> float:
-        soonest, soonest_monotonic = self._soonest
-        by_wall = (soonest - self._clock.now()) / 1000
-        return max(0.0, min(by_wall, soonest_monotonic - self._clock.monotonic()))
 
     def _keep(self, polled: Polled) -> None:
         for gap in polled.gaps:

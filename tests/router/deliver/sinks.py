@@ -34,6 +34,13 @@ from schemas.topics import DELIVERIES, SUBSCRIPTIONS, TIERS, VERDICTS, retry_top
 from sinks.base import Sink, SinkKind, Surroundings
 
 BROKEN = Retry(Reason(ReasonCode.UNREACHABLE, "nobody there"))
+
+
+def broken(_: Delivery) -> Outcome:
+    """Nobody there."""
+    return BROKEN
+
+
 Answer = Callable[[Delivery], Outcome]
 
 
@@ -68,18 +75,18 @@ class Hanging(Scripted):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers: list[Callable[[], object]] = []
+        self.answers: list[Callable[[], object]] = []
         self._free = False
 
     def let_go(self) -> None:
         self._free = True
-        for answer in self._answers:
+        for answer in self.answers:
             answer()
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         self.seen.extend(batch)
         answer = asyncio.Event()
-        self._answers.append(partial(asyncio.get_running_loop().call_soon_threadsafe, answer.set))
+        self.answers.append(partial(asyncio.get_running_loop().call_soon_threadsafe, answer.set))
         if not self._free:
             await answer.wait()
         return [self.answer(delivery) for delivery in batch]

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from heliograph.bus.memory import MemoryBus
+from heliograph.bus.memory import MemoryBus, MemoryConsumer
 from router.deliver.lane import SMALLEST_LIMIT
 from router.deliver.wheel import Wheel
 from schemas.clock import ManualClock
@@ -22,7 +22,7 @@ from schemas.delivery import (
     read_delivery,
 )
 from schemas.errors import BusFull
-from schemas.record import NewRecord, Position, Record
+from schemas.record import NewRecord, Record
 from schemas.subscription import Subscription
 from schemas.topics import DEAD_LETTERS, DELIVERIES, REJECTS
 from sinks.base import Sink, SinkKind, Surroundings
@@ -34,6 +34,7 @@ from tests.router.deliver.sinks import (
     Short,
     Throwing,
     apply,
+    broken,
     delete,
     deliverer,
     delivery,
@@ -274,12 +275,12 @@ def test_timeouts_at_any_pace_are_no_movement(bus: MemoryBus, clock: ManualClock
     """A dead receiver's attempts end now and then: that must not hold a partition again and again."""
     apply(bus, "all", {"id": "dead", "kind": "dead", "retry": {"first": 1000, "jitter": False}})
     dead = Hanging()
-    dead.answer = lambda _: BROKEN
+    dead.answer = broken
     role = deliverer(bus, kinds(dead=dead), clock)
     offer(bus, [delivery(number, "dead") for number in range(SMALLEST_LIMIT + 20)], 0)
     turn(role, lambda: len(dead.seen) == 8)
     clock.advance(0.5)
-    dead._answers.pop(0)()
+    dead.answers.pop(0)()
     turn(role, lambda: any(one.attempts.count for one in waiting(bus)))
     clock.advance(0.5)
     turn(role, lambda: sum(one.attempts.count == 0 for one in waiting(bus)) == 19)
@@ -297,7 +298,7 @@ def test_a_lane_that_is_full_but_moves_holds_its_partition(bus: MemoryBus, clock
     for done in range(1, total):
         turn(role, lambda wanted=done: len(slow.seen) == wanted)  # type: ignore[misc]
         clock.advance(0.9)
-        slow._answers.pop(0)()
+        slow.answers.pop(0)()
     slow.let_go()
     settled(role)
     assert [one.source.offset for one in slow.seen] == list(range(total)), "and in order"
@@ -311,7 +312,8 @@ def test_what_was_in_flight_at_a_crash_comes_again_with_the_same_id(bus: MemoryB
     first = deliverer(bus, kinds(plain=well, hangs=hangs))
     offer(bus, [delivery(number, target) for number in range(20) for target in ("ops", "hangs")])
     turn(first, lambda: len(verdicts(bus)) == 20 and len(hangs.seen) == 8)
-    bus.kill(first._consumer.member)
+    (member,) = bus.members("deliverer")
+    bus.kill(member)
     again, unharmed = Scripted(), Scripted()
     second = deliverer(bus, kinds(plain=unharmed, hangs=again))
     settled(second)
@@ -486,11 +488,11 @@ def test_a_verdict_that_cannot_be_stored_is_kept_and_nothing_more_is_sent(
     offer(bus, [delivery(1)])
     role.step(0.0)
 
-    def full(positions: Sequence[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
+    def full(*_: object) -> NoReturn:
         raise BusFull("no space")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(role._consumer, "done", full)
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryConsumer, "done", full)
         with pytest.raises(BusFull):
             turn(role, lambda: False)
         offer(bus, [delivery(2)])

@@ -48,23 +48,24 @@ def test_large_events_count_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> N
 def test_only_an_answer_keeps_a_full_lane_moving() -> None:
     one = filled(SMALLEST_LIMIT + 50)
     taken = one.take(10.0)
-    assert one.moving(10.9)
+    assert not one.newly_stuck(10.9)
     one.ended(taken[:1], answered=True, now=10.9)
     one.take(10.9)
-    assert one.moving(11.8)
+    assert not one.newly_stuck(11.8)
     one.ended(taken[1:2], answered=False, now=11.8)
     one.take(11.8)
-    assert not one.moving(11.9)
+    assert one.newly_stuck(11.9)
 
 
 def test_a_stuck_lane_moves_again_when_half_of_it_has_ended() -> None:
     one = filled(SMALLEST_LIMIT)
     taken = one.take(0.0)
-    assert not one.moving(1.0)
+    assert one.newly_stuck(1.0)
     one.ended(taken[:49], answered=True, now=2.0)
-    assert not one.moving(2.0)
+    assert not one.newly_stuck(2.0)
+    assert one.stuck
     one.ended(taken[49:50], answered=True, now=2.0)
-    assert one.moving(2.0)
+    assert not one.stuck
 
 
 def test_an_idle_time_is_not_a_standstill() -> None:
@@ -72,7 +73,7 @@ def test_an_idle_time_is_not_a_standstill() -> None:
     one.ended(one.take(0.0), answered=True, now=0.0)
     filled(SMALLEST_LIMIT + 1, one)
     one.take(500.0)
-    assert one.moving(500.5)
+    assert not one.newly_stuck(500.5)
 
 
 def test_a_lost_partition_is_forgotten() -> None:
