@@ -132,7 +132,7 @@ class Archiver:
         self._consumer.seek(partition, tail.expected_offset)
         self._consumer.hold(partition, None)
         if tail.expected_offset > cursor:  # stored before a crash, and not committed
-            self._consumer.done([Position(*partition, tail.expected_offset - 1)])
+            self._commit(tail)
 
     # Records wait for company.
 
@@ -147,7 +147,8 @@ class Archiver:
             if buffer is not None:
                 archived, gaps = buffer.offer(records, now)
                 self._report(buffer, gaps)
-                self._finish(archived)
+                if archived:
+                    self._commit(buffer.tail, archived)
 
     def _report(self, buffer: Buffer, gaps: Iterable[Span]) -> None:
         for start, end in gaps:
@@ -203,7 +204,7 @@ class Archiver:
             draft = buffer.draft(self._policy)
             match append_segment(self._store, buffer.tail, draft):
                 case Stored(tail):
-                    self._finish(buffer.rebase(tail))
+                    self._commit(tail, buffer.rebase(tail))
                     self._count(tail, len(draft.records))
                 case Lost(tail):
                     log.warning(
@@ -214,7 +215,7 @@ class Archiver:
                         self._buffers.pop(partition, None)
                         self._new.add(partition)
                         return
-                    self._finish(buffer.rebase(tail))
+                    self._commit(tail, buffer.rebase(tail))
             self._failures = 0
             left = buffer.waiting
             waiting = left if left and (self._flush or due(self._policy, left, now)) else None
@@ -224,9 +225,11 @@ class Archiver:
         metrics.ARCHIVED.labels(tail.topic).inc(records)
         log.info("segment stored", key=tail.key, records=records)
 
-    def _finish(self, records: Sequence[Record]) -> None:
-        if records:
-            self._consumer.done([record.position for record in records])
+    def _commit(self, tail: Tail, records: Sequence[Record] = ()) -> None:
+        """Finish archived records. Where there are none (gaps, or stored before a crash), finishing the offset before
+        the tail's, which nobody holds any more, moves the cursor to the tail."""
+        last = Position(tail.topic, tail.partition, tail.expected_offset - 1)
+        self._consumer.done([record.position for record in records] or [last])
 
     def _store_failed(self, error: StoreUnavailable) -> None:
         pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from archiver.chain import Lost, Stored, Tail, append_segment, begin_epoch, check_log, find_tail
+from archiver.naming import segment_key
+from archiver.reader import list_segments, read_records
+from archiver.segment import Draft
+from archiver.verify import verify
+from heliograph.bus.memory import MemoryBus
+from heliograph.store.memory import MemoryStore
+from schemas.clock import ManualClock
+from schemas.errors import ArchiveBroken, NotFound, StoreUnavailable
+from schemas.record import NewRecord, TopicPartition
+from tests.archiver.making import LOG, TOPIC, chain, draft
+from tests.archiver.stores import FaultyStore
+
+FIRST = Tail(LOG, TOPIC, 0)
+
+
+def test_nothing_archived_has_no_tail() -> None:
+    assert find_tail(MemoryStore(), TOPIC, 0) is None
+
+
+def test_the_tail_is_what_the_last_segment_left() -> None:
+    store = MemoryStore()
+    tail = chain(store, range(3), range(3, 5))
+    assert find_tail(store, TOPIC, 0) == tail
+    assert (tail.expected_offset, tail.last_offset) == (5, 4)
+    assert tail.key == segment_key(TOPIC, 0, 3)
+    assert tail.next_key == segment_key(TOPIC, 0, 5)
+
+
+def test_other_objects_beside_the_segments_are_no_tail() -> None:
+    store = MemoryStore()
+    tail = chain(store, range(3))
+    store.put(tail.key + ".bak", b"")
+    assert find_tail(store, TOPIC, 0) == tail
+
+
+def test_a_hint_spares_the_listing_and_a_wrong_one_does_no_harm() -> None:
+    store = FaultyStore(MemoryStore())
+    tail = chain(store, *(range(at, at + 1) for at in range(20)))
+    assert find_tail(store, TOPIC, 0, hint=segment_key(TOPIC, 0, 17)) == tail
+    assert len(store.listed) == 2
+    assert find_tail(store, TOPIC, 0, hint=segment_key(TOPIC, 0, 999)) == tail
+
+
+def test_a_damaged_tail_is_refused_by_its_key() -> None:
+    store = MemoryStore()
+    tail = chain(store, range(3))
+    store.put(tail.key, store.get(tail.key)[:-1])
+    with pytest.raises(ArchiveBroken, match=r"\+0\+0{20}\.avro: not what was written"):
+        find_tail(store, TOPIC, 0)
+
+
+def test_of_two_writers_one_wins_and_the_other_learns_the_tail() -> None:
+    store = MemoryStore()
+    won = append_segment(store, FIRST, draft(range(4)))
+    assert isinstance(won, Stored)
+    assert append_segment(store, FIRST, draft(range(2))) == Lost(won.tail)
+    later = chain(store, range(4, 9), tail=won.tail)
+    assert append_segment(store, FIRST, draft(range(2))) == Lost(later)
+
+
+def test_an_answer_that_was_lost_is_resolved_by_reading() -> None:
+    store = FaultyStore(MemoryStore())
+    store.fail_after = 1
+    with pytest.raises(StoreUnavailable):
+        append_segment(store, FIRST, draft(range(4)))
+    assert isinstance(append_segment(store, FIRST, draft(range(4))), Stored)
+    store.fail_after = 1
+    tail = find_tail(store, TOPIC, 0)
+    assert tail is not None
+    with pytest.raises(StoreUnavailable):
+        append_segment(store, tail, draft(range(4, 6)))
+    assert isinstance(append_segment(store, tail, draft(range(4, 8))), Lost)
+
+
+def _bus(values: Iterable[bytes], clock: ManualClock | None = None) -> MemoryBus:
+    clock = clock or ManualClock()
+    bus = MemoryBus(clock, partitions=1)
+    bus.create(TOPIC)
+    for value in values:
+        clock.advance(1)
+        bus.append([NewRecord(TOPIC, value)])
+    return bus
+
+
+def _restored(bus: MemoryBus, end: int, new: Iterable[bytes], clock: ManualClock) -> MemoryBus:
+    """The log as it was when it had `end` records, and what was appended since."""
+    old = bus.read(TopicPartition(TOPIC, 0), 0).records[:end]
+    again = MemoryBus(clock, partitions=1)
+    again._log_id = bus.log_id
+    again.create(TOPIC)
+    again._broker.logs[TopicPartition(TOPIC, 0)].records.extend(old)
+    for value in new:
+        clock.advance(1)
+        again.append([NewRecord(TOPIC, value)])
+    return again
+
+
+def _archive(store: MemoryStore, bus: MemoryBus, size: int = 4) -> None:
+    """Everything that the log has behind the tail."""
+    partition = TopicPartition(TOPIC, 0)
+    tail = find_tail(store, *partition) or Tail(bus.log_id, *partition)
+    check_log(bus, tail)
+    while records := bus.read(partition, tail.expected_offset, size).records:
+        outcome = append_segment(store, tail, Draft(records, records[-1].offset + 1))
+        assert isinstance(outcome, Stored)
+        tail = outcome.tail
+
+
+def test_the_log_that_was_archived_is_in_order() -> None:
+    store, bus = MemoryStore(), _bus([b"a", b"b"])
+    _archive(store, bus)
+    bus.append([NewRecord(TOPIC, b"c")])
+    _archive(store, bus)
+    bus.truncate(TopicPartition(TOPIC, 0), 3)
+    _archive(store, bus)
+    assert verify(store).records == 3
+
+
+def test_a_log_made_anew_is_refused() -> None:
+    store = MemoryStore()
+    _archive(store, _bus([b"a", b"b"]))
+    with pytest.raises(ArchiveBroken, match=rf"{TOPIC}:0: was archived from log .*archive new-epoch {TOPIC}"):
+        _archive(store, _bus([b"a", b"b", b"c"]))
+
+
+def test_a_log_that_is_shorter_is_refused() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    bus = _bus([b"a", b"b", b"c"], clock)
+    _archive(store, bus)
+    with pytest.raises(ArchiveBroken, match="up to offset 3, and its log ends at 2"):
+        _archive(store, _restored(bus, 2, [], clock))
+
+
+def test_a_log_that_was_shorter_and_has_grown_again_is_refused() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    bus = _bus([b"a", b"b", b"c"], clock)
+    _archive(store, bus)
+    with pytest.raises(ArchiveBroken, match="the record at offset 2 is not the one that was archived"):
+        _archive(store, _restored(bus, 2, [b"x", b"y"], clock))
+
+
+def test_an_epoch_of_a_new_log_has_all_of_it() -> None:
+    store = MemoryStore()
+    old, new = _bus([b"a", b"b"]), _bus([b"x", b"y", b"z"])
+    _archive(store, old)
+    assert begin_epoch(store, new, TOPIC) == [segment_key(TOPIC, 0, 2)]
+    _archive(store, new)
+    assert [record.value for record in read_records(store)] == [b"a", b"b", b"x", b"y", b"z"]
+    assert verify(store).sound
+    with pytest.raises(ArchiveBroken, match="was archived from log"):
+        _archive(store, old)
+
+
+def test_an_epoch_ends_the_last_one_for_its_writers() -> None:
+    store = MemoryStore()
+    old = _bus([b"a", b"b"])
+    _archive(store, old)
+    stale = find_tail(store, TOPIC, 0)
+    assert stale is not None
+    begin_epoch(store, _bus([b"x"]), TOPIC)
+    outcome = append_segment(store, stale, draft([2]))
+    assert isinstance(outcome, Lost)
+    assert outcome.tail.epoch == 1
+
+
+@pytest.mark.parametrize("end", range(11))
+def test_an_epoch_of_a_restored_log_begins_where_it_differs(end: int) -> None:
+    store, clock = MemoryStore(), ManualClock()
+    bus = _bus([b"%d" % number for number in range(10)], clock)
+    _archive(store, bus, size=3)
+    again = _restored(bus, end, [b"x"] * 12, clock)
+    begun = begin_epoch(store, again, TOPIC)
+    assert bool(begun) == (end < 10)
+    _archive(store, again)
+    values = [record.value for record in read_records(store)]
+    assert values == [b"%d" % number for number in range(10)] + [b"x"] * 12
+    assert verify(store).sound
+
+
+def test_a_log_restored_twice_is_held_against_the_latest_epoch() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    bus = _bus([b"%d" % number for number in range(10)], clock)
+    _archive(store, bus, size=3)
+    again = _restored(bus, 4, [b"x"] * 8, clock)
+    begin_epoch(store, again, TOPIC)
+    _archive(store, again, size=3)
+    third = _restored(again, 8, [b"y"] * 8, clock)
+    begin_epoch(store, third, TOPIC)
+    _archive(store, third, size=3)
+    last = [(info.epoch, info.expected_offset) for info in list_segments(store)][-1]
+    assert last == (2, 14)
+    assert [r.value for r in read_records(store)][10:] == [b"x"] * 8 + [b"y"] * 8
+    earlier = _restored(third, 2, [b"z"] * 20, clock)
+    begin_epoch(store, earlier, TOPIC)
+    _archive(store, earlier)
+    assert [r.value for r in read_records(store)][26:] == [b"z"] * 20
+    assert verify(store).sound
+
+
+def test_a_new_epoch_leaves_chains_in_order_alone() -> None:
+    store, bus = MemoryStore(), _bus([b"a"])
+    _archive(store, bus)
+    assert begin_epoch(store, bus, TOPIC) == []
+    with pytest.raises(NotFound, match="rejects"):
+        begin_epoch(store, bus, "rejects")
+
+
+def test_a_chain_of_any_epoch_goes_on_from_any_hint() -> None:
+    store = MemoryStore()
+    for number in range(3):
+        bus = _bus([b"%d" % number] * (number + 2))
+        if number:
+            begin_epoch(store, bus, TOPIC)
+        _archive(store, bus, size=1)
+    tail = find_tail(store, TOPIC, 0)
+    assert tail is not None
+    assert (tail.epoch, tail.expected_offset) == (2, 4)
+    assert all(find_tail(store, TOPIC, 0, hint=info.key) == tail for info in list_segments(store))

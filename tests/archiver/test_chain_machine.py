@@ -1,0 +1,184 @@
+"""The archive under any interleaving of writers that race, crash, repeat, lose partitions and get no answers."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from archiver.loop import Archiver
+from archiver.policy import ArchivePolicy
+from archiver.reader import list_segments, read_records
+from archiver.verify import verify
+from heliograph.bus.base import Consumer, PartitionsChanged
+from heliograph.bus.memory import MemoryBus
+from heliograph.store.memory import MemoryStore
+from schemas.clock import ManualClock
+from schemas.record import NewRecord, Record, TopicPartition
+from tests.archiver.making import TOPIC
+from tests.archiver.stores import Crash, FaultyStore
+
+WRITERS = 3
+POLICY = ArchivePolicy(max_bytes=400, max_records=4, max_age=10, max_idle=5)
+PARTITIONS = [TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)]
+
+
+class GroupBus:
+    """A bus whose archivers belong to a group of their own: all of them own every partition at once."""
+
+    def __init__(self, bus: MemoryBus, group: str) -> None:
+        self.bus = bus
+        self.group = group
+        self.log_id, self.extents, self.read = bus.log_id, bus.extents, bus.read
+        self.member = ""
+
+    def consumer(
+        self,
+        topics: tuple[str, ...],
+        group: str,
+        *,
+        gained: PartitionsChanged | None = None,
+        lost: PartitionsChanged | None = None,
+    ) -> Consumer:
+        assert group == "archiver"
+        consumer = self.bus.consumer((TOPIC,), self.group, gained=gained, lost=lost)
+        self.member = consumer.member
+        return consumer
+
+    def lag(self, group: str) -> object:
+        assert group == "archiver"
+        return self.bus.lag(self.group)
+
+
+class ArchiveMachine(RuleBasedStateMachine):
+    """Writers 0 and 1 share a group and its partitions; writer 2 knows nothing of them and wants all the same."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.clock = ManualClock()
+        self.bus = MemoryBus(self.clock, partitions=2)
+        self.bus.create(TOPIC)
+        self.kept = MemoryStore()
+        self.stores = [FaultyStore(self.kept) for _ in range(WRITERS)]
+        self.buses = [GroupBus(self.bus, "shared" if writer < 2 else "alone") for writer in range(WRITERS)]
+        self.writers: list[Archiver | None] = [None] * WRITERS
+        self.log: dict[TopicPartition, list[Record]] = {partition: [] for partition in PARTITIONS}
+        self.truncated = False
+
+    writers = st.integers(0, WRITERS - 1)
+
+    @rule(partition=st.sampled_from([0, 1]), count=st.integers(1, 6))
+    def append(self, partition: int, count: int) -> None:
+        self.clock.advance(0.01)
+        self.bus.append([NewRecord(TOPIC, b"v%d" % number, partition=partition) for number in range(count)])
+
+    @rule(writer=writers)
+    def step(self, writer: int) -> None:
+        self._run(writer, flush=False)
+
+    @rule(writer=writers)
+    def flush(self, writer: int) -> None:
+        self._run(writer, flush=True)
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 6.0, 40.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(writer=writers, how=st.sampled_from(["fail_before", "fail_after", "crash_after"]))
+    def go_wrong(self, writer: int, how: str) -> None:
+        setattr(self.stores[writer], how, 1)
+
+    @rule(writer=writers)
+    def go_down(self, writer: int) -> None:
+        self.stores[writer].down = not self.stores[writer].down
+
+    @rule(writer=writers)
+    def crash(self, writer: int) -> None:
+        self.writers[writer] = None
+        self.bus.kill(self.buses[writer].member)
+
+    @rule(writer=writers)
+    def forget(self, writer: int) -> None:
+        """The member is out, and does not know it yet: it goes on with its stale buffers."""
+        if self.writers[writer] is not None:
+            self.bus.kill(self.buses[writer].member)
+
+    @rule(writer=writers)
+    def close(self, writer: int) -> None:
+        archiver = self.writers[writer]
+        self.writers[writer] = None
+        if archiver is not None:
+            with suppress(Crash):
+                archiver.close()
+            self.bus.kill(self.buses[writer].member)
+
+    @precondition(lambda self: not self.truncated)
+    @rule(partition=st.sampled_from(PARTITIONS), keep=st.integers(0, 3))
+    def truncate(self, partition: TopicPartition, keep: int) -> None:
+        """The log loses records, archived or not."""
+        self._remember()
+        self.truncated = True
+        self.bus.truncate(partition, max(0, self.bus.extents(TOPIC)[partition].end - keep))
+
+    @invariant()
+    def each_record_is_archived_once_in_order(self) -> None:
+        report = verify(self.kept)
+        assert report.sound, report.line()
+        self._remember()
+        for partition, records in self.log.items():
+            found = [record for record in read_records(self.kept) if record.partition == partition.partition]
+            gaps = self._gaps(partition)
+            expected = [record for record in records if not any(a <= record.offset < b for a, b in gaps)]
+            assert found == expected[: len(found)]
+            assert self.truncated or not gaps
+
+    def teardown(self) -> None:
+        """When everything works again, everything that the log still has is archived."""
+        for store in self.stores:
+            store.down = False
+            store.fail_before = store.fail_after = store.crash_after = 0
+        self.clock.advance(60)
+        self._crash_all()
+        for _ in range(4):
+            self._run(2, flush=True)
+        self.each_record_is_archived_once_in_order()
+        archived = {record.position for record in read_records(self.kept)}
+        for partition in PARTITIONS:
+            assert {record.position for record in self.bus.read(partition, 0).records} <= archived
+            lag = self.bus.lag("alone")[partition]
+            assert lag.cursor == lag.end
+
+    def _crash_all(self) -> None:
+        for writer in range(WRITERS):
+            self.crash(writer)
+
+    def _run(self, writer: int, *, flush: bool) -> None:
+        archiver = self.writers[writer]
+        if archiver is None:
+            bus = self.buses[writer]
+            archiver = self.writers[writer] = Archiver(bus, self.stores[writer], POLICY, self.clock)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        if flush:
+            archiver.flush()
+        try:
+            archiver.step(0)
+        except Crash:
+            self.crash(writer)
+
+    def _remember(self) -> None:
+        for partition, records in self.log.items():
+            have = records[-1].offset + 1 if records else 0
+            records.extend(self.bus.read(partition, have).records)
+
+    def _gaps(self, partition: TopicPartition) -> list[tuple[int, int]]:
+        return [
+            gap
+            for info in list_segments(self.kept, TOPIC)
+            if info.partition == partition.partition
+            for gap in info.header.gaps
+        ]
+
+
+TestArchiveMachine = ArchiveMachine.TestCase
+TestArchiveMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
