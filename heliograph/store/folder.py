@@ -21,6 +21,9 @@ _UNFINISHED_AGE = 3600.0
 """Seconds after which a file there is what a crash left."""
 _PLACE_TRIES = 100
 
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+"""Bytes and size to the disk, without the times; macOS has no such call."""
+
 _REFUSED = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -141,7 +144,7 @@ class FolderStore:
                 rest = memoryview(body)
                 while rest:
                     rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
+                _sync_data(file.fileno())
             yield path
         finally:
             path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.store import folder
 from heliograph.store.base import ObjectStore
 from heliograph.store.folder import FolderStore
 from schemas.errors import StoreError, StoreRefused, StoreUnavailable
@@ -107,7 +108,7 @@ def test_errors_of_the_system_are_translated(
     def fail(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(folder, "_sync_data", fail)
     for write in (store.put, store.put_new):
         with pytest.raises(raised, match=r"a/b: \w+"):
             write("a/b", b"")
@@ -118,3 +119,25 @@ def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreRefused):
         FolderStore(tmp_path / "file")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="this system does not tell a descriptor's file"
+)
+@pytest.mark.parametrize("write", [FolderStore.put, FolderStore.put_new])
+def test_bytes_are_durable_before_the_name_and_the_name_before_the_return(
+    store: FolderStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[FolderStore, str, bytes], object],
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def noting(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.parent.name if path.is_file() else path.name, (tmp_path / "a/b").exists()))
+
+    monkeypatch.setattr(folder, "_sync_data", noting)
+    monkeypatch.setattr(os, "fsync", noting)
+    write(store, "a/b", b"body")
+    assert synced == [(".unfinished", False), (tmp_path.name, False), ("a", True)]
