@@ -7,9 +7,9 @@ the vendor documents none. `webhook-id` (Standard Webhooks 1.0) tells a repeat.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -19,7 +19,7 @@ from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Retry
 from schemas.errors import InputError
 from schemas.secrets import Secret
 from sinks.base import SinkKind, Surroundings
-from sinks.outcomes import answered, unanswered
+from sinks.outcomes import Answer, answered, unanswered
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -33,7 +33,8 @@ _OURS = frozenset(
     {"webhook-id", "heliograph-source", "host", "content-length", "transfer-encoding", "connection"}
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]+")
+_AS_WRITTEN = "/%:@!$&'()*+,;=?-._~[]"
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -89,20 +90,26 @@ class CallbackSink:
 
     async def _call(self, delivery: Delivery) -> Outcome:
         try:
-            headers = {**self._headers, **reveal_headers(self._secrets)}
+            own = reveal_headers(self._secrets)
         except InputError as error:
             return Retry(Reason(ReasonCode.MISCONFIGURED, f"headers: {error}"))
+        headers = self._headers | own
         headers["webhook-id"] = delivery.id
         headers["heliograph-source"] = str(delivery.source)
         if self._method == "POST":
             result = await self._client.send("POST", self._url, headers, delivery.event)
         else:
             result = await self._client.send("GET", query_url(self._url, delivery.event), headers)
-        return unanswered(result) if isinstance(result, Reason) else answered(result, self._clock.now())
+        if isinstance(result, Reason):
+            return unanswered(result)
+        return answered(without(result, own.values()), self._clock.now())
 
 
 def parse_url(text: str) -> URL:
-    """The URL of a receiver. Raises ValueError, never with the URL itself: it may hold a secret."""
+    """The URL of a receiver, its path and query escaped as they were written: receivers may have signed them.
+
+    Raises ValueError, never with the URL itself: it may hold a secret.
+    """
     from yarl import URL
 
     from sinks.http.guard import literal
@@ -116,12 +123,20 @@ def parse_url(text: str) -> URL:
         raise ValueError(
             "must not hold a user or password; set the header Authorization to env:NAME or file:PATH"
         )
-    if url.raw_host is None:
+    if url.raw_host is None or url.host_subcomponent is None:
         raise ValueError("names no host")
     if not url.port:
         raise ValueError("port 0 cannot be called")
     literal(url.raw_host)
-    return url.with_fragment(None)
+    parts = urlsplit(text)
+    return URL.build(
+        scheme=url.scheme,
+        host=url.host_subcomponent,
+        port=url.explicit_port,
+        path=quote(parts.path or "/", safe=_AS_WRITTEN),
+        query_string=quote(parts.query, safe=_AS_WRITTEN),
+        encoded=True,
+    )
 
 
 def query_url(url: URL, event: bytes) -> URL:
@@ -145,9 +160,17 @@ def reveal_headers(secrets: Mapping[str, Secret]) -> dict[str, str]:
     return revealed
 
 
+def without(answer: Answer, secrets: Iterable[str]) -> Answer:
+    """The answer with every secret that the receiver repeats covered."""
+    beginning = answer.beginning
+    for secret in secrets:
+        beginning = beginning.replace(secret.encode(), b"***")
+    return Answer(answer.status, beginning, answer.retry_after)
+
+
 def _check_value(name: str, value: str) -> None:
     if not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(f"the value of {name} has a line break or another control character")
+        raise ValueError(f"the value of {name} is empty, or has a line break or another control character")
 
 
 def _text(raw: msgspec.Raw) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NamedTuple
@@ -69,9 +70,10 @@ def asked_wait(retry_after: str | None, now: int) -> float | None:
     if text.isascii() and text.isdigit():
         return min(float(text[:20]), LONGEST_WAIT)
     try:
-        wait = parsedate_to_datetime(text).timestamp() - now / 1000
+        when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
+    wait = when.replace(tzinfo=when.tzinfo or UTC).timestamp() - now / 1000
     return min(max(wait, 0.0), LONGEST_WAIT)
 
 

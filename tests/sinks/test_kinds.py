@@ -1,0 +1,72 @@
+import re
+
+import pytest
+
+from schemas.errors import InputError
+from schemas.subscription import Target
+from sinks.kinds import KINDS, check_settings, kind_of
+
+
+def problems(kind: str, **settings: object) -> list[str]:
+    return check_settings(Target.model_validate({"id": "ops", "kind": kind, **settings}))
+
+
+def test_an_unknown_kind_lists_the_known() -> None:
+    expected = "kind: 'queue' is not a kind of target; known are callback, logs, object, python, topic"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        kind_of("queue")
+    assert problems("queue") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("topic", {"topic": "queue.ops"}),
+        ("python", {"function": "audit"}),
+        ("callback", {"url": "https://ops.example.com/hook", "method": "GET", "headers": {"A": "env:B"}}),
+        ("logs", {"project": "ops", "logstore": "events"}),
+        ("object", {}),
+    ],
+)
+def test_settings_that_work(kind: str, settings: dict[str, object]) -> None:
+    assert problems(kind, **settings) == []
+    assert kind_of(kind) is KINDS[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "lines"),
+    [
+        ("topic", {}, ["topic: is missing; a target of kind topic needs it"]),
+        (
+            "topic",
+            {"topic": "rejects"},
+            ["topic: 'rejects' is a topic that only heliograph writes to; choose another name"],
+        ),
+        ("topic", {"topic": 5}, ["topic: must be a valid string"]),
+        (
+            "callback",
+            {"url": "http://u:hunter2@ops.test/", "timeout": 99, "headers": {"a": 1}, "bogus": "x"},
+            [
+                "url: must not hold a user or password; set the header Authorization to env:NAME or file:PATH",
+                "timeout: must be less than or equal to 60",
+                "headers.a: must be a valid string",
+                "bogus: is no setting of kind callback; its settings are url, method, timeout, headers",
+            ],
+        ),
+        (
+            "callback",
+            {"url": "http://127.1/"},
+            ["url: '127.1' is not an address of four decimal numbers, as in 192.0.2.7"],
+        ),
+        ("callback", {"url": "http://a/", "method": "PUT"}, ["method: must be 'POST' or 'GET'"]),
+        (
+            "python",
+            {"function": "a b"},
+            ["function: 'a b' is not module:function, as in audit.changes:handler"],
+        ),
+    ],
+)
+def test_every_problem_names_its_key_on_one_line(
+    kind: str, settings: dict[str, object], lines: list[str]
+) -> None:
+    assert problems(kind, **settings) == lines

@@ -1,0 +1,107 @@
+from http import HTTPStatus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry
+from sinks.outcomes import DETAIL_LIMIT, LONGEST_WAIT, Answer, answered, asked_wait, one_line, unanswered
+
+NOW = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
+
+
+def expected(status: int) -> tuple[type[Outcome], ReasonCode | None]:
+    if 200 <= status <= 299:
+        return Delivered, None
+    if status in {429, 502, 503, 504}:
+        return Retry, ReasonCode.THROTTLED
+    if status == 408 or not 300 <= status <= 499:
+        return Retry, ReasonCode.RECEIVER_FAILED
+    return Rejected, ReasonCode.REFUSED
+
+
+@pytest.mark.parametrize("status", range(1000))
+def test_every_status_has_its_outcome(status: int) -> None:
+    outcome = answered(Answer(status, b"because"), NOW)
+    kind, code = expected(status)
+    assert type(outcome) is kind
+    if not isinstance(outcome, Delivered):
+        assert outcome.reason.code is code
+        assert outcome.reason.status == status
+        assert str(status) in outcome.reason.detail
+
+
+def test_the_receipt_is_what_the_receiver_said() -> None:
+    assert answered(Answer(200, b" thank\r\nyou "), NOW) == Delivered("thank you")
+    assert answered(Answer(204), NOW) == Delivered("")
+
+
+def test_the_detail_is_phrase_and_answer() -> None:
+    assert answered(Answer(404, b"no such hook"), NOW) == Rejected(
+        Reason(ReasonCode.REFUSED, "404 Not Found: no such hook", 404)
+    )
+    assert answered(Answer(599), NOW) == Retry(
+        Reason(ReasonCode.RECEIVER_FAILED, "599 not a status of HTTP", 599)
+    )
+
+
+def test_a_redirect_says_what_to_do() -> None:
+    outcome = answered(Answer(302, b"moved"), NOW)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason.detail == "302 Found: redirects are not followed: name the final URL"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("١٢", None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("9" * 400, LONGEST_WAIT),
+        ("86401", LONGEST_WAIT),
+        ("Tue, 14 Nov 2023 22:14:20 GMT", 60.0),
+        ("Tuesday, 14-Nov-23 22:14:20 GMT", 60.0),
+        ("Tue Nov 14 22:14:20 2023", 60.0),
+        ("Tue, 14 Nov 2023 22:13:20 GMT", 0.0),
+        ("Tue, 14 Nov 2000 22:13:20 GMT", 0.0),
+        ("Tue, 14 Nov 2123 22:13:20 GMT", LONGEST_WAIT),
+        ("Tue, 14 Nov 99999999 22:13:20 GMT", None),
+    ],
+)
+def test_what_a_receiver_asks_for(retry_after: str | None, seconds: float | None) -> None:
+    assert asked_wait(retry_after, NOW) == seconds
+    assert answered(Answer(503, b"", retry_after), NOW) == Retry(
+        Reason(ReasonCode.THROTTLED, "503 Service Unavailable", 503), seconds
+    )
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_asked_the_wait_is_bounded(text: str) -> None:
+    wait = asked_wait(text, NOW)
+    assert wait is None or 0 <= wait <= LONGEST_WAIT
+
+
+@given(st.binary(max_size=1000))
+def test_an_answer_is_one_printable_line(body: bytes) -> None:
+    line = one_line(body)
+    assert len(line) <= DETAIL_LIMIT
+    assert not line or line.isprintable()
+
+
+@pytest.mark.parametrize("code", list(ReasonCode))
+def test_without_an_answer_only_what_cannot_change_is_final(code: ReasonCode) -> None:
+    final = code in {ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.TOO_LARGE}
+    assert unanswered(Reason(code)) == (Rejected(Reason(code)) if final else Retry(Reason(code)))
+
+
+def test_every_known_status_is_told_by_its_phrase() -> None:
+    for status in HTTPStatus:
+        outcome = answered(Answer(int(status)), NOW)
+        if not isinstance(outcome, Delivered):
+            assert outcome.reason.detail.startswith(f"{int(status)} {status.phrase}")
