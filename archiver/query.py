@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -55,7 +54,7 @@ def query(store: ObjectStore, sql: str, *, cache: Path, logs: Path | None = None
     files = QueryCache(cache, store, logs)
     segments, log_files = files.segments(), files.logs()
     files.clean([*log_files, *(path for paths in segments.values() for path in paths)])
-    connection = _connect(cache / f"spill-{uuid.uuid4().hex}")
+    connection = _connect(files.spill_folder())
     try:
         for statement in view_statements(segments, log_files):
             connection.execute(statement)

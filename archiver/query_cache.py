@@ -8,8 +8,10 @@ name of its Parquet file is a hash of what it is. Several processes may share th
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -39,6 +41,9 @@ _FORM = "1"
 """Of the Parquet files; another form is another folder, and the files of the old one age and go."""
 _UNUSED_SECONDS = 3600.0
 """After which a file that no query asks for is removed."""
+
+_SPILL_SECONDS = 86_400.0
+"""After which a folder of spilled rows is what a killed query left."""
 
 _ROUTED = ("product", "name", "level", "resourceId", "regionId", "userId", "id")
 RECORDS: Columns = {
@@ -101,13 +106,21 @@ class QueryCache:
         return found
 
     def clean(self, used: Iterable[Path]) -> None:
-        """Remove the files that were not asked for now, nor by another query within the hour."""
+        """Remove what was not asked for now, nor by another query within the hour, and what killed queries left."""
         kept = set(used)
         before = time.time() - _UNUSED_SECONDS
         for path in self.folder.parent.glob("form-*/*"):
             with suppress(OSError):
                 if path not in kept and path.stat().st_mtime < before:
                     path.unlink()
+        for spill in self.folder.parent.glob("spill-*"):
+            with suppress(OSError):
+                if spill.stat().st_mtime < time.time() - _SPILL_SECONDS:
+                    shutil.rmtree(spill)
+
+    def spill_folder(self) -> Path:
+        """A folder of its own for what one query cannot hold in memory; the query's end removes it."""
+        return self.folder.parent / f"spill-{uuid.uuid4().hex}"
 
     def _path(self, *identity: object) -> Path:
         return self.folder / f"{_digest(*identity)}.parquet"

@@ -15,6 +15,9 @@ from archiver.query_cache import LOGS, RECORDS
 from schemas.delivery import VerdictState
 from schemas.topics import DEAD_LETTERS, EVENTS, REJECTS, VERDICTS
 
+_TEXT_OF_BYTES = "CREATE MACRO text(bytes) AS coalesce(try(decode(bytes)), bytes::VARCHAR)"
+"""Bytes that are not UTF-8 are shown with escapes: one bad record must not fail a query."""
+
 VIEWS = ("events", "deliveries", "verdicts", "dead_letters", "rejects", "logs", "records")
 
 _VERDICT = (
@@ -43,25 +46,27 @@ FROM (
     SELECT *, v.delivery, v.state, v.source, v.subscription, v.target, v.resource AS resourceId,
         epoch_ms(v.at) AS ended, coalesce(v.exhausted, '') AS exhausted, v.attempts,
         coalesce((v.attempts ->> '$.count')::INTEGER, 0) AS tries, v.attempts -> '$.last[#-1]' AS last
-    FROM (SELECT time, topic, partition, epoch, "offset", json_transform(decode(value), '{form}') AS v FROM {records})
+    FROM (
+        SELECT *, json_transform(try_cast(text(value) AS JSON), '{form}') AS v
+        FROM (SELECT time, topic, partition, epoch, "offset", value FROM {records}))
 )
 """
 _DELIVERIES = """
-SELECT * EXCLUDE (topic, partition, epoch, "offset") FROM verdicts
+SELECT * EXCLUDE (topic, partition, epoch, "offset") FROM verdicts WHERE delivery IS NOT NULL
 QUALIFY row_number() OVER (
     PARTITION BY delivery ORDER BY list_position([{states}], state), time, partition, "offset") = 1
 """
 _DEAD_LETTERS = """
-SELECT time, decode(headers['delivery']) AS delivery, decode(headers['source']) AS source,
-    decode(headers['subscription']) AS subscription, decode(headers['target']) AS target,
-    decode(headers['errorCode']) AS reason, decode(headers['errorMessage']) AS detail,
-    decode(headers['exhaustedRetryCondition']) AS exhausted,
-    try_cast(decode(headers['retryAttempts']) AS INTEGER) AS tries,
+SELECT time, text(headers['delivery']) AS delivery, text(headers['source']) AS source,
+    text(headers['subscription']) AS subscription, text(headers['target']) AS target,
+    text(headers['errorCode']) AS reason, text(headers['errorMessage']) AS detail,
+    text(headers['exhaustedRetryCondition']) AS exhausted,
+    try_cast(text(headers['retryAttempts']) AS INTEGER) AS tries,
     product, name, level, resourceId, regionId, userId, id, topic, partition, epoch, "offset", headers, value
 FROM {records}
 """
 _REJECTS = """
-SELECT time, decode(headers['reason']) AS reason, try(decode(value)) AS text,
+SELECT time, text(headers['reason']) AS reason, text(headers['where']) AS refused_by, text(value) AS input,
     topic, partition, epoch, "offset", headers, value
 FROM {records}
 """
@@ -72,7 +77,10 @@ QUALIFY row_number() OVER (PARTITION BY project, logstore, delivery ORDER BY tim
 
 
 def view_statements(segments: Mapping[str, Sequence[Path]], logs: Sequence[Path]) -> Iterator[str]:
-    """The statements that make the views. `segments`: the files of each topic; `logs`: the files of the log store."""
+    """The statements that make the views, to be run in order.
+
+    `segments`: the Parquet files of each topic; `logs`: those of the log store.
+    """
 
     def records(pattern: str) -> str:
         paths = [path for topic, found in segments.items() if fnmatchcase(topic, pattern) for path in found]
@@ -87,6 +95,7 @@ def view_statements(segments: Mapping[str, Sequence[Path]], logs: Sequence[Path]
         "rejects": _REJECTS.format(records=records(REJECTS)),
         "logs": _LOGS.format(logs=_table(logs, LOGS)),
     }
+    yield _TEXT_OF_BYTES
     for name, definition in definitions.items():
         yield f"CREATE VIEW {name} AS {definition}"
 

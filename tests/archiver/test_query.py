@@ -232,7 +232,7 @@ def test_dead_letters_and_rejects_say_why(archive: Archive) -> None:
         ("retryAttempts", b"1"),
     )
     archive.add("dead-letters", [event(1)], headers)
-    archive.add("rejects", [b"\xff", b"{}"], (("reason", b"level: missing"),))
+    archive.add("rejects", [b"\xff", b"{}"], (("reason", b"level: missing"), ("where", b"edge, item 1")))
     sql = "SELECT delivery, source, subscription, target, reason, detail, exhausted, tries, id, value FROM dead_letters"
     assert archive.ask(sql) == [
         (
@@ -248,10 +248,19 @@ def test_dead_letters_and_rejects_say_why(archive: Archive) -> None:
             event(1),
         )
     ]
-    assert archive.ask("SELECT reason, text, value FROM rejects") == [
-        ("level: missing", None, b"\xff"),
-        ("level: missing", "{}", b"{}"),
+    assert archive.ask("SELECT reason, refused_by, input, value FROM rejects") == [
+        ("level: missing", "edge, item 1", "\\xFF", b"\xff"),
+        ("level: missing", "edge, item 1", "{}", b"{}"),
     ]
+
+
+def test_headers_and_verdicts_that_are_not_text_fail_no_query(archive: Archive) -> None:
+    archive.add("rejects", [b"x"], (("reason", b"cut \xe7"),))
+    archive.add("dead-letters", [event(1)], (("errorMessage", b"\xff"),))
+    archive.add("verdicts", [b"\xff", b"{", b"[]", verdict(1, VerdictState.MUTED)])
+    assert archive.ask("SELECT reason FROM rejects") == [("cut \\xE7",)]
+    assert archive.ask("SELECT detail, delivery FROM dead_letters") == [("\\xFF", None)]
+    assert archive.ask("SELECT delivery FROM deliveries WHERE delivery IS NOT NULL") == [("id-1",)]
 
 
 def test_logs_are_reduced_to_one_a_delivery(archive: Archive) -> None:
@@ -340,6 +349,17 @@ def test_files_in_use_are_kept_however_old(archive: Archive) -> None:
         os.utime(path, (0, 0))
     assert archive.ask("SELECT count(*) FROM events") == [(1,)]
     assert archive.parquet() == before
+
+
+def test_what_killed_queries_spilled_is_removed_a_day_later(archive: Archive) -> None:
+    young, old = archive.cache / "spill-young", archive.cache / "spill-old"
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+        (folder / "rows.tmp").write_bytes(b"")
+    os.utime(old, (0, 0))
+    archive.ask("SELECT 1")
+    assert young.exists()
+    assert not old.exists()
 
 
 def test_two_archives_share_a_cache(archive: Archive, tmp_path: Path) -> None:
