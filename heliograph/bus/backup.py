@@ -7,7 +7,7 @@ copied when:
    reaches at least as far as the archive's chains: an archive that is ahead of its log is one that the archiver
    refuses to go on with. What the chains lack, the archiver reads from the log again.
 2. The log, by SQLite's online backup, as of one moment.
-3. All other files: objects, local log stores, the configuration. They come after the log, so that nothing is missing
+3. All other files but the cache: objects, local log stores, the configuration. They come after the log, so that nothing is missing
    of what the log calls delivered. What is there and not in the log is delivered again under the same id.
 """
 
@@ -25,9 +25,9 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from heliograph.bus.sqlite import filelock
 from heliograph.bus.sqlite.errors import translated
-from heliograph.bus.sqlite.file import locks_of
-from heliograph.bus.sqlite.ownership import anybody_lives
+from heliograph.bus.sqlite.file import users_of
 from schemas.errors import BusDamaged, BusUnavailable, InputError, NotFound
 
 MANIFEST = "backup.json"
@@ -37,7 +37,7 @@ FORMAT = 1
 """Version of the manifest; a newer one is refused."""
 
 _NOT_COPIED = frozenset(
-    {LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks", ARCHIVE, MANIFEST}
+    {"cache", ARCHIVE, MANIFEST, LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks"}
 )
 _UNFINISHED = ".unfinished"  # where a store of objects in a folder keeps what it is still writing
 _LISTINGS = 20
@@ -86,7 +86,7 @@ def backup_home(home: Path, to: Path) -> Backup:
         raise InputError(f"{to}: not empty; name a new folder")
     with translated(to), _made_beside(to) as partial:
         archived = _copy_all(home, partial, _stable_listing(home / ARCHIVE))
-        log_id = _copy_log(home / LOG, partial / LOG)
+        log_id = copy_log(home / LOG, partial / LOG)
         others = _copy_all(home, partial, _files_of_home(home))
         log = BackedUp(LOG, (partial / LOG).stat().st_size, _copy(partial / LOG, None))
         backup = Backup(time.time_ns() // 1_000_000, log_id, (log, *archived, *others))
@@ -105,14 +105,11 @@ def restore_home(source: Path, home: Path, *, force: bool = False) -> Backup:
     backup = read_manifest(source)
     if home.exists() and not _is_empty(home) and not force:
         raise InputError(f"{home}: not empty; name another home, or replace this one with --force")
-    with translated(home):
-        if anybody_lives(locks_of(home / LOG)):
-            raise BusUnavailable(f"{home}: in use; stop `heliograph run` there first")
-        with _made_beside(home) as partial:
-            for file in backup.contents:
-                _restore_file(source / file.path, partial / file.path, file)
-            _check_log(partial / LOG)
-            _put_in_place(partial, home)
+    with translated(home), _used_by_nobody(home), _made_beside(home) as partial:
+        for file in backup.contents:
+            _restore_file(source / file.path, partial / file.path, file)
+        check_log(partial / LOG)
+        _put_in_place(partial, home)
     return backup
 
 
@@ -206,7 +203,7 @@ def _copy(source: Path, target: Path | None) -> str:
     return digest.hexdigest()
 
 
-def _copy_log(source: Path, target: Path) -> str:
+def copy_log(source: Path, target: Path) -> str:
     """Copy the log as of one moment while others write to it; returns its log id."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
@@ -225,13 +222,33 @@ def _restore_file(source: Path, target: Path, expected: BackedUp) -> None:
         raise BusDamaged(f"{source}: is not what was backed up; use another backup")
 
 
-def _check_log(path: Path) -> None:
+def check_log(path: Path) -> None:
+    """Raise BusDamaged unless the log in the file `path` is whole."""
     if not path.is_file():
         raise BusDamaged(f"{path.name}: missing from the backup; use another one")
-    with closing(sqlite3.connect(path)) as connection:
-        problems = [problem for (problem,) in connection.execute("PRAGMA integrity_check").fetchall()]
-    if problems != ["ok"]:
-        raise BusDamaged(f"{path.name}: damaged in the backup ({problems[0]}); use another one")
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (problem,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        problem = str(error)
+    if problem != "ok":
+        raise BusDamaged(f"{path.name}: damaged in the backup ({problem}); use another one")
+
+
+@contextmanager
+def _used_by_nobody(home: Path) -> Generator[None]:
+    """Keep everybody from opening the log of `home`; BusUnavailable if somebody has it open."""
+    users = users_of(home / LOG)
+    if not users.exists():
+        yield
+        return
+    lock = filelock.take(users)
+    if lock is None:
+        raise BusUnavailable(f"{home}: in use; stop `heliograph run` and whatever else has it open")
+    try:
+        yield
+    finally:
+        filelock.release(lock)
 
 
 @contextmanager

@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import structlog
-
 from heliograph.bus.base import Extent, PartitionsChanged, Polled
 from heliograph.bus.progress import Progress, by_partition
 from heliograph.bus.sqlite import groups, log
@@ -18,8 +16,6 @@ from heliograph.bus.sqlite.groups import Commit
 from heliograph.bus.sqlite.ownership import Membership
 from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 from schemas.topics import matches
-
-_log = structlog.get_logger()
 
 _LOOK_EVERY = 0.25
 """Seconds between two looks at who is alive: how late a dead member's partitions are taken over."""
@@ -201,14 +197,12 @@ class SqliteConsumer:
         for partition, identity in identities.items():
             cursor, note, epoch = claims[identity]
             self._owned[partition] = _Owned(identity, epoch, Progress.from_note(cursor, note))
-        _log.debug("partitions_gained", member=self.member, partitions=[str(each) for each in coming])
         if self._gained is not None:
             self._gained(coming)
 
     def _lose(self, leaving: Sequence[TopicPartition]) -> None:
         if not leaving:
             return
-        _log.debug("partitions_lost", member=self.member, partitions=[str(each) for each in leaving])
         try:
             if self._lost is not None:
                 self._lost(leaving)

@@ -7,13 +7,16 @@ from itertools import count
 from pathlib import Path
 
 from heliograph.bus.admission import check_sizes, check_topic
+from heliograph.bus.sqlite import filelock
 from heliograph.bus.sqlite.catalogue import Catalogue
+from heliograph.bus.sqlite.errors import translated
 from heliograph.bus.sqlite.log import Batch
 from heliograph.bus.sqlite.readers import Readers
 from heliograph.bus.sqlite.schema import prepare
 from heliograph.bus.sqlite.wakeup import Watch
 from heliograph.bus.sqlite.writer import Writer
 from schemas.clock import Clock
+from schemas.errors import BusUnavailable
 from schemas.record import NewRecord
 from schemas.topics import kind_of
 
@@ -21,6 +24,11 @@ from schemas.topics import kind_of
 def locks_of(path: Path) -> Path:
     """The folder of a log's lock files."""
     return path.with_name(f"{path.name}.locks")
+
+
+def users_of(path: Path) -> Path:
+    """The lock file that everybody shares who has the log open, and that `restore` needs for itself."""
+    return locks_of(path) / "users"
 
 
 class LogFile:
@@ -32,6 +40,12 @@ class LogFile:
         self.locks = locks_of(path)
         self.clock = clock
         self.log_id = prepare(path, self.locks)
+        with translated(path):
+            self._use = filelock.take(users_of(path), shared=True)
+        if self._use is None:
+            raise BusUnavailable(
+                f"{path}: being replaced by `heliograph restore`; try again when that has ended"
+            )
         self.writer = Writer(path)
         self.readers = Readers(path)
         self.catalogue = Catalogue(path)
@@ -79,3 +93,6 @@ class LogFile:
         self.catalogue.close()
         self.readers.close()
         self.writer.close()
+        if self._use is not None:
+            filelock.release(self._use)
+            self._use = None

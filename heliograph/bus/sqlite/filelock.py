@@ -19,11 +19,14 @@ _PAUSE = 0.005
 _MODE = 0o644
 
 
-def take(path: Path) -> int | None:
-    """Lock `path`, made if missing. Returns what `release` takes; None if another holds it. Raises OSError."""
+def take(path: Path, *, shared: bool = False) -> int | None:
+    """Lock `path`, made if missing; a shared lock excludes only those that are not.
+
+    Returns what `release` takes; None if another holds it. Raises OSError.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None

@@ -98,12 +98,6 @@ def living_members(locks: Path, group: str) -> frozenset[str]:
     return frozenset(_living(_folder_of(locks, group)))
 
 
-def anybody_lives(locks: Path) -> bool:
-    """Whether any group of the log has a member alive. Raises OSError."""
-    folders = (locks / "groups").glob("*")
-    return any(_living(folder) for folder in folders)
-
-
 def _folder_of(locks: Path, group: str) -> Path:
     return locks / "groups" / quote(group, safe="")
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from heliograph.bus.base import Bus
-from heliograph.bus.sqlite import SqliteBus, schema
+from heliograph.bus.base import Bus, Extent
+from heliograph.bus.sqlite import SqliteBus, schema, writer
 from schemas.clock import Clock, ManualClock
-from schemas.record import TopicPartition
+from schemas.errors import BusDamaged, BusFull, BusUnavailable
+from schemas.record import NewRecord, TopicPartition
 from tests.conformance.bus import BusConformance
-from tests.conformance.bus_log import RETENTION
+from tests.conformance.bus_driver import Member, events, values
+from tests.conformance.bus_log import RETENTION, read_all
 
 ROOT = Path(__file__).parents[3]
 
@@ -90,6 +94,15 @@ class TestSqliteBus(BusConformance):
         return die
 
 
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Another connection keeps the log for itself."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
 def truncated(path: Path, partition: TopicPartition, before: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         (identity,) = connection.execute(
@@ -102,3 +115,248 @@ def truncated(path: Path, partition: TopicPartition, before: int) -> None:
         )
         connection.execute("UPDATE partitions SET start = ? WHERE id = ?", (before, identity))
         connection.execute("COMMIT")
+
+
+def test_reopening_keeps_log_and_cursors_across_processes(path: Path, log: SqliteBus) -> None:
+    log.append(events("t", 5))
+    member = Member(log, "t", "g")
+    member.done(member.collect(5)[:2])
+    member.consumer.close()
+    program = (
+        "import sys; from pathlib import Path; from heliograph.bus.sqlite import SqliteBus;"
+        "bus = SqliteBus(Path(sys.argv[1]), retention_seconds=None, reserve_bytes=0);"
+        "print(bus.log_id, sum(lag.cursor for lag in bus.lag('g').values()), bus.groups())"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    printed = subprocess.run(command, cwd=ROOT, check=True, timeout=60, capture_output=True, text=True).stdout
+    assert printed.split(maxsplit=2) == [log.log_id, "2", "['g']\n"]
+
+
+def test_another_name_of_the_file_is_the_same_log(tmp_path: Path, path: Path, log: SqliteBus) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    one = Member(log, "t", "g")
+    log.create("t")
+    one.poll()
+    with closing(open_log(link)) as other:
+        assert other.members("g") == {one.consumer.member}
+
+
+def test_timestamps_never_decrease(path: Path) -> None:
+    clock = ManualClock()
+    with closing(open_log(path, clock)) as log:
+        log.append(events("t", 2))
+        before = clock.now()
+        clock.step(-3600)
+        log.append(events("t", 1, first=2))
+        clock.step(7200)
+        log.append(events("t", 1, first=3))
+        timestamps = [record.timestamp for record in read_all(log, "t")]
+        assert timestamps == [before, before, before, clock.now()]
+        assert log.offset_at(TopicPartition("t", 0), before + 1) == 3
+
+
+def test_records_without_a_key_go_to_one_partition_a_batch(log: SqliteBus) -> None:
+    batches = [log.append(events("t", 3, partition=None)) for _ in range(4)]
+    chosen = [{position.partition for position in batch} for batch in batches]
+    assert sorted(len(each) for each in chosen) == [1] * 4
+    assert set[int]().union(*chosen) == set(range(4))
+
+
+def test_large_records_come_in_small_batches(log: SqliteBus) -> None:
+    megabyte = b"x" * (1024 * 1024 - 100)
+    for _ in range(10):
+        log.append([NewRecord("t", megabyte, partition=0)] * 30)
+    polled = log.read(TopicPartition("t", 0), 0)
+    assert 32 <= len(polled.records) < 300
+    member = Member(log, "t", "g")
+    assert len(member.collect(300)) == 300
+
+
+def test_retention_gives_the_space_back(path: Path) -> None:
+    clock = ManualClock()
+    with closing(open_log(path, clock)) as log:
+        log.append([NewRecord("t", b"x" * 10_000)] * 1000)
+        log.maintain()
+        before = path.stat().st_size
+        assert before > 10_000_000
+        clock.advance(RETENTION + 1)
+        log.maintain()
+        assert path.stat().st_size < before / 10
+        assert path.with_name("bus.db-wal").stat().st_size == 0
+        assert log.extents("t") == {
+            TopicPartition("t", number): Extent(1000, 1000) if number == 0 else Extent(0, 0)
+            for number in range(4)
+        }
+
+
+def test_a_failed_commit_finishes_nothing(
+    path: Path, log: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LOCK_WAIT", 0.05)
+    log.append(events("t", 4))
+    member = Member(log, "t", "g")
+    records = member.collect(4)
+    with locked(path), pytest.raises(BusUnavailable, match=r"locked by another process.*end what holds it"):
+        member.done(records[:2], events("out", 1))
+    member.done(records[3:])
+    assert log.lag("g")[TopicPartition("t", 0)].cursor == 0
+    assert "out" not in log.topics()
+    member.done(records[:2], events("out", 1))
+    assert log.lag("g")[TopicPartition("t", 0)].cursor == 2
+
+
+def test_an_older_epoch_commits_nothing_even_if_it_believes_it_owns(path: Path, log: SqliteBus) -> None:
+    log.append(events("t", 4))
+    stale = Member(log, "t", "g")
+    records = stale.collect(4)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE cursors SET epoch = epoch + 1")
+    assert len(stale.done(records, events("out", 1))) == 1
+    assert log.lag("g")[TopicPartition("t", 0)].cursor == 0
+    again = stale.collect(4)
+    assert values(again) == [0, 1, 2, 3]
+    assert [what for what, _ in stale.callbacks] == ["gained", "lost", "gained"]
+    stale.done(again)
+    assert log.lag("g")[TopicPartition("t", 0)].cursor == 4
+
+
+def test_reading_goes_on_while_the_log_is_locked_for_writing(path: Path, log: SqliteBus) -> None:
+    log.append(events("t", 4))
+    with locked(path):
+        assert values(log.read(TopicPartition("t", 0), 0).records) == [0, 1, 2, 3]
+        assert log.groups() == []
+
+
+def test_a_file_that_is_no_database_is_damaged(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(BusDamaged, match="heliograph restore"):
+        open_log(path)
+
+
+def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(BusDamaged, match="not a log of Heliograph"):
+        open_log(path)
+
+
+def test_damaged_pages_are_found_out(path: Path, log: SqliteBus) -> None:
+    log.append([NewRecord("t", os.urandom(500), partition=0) for _ in range(1000)])
+    log.maintain()
+    log.close()
+    with path.open("r+b") as file:
+        for page in range(5, path.stat().st_size // 16384):
+            file.seek(page * 16384)
+            file.write(b"\xff" * 4096)
+    with closing(open_log(path)) as damaged, pytest.raises(BusDamaged, match="heliograph restore"):
+        damaged.read(TopicPartition("t", 0), 0)
+
+
+def test_headers_that_cannot_be_read_are_damage(path: Path, log: SqliteBus) -> None:
+    log.append(events("t", 1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE records SET headers = x'c1'")
+    with pytest.raises(BusDamaged, match="headers"):
+        log.read(TopicPartition("t", 0), 0)
+
+
+def test_a_newer_file_is_refused(path: Path, log: SqliteBus) -> None:
+    log.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {len(schema.STEPS) + 1}")
+    with pytest.raises(BusUnavailable, match="newer Heliograph"):
+        open_log(path)
+
+
+def test_an_older_file_is_brought_up_to_date(
+    path: Path, log: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(events("t", 3))
+    log.close()
+    monkeypatch.setattr(schema, "STEPS", [*schema.STEPS, ["ALTER TABLE partitions ADD COLUMN later TEXT"]])
+    with closing(open_log(path)) as migrated:
+        assert migrated.log_id == log.log_id
+        assert values(read_all(migrated, "t")) == [0, 1, 2]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),)
+        assert connection.execute("SELECT later FROM partitions LIMIT 1").fetchone() == (None,)
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(BusUnavailable, match=r"/proc/nowhere.*may write"):
+        open_log(Path("/proc/nowhere/bus.db"))
+
+
+def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(BusUnavailable, match=r"bus\.db"):
+        open_log(path)
+
+
+def test_what_is_called_after_close_says_so(path: Path, log: SqliteBus) -> None:
+    log.append(events("t", 1))
+    log.close()
+    with pytest.raises(BusUnavailable, match="open the log again"):
+        log.append(events("t", 1))
+    with pytest.raises(BusUnavailable, match="open the log again"):
+        log.extents("t")
+
+
+def test_a_full_disk_loses_nothing_and_mends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[sqlite3.Connection] = []
+
+    def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
+        kept.append(schema.connect(path, reader=reader))
+        return kept[-1]
+
+    monkeypatch.setattr(writer, "connect", connect)
+    with closing(open_log(path)) as log:
+        log.append(events("t", 3))
+        (pages,) = kept[0].execute("PRAGMA page_count").fetchone()
+        kept[0].execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(BusFull, match="free some space"):
+            log.append([NewRecord("t", b"x" * 1000, partition=0)] * 1000)
+        assert values(read_all(log, "t")) == [0, 1, 2]
+        kept[0].execute("PRAGMA max_page_count = 1000000")
+        log.append(events("t", 1, first=3))
+        assert values(read_all(log, "t")) == [0, 1, 2, 3]
+
+
+def test_below_the_reserve_producers_are_refused_and_commits_are_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [100 * 2**20]
+
+    def free_bytes(_path: Path) -> int:
+        return free[0]
+
+    monkeypatch.setattr("heliograph.bus.sqlite.reserve.free_bytes", free_bytes)
+    monkeypatch.setattr("heliograph.bus.sqlite.reserve._LOOK_EVERY", 0.0)
+    with closing(open_log(path, reserve_bytes=64 * 2**20)) as log:
+        log.append(events("t", 3))
+        member = Member(log, "t", "g")
+        records = member.collect(3)
+        free[0] = 10 * 2**20
+        with pytest.raises(BusFull, match=r"10 MiB free, below the reserve of 64 MiB; free some space"):
+            log.append(events("t", 1))
+        assert len(member.done(records, events("verdicts", 1))) == 1
+        assert log.lag("g")[TopicPartition("t", 0)].cursor == 3
+        free[0] = 65 * 2**20
+        log.append(events("t", 1))
+
+
+def test_a_waiting_poll_is_woken_by_another_thread(log: SqliteBus) -> None:
+    log.create("t")
+    member = Member(log, "t", "g")
+    member.poll()
+    thread = threading.Thread(target=lambda: log.append(events("t", 1)))
+    thread.start()
+    assert values(member.poll(timeout=30)) == [0]
+    thread.join()
+    waker = threading.Thread(target=member.consumer.wake)
+    waker.start()
+    assert values(member.poll(timeout=600)) == []  # the test's own time limit is below that
+    waker.join()
