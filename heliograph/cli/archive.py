@@ -137,8 +137,7 @@ def query(
         result = answer(
             deployment.archive, sql, cache=config.home / "cache" / "query", logs=config.logs_folder
         )
-        rows = (dict(zip(result.columns, row, strict=True)) for row in result.rows)
-        count = show(rows, result.columns, as_json=as_json)
+        count = show(result.rows(), result.columns, as_json=as_json)
     if not as_json:
         note(f"{count} rows")
 

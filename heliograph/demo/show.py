@@ -164,8 +164,8 @@ def _answer(deployment: Deployment) -> Table:
     config = deployment.config
     result = query(deployment.archive, SQL, cache=config.home / "cache", logs=config.logs_folder)
     table = Table(*result.columns)
-    for row in result.rows:
-        table.add_row(*map(str, row))
+    for row in result.rows():
+        table.add_row(*map(str, row.values()))
     return table
 
 

@@ -33,8 +33,8 @@ class Product:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """A command that goes on; the caller ends it."""
-        log = (self.home.parent / "run.log").open("ab")
-        return subprocess.Popen(self._command(words), env=self._environment, stdout=log, stderr=log)
+        with (self.home.parent / "run.log").open("ab") as log:
+            return subprocess.Popen(self._command(words), env=self._environment, stdout=log, stderr=log)
 
     def call(self, *words: str, feed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """A command to its end."""
@@ -107,8 +107,13 @@ def receiver() -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:
             """A test's output is its failures."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A sender that was killed in the middle is what the tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     found.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
