@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.bus.sqlite import filelock
+from heliograph.bus.sqlite.catalogue import Catalogue, Snapshot
 from heliograph.bus.sqlite.consumer import fair_amounts
 from heliograph.bus.sqlite.errors import TABLE, translate, translated
 from heliograph.bus.sqlite.ownership import shares
 from heliograph.bus.sqlite.schema import connect
+from heliograph.bus.sqlite.wakeup import Watch
 from heliograph.bus.sqlite.writer import Writer
 from schemas.errors import BusDamaged, BusError, BusFull, BusUnavailable
 from schemas.record import TopicPartition
@@ -223,3 +225,15 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
         pytest.raises(sqlite3.OperationalError, match="readonly"),
     ):
         reader.execute("INSERT INTO made VALUES (1)")
+
+
+def test_a_watch_that_cannot_look_lets_those_who_wait_find_out(tmp_path: Path) -> None:
+    class Failing(Catalogue):
+        def refresh(self) -> Snapshot:
+            raise BusUnavailable("locked")
+
+    catalogue = Failing(tmp_path / "file.db")
+    watch = Watch(catalogue)
+    watch.wait(watch.generation, 600)  # the test's own time limit is below that
+    watch.close()
+    catalogue.close()
