@@ -36,10 +36,8 @@ class Edge:
 
     def __init__(self, bus: Bus, extra_topics: Sequence[str] = ()) -> None:
         self._bus = bus
-        extra = tuple(extra_topics)
-        self._topic: Callable[[str, str], str] = lru_cache(4096)(
-            lambda product, resource_type: event_topic(product, resource_type, extra)
-        )
+        self._extra_topics = tuple(extra_topics)
+        self._topic = lru_cache(4096)(self._find_topic)
 
     def record(self, value: bytes) -> NewRecord:
         """The record of one notification, checked; InvalidNotification names the field that is wrong."""
@@ -68,6 +66,9 @@ class Edge:
         if progress:
             progress(batch.taken)
         return batch.submitted()
+
+    def _find_topic(self, product: str, resource_type: str) -> str:
+        return event_topic(product, resource_type, self._extra_topics)
 
 
 def _resource_type(routing: Routing) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 import msgspec
 
@@ -33,6 +33,14 @@ _LINE_END = re.compile(rb"\n")
 _STRUCTURE = re.compile(rb"\\(?:.|\Z)|[\"{}\[\]\n]", re.DOTALL)
 
 
+class Readable(Protocol):
+    """A stream of bytes: a file, a pipe."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        ...
+
+
 class _Shape(enum.Enum):
     """What a window shows instead of the end of a JSON value."""
 
@@ -43,7 +51,7 @@ class _Shape(enum.Enum):
 class _Window:
     """The part of the stream that is in memory; what comes next begins at `at`."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self.buffer = b""
         self.at = 0
@@ -79,7 +87,7 @@ class _Window:
                 return False
 
 
-def notifications(stream: BinaryIO) -> Iterator[bytes]:
+def notifications(stream: Readable) -> Iterator[bytes]:
     """The items of `stream`, in order. Items that are not notifications are among them: the edge says why."""
     window = _Window(stream)
     while len(window.buffer) < len(_BOM) and window.fill():

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from pydantic import (
@@ -121,14 +121,15 @@ def _names_an_event(name: str, product: str) -> bool:
     return bool(_is_ecs_name(name) if product.upper() == "ECS" else _is_any_name(name))
 
 
-def _held_by(text: str) -> Mapping[str, Any] | Sequence[Any]:
+def _held_by(text: str) -> dict[str, Any] | list[Any]:
     try:
+        _decode_anything(text.encode())
         held = json.loads(text, parse_int=float)
-    except ValueError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         held = None
     if not isinstance(held, (dict, list)):
         raise PydanticCustomError("form", "not JSON text of an object or an array")
-    return held
+    return cast("dict[str, Any] | list[Any]", held)
 
 
 class Routing(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -303,9 +304,8 @@ def read_routing_with_content(value: bytes) -> RoutingWithContent:
 def warnings(value: bytes) -> list[str]:
     """What looks wrong in a notification that `check` lets in, each one line naming its field."""
     routing = check(value)
-    members = json.loads(value, parse_int=float)
-    content = members["content"]
-    held: Any = _held_by(content) if isinstance(content, str) else content
+    content: dict[str, Any] | str = json.loads(value, parse_int=float)["content"]
+    held = _held_by(content) if isinstance(content, str) else content
     entry = catalogue.CATALOGUE.get(routing.name)
     if entry is None:
         known = routing.product.upper() != "ECS" or routing.name in catalogue.ELSEWHERE
@@ -338,6 +338,8 @@ def _content_warnings(entry: catalogue.Entry, content: Mapping[str, Any]) -> lis
         found.append(
             f"content.eventStatus: {status!r}, but the name says {entry.status}; the content is trusted"
         )
+    if entry.family == "stalled" and entry.status == "Executing" and "executeFinishTime" in content:
+        found.append("content.executeFinishTime: says that the event has ended, but the name says Executing")
     try:
         FAMILIES[entry.family].model_validate(content)
     except ValidationError as error:

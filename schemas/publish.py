@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from schemas.content import FAMILIES
 from schemas.notification import Notification
 from schemas.subscription import Subscription
 
+Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 FOLDER = Path(__file__).parent / "json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -25,14 +26,13 @@ def published() -> Mapping[str, str]:
 
 
 def _text(model: type[BaseModel]) -> str:
-    schema = _plain(model.model_json_schema(by_alias=True))
-    return (
-        json.dumps({"$schema": _DIALECT, "title": model.__name__, **schema}, indent=2, ensure_ascii=False)
-        + "\n"
-    )
+    document: dict[str, Json] = {"$schema": _DIALECT}
+    for key, part in model.model_json_schema(by_alias=True).items():
+        document[key] = part if key == "title" else _plain(part)
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(schema: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+def _plain(schema: Json) -> Json:
     """The schema without generated titles, and without `default: null` on fields that may be absent but not null."""
     match schema:
         case dict():
