@@ -12,12 +12,13 @@ from heliograph.bus.base import Bus, Polled
 from router.configuration import Configuration
 from router.deliver.lane import Completion, Lane, Parcel
 from router.deliver.lanes import Lanes
-from router.deliver.settle import Settlement, dead, put_off, settle, unreadable
+from router.deliver.settle import Settlement, dead, put_off, settle
 from schemas.clock import Clock
-from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Retry, read_delivery
+from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry, read_delivery
 from schemas.errors import BusError
 from schemas.metrics import ATTEMPTS, DEFERRED, GAPS, REJECTED, RETRIED, VERDICTS
 from schemas.record import NewRecord, Position, Record, TopicPartition
+from schemas.rejects import rejected_record
 from schemas.topics import DEAD_LETTERS, DELIVERIES, REJECTS
 from schemas.topics import VERDICTS as VERDICTS_TOPIC
 from sinks.base import SinkKind, Surroundings
@@ -127,6 +128,8 @@ class Deliverer:
         ahead, self._ahead = self._ahead, []
         for parcel in ahead:
             self._place(parcel)
+        if self._ahead:
+            _log.warning("deliveries wait for a later configuration", version=self._configuration.version)
 
     def _patience(self, timeout: float) -> float:
         return min(timeout, _LOOK_AGAIN_SECONDS) if self._pressed or self._ahead else timeout
@@ -152,7 +155,9 @@ class Deliverer:
             REJECTED.labels(self.name).inc()
             _log.error("not a delivery", position=str(record.position), problem=repr(error))
             self._ended.append(record.position)
-            self._follows.append(unreadable(record, repr(error)))
+            self._follows.append(
+                rejected_record(record.value, f"not a delivery: {error!r}", f"{self.name} {record.position}")
+            )
             return None
 
     def _place(self, parcel: Parcel) -> None:
@@ -230,10 +235,10 @@ def _count(target: str, outcomes: Sequence[Outcome], states: Mapping[str, int]) 
 
 
 def _name(outcome: Outcome) -> str:
-    return (
-        "delivered"
-        if isinstance(outcome, Delivered)
-        else "retry"
-        if isinstance(outcome, Retry)
-        else "rejected"
-    )
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Retry():
+            return "retry"
+        case Rejected():
+            return "rejected"

@@ -23,9 +23,9 @@ from schemas.delivery import (
     delivery_record,
     encode_verdict,
 )
-from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Record
+from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
 from schemas.subscription import RetryPolicy
-from schemas.topics import DEAD_LETTERS, REJECTS, VERDICTS
+from schemas.topics import DEAD_LETTERS, VERDICTS
 
 _DETAIL_LIMIT = 500
 """Characters of a reason or a receipt that are kept: four of them travel in headers."""
@@ -66,7 +66,7 @@ def dead(delivery: Delivery, reason: Reason, exhausted: str, now: int) -> Settle
     letter = delivery_record(msgspec.structs.replace(delivery, wait=None), DEAD_LETTERS)
     headers = [
         ("errorCode", reason.code.encode()),
-        ("errorMessage", reason.detail[:_DETAIL_LIMIT].encode()),
+        ("errorMessage", _storable(reason.detail).encode()),
         ("exhaustedRetryCondition", exhausted.encode()),
         ("retryAttempts", b"%d" % delivery.attempts.count),
     ]
@@ -83,16 +83,6 @@ def put_off(delivery: Delivery, now: int) -> NewRecord:
     return _waiting(delivery, deferred(delivery.wait, now), now)
 
 
-def unreadable(record: Record, problem: str) -> NewRecord:
-    """A record of `deliveries` that holds none, kept in `rejects` with the reason."""
-    headers = (
-        (FORMAT, FORMAT_VERSION),
-        ("reason", f"not a delivery: {problem}"[:_DETAIL_LIMIT].encode()),
-        ("source", str(record.position).encode()),
-    )
-    return NewRecord(REJECTS, record.value, record.key, headers)
-
-
 def _waiting(delivery: Delivery, wait: Wait, now: int) -> NewRecord:
     return delivery_record(msgspec.structs.replace(delivery, wait=wait), topic_for(wait, now))
 
@@ -100,11 +90,15 @@ def _waiting(delivery: Delivery, wait: Wait, now: int) -> NewRecord:
 def _attempt(outcome: Outcome, at: int, took: float) -> Attempt:
     took = round(took, 6)
     if isinstance(outcome, Delivered):
-        return Attempt(at, took, None, outcome.receipt[:_DETAIL_LIMIT])
+        return Attempt(at, took, None, _storable(outcome.receipt))
     reason = outcome.reason
-    if len(reason.detail) > _DETAIL_LIMIT:
-        reason = Reason(reason.code, reason.detail[:_DETAIL_LIMIT], reason.status)
-    return Attempt(at, took, reason)
+    return Attempt(at, took, Reason(reason.code, _storable(reason.detail), reason.status))
+
+
+def _storable(text: str) -> str:
+    """Short enough to travel in headers, and without the halves of characters that cannot be written down."""
+    text = text[:_DETAIL_LIMIT]
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _verdict(

@@ -24,9 +24,10 @@ from tests.router.deliver.sinks import delivery
 
 NOW = 1_700_000_000_000
 
-reasons = st.builds(Reason, st.sampled_from(ReasonCode), st.text(max_size=3000), st.integers(0, 599))
+texts = st.text(st.characters(), max_size=3000)
+reasons = st.builds(Reason, st.sampled_from(ReasonCode), texts, st.integers(0, 599))
 outcomes = st.one_of(
-    st.builds(Delivered, st.text(max_size=3000)),
+    st.builds(Delivered, texts),
     st.builds(Retry, reasons, st.none() | st.floats(0, 1e6)),
     st.builds(Rejected, reasons),
 )

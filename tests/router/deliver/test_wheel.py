@@ -68,10 +68,10 @@ class Wheeled:
         self.wheel = Wheel(self.bus, self.clock)
         self.read = 0
 
-    def put(self, wait_ms: int) -> None:
+    def put(self, wait_ms: int, target: str = "ops") -> None:
         number, now = len(self.due), self.clock.now()
         wait = Wait(now + wait_ms, wait_ms / 1000)
-        one = delivery(number)
+        one = delivery(number, target)
         waiting = delivery_record(one, topic_for(wait, now))
         headers = (*delivery_headers(one), ("wait", b'{"due":%d,"total":%f}' % (wait.due, wait.total)))
         self.due[number] = wait
@@ -204,3 +204,30 @@ def test_busy_until_every_tier_was_looked_into() -> None:
     wheeled.turn()
     assert wheeled.wheel.until_ready() == math.inf
     assert unfinished(wheeled.bus, "wheel", retry_topic(4)) == 0
+
+
+def test_a_restart_does_not_begin_a_tier_anew() -> None:
+    wheeled = Wheeled()
+    wheeled.put(30_000)
+    wheeled.put(16_000)
+    wheeled.run(10)
+    wheeled.restart()
+    wheeled.run(7)
+    assert list(wheeled.back) == [1]
+
+
+def test_a_tier_that_another_wheel_takes_over_is_left_to_it() -> None:
+    wheeled = Wheeled()
+    for number in range(20):
+        wheeled.put(4_000, f"target-{number}")
+    wheeled.turn()
+    another = Wheel(wheeled.bus, wheeled.clock)
+    for _ in range(4):
+        wheeled.wheel.step(0.0)
+        another.step(0.0)
+    for _ in range(10):
+        wheeled.clock.advance(1)
+        another.step(0.0)
+        wheeled.turn()
+    assert len(wheeled.back) == 20
+    another.close()
