@@ -30,7 +30,7 @@ def sample(now: int) -> bytes:
 
 def try_targets(deployment: Deployment, subscription: Subscription, value: bytes) -> list[dict[str, str]]:
     """One attempt at each target; a row each. Raises InvalidNotification."""
-    resource = check(value).resourceId
+    resource = check(value).resource_id
     now = deployment.clock.now()
 
     async def attempt(target: Target) -> Outcome:
