@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from archiver.policy import ArchivePolicy
 from schemas.errors import InvalidConfiguration
+from schemas.problems import problems, suggestion
 
 PREFIX = "HELIOGRAPH_"
 FILE_NAME = "heliograph.toml"
+_NO_SETTINGS = {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG", "HELIOGRAPH_REQUIRE_SERVICES"}
+
+
+def _network(written: object) -> IPv4Network | IPv6Network:
+    if isinstance(written, IPv4Network | IPv6Network):
+        return written
+    try:
+        return ip_network(str(written))
+    except ValueError as error:
+        raise ValueError(f"{error}; write a network, as in 10.0.0.0/8") from None
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+"""A range of addresses in CIDR form."""
 
 
 class _Section(BaseModel):
@@ -49,7 +63,7 @@ class DeliverySection(_Section):
     that targets of kind `python` may name; `function_path`: the folder they are found in. `objects`: URL of the store
     that targets of kind `object` write to. `logs`: folder of the local log store."""
 
-    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow_networks: tuple[Network, ...] = ()
     function_modules: tuple[str, ...] = ()
     function_path: Path | None = None
     objects: str = ""
@@ -117,21 +131,18 @@ class Config(_Section):
 
 def load(environment: Mapping[str, str]) -> Config:
     """Read file and environment. Raises InvalidConfiguration with every problem, each naming its key."""
-    home = (
-        Path(environment.get("HELIOGRAPH_HOME") or platformdirs.user_data_dir("heliograph"))
-        .expanduser()
-        .absolute()
-    )
+    home = _home(environment)
     values = _read_file(home, environment.get("HELIOGRAPH_CONFIG"))
-    problems = _overlay(values, environment)
+    unknown, named = _overlay(values, environment)
+    if "home" in values:
+        unknown.append("home: is not for the file; set HELIOGRAPH_HOME")
     try:
         config = Config.model_validate({**values, "home": home})
     except ValidationError as error:
-        problems += [_line(detail) for detail in error.errors()]
-    else:
-        if not problems:
-            return config
-    raise InvalidConfiguration(problems)
+        raise InvalidConfiguration([*unknown, *_lines(error, named)]) from None
+    if unknown:
+        raise InvalidConfiguration(unknown)
+    return config
 
 
 def settings() -> list[tuple[str, str, str]]:
@@ -145,38 +156,46 @@ def settings() -> list[tuple[str, str, str]]:
     return rows
 
 
+def _home(environment: Mapping[str, str]) -> Path:
+    named = environment.get("HELIOGRAPH_HOME") or platformdirs.user_data_dir("heliograph")
+    home = Path(named).expanduser().absolute()
+    if home.exists() and not home.is_dir():
+        raise InvalidConfiguration([f"HELIOGRAPH_HOME: {home} is not a folder; name one"])
+    return home
+
+
 def _read_file(home: Path, named: str | None) -> dict[str, Any]:
     path = Path(named) if named else home / FILE_NAME
     try:
-        text = path.read_text()
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named:
             raise InvalidConfiguration([f"HELIOGRAPH_CONFIG: no file {path}"]) from None
         return {}
     except OSError as error:
         raise InvalidConfiguration([f"{path}: {error.strerror}"]) from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidConfiguration([f"{path}: not TOML: {error}"]) from None
 
 
-def _overlay(values: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Put the environment's values over the file's; returns a line for each name that is no setting."""
+def _overlay(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Put the environment's values over the file's. Returns a line for each name that is no setting, and which
+    settings now come from which name."""
     known = {name: setting for setting, name, _ in settings()}
-    problems: list[str] = []
+    unknown: list[str] = []
+    named: dict[str, str] = {}
     for name, text in environment.items():
-        if not name.startswith(PREFIX) or name in {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG"}:
+        if not name.startswith(PREFIX) or name in _NO_SETTINGS:
             continue
         if name not in known:
-            if name != "HELIOGRAPH_REQUIRE_SERVICES":
-                problems.append(f"{name}: no such setting; known: {', '.join(sorted(known))}")
+            unknown.append(f"{name}: no such setting{suggestion(name, tuple(known))}")
             continue
         section, key = known[name].split(".")
         table = values.setdefault(section, {})
         if isinstance(table, dict):
             table[key] = _parse(section, key, text)
-    return problems
+            named[known[name]] = name
+    return unknown, named
 
 
 def _parse(section: str, key: str, text: str) -> Any:  # noqa: ANN401 - what a setting holds
@@ -188,9 +207,7 @@ def _parse(section: str, key: str, text: str) -> Any:  # noqa: ANN401 - what a s
     return text
 
 
-def _line(detail: ErrorDetails) -> str:
-    keys = [str(part) for part in detail["loc"] if not (isinstance(part, str) and part.startswith("IP"))]
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        message = "no such setting"
-    return f"{'.'.join(keys)}: {message}"
+def _lines(error: ValidationError, named: Mapping[str, str]) -> list[str]:
+    """Problems by their keys in the file, or by the name in the environment where the value comes from there."""
+    found = (line.partition(": ") for line in problems(error, Config))
+    return [f"{named.get(key, key)}: {problem}" for key, _, problem in found]

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from heliograph.bus.base import Bus
 from router.configuration import Configuration
-from router.problems import problems, suggestion
 from router.routing import routed_since
 from schemas import catalogue
 from schemas.errors import InvalidSubscription, NotFound
+from schemas.problems import problems, suggestion
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
 from schemas.subscription import Subscription, Target
 from schemas.topics import SUBSCRIPTIONS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,13 +13,12 @@ from router.decode import decode
 from router.match.explain import Clause, explain
 from router.routing import routed_since
 from router.subscriptions import ROUTERS
-from schemas.delivery import Verdict, VerdictState, delivery_id, read_verdict
+from schemas.delivery import delivery_id
 from schemas.errors import NotFound
 from schemas.record import Position, Record
-from schemas.topics import EVENTS, VERDICTS
+from schemas.topics import EVENTS
 
 _BATCH = 1000
-_PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 
 
 class Made(NamedTuple):
@@ -86,20 +85,6 @@ def find_event(bus: Bus, event_id: str) -> list[Record]:
     return sorted(found, key=lambda record: record.timestamp, reverse=True)
 
 
-def verdicts_of(bus: Bus, delivery_ids: Iterable[str], since: int = 0) -> dict[str, Verdict]:
-    """How deliveries ended, by id; those without a verdict are absent. Of several verdicts of one delivery the first
-    by precedence holds. `since`: milliseconds, as the time of the event, before which there is nothing to read."""
-    wanted = set(delivery_ids)
-    found: dict[str, Verdict] = {}
-    for record in _records(bus, VERDICTS, since):
-        verdict = read_verdict(record.value)
-        if verdict.delivery in wanted:
-            known = found.setdefault(verdict.delivery, verdict)
-            if _PRECEDENCE[verdict.state] < _PRECEDENCE[known.state]:
-                found[verdict.delivery] = verdict
-    return found
-
-
 def _record_at(bus: Bus, position: Position) -> Record:
     if position.topic.startswith(EVENTS):
         records = bus.read(position.topic_partition, position.offset, 1).records
@@ -138,14 +123,3 @@ def _id_of(record: Record) -> str:
         return _identity.decode(record.value).id
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
-
-
-def _records(bus: Bus, topic: str, since: int) -> Iterator[Record]:
-    for partition, extent in bus.extents(topic).items():
-        offset = bus.offset_at(partition, since)
-        while offset < extent.end:
-            records = bus.read(partition, offset).records
-            if not records:
-                break
-            yield from records
-            offset = records[-1].offset + 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from schemas.errors import InputError
+from schemas.problems import problems
 from schemas.subscription import Target
 from sinks import callback, function, logs, objects, topic
 from sinks.base import SinkKind
@@ -31,24 +31,10 @@ def check_settings(target: Target) -> list[str]:
     """One line `key: problem` for each setting of the target that cannot work; none if all can."""
     try:
         kind = kind_of(target.kind)
-        kind.settings.model_validate(target.settings)
-    except ValidationError as error:
-        return [_line(found, target.kind) for found in error.errors(include_input=False, include_url=False)]
     except InputError as error:
         return [str(error)]
+    try:
+        kind.settings.model_validate(target.settings)
+    except ValidationError as error:
+        return problems(error, kind.settings)
     return []
-
-
-def _line(found: ErrorDetails, kind: str) -> str:
-    key = ".".join(str(part) for part in found["loc"])
-    match found["type"]:
-        case "missing":
-            problem = f"is missing; a target of kind {kind} needs it"
-        case "extra_forbidden":
-            known = ", ".join(KINDS[kind].settings.model_fields)
-            problem = f"is no setting of kind {kind}; its settings are {known}"
-        case "value_error":
-            problem = str(found.get("ctx", {}).get("error", found["msg"]))
-        case _:
-            problem = found["msg"].replace("Input should be", "must be")
-    return f"{key}: {problem}"

@@ -11,12 +11,12 @@ from heliograph.bus.memory import MemoryBus
 from router import why as why_module
 from router.loop import Router
 from router.subscriptions import apply, delete
-from router.why import find_event, verdicts_of, why
+from router.why import find_event, why
 from schemas.clock import ManualClock
-from schemas.delivery import Attempts, Verdict, VerdictState, encode_verdict, read_delivery
+from schemas.delivery import read_delivery
 from schemas.errors import InvalidNotification, NotFound
 from schemas.record import NewRecord, Position, TopicPartition
-from schemas.topics import DELIVERIES, VERDICTS
+from schemas.topics import DELIVERIES
 from tests.router.events import KINDS, event, event_record, subscription
 
 
@@ -123,22 +123,3 @@ def test_an_event_is_found_once_though_records_before_it_are_lost(monkeypatch: p
 def test_an_id_is_found_behind_the_escapes_of_json(bus: MemoryBus) -> None:
     bus.append([event_record(event(id="a/ü").replace("a/ü".encode(), b"\\u0061\\/\\u00fc"))])
     assert len(find_event(bus, "a/ü")) == 1
-
-
-def test_verdicts_by_precedence() -> None:
-    clock = ManualClock()
-    bus = MemoryBus(clock)
-
-    def ended(delivery: str, state: VerdictState) -> NewRecord:
-        verdict = Verdict(delivery, state, "events.other:0:0", "s", "t", "r", 1, 1, Attempts())
-        return NewRecord(VERDICTS, encode_verdict(verdict), delivery.encode())
-
-    bus.append([ended("a", VerdictState.DEAD), ended("b", VerdictState.DEAD), ended("c", VerdictState.DEAD)])
-    clock.advance(10)
-    bus.append([ended("a", VerdictState.DELIVERED), ended("b", VerdictState.DROPPED)])
-    found = verdicts_of(bus, ["a", "b", "none"])
-    assert {key: one.state for key, one in found.items()} == {
-        "a": VerdictState.DELIVERED,
-        "b": VerdictState.DEAD,
-    }
-    assert set(verdicts_of(bus, ["a", "b", "c"], since=clock.now())) == {"a", "b"}

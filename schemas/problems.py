@@ -21,6 +21,7 @@ _EXPECTED = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
+    "path_type": "must be a path in quotes",
     "too_short": "must hold at least one",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
