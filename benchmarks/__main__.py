@@ -11,7 +11,9 @@ BENCHMARKS = {"spine": spine.run, "latency": latency.run}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without one")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without one"
+    )
     for name in parser.parse_args().names or BENCHMARKS:
         BENCHMARKS[name]()
 

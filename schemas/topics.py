@@ -10,7 +10,12 @@ import msgspec
 
 EVENTS = "events."
 EVENTS_OTHER = "events.other"
-EVENT_TOPICS = ("events.ecs.instance", "events.ecs.disk", "events.ecs.snapshot", "events.ecs.networkinterface")
+EVENT_TOPICS = (
+    "events.ecs.instance",
+    "events.ecs.disk",
+    "events.ecs.snapshot",
+    "events.ecs.networkinterface",
+)
 REJECTS = "rejects"
 DELIVERIES = "deliveries"
 VERDICTS = "verdicts"
