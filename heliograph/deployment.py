@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,7 @@ from heliograph.config import Config
 from heliograph.store.base import ObjectStore
 from heliograph.store.open import open_store
 from schemas.clock import Clock, SystemClock
+from schemas.errors import StoreError
 from sinks.base import Surroundings
 
 
@@ -60,6 +61,15 @@ class Deployment:
             function_modules=delivery.function_modules,
             function_path=delivery.function_path,
         )
+
+    def open(self) -> Self:
+        """Open everything, before any thread does. Raises InputError for a URL that names nothing, BusError for a
+        log that cannot be used; a store that does not answer now may answer the roles later."""
+        self.bus.topics()
+        for open_store_of in (lambda: self.archive, lambda: self.objects):
+            with suppress(StoreError):
+                open_store_of()
+        return self
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from heliograph.cli.inspect import record_row
-from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
+from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show, visible
 from schemas.errors import InputError
 
 app = typer.Typer(
@@ -45,7 +45,11 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
             }
             for info in list_segments(deployment.archive, topic)
         )
-        show(rows, ("topic", "partition", "expected", "next", "records", "from", "to", "bytes"), as_json=as_json)
+        show(
+            rows,
+            ("topic", "partition", "expected", "next", "records", "from", "to", "bytes"),
+            as_json=as_json,
+        )
 
 
 @app.command()
@@ -67,9 +71,8 @@ def read(topic: Topic = None, since: Since = "", until: Until = "", as_json: Jso
             show(rows, (), as_json=True)
             return
         for row in rows:
-            say(
-                f"{row['topic']}:{row['partition']}:{row['offset']}  {moment(row['timestamp'])}  {row['value']}"
-            )
+            place = f"{row['topic']}:{row['partition']}:{row['offset']}"
+            say(visible(f"{place}  {moment(row['timestamp'])}  {row['value']}"))
 
 
 @app.command()
@@ -83,7 +86,10 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every segment and chain with nothing but the archive; exit status 1 names the first thing wrong."""
+    """Check every segment and chain.
+
+    Needs nothing but the archive; exit status 1 names the first thing wrong.
+    """
     from archiver.verify import verify
 
     with open_deployment() as deployment:
@@ -100,7 +106,10 @@ def verify(
 
 @app.command()
 def heads(as_json: Json = False) -> None:
-    """Print the head of every chain, to be kept elsewhere for `verify --expect-head`."""
+    """Print the head of every chain.
+
+    Keep them elsewhere, for `verify --expect-head`.
+    """
     from archiver.verify import heads
 
     with open_deployment() as deployment:
@@ -114,7 +123,7 @@ def heads(as_json: Json = False) -> None:
 
 @app.command("new-epoch")
 def new_epoch(topic: str) -> None:
-    """Begin a new epoch of a topic's chains, after its log was lost or made anew."""
+    """Begin new chains after a log was lost or made anew."""
     from archiver.chain import begin_epoch
 
     with open_deployment() as deployment:
@@ -129,7 +138,7 @@ def query(
     ],
     as_json: Json = False,
 ) -> None:
-    """Answer SQL (DuckDB) over the archive and the log store."""
+    """Answer SQL over the archive and the log store."""
     from archiver.query import query as answer
 
     with open_deployment() as deployment:

@@ -40,11 +40,20 @@ def emit(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Append one notification built from the catalogue, or all of a file. Exit status 1 if any was rejected."""
+    """Append one built notification, or all of a file.
+
+    Exit status 1 if any was rejected; `heliograph tail rejects` shows it with the reason.
+    """
     if bool(name) == bool(file):
         raise InputError("emit: give a NAME to build a notification, or --file to take them from a file")
     if file:
+        if resource or level or content:
+            raise InputError(
+                "--file: takes notifications as they are; leave out --resource, --level, --content"
+            )
         _emit_file(file, as_json=as_json)
+    elif not resource:
+        raise InputError("--resource: is missing; give the resource's id or ARN")
     else:
         _emit_one(str(name), resource, region, user, level, content or [], as_json=as_json)
 
@@ -53,7 +62,10 @@ def validate(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="- is standard input.")],
     as_json: Json = False,
 ) -> None:
-    """Check notifications as `emit --file` would, and append nothing. Exit status 1 if any would be rejected."""
+    """Check notifications; append nothing.
+
+    What `emit --file` would reject is listed with the reason, and makes the exit status 1.
+    """
     from producers.reading import notifications
     from schemas.notification import check, warnings
 
