@@ -46,7 +46,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
         return _table(rows, columns)
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the answer
-        say(orjson.dumps(row, default=str).decode())
+        say(orjson.dumps(row, default=plain).decode())
     return count
 
 
@@ -55,11 +55,11 @@ def document(value: Mapping[str, Any], *, as_json: bool) -> None:
     import orjson
 
     if as_json:
-        say(orjson.dumps(value, default=str).decode())
+        say(orjson.dumps(value, default=plain).decode())
         return
     width = max((len(key) for key in value), default=0)
     for key, one in value.items():
-        text = one if isinstance(one, str) else orjson.dumps(one, default=str).decode()
+        text = one if isinstance(one, str) else orjson.dumps(one, default=plain).decode()
         lines = "\n".join(map(visible, text.splitlines()))
         say(f"{key:<{width}}  {lines}")
 
@@ -78,6 +78,11 @@ def text_of(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
+def plain(value: object) -> str:
+    """Anything as text, bytes as `text_of`."""
+    return text_of(value) if isinstance(value, bytes) else str(value)
+
+
 def visible(text: str) -> str:
     """Text for a line on a terminal: what a terminal would obey instead of showing it is escaped."""
     return text if text.isprintable() else text.translate(_ESCAPES)
@@ -91,7 +96,7 @@ _ESCAPES = {
 
 def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
     """Columns as wide as the first rows need, so that a listing of any length is printed as it comes."""
-    cells = ([visible(str(row.get(column, ""))) for column in columns] for row in rows)
+    cells = ([visible(plain(row.get(column, ""))) for column in columns] for row in rows)
     first = list(islice(cells, MEASURED_ROWS))
     widths = [max([len(column), *(len(row[at]) for row in first)]) for at, column in enumerate(columns)]
     count = -1
