@@ -61,6 +61,28 @@ def test_every_example_is_a_command_line_that_parses(name: str) -> None:
         TREE[name].make_context(name, words[len(name.split()) :])
 
 
+@pytest.mark.parametrize(
+    ("status", "words", "feed"),
+    [
+        (0, "topics --json", ""),
+        (1, "validate -", "{}"),
+        (2, "subscriptions show nobody", ""),
+        (2, "topics --no-such-option", ""),
+    ],
+)
+def test_the_exit_status_is_as_documented(tmp_path: Path, status: int, words: str, feed: str) -> None:
+    assert str(status) in {row[0] for row in rows(COMMANDS)}
+    done = subprocess.run(
+        [_BIN / "heliograph", *words.split()],
+        env={"HELIOGRAPH_HOME": str(tmp_path)},
+        input=feed.encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+
+
 class Tour(NamedTuple):
     """A home in which the README's commands were run, and what they printed."""
 
