@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -139,7 +139,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
+def _opened(file: str) -> Generator[BinaryIO]:
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -152,7 +152,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _progress(stream: BinaryIO, file: str) -> Iterator[Callable[[int], None]]:
+def _progress(stream: BinaryIO, file: str) -> Generator[Callable[[int], None]]:
     """A bar on a terminal, by bytes read where the size is known; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -54,7 +54,7 @@ def topics(as_json: Json = False) -> None:
     """List topics with their partitions and records."""
     with open_deployment() as deployment:
         bus = deployment.bus
-        rows = []
+        rows: list[dict[str, Any]] = []
         for topic, partitions in sorted(bus.topics().items()):
             extents = bus.extents(topic).values()
             held = sum(extent.end - extent.start for extent in extents)

@@ -39,7 +39,7 @@ def run(
         runner = Runner(deployment.open().bus, roles(deployment, role or []))
         server = serve(metrics, runner) if metrics else None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: runner.stop())
+            signal.signal(number, lambda _number, _frame: runner.stop())
         runner.start()
         try:
             if until_idle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -142,7 +142,7 @@ def explain(
     with open_deployment() as deployment:
         value = sys.stdin.buffer.read() if event == "-" else _event(deployment.bus, event)
         routing = check(value.strip())
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, subscription in _in_force(deployment.bus).items():
             failed = [clause for clause in clauses(subscription, routing) if not clause.held]
             rows.append(

@@ -44,7 +44,8 @@ class Commands:
             status = main()
         except SystemExit as ended:
             status = int(ended.code or 0)
-        return Answer(status, *self._capture.readouterr())
+        captured = self._capture.readouterr()
+        return Answer(status, captured.out, captured.err)
 
     def done(self, *words: str, feed: bytes = b"") -> Answer:
         """A command that must succeed."""

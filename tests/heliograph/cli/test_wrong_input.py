@@ -65,9 +65,15 @@ def test_wrong_words(call: Commands, tmp_path: Path, words: str, says: str) -> N
 
 
 def test_a_bad_subscription_file_is_refused_whole_and_what_is_in_force_stays(call: Commands) -> None:
-    kept = b'[[subscription]]\nname = "kept"\n[[subscription.target]]\nid = "q"\nkind = "topic"\ntopic = "q"\n'
+    kept = (
+        b'[[subscription]]\nname = "kept"\n[[subscription.target]]\nid = "q"\nkind = "topic"\ntopic = "q"\n'
+    )
     call.done("subscriptions", "apply", "-", feed=kept)
-    said = call.refused("subscriptions", "apply", "-", feed=b"""
+    said = call.refused(
+        "subscriptions",
+        "apply",
+        "-",
+        feed=b"""
         [[subscription]]
         name = "good"
         [[subscription.target]]
@@ -82,8 +88,11 @@ def test_a_bad_subscription_file_is_refused_whole_and_what_is_in_force_stays(cal
         id = "x"
         kind = "topic"
         retry = { tries = 0 }
-    """)
-    assert [line for key in ("levels", "event_type", "retry.tries") for line in said.splitlines() if key in line]
+    """,
+    )
+    assert [
+        line for key in ("levels", "event_type", "retry.tries") for line in said.splitlines() if key in line
+    ]
     assert len(said.splitlines()) >= 3
     assert [row["name"] for row in call.done("subscriptions", "list", "--json").rows] == ["kept"]
 
@@ -117,7 +126,9 @@ def test_a_damaged_log_is_told_with_the_remedy(call: Commands) -> None:
     assert answer.err.count("\n") == 1
 
 
-def test_a_home_that_cannot_be_made_is_told(call: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_made_is_told(
+    call: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HELIOGRAPH_HOME", str(tmp_path / "file"))
     assert "is not a folder" in call.refused("topics")
