@@ -178,7 +178,7 @@ def test_readyz_names_the_role_that_fails(product: Product) -> None:
     (product.home / "archive").write_text("not a folder")
     running = product.start("run", "--metrics", "127.0.0.1:0")
     url = metrics_of(product)
-    until(lambda: "archiver: starting" not in _get(f"{url}/readyz")[1])
+    until(lambda: "starting" not in _get(f"{url}/readyz")[1])
     status, text = _get(f"{url}/readyz")
     assert status == 503
     assert text.startswith("archiver: ")
