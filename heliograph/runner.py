@@ -124,7 +124,10 @@ class Runner:
             self._maintain()
 
     def wait_until_idle(self) -> None:
-        """Return when nothing is due, in flight or unread, or when a role failed, or when asked to stop."""
+        """Return when nothing is due, in flight or unread, or when a role failed, or when asked to stop.
+
+        Retention is applied once all is done.
+        """
         before: tuple[object, ...] = ()
         while not self._stopped(WATCH_SECONDS) and not self.failures():
             try:
@@ -137,6 +140,7 @@ class Runner:
             if unread or self._busy():
                 before = ()
             elif ends == before:
+                self._maintain()
                 return
             else:
                 before = ends
@@ -147,6 +151,9 @@ class Runner:
             metrics.LOOP_AGE.labels(thread.name).set(thread.age())
         for role in self._roles():
             metrics.LAG.labels(role.name).set(unfinished(self._bus, role.name, role.topics)[0])
+        for topic in self._bus.topics():
+            ends = sum(extent.end for extent in self._bus.extents(topic).values())
+            metrics.APPENDED.labels(topic).set(ends)
 
     def _stopped(self, seconds: float) -> bool:
         """Whether `stop` is called within so many seconds."""

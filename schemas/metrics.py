@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-APPENDED = Counter("heliograph_appended_total", "Events appended by the edge.", ["topic"])
+APPENDED = Gauge("heliograph_appended", "Records ever appended to a topic.", ["topic"])
 REJECTED = Counter(
     "heliograph_rejected_total", "Inputs that are not notifications, kept in `rejects`.", ["where"]
 )
 ROUTED = Counter("heliograph_routed_total", "Events read and decided upon by the router.", ["topic"])
-MATCHED = Counter("heliograph_matched_total", "Deliveries that the router made.", ["subscription"])
+MATCHED = Counter("heliograph_matched_total", "Events that a subscription wanted.", ["subscription"])
 ATTEMPTS = Counter("heliograph_attempts_total", "Attempts, by what came of them.", ["target", "outcome"])
 ATTEMPT_SECONDS = Histogram("heliograph_attempt_seconds", "How long attempts took.", ["target"])
 VERDICTS = Counter("heliograph_verdicts_total", "Deliveries that ended.", ["target", "state"])

@@ -47,7 +47,7 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
         )
         show(
             rows,
-            ("topic", "partition", "expected", "next", "records", "from", "to", "bytes"),
+            ("topic", "partition", "epoch", "expected", "next", "records", "from", "to", "bytes"),
             as_json=as_json,
         )
 
@@ -122,14 +122,19 @@ def heads(as_json: Json = False) -> None:
 
 
 @app.command("new-epoch")
-def new_epoch(topic: str) -> None:
+def new_epoch(
+    topic: Annotated[str, typer.Argument(help="A topic, or a pattern: '*' for all that is archived.")],
+) -> None:
     """Begin new chains after a log was lost or made anew."""
     from archiver.chain import begin_epoch
+    from archiver.reader import list_segments
 
     with open_deployment() as deployment:
-        begun = begin_epoch(deployment.archive, deployment.bus, topic)
-    for key in begun:
-        say(key)
+        store = deployment.archive
+        found = sorted({info.topic for info in list_segments(store, topic)}) if "*" in topic else [topic]
+        for one in found:
+            for key in begin_epoch(store, deployment.bus, one):
+                say(key)
 
 
 def query(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -120,8 +122,10 @@ def _emit_file(file: str, *, as_json: bool) -> None:
     from producers.reading import notifications
 
     with open_deployment() as deployment, _opened(file) as stream, _progress(stream, file) as advance:
-        edge = Edge(deployment.bus, deployment.config.events.topics)
-        submitted = edge.submit(notifications(stream), advance)
+        submission = Edge(deployment.bus, deployment.config.events.topics).submission(advance)
+        for value in notifications(_Paced(stream, submission.append)):
+            submission.add(value)
+        submitted = submission.end()
     for problem in submitted.problems[:SAMPLE_OF_PROBLEMS]:
         note(f"rejected: {problem}")
     if submitted.rejected > SAMPLE_OF_PROBLEMS:
@@ -129,6 +133,21 @@ def _emit_file(file: str, *, as_json: bool) -> None:
     document({"accepted": submitted.accepted, "rejected": submitted.rejected}, as_json=as_json)
     if submitted.rejected:
         raise typer.Exit(1)
+
+
+class _Paced:
+    """A stream whose reader is told before it has to wait: what came so far must not wait with it."""
+
+    def __init__(self, stream: BinaryIO, waits: Callable[[], None]) -> None:
+        self._stream = stream
+        self._waits = waits
+
+    def read(self, size: int) -> bytes:
+        """What is there now, up to `size` bytes; none at the end."""
+        with suppress(UnsupportedOperation):  # memory never has to be waited for
+            if not select.select([self._stream], [], [], 0)[0]:
+                self._waits()
+        return self._stream.read1(size)  # type: ignore[attr-defined, no-any-return]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def apply(
         text = _bytes(file).decode()
     except UnicodeDecodeError:
         raise InputError(f"{file}: is not text in UTF-8; a subscription file is TOML") from None
-    subscriptions = read_file(text)
+    subscriptions = read_file(text, KINDS)
     for doubt in doubts(subscriptions):
         note(f"warning: {doubt}")
     with open_deployment() as deployment:

@@ -37,10 +37,13 @@ class Product:
             **environment,
         }
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """A command that goes on; the caller ends it, or the stack that was given."""
+    def start(self, *words: str, fed: bool = False) -> subprocess.Popen[bytes]:
+        """A command that goes on; the caller ends it, or the stack that was given. `fed`: by a pipe to its input."""
         with (self.home.parent / "run.log").open("ab") as log:
-            process = subprocess.Popen(self._command(words), env=self._environment, stdout=log, stderr=log)
+            stdin = subprocess.PIPE if fed else subprocess.DEVNULL
+            process = subprocess.Popen(
+                self._command(words), env=self._environment, stdin=stdin, stdout=log, stderr=log
+            )
         if self._started is not None:
             self._started.callback(_end, process)
         return process
@@ -102,9 +105,8 @@ class Product:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+    with process:
         process.kill()
-        process.wait()
 
 
 def until(seen: Callable[[], T], seconds: float = 60) -> T:

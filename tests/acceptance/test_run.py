@@ -170,6 +170,7 @@ def test_it_shows_its_metrics_and_how_it_is(product: Product) -> None:
         assert re.search(rf"^heliograph_{name}{{", text, re.MULTILINE), name
     for role in ("router", "deliverer", "wheel", "archiver"):
         assert f'heliograph_lag{{role="{role}"}}' in text
+    assert 'heliograph_appended{topic="events.ecs.instance"} 1.0' in text
     assert ended(running, signal.SIGTERM) == 0
 
 
