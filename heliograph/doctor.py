@@ -10,11 +10,10 @@ import msgspec
 from heliograph.config import Config, load
 from heliograph.deployment import Deployment
 from heliograph.store.base import ObjectStore
+from heliograph.store.probe import probe
 from router.configuration import Configuration
 from schemas.errors import HeliographError
 from sinks.kinds import check_settings
-
-PROBE = "doctor/probe"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -41,8 +40,8 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
     with Deployment(config) as deployment:
         yield _tried("bus", lambda: f"log {deployment.bus.log_id}, {len(deployment.bus.topics())} topics")
         yield _space(config)
-        yield _tried("archive", lambda: _probe(deployment.archive))
-        yield _tried("objects", lambda: _probe(deployment.objects))
+        yield _tried("archive", lambda: _probed(deployment.archive))
+        yield _tried("objects", lambda: _probed(deployment.objects))
         yield from _targets(deployment)
 
 
@@ -60,14 +59,8 @@ def _space(config: Config) -> Finding:
     return Finding("disk space", state, f"{free:,} MiB free; producers are refused below {reserve:,} MiB")
 
 
-def _probe(store: ObjectStore) -> str:
-    """Prove that the store refuses a second `put_new`: the archive's chain stands on that."""
-    store.delete(PROBE)
-    try:
-        if not store.put_new(PROBE, b"1") or store.put_new(PROBE, b"2") or store.get(PROBE) != b"1":
-            raise HeliographError(f"{store.url}: put_new replaced an object; not fit for an archive")
-    finally:
-        store.delete(PROBE)
+def _probed(store: ObjectStore) -> str:
+    probe(store)
     return f"{store.url}: writes, reads, and keeps what is there"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from archiver.loop import Archiver
 from heliograph.deployment import Deployment
+from heliograph.store.probe import probe
 from router.deliver.deliverer import Deliverer
 from router.deliver.wheel import Wheel
 from router.loop import Router
@@ -29,6 +30,8 @@ def _wheel(deployment: Deployment) -> Role:
 
 
 def _archiver(deployment: Deployment) -> Role:
+    """Raises StoreRefused for a store on which two archivers would replace each other's segments."""
+    probe(deployment.archive)
     return Archiver(deployment.bus, deployment.archive, deployment.config.archive.policy, deployment.clock)
 
 
