@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from heliograph.cli import upkeep
 from heliograph.cli.inspect import record_row
 from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
 from schemas.errors import InputError
@@ -20,8 +21,9 @@ Until = Annotated[str, typer.Option("--until", help="A time; records before it."
 
 
 def register(root: typer.Typer) -> None:
-    """Add the commands that stand at the root."""
+    """Add the commands that stand at the root, and those of upkeep."""
     root.command()(query)
+    upkeep.register(app)
 
 
 @app.command("list")
@@ -42,10 +44,15 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
                 "from": _moment(info.header.earliest_timestamp),
                 "to": _moment(info.header.latest_timestamp),
                 "bytes": info.size,
+                "file": info.file.key if info.file else "",
             }
             for info in list_segments(deployment.archive, topic)
         )
-        show(rows, ("topic", "partition", "expected", "next", "records", "from", "to", "bytes"), as_json=as_json)
+        show(
+            rows,
+            ("topic", "partition", "expected", "next", "records", "from", "to", "bytes", "file"),
+            as_json=as_json,
+        )
 
 
 @app.command()
@@ -100,11 +107,13 @@ def verify(
 
 @app.command()
 def heads(as_json: Json = False) -> None:
-    """Print the head of every chain, to be kept elsewhere for `verify --expect-head`."""
-    from archiver.verify import heads
+    """Print the head of every chain and of every topic's manifests, to be kept elsewhere for `verify --expect-head`."""
+    from archiver.verify import heads, manifest_heads
 
     with open_deployment() as deployment:
-        rows = [{"key": head.key, "sha256": head.object_sha256} for head in heads(deployment.archive)]
+        archive = deployment.archive
+        rows = [{"key": head.key, "sha256": head.object_sha256} for head in heads(archive)]
+        rows += [{"key": key, "sha256": sha256} for key, sha256 in manifest_heads(archive)]
         if as_json:
             show(rows, (), as_json=True)
         else:
