@@ -13,6 +13,10 @@ from heliograph.bus.memory import MemoryBus
 from schemas.clock import Clock, SystemClock
 from schemas.errors import InvalidConfiguration
 
+PARTITIONS = 4
+"""Of a topic on one machine."""
+KAFKA_PARTITIONS = 12
+"""Of a topic on Kafka: as many members of a group as can share it."""
 RETENTION = 7 * 86400.0
 """Seconds for which records are kept that every known group has finished."""
 RESERVE = 256 * 1024 * 1024
@@ -22,7 +26,7 @@ RESERVE = 256 * 1024 * 1024
 class _Settings(msgspec.Struct, frozen=True):
     """What does not depend on the kind of log."""
 
-    partitions: int
+    partitions: int | None
     retention: float | None
     reserve: int
     clock: Clock
@@ -31,14 +35,14 @@ class _Settings(msgspec.Struct, frozen=True):
 def open_bus(
     url: str,
     *,
-    partitions: int = 4,
+    partitions: int | None = None,
     retention: float | None = RETENTION,
     reserve: int = RESERVE,
     clock: Clock | None = None,
 ) -> Bus:
     """Open the log that `url` names.
 
-    `partitions`: of a topic that says nothing else. `retention`: seconds, None keeps everything. `reserve`: bytes.
+    `partitions`: of a topic that says nothing else; None: 4, on Kafka 12. `retention`: seconds, None keeps everything. `reserve`: bytes.
     Raises InvalidConfiguration for a URL that is none of these, BusUnavailable and BusDamaged as the log does.
     """
     opener = OPENERS.get(url.partition("://")[0])
@@ -58,7 +62,7 @@ def _open_sqlite(url: str, settings: _Settings) -> Bus:
 
     return SqliteBus(
         path,
-        partitions=settings.partitions,
+        partitions=settings.partitions or PARTITIONS,
         retention_seconds=settings.retention,
         reserve_bytes=settings.reserve,
         clock=settings.clock,
@@ -68,13 +72,22 @@ def _open_sqlite(url: str, settings: _Settings) -> Bus:
 def _open_memory(url: str, settings: _Settings) -> Bus:
     if url != "memory://":
         raise InvalidConfiguration([f"bus.url {url!r}: write memory:// and nothing after it"])
-    return MemoryBus(settings.clock, settings.partitions, retention=settings.retention)
+    return MemoryBus(settings.clock, settings.partitions or PARTITIONS, retention=settings.retention)
 
 
-def _open_kafka(_url: str, _settings: _Settings) -> Bus:
+def _open_kafka(url: str, settings: _Settings) -> Bus:
     """The URL may hold a password, so that it is not shown."""
-    raise InvalidConfiguration(
-        ["bus.url kafka://…: this version has no Kafka client; use sqlite:///absolute/path/bus.db"]
+    from heliograph.bus.kafka import KafkaBus
+    from heliograph.bus.kafka.connect import connect
+    from heliograph.bus.kafka.settings import parse
+
+    kafka = parse(url)
+    return KafkaBus(
+        kafka,
+        connect(kafka),
+        partitions=settings.partitions or KAFKA_PARTITIONS,
+        retention=settings.retention,
+        clock=settings.clock,
     )
 
 

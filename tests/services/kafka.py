@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -143,7 +144,7 @@ def _start_in(folder: Path, properties: str) -> Kafka | None:
         if _listens(port):
             return broker
         time.sleep(0.1)
-    print(output.read_text(errors="replace")[-3000:])
+    sys.stderr.write(output.read_text(errors="replace")[-3000:])
     broker.stop()
     return None
 

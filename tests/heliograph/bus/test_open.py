@@ -45,7 +45,7 @@ def test_sqlite_keeps_its_log_at_the_path_of_the_url(tmp_path: Path) -> None:
         ("sqlite:///", "sqlite:///absolute/path"),
         ("sqlite:///bus.db?mode=ro", "sqlite:///absolute/path"),
         ("memory://somewhere", "nothing after it"),
-        ("kafka://user:password@localhost:9092", "no Kafka client"),
+        ("kafka://user:password@localhost:9092", "write host:port"),
         ("http://[::1", "sqlite://, memory://, kafka://"),
     ],
 )
