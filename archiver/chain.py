@@ -18,7 +18,7 @@ from archiver.canonical import object_sha256
 from archiver.formats import avro
 from archiver.naming import parse_key, partition_prefix, segment_key
 from archiver.reader import SegmentInfo, list_segments
-from archiver.segment import Draft, EpochStart, Place, SegmentHeader, header_of
+from archiver.segment import Draft, EpochStart, Place, SegmentHeader, header_of, is_erased
 from heliograph.bus.base import Bus, Extent
 from heliograph.store.base import ObjectInfo, ObjectStore
 from schemas.errors import ArchiveBroken, NotFound, ObjectMissing
@@ -225,11 +225,13 @@ def _first_difference(bus: Bus, tail: Tail, chain: Sequence[SegmentInfo]) -> int
     first = covered = min(extent.end, tail.expected_offset)
     for info in reversed(chain):
         header, records = info.load()
-        archived = [record for record in records if extent.start <= record.offset < covered]
+        archived = [
+            record for record in records if extent.start <= record.offset < covered and not is_erased(record)
+        ]
         covered = min(covered, header.expected_offset)
-        if header.log_id != tail.log_id or (archived and archived == _log_records(bus, archived)):
-            break
         logged = set(_log_records(bus, archived))
+        if header.log_id != tail.log_id or (archived and logged.issuperset(archived)):
+            break
         first = next((record.offset for record in archived if record not in logged), first)
     return first
 

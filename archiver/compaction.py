@@ -153,21 +153,21 @@ def _parts(sources: Iterable[Source], policy: CompactionPolicy) -> Iterator[list
 def _write_file(store: ObjectStore, topic: str, day: str, began: int, sources: Sequence[Source]) -> DataFile:
     """Write the file of some segments, and prove by reading it back that each can be had from it."""
     segments = [_read(store, source) for source in sources]
-    body = _encode(segments)
+    body = encode_rows(segments)
     key = file_key(topic, day, began, secrets.token_hex(8))
     if not store.put_new(key, body):
         raise ArchiveBroken(f"{key}: was there already")
     records = sum(source.header.count for source in sources)
     file = DataFile(key, object_sha256(body), len(body), records, tuple(sources))
     try:
-        prove(store, topic, file)
+        prove(store, topic, file, [Covered(source, 0, 0) for source in sources])
     except ArchiveBroken:
         store.delete(key)
         raise
     return file
 
 
-def prove(store: ObjectStore, topic: str, file: DataFile) -> None:
+def prove(store: ObjectStore, topic: str, file: DataFile, segments: Sequence[Covered]) -> None:
     """Read a file back and recompute the sha256 of each of its segments. Raises ArchiveBroken, naming the key."""
     try:
         body = read_file(store, file)
@@ -176,10 +176,10 @@ def prove(store: ObjectStore, topic: str, file: DataFile) -> None:
     found = CompactedRecords(topic, body)
     if len(found) != file.records:
         raise ArchiveBroken(f"{file.key}: has {len(found)} records, and must have {file.records}")
-    for source in file.sources:
-        problem = problem_of_covered(found, Covered(source, 0, 0))
+    for each in segments:
+        problem = problem_of_covered(found, each)
         if problem:
-            raise ArchiveBroken(f"{file.key}: {source.key}: {problem}")
+            raise ArchiveBroken(f"{file.key}: {each.source.key}: {problem}")
 
 
 def _read(store: ObjectStore, source: Source) -> Segment:
@@ -194,8 +194,8 @@ def _read(store: ObjectStore, source: Source) -> Segment:
     return segment
 
 
-def _encode(segments: Sequence[Segment]) -> bytes:
-    """The rows of segments, in order of time."""
+def encode_rows(segments: Sequence[Segment]) -> bytes:
+    """The Parquet file of segments, its rows in order of time."""
     epochs = [[segment.header.epoch] * len(segment.records) for segment in segments]
     records = chain.from_iterable(segment.records for segment in segments)
     rows = sorted(zip(records, chain.from_iterable(epochs), strict=True), key=_time)

@@ -26,6 +26,7 @@ def register(archive: typer.Typer) -> None:
     """Add the commands below `archive`."""
     archive.command()(compact)
     archive.command()(retention)
+    archive.command()(erase)
 
 
 def compact(
@@ -96,6 +97,57 @@ def retention(
             _remove(deployment, topics, graced)
         else:
             note("nothing was removed: add --apply to do it")
+
+
+def erase(
+    topic: Pattern = None,
+    resource: Annotated[
+        str, typer.Option("--resource", metavar="ARN", help="Records that name this resource.")
+    ] = "",
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="Records that name this user.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why, kept in the archive for ever: without personal data.")
+    ] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without it only say what would go.")] = False,
+    grace: Grace = "24h",
+    as_json: Json = False,
+) -> None:
+    """Erase the contents of the compacted records about a resource or a user; the chain stays verifiable."""
+    from archiver.erasure import about_resource, about_user, erasable
+    from archiver.erasure import erase as erase_topic
+    from archiver.survey import topics_of
+
+    if bool(resource) == bool(user):
+        raise InputError("archive erase: give either --resource ARN or --user ID")
+    if apply and not reason:
+        raise InputError("--reason: say why, in words that name nobody; the archive keeps it")
+    wanted = about_resource(resource) if resource else about_user(user)
+    with open_deployment() as deployment:
+        archive, clock, graced = deployment.archive, deployment.clock, _span("--grace", grace)
+        topics = topics_of(archive, topic)
+        found = [
+            erase_topic(archive, clock, name, wanted, reason) if apply else erasable(archive, name, wanted)
+            for name in topics
+        ]
+        rows = (
+            {
+                "topic": one.topic,
+                "records": one.records,
+                "segments": one.segments,
+                "files": one.files,
+                "waiting": one.waiting,
+            }
+            for one in found
+        )
+        show(rows, ("topic", "records", "segments", "files", "waiting"), as_json=as_json)
+        if apply:
+            _remove(deployment, topics, graced)
+        else:
+            note("nothing was erased: add --apply to do it")
+        if any(one.waiting for one in found):
+            note(
+                "waiting: records not compacted yet, or of the last segment of a chain; compact and erase again"
+            )
 
 
 def _remove(deployment: Deployment, topics: Sequence[str], grace: int) -> None:
