@@ -31,7 +31,7 @@ RECORD_BYTES = 1024 * 1024 + 64 * 1024
 NO_METADATA = ""
 
 
-class Fenced(Exception):  # noqa: N818 - reads as what it is
+class Fenced(Exception):  # noqa: N818
     """A commit came too late: the group has moved on without us."""
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
-import structlog
 from confluent_kafka import (
-    Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -28,90 +23,25 @@ from confluent_kafka.cimpl import NewTopic as AdminTopic
 
 from heliograph.bus.base import Extent
 from heliograph.bus.kafka import client
-from heliograph.bus.kafka.client import Commit, Fenced, Fetched, NewTopic, PartitionsMoved
-from heliograph.bus.kafka.errors import FENCED, Problem, confluent_problem
+from heliograph.bus.kafka.client import NewTopic, PartitionsMoved
+from heliograph.bus.kafka.confluent_config import Translation, base_config, producer_config
+from heliograph.bus.kafka.confluent_reading import ConfluentMember, ConfluentReader, stored_commits
+from heliograph.bus.kafka.errors import Problem
 from heliograph.bus.kafka.settings import KafkaSettings
-from schemas.errors import BusError
-from schemas.record import NewRecord, Record, TopicPartition
+from schemas.record import NewRecord, TopicPartition
 from schemas.topics import kind_of
 
-log = structlog.get_logger()
-
+_FINAL = {KafkaError._AUTHENTICATION, 58, 33}  # noqa: SLF001
+"""What waiting does not mend."""
 _spec: Any = OffsetSpec  # its makers have no types
 
 _EXISTS = 36
 _NOT_AUTHORIZED = {29, 31}
-_MISSING = {3, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001 - how the library names it
+_MISSING = {3, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 _MOVING = {5, 6, 74, 75}
 """Leaders that are being elected, or have just been."""
 _NO_GROUP = {69}
-_END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001
-_OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _ASK = client.TIMEOUT / 2
-
-_silent = logging.getLogger("heliograph.librdkafka")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
-
-
-def base_config(settings: KafkaSettings) -> dict[str, Any]:
-    """What every client of the cluster is configured with, by librdkafka's names."""
-    config: dict[str, Any] = {
-        "bootstrap.servers": settings.bootstrap,
-        "security.protocol": settings.protocol,
-        "socket.timeout.ms": round(client.TIMEOUT * 1000),
-        "socket.connection.setup.timeout.ms": 5000,
-        "reconnect.backoff.max.ms": 1000,
-        "topic.metadata.refresh.interval.ms": round(client.LOOK_EVERY * 1000),
-        "allow.auto.create.topics": False,
-        "logger": _silent,
-    }
-    if settings.ca:
-        config["ssl.ca.location"] = settings.ca
-    if settings.sasl and settings.password:
-        config |= {
-            "sasl.mechanism": settings.sasl,
-            "sasl.username": settings.username,
-            "sasl.password": settings.password.reveal(),
-        }
-    return config
-
-
-def producer_config(settings: KafkaSettings) -> dict[str, Any]:
-    """Appends: acknowledged by all replicas in sync, in order, without repeats."""
-    return base_config(settings) | {
-        "enable.idempotence": True,
-        "acks": "all",
-        "compression.type": "lz4",
-        "linger.ms": 5,
-        "batch.num.messages": 10000,
-        "message.max.bytes": client.RECORD_BYTES,
-        "message.timeout.ms": round(client.TIMEOUT * 1000),
-        "message.send.max.retries": 8,
-        "retry.backoff.max.ms": 1000,
-    }
-
-
-def consumer_config(settings: KafkaSettings, group: str, name: str) -> dict[str, Any]:
-    """Reading: nothing is committed or skipped but by us."""
-    return base_config(settings) | {
-        "group.id": settings.full(group),
-        "client.id": name,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "partition.assignment.strategy": "range",
-        "session.timeout.ms": round(client.SESSION * 1000),
-        "heartbeat.interval.ms": round(client.HEARTBEAT * 1000),
-        "max.poll.interval.ms": round(client.POLL_WITHIN * 1000),
-        "fetch.queue.backoff.ms": 5,
-        "fetch.wait.max.ms": 100,
-        "fetch.error.backoff.ms": 100,
-        "fetch.message.max.bytes": client.RECORD_BYTES,
-        "queued.max.messages.kbytes": 32 * 1024,
-    }
 
 
 class ConfluentConnection:
@@ -268,7 +198,7 @@ class ConfluentConnection:
                 [ConsumerGroupTopicPartitions(name)], request_timeout=client.TIMEOUT
             )
             found = asked[name].result().topic_partitions
-        return {partition: commit.offset for partition, commit in _commits(self._settings, found)}
+        return {partition: commit.offset for partition, commit in stored_commits(self._settings, found)}
 
     def members(self, group: str) -> frozenset[str]:
         """Client ids, as the coordinator knows them."""
@@ -294,46 +224,6 @@ class ConfluentConnection:
             if self._producer is not None:
                 self._producer.flush(1.0)
             self._producer = None
-
-
-_FINAL = {KafkaError._AUTHENTICATION, 58, 33}  # noqa: SLF001
-
-
-class Translation:
-    """Turns errors of librdkafka into ours. What its threads tell meanwhile says more than a timeout does."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self.last: KafkaError | None = None
-        self._told: dict[int, float] = {}
-
-    def remember(self, error: KafkaError) -> None:
-        """Called by the library with what happens between requests."""
-        now = time.monotonic()
-        code = error.code()
-        if confluent_problem(code) is not Problem.SILENT or self.last is None:
-            self.last = error
-        if now - self._told.get(code, -60.0) >= 60.0:
-            self._told[code] = now
-            log.warning("kafka", servers=self._settings.bootstrap, problem=error.str())
-
-    def error(self, error: KafkaError) -> BusError:
-        """Ours."""
-        problem, told = confluent_problem(error.code()), error
-        if problem is Problem.SILENT and self.last is not None:
-            problem, told = confluent_problem(self.last.code()), self.last
-        self.last = None
-        return problem.error(self._settings.shown, told.str())
-
-    @contextmanager
-    def __call__(self, ignored: AbstractSet[int] = frozenset()) -> Generator[None, None, None]:
-        """Around what may raise errors of the library; those of the codes `ignored` are swallowed."""
-        try:
-            yield
-        except KafkaException as error:
-            inner = error.args[0]
-            if inner.code() not in ignored:
-                raise self.error(inner) from None
 
 
 class _Reports:
@@ -378,187 +268,3 @@ def _produce(producer: Producer, record: NewRecord, partition: int, report: _Rep
             producer.poll(0.05)
         else:
             return
-
-
-class _Reading:
-    """What members and readers share: turning messages into records."""
-
-    def __init__(self, settings: KafkaSettings, config: Mapping[str, Any]) -> None:
-        self._settings = settings
-        self._translated = Translation(settings)
-        self._consumer = Consumer({**config, "error_cb": self._translated.remember})
-        self._names: dict[tuple[str, int], TopicPartition] = {}
-
-    def poll(self, limit: int, timeout: float) -> Fetched:
-        """What librdkafka has fetched; the first message is waited for, the others are not."""
-        with self._translated():
-            messages = self._consumer.consume(limit, 0)
-            if not messages and timeout > 0:
-                first = self._consumer.poll(timeout)
-                if first is not None:
-                    messages = [first, *self._consumer.consume(limit - 1, 0)] if limit > 1 else [first]
-        return self._sorted(messages)
-
-    def _sorted(self, messages: Sequence[Any]) -> Fetched:
-        fetched = Fetched({}, {}, set())
-        records = fetched.records
-        names = self._names
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._event(message, error, fetched)
-                continue
-            place = (message.topic(), message.partition())
-            at = names.get(place) or self._name(place)
-            headers = message.headers()
-            record = Record(
-                at[0],
-                at[1],
-                message.offset(),
-                message.timestamp()[1],
-                message.key(),
-                tuple([(name, value or b"") for name, value in headers]) if headers else (),
-                message.value() or b"",
-            )
-            found = records.get(at)
-            if found is None:
-                records[at] = [record]
-            else:
-                found.append(record)
-        return fetched
-
-    def _name(self, place: tuple[str, int]) -> TopicPartition:
-        name = TopicPartition(self._settings.short(place[0]) or place[0], place[1])
-        self._names[place] = name
-        return name
-
-    def _event(self, message: Message, error: KafkaError, fetched: Fetched) -> None:
-        place = (message.topic() or "", message.partition() or 0)
-        match error.code():
-            case code if code == _END_OF_PARTITION:
-                fetched.positions[self._name(place)] = message.offset() or 0
-            case code if code == _OUT_OF_RANGE:
-                fetched.out_of_range.add(self._name(place))
-            case _ if error.fatal() or confluent_problem(error.code()) in _TOLD:
-                raise self._translated.error(error)
-            case _:
-                self._translated.remember(error)
-
-    def _place(self, partition: TopicPartition, offset: int, note: str = "") -> Place:
-        return Place(self._settings.full(partition.topic), partition.partition, offset, note)
-
-
-_TOLD = {Problem.FORBIDDEN, Problem.LOGIN}
-"""What a poll raises; everything else mends itself."""
-
-
-class ConfluentMember(_Reading):
-    """A consumer in a group."""
-
-    def __init__(
-        self,
-        settings: KafkaSettings,
-        topics: Sequence[str],
-        group: str,
-        name: str,
-        gained: PartitionsMoved,
-        lost: PartitionsMoved,
-    ) -> None:
-        super().__init__(settings, consumer_config(settings, group, name))
-        self._gained = gained
-        self._lost = lost
-        self._closing = False
-        patterns = [pattern(settings, topic) for topic in topics]
-        self._consumer.subscribe(
-            patterns, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-        )
-
-    def start(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """All that was gained at once: an assignment replaces the one before."""
-        places = [self._place(partition, offset) for partition, offset in offsets.items()]
-        with self._translated():
-            self._consumer.assign(places)
-            self._consumer.resume(places)  # librdkafka keeps them paused from an assignment before
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Drop what was fetched and read on there."""
-        with self._translated():
-            self._consumer.seek(self._place(partition, offset))
-
-    def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """What librdkafka has fetched is fetched again later."""
-        with self._translated():
-            self._consumer.pause([self._place(each, 0) for each in partitions])
-
-    def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        """Go on."""
-        with self._translated():
-            self._consumer.resume([self._place(each, 0) for each in partitions])
-
-    def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Commit]:
-        """Asked of the coordinator."""
-        with self._translated():
-            places = [self._place(each, -1001) for each in partitions]
-            return dict(_commits(self._settings, self._consumer.committed(places, timeout=client.TIMEOUT)))
-
-    def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Synchronous."""
-        places = [self._place(each, commit.offset, commit.note) for each, commit in commits.items()]
-        try:
-            done = self._consumer.commit(offsets=places, asynchronous=False)
-        except KafkaException as error:
-            raise self._commit_error(error.args[0]) from None
-        for place in done:
-            if place.error is not None:
-                raise self._commit_error(place.error)
-
-    def _commit_error(self, error: KafkaError) -> Exception:
-        return Fenced(error.str()) if error.code() in FENCED else self._translated.error(error)
-
-    def close(self) -> None:
-        """Leaves the group before it returns."""
-        self._closing = True
-        self._consumer.close()
-
-    def _assigned(self, consumer: Consumer, places: list[Place]) -> None:
-        consumer.assign([])  # they rest until `start`
-        if not self._closing:
-            self._gained([self._name((place.topic, place.partition)) for place in places])
-
-    def _revoked(self, consumer: Consumer, places: list[Place]) -> None:
-        try:
-            if not self._closing:
-                self._lost([self._name((place.topic, place.partition)) for place in places])
-        finally:
-            consumer.unassign()
-
-
-class ConfluentReader(_Reading):
-    """A consumer outside of groups: its group id is never used."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        super().__init__(settings, consumer_config(settings, "__reader", "heliograph-reader"))
-
-    def assign(self, partition: TopicPartition, offset: int) -> None:
-        """Drop what was fetched of another."""
-        with self._translated():
-            self._consumer.assign([self._place(partition, offset)])
-
-    def close(self) -> None:
-        """Let go."""
-        self._consumer.close()
-
-
-def pattern(settings: KafkaSettings, topic: str) -> str:
-    """A name or `*` pattern as a regular expression of what it is on the broker. Names, too: a topic that is not
-    there yet is then nothing to complain of."""
-    return f"^{settings.full(topic).replace('.', '[.]').replace('*', '.*')}$"
-
-
-def _commits(settings: KafkaSettings, places: Sequence[Any]) -> Iterator[tuple[TopicPartition, Commit]]:
-    for place in places:
-        topic = settings.short(place.topic)
-        if place.error is not None:
-            raise KafkaException(place.error)
-        if topic is not None and place.offset >= 0:
-            yield TopicPartition(topic, place.partition), Commit(place.offset, place.metadata or "")

@@ -279,7 +279,7 @@ class KafkaConsumer:
         try:
             if leaving and self._lost is not None:
                 self._lost(leaving)
-        except BaseException as error:  # noqa: BLE001 - raised by the poll
+        except BaseException as error:  # noqa: BLE001
             self._failure = error
         finally:
             for partition in leaving:

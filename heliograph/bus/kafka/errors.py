@@ -95,13 +95,7 @@ PURE: Mapping[str, Problem] = {
     "KafkaTimeoutError": Problem.SILENT,
     "NoBrokersAvailable": Problem.SILENT,
     "NodeNotReadyError": Problem.SILENT,
-    "RequestTimedOutError": Problem.SILENT,
     "MetadataEmptyBrokerList": Problem.SILENT,
-    "UnknownTopicOrPartitionError": Problem.NO_TOPIC,
-    "AuthenticationFailedError": Problem.LOGIN,
-    "AuthenticationMethodNotSupported": Problem.LOGIN,
-    "TopicAuthorizationFailedError": Problem.FORBIDDEN,
-    "RecordTooLargeError": Problem.TOO_LARGE,
 }
 """Errors of kafka-python that carry no code of the protocol, by the name of their class."""
 

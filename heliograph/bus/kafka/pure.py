@@ -171,7 +171,7 @@ class PureConnection:
             self._producer.flush(client.TIMEOUT * 1.5)
             return [future.get(0).offset for future in futures]
 
-    def _shared_producer(self) -> Any:  # noqa: ANN401 - the library has no types
+    def _shared_producer(self) -> Any:  # noqa: ANN401
         with self._producer_lock:
             if self._producer is None:
                 self._producer = _kafka.KafkaProducer(**producer_config(self._settings))
@@ -288,12 +288,12 @@ class PureConnection:
         with self._lock, self._translated():
             yield self._admin()
 
-    def _admin(self) -> Any:  # noqa: ANN401 - the library has no types
+    def _admin(self) -> Any:  # noqa: ANN401
         if self._administration is None:
             self._administration = _admin.KafkaAdminClient(**base_config(self._settings))
         return self._administration
 
-    def _asker(self) -> Any:  # noqa: ANN401 - the library has no types
+    def _asker(self) -> Any:  # noqa: ANN401
         if self._questions is None:
             self._questions = _kafka.KafkaConsumer(
                 **consumer_config(self._settings, "heliograph-questions"),

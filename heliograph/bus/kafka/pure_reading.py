@@ -79,12 +79,12 @@ class _Reading:
     def _step_over(self, fetched: Fetched) -> None:
         """Positions that moved, for offsets that will never hold a record."""
         for place in self._consumer.assignment():
-            position = self._consumer._subscription.assignment[place].position  # noqa: SLF001 - asks nobody
+            position = self._consumer._subscription.assignment[place].position  # noqa: SLF001
             name = self._name(place)
             if position is not None and self._positions.get(name) != position.offset:
                 self._positions[name] = fetched.positions[name] = position.offset
 
-    def _name(self, place: Any) -> TopicPartition:  # noqa: ANN401 - the library has no types
+    def _name(self, place: Any) -> TopicPartition:  # noqa: ANN401
         return TopicPartition(self._settings.short(place.topic) or place.topic, place.partition)
 
     def _place(self, partition: TopicPartition) -> Any:  # noqa: ANN401
@@ -158,7 +158,7 @@ class PureMember(_Reading):
 
     def close(self) -> None:
         """Leaves the group before it returns."""
-        self._consumer._subscription.rebalance_listener = None  # noqa: SLF001 - what is ours was given back before
+        self._consumer._subscription.rebalance_listener = None  # noqa: SLF001
         self._consumer.close(autocommit=False, timeout_ms=round(client.TIMEOUT * 1000))
 
     def gain(self, places: Iterable[Any]) -> None:
