@@ -28,6 +28,7 @@ _IDENTITY = {
     "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
     "actions": ["Admin", "Read", "Write", "List", "Tagging"],
 }
+_ONE_VOLUME_A_BUCKET = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
 def obtain() -> Path:
@@ -55,7 +56,7 @@ def run() -> Service:
             "-ip.bind=127.0.0.1",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64",
-            "-volume.max=200",
+            "-volume.max=1000",
             f"-filer.localSocket={folder / 'filer.sock'}",
             "-s3",
             f"-s3.config={keys}",
@@ -67,7 +68,8 @@ def run() -> Service:
             f"-s3.localSocket={folder / 's3.sock'}",
             *(f"-{name}={number}" for name, number in zip(_PORTS, others, strict=True)),
         ]
-        return words, {"PATH": os.environ.get("PATH", ""), "HOME": str(folder)}, port
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), **_ONE_VOLUME_A_BUCKET}
+        return words, environment, port
 
     return start("seaweedfs", command)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, takewhile
 from typing import Any
 
 from heliograph.store.base import ObjectInfo
@@ -27,11 +27,16 @@ def list_objects(client: Client, do: Do, location: Location, prefix: str, after:
     if _server(first).startswith("SeaweedFS"):
         if after:
             first, pages = {}, _pages(client, do, location, prefix, "")
-        everything = sorted(_infos(chain([first], pages), location), key=_order)
-        yield from (info for info in everything if _order(info) > after.encode())
-        return
-    last = after.encode()
-    for info in _infos(chain([first], pages), location):
+        found: Iterable[ObjectInfo] = sorted(_infos(chain([first], pages), location), key=_order)
+    else:
+        found = _in_order(_infos(chain([first], pages), location), location)
+    wanted = after.encode()
+    yield from (info for info in found if info.key.startswith(prefix) and _order(info) > wanted)
+
+
+def _in_order(infos: Iterable[ObjectInfo], location: Location) -> Iterator[ObjectInfo]:
+    last = b""
+    for info in infos:
         if _order(info) <= last:
             raise StoreRefused(f"{location.name}: lists {info.key} out of order; not fit for an archive")
         last = _order(info)
@@ -39,8 +44,8 @@ def list_objects(client: Client, do: Do, location: Location, prefix: str, after:
 
 
 def _pages(client: Client, do: Do, location: Location, prefix: str, after: str) -> Iterator[Page]:
-    wanted = {"Bucket": location.bucket, "Prefix": location.base + prefix}
-    start = {"StartAfter": location.base + after} if after else {}
+    wanted = {"Bucket": location.bucket, "Prefix": location.base + _acceptable(prefix)}
+    start = {"StartAfter": location.base + _acceptable(after)} if after else {}
     while True:
         page: Page = do(f"list {prefix}", client.list_objects_v2, **wanted, **start)
         yield page
@@ -49,7 +54,15 @@ def _pages(client: Client, do: Do, location: Location, prefix: str, after: str) 
         start = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _infos(pages: Iterator[Page], location: Location) -> Iterator[ObjectInfo]:
+def _acceptable(text: str) -> str:
+    """As much of `text` as has no part that MinIO refuses: it lists more then, and nothing is missing."""
+    *folders, last = text.split("/")
+    good = list(takewhile(lambda part: part not in {"", ".", ".."}, folders))
+    whole = len(good) == len(folders) and last not in {".", ".."}
+    return text if whole else "".join(f"{part}/" for part in good)
+
+
+def _infos(pages: Iterable[Page], location: Location) -> Iterator[ObjectInfo]:
     for page in pages:
         for found in page.get("Contents", ()):
             key = found["Key"].removeprefix(location.base)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from heliograph.store.keys import key_problem
 from schemas.errors import InputError
@@ -57,7 +57,7 @@ class Location:
         """The URL that opens the same; of secrets it has the references."""
         said = {name: str(getattr(self, name) or "") for name in _PARAMETERS}
         query = urlencode({name: value for name, value in said.items() if value}, safe=":/")
-        return f"{self.name}?{query}"
+        return f"s3://{self.bucket}/{quote(self.prefix)}?{query}"
 
     @property
     def base(self) -> str:

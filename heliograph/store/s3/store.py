@@ -52,8 +52,11 @@ class S3Store:
         writer = uuid4().hex
         try:
             answer = self._write(key, body, writer, {"IfNoneMatch": "*"})
-        except KeyTaken:
-            return self._written_by(key) == writer
+        except KeyTaken as error:
+            there = self._writer(key)
+            if there is None:
+                raise StoreUnavailable(f"{error}, and then none; it is tried again later") from error
+            return there == writer
         self._refuse_versions(answer)
         return True
 
@@ -102,13 +105,14 @@ class S3Store:
             upload = Upload(self._client, self._do, self._at(key), self._part_size)
             return upload.run(described, body, condition)
         except UploadGone as error:
-            if self._written_by(key) == writer:
+            if self._writer(key) == writer:
                 return {}
             raise StoreUnavailable(str(error)) from error
 
-    def _written_by(self, key: str) -> str:
+    def _writer(self, key: str) -> str | None:
+        """Which write the object that is there is of, empty if it does not say; None without an object."""
         found = self._head(key)
-        return "" if found is None else found["Metadata"].get(WRITER, "")
+        return None if found is None else found["Metadata"].get(WRITER, "")
 
     def _head(self, key: str) -> Mapping[str, Any] | None:
         try:

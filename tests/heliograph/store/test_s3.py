@@ -15,7 +15,7 @@ from heliograph.store.probe import probe
 from heliograph.store.s3 import S3Store
 from heliograph.store.s3.location import parse_location
 from heliograph.store.s3.upload import PART_SIZE
-from schemas.errors import ObjectMissing, StoreRefused
+from schemas.errors import ObjectMissing, StoreRefused, StoreUnavailable
 from tests.conformance.store import SharedStoreConformance, keys_of
 from tests.services.minio import minio
 from tests.services.s3 import ACCESS_KEY, ENVIRONMENT, SECRET_KEY, Service
@@ -50,6 +50,12 @@ class TestSeaweedFS(SharedStoreConformance):
     @pytest.fixture
     def store(self, seaweedfs: Service) -> Iterator[ObjectStore]:
         yield from opened(seaweedfs)
+
+    @pytest.mark.xfail(
+        raises=StoreUnavailable, reason="keeps an emptied folder for a minute, and takes its key for taken"
+    )
+    def test_delete_frees_the_folders_of_the_key(self, store: ObjectStore) -> None:
+        super().test_delete_frees_the_folders_of_the_key(store)
 
 
 class TestMinIO(SharedStoreConformance):
