@@ -74,6 +74,8 @@ class Archiver:
     def step(self, timeout: float) -> None:
         """Read, buffer, store what is due, commit. Raises ArchiveBroken, StoreRefused and what the bus raises."""
         self._find_tails()
+        if self._size() > self._memory_limit:
+            self._store_due()  # before anything more is read: else each try of a store that is down reads more
         self._buffer(self._consumer.poll(POLL_LIMIT, self._patience(timeout)))
         self._store_due()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import latency, spine
+from benchmarks import latency, s3, spine
 
-BENCHMARKS = {"spine": spine.run, "latency": latency.run}
+BENCHMARKS = {"spine": spine.run, "latency": latency.run, "s3": s3.run}
 
 
 def main() -> None:
