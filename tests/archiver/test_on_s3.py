@@ -130,7 +130,7 @@ def test_a_crash_between_put_and_commit(bus: MemoryBus, honest: ObjectStore, clo
         archiver = Archiver(bus, dying, POLICY, clock)
         with pytest.raises(Crash):
             archive(archiver)
-        bus.kill(archiver._consumer.member)
+        bus.kill(archiver._consumer.member)  # pyright: ignore[reportPrivateUsage]
     archiver = Archiver(bus, honest, POLICY, clock)
     archive(archiver)
     archiver.close()
@@ -176,14 +176,14 @@ def test_a_store_that_is_down_for_a_while(
         append(bus, [b"%d " % turn * 1000] * 50)
         archiver.step(0)
         clock.advance(31)
-        largest = max(largest, archiver._size())
+        largest = max(largest, archiver._size())  # pyright: ignore[reportPrivateUsage]
     written = sum(len(record.value) for record in bus.read(PARTITION, 0, 10_000).records)
     assert written > 5 * limit
     assert limit < largest < 2 * limit
     read = largest
     for _ in range(5):
         archiver.step(0)
-        assert archiver._size() == read
+        assert archiver._size() == read  # pyright: ignore[reportPrivateUsage]
         append(bus, [b"x" * 1000] * 100)
     proxy.down = False
     clock.advance(31)
@@ -232,12 +232,16 @@ def test_a_crash_between_the_parts_of_an_upload(
         raise Crash
 
     original = proxy.lie_to
+
+    def nothing_is_aborted(asked: Asked) -> Lie | None:
+        return Lie.CUT_BEFORE if asked.method == "DELETE" else original(asked)
+
     with monkeypatch.context() as patched:
         patched.setattr(upload.Upload, "_part", _dying_at_second(die))
-        patched.setattr(proxy, "lie_to", lambda asked: Lie.CUT_BEFORE if _aborts(asked) else original(asked))
+        patched.setattr(proxy, "lie_to", nothing_is_aborted)
         with pytest.raises(Crash):
             archive(archiver)
-    bus.kill(archiver._consumer.member)
+    bus.kill(archiver._consumer.member)  # pyright: ignore[reportPrivateUsage]
     assert list(honest.list("")) == []
     archiver = Archiver(bus, lied_to, ArchivePolicy(), clock)
     archive(archiver)
@@ -245,12 +249,8 @@ def test_a_crash_between_the_parts_of_an_upload(
     check(honest, bus)
 
 
-def _aborts(asked: Asked) -> bool:
-    return asked.method == "DELETE"
-
-
 def _dying_at_second(die: Callable[..., None]) -> Callable[..., dict[str, object]]:
-    original = upload.Upload._part
+    original = upload.Upload._part  # pyright: ignore[reportPrivateUsage]
 
     def part(self: upload.Upload, where: dict[str, str], number: int, body: bytes) -> dict[str, object]:
         if number == 2:

@@ -36,6 +36,18 @@ def without_folder_conflicts(keys: set[str]) -> set[str]:
     return {key for key in keys if not any(other.startswith(key + "/") for other in keys)}
 
 
+def write_and_delete(store: ObjectStore) -> None:
+    """Several threads, each with objects of its own, in one folder."""
+
+    def churn(racer: int) -> None:
+        for turn in range(30):
+            assert store.put_new(f"deep/er/{racer}-{turn}", b"")
+            store.delete(f"deep/er/{racer}-{turn}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(churn, range(4)))
+
+
 class StoreConformance:
     """For every store."""
 
@@ -170,13 +182,7 @@ class StoreConformance:
             writes.result()
 
     def test_writers_and_deletes_in_one_folder(self, store: ObjectStore) -> None:
-        def churn(racer: int) -> None:
-            for turn in range(30):
-                assert store.put_new(f"deep/er/{racer}-{turn}", b"")
-                store.delete(f"deep/er/{racer}-{turn}")
-
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(churn, range(4)))
+        write_and_delete(store)
         assert keys_of(store) == []
 
 

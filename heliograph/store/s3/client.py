@@ -45,7 +45,7 @@ def connect(location: Location) -> Client:
     checksums of its own botocore sends bodies whole, never aws-chunked, which every store understands.
     Trying again is the store's business: botocore does not.
     """
-    session = boto3.session.Session()
+    session: Any = boto3.session.Session()
     client: Any = session.client(
         "s3",
         region_name=location.region or session.region_name or _DEFAULT_REGION,

@@ -25,9 +25,8 @@ def list_objects(client: Client, do: Do, location: Location, prefix: str, after:
     pages = _pages(client, do, location, prefix, after)
     first = next(pages)
     if _server(first).startswith("SeaweedFS"):
-        if after:
-            first, pages = {}, _pages(client, do, location, prefix, "")
-        found: Iterable[ObjectInfo] = sorted(_infos(chain([first], pages), location), key=_order)
+        everything = _pages(client, do, location, prefix, "") if after else chain([first], pages)
+        found: Iterable[ObjectInfo] = sorted(_infos(everything, location), key=_order)
     else:
         found = _in_order(_infos(chain([first], pages), location), location)
     wanted = after.encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
+from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from heliograph.store.s3 import S3Store
 from heliograph.store.s3.location import parse_location
 from heliograph.store.s3.upload import PART_SIZE
 from schemas.errors import ObjectMissing, StoreRefused, StoreUnavailable
-from tests.conformance.store import SharedStoreConformance, keys_of
+from tests.conformance.store import SharedStoreConformance, keys_of, write_and_delete
 from tests.services.minio import minio
 from tests.services.s3 import ACCESS_KEY, ENVIRONMENT, SECRET_KEY, Service
 from tests.services.seaweedfs import seaweedfs
@@ -63,6 +64,12 @@ class TestMinIO(SharedStoreConformance):
     def store(self, minio: Service) -> Iterator[ObjectStore]:
         yield from opened(minio)
 
+    def test_writers_and_deletes_in_one_folder(self, store: ObjectStore) -> None:
+        """An object stays: MinIO answers AccessDenied to a write while the last object of its folder is deleted."""
+        store.put("deep/er/stays", b"")
+        write_and_delete(store)
+        assert keys_of(store) == ["deep/er/stays"]
+
 
 @pytest.fixture
 def second(service: Service) -> Minio:
@@ -97,7 +104,7 @@ def test_a_prefix_keeps_apart(service: Service, second: Minio) -> None:
     outer, inner, beside = (open_store(service.url(bucket, prefix)) for prefix in ("", "a", "a-b"))
     inner.put("x", b"1")
     beside.put("y", b"2")
-    second._put_object(bucket, "a/folder/", b"", {})
+    second.put_object(bucket, "a/folder/", BytesIO(), 0)
     assert keys_of(inner) == ["x"]
     assert keys_of(beside) == ["y"]
     assert keys_of(outer) == ["a-b/y", "a/x"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 from botocore import exceptions as boto
@@ -100,7 +101,8 @@ def test_an_answer_without_a_body(status: int, raised: type[StoreError]) -> None
 @pytest.mark.parametrize("kind", kinds())
 def test_each_exception_of_the_libraries_has_words(kind: type[Exception]) -> None:
     assert issubclass(kind, Foreign)
-    error = Exception.__new__(kind)
+    new: Any = kind.__new__
+    error: Exception = new(kind)
     Exception.__init__(error, "two\nlines")
     found = translated(error, "x")
     assert type(found) in {StoreUnavailable, StoreRefused}
