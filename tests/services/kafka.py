@@ -125,7 +125,9 @@ def start(properties: str = "") -> Kafka:
 def _start_in(folder: Path, properties: str) -> Kafka | None:
     port, controller = free_ports(2)
     file = folder / "server.properties"
-    text = _PROPERTIES.format(port=port, controller=controller, folder=folder) + properties.format(port=port)
+    text = _PROPERTIES.format(port=port, controller=controller, folder=folder) + properties.format(
+        port=port, controller=controller
+    )
     file.write_text(text, encoding="utf-8")
     cluster = uuid.uuid4().hex[:22]
     arguments = ["format", "-t", cluster, "-c", str(file), *_scram(properties)]

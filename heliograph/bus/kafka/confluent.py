@@ -53,7 +53,8 @@ class ConfluentConnection:
         self._lock = Lock()
         self._producer: Producer | None = None
         config = base_config(settings) | {"error_cb": self._translated.remember}
-        self._admin = AdminClient(config)
+        with self._translated():
+            self._admin = AdminClient(config)
 
     def check(self) -> None:
         """Ask for the cluster until it answers."""

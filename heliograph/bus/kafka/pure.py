@@ -5,7 +5,6 @@ The library has no types; what comes out of it is given ours here.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,6 +17,7 @@ from heliograph.bus.base import Extent
 from heliograph.bus.kafka import client
 from heliograph.bus.kafka.client import NewTopic, PartitionsMoved
 from heliograph.bus.kafka.errors import Problem, pure_problem
+from heliograph.bus.kafka.overheard import reason
 from heliograph.bus.kafka.pure_reading import PureMember, PureReader
 from heliograph.bus.kafka.settings import KafkaSettings
 from schemas.errors import BusError
@@ -34,8 +34,6 @@ _NOT_AUTHORIZED = {29, 31}
 _MISSING = {3}
 _READ_COMMITTED = 1
 _RESPONSE_BYTES = 128 * 1024 * 1024
-
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def base_config(settings: KafkaSettings) -> dict[str, Any]:
@@ -113,7 +111,10 @@ class Translation:
         self._settings = settings
 
     def error(self, error: BaseException) -> BusError:
-        """Ours."""
+        """Ours; what says little is explained by what closed the connection."""
+        overheard = reason()
+        if overheard is not None and pure_problem(error) in {Problem.SILENT, Problem.OTHER}:
+            error = overheard
         return pure_problem(error).error(self._settings.shown, str(error))
 
     @contextmanager
@@ -146,7 +147,8 @@ class PureConnection:
             try:
                 self._admin()
             except _errors.KafkaError as error:
-                if pure_problem(error) is Problem.LOGIN or time.monotonic() > deadline:
+                told = reason() or error
+                if pure_problem(told) is Problem.LOGIN or time.monotonic() > deadline:
                     raise self._translated.error(error) from None
                 time.sleep(0.1)
             else:

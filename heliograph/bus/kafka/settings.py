@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal, cast, get_args
 from urllib.parse import parse_qsl
 
@@ -104,6 +105,8 @@ def _problems(given: dict[str, str]) -> list[str]:
     for name, known in (("security", Security), ("client", Client)):
         if given.get(name) and given[name] not in get_args(known):
             found.append((name, f"use one of {', '.join(get_args(known))}"))
+    if given.get("ca") and not Path(given["ca"]).is_file():
+        found.append(("ca", f"{given['ca']} is not a file; name one with certificates in PEM"))
     if given.get("sasl"):
         if given["sasl"].upper() not in get_args(Sasl):
             found.append(("sasl", f"use one of {', '.join(get_args(Sasl))}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +25,16 @@ kafka_errors: Any = import_module("kafka.errors")
 CLIENTS = ["confluent", "kafka-python"]
 
 
-def test_a_url_says_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
     monkeypatch.setenv("KAFKA_PASSWORD", "very secret")
     settings = parse(
         "kafka://a:9092,b.example.com:9093?namespace=prod&replication=3&security=tls&sasl=scram-sha-512"
-        "&username=u&password=env:KAFKA_PASSWORD&ca=/etc/ca.pem&client=kafka-python"
+        f"&username=u&password=env:KAFKA_PASSWORD&ca={ca}&client=kafka-python"
     )
     assert settings.bootstrap == "a:9092,b.example.com:9093"
-    assert (settings.namespace, settings.replication, settings.ca) == ("prod", 3, "/etc/ca.pem")
+    assert (settings.namespace, settings.replication, settings.ca) == ("prod", 3, str(ca))
     assert (settings.protocol, settings.sasl, settings.client) == (
         "SASL_SSL",
         "SCRAM-SHA-512",
@@ -61,6 +64,7 @@ def test_a_url_may_say_little() -> None:
         ("kafka://a:1?namespace=a/b", "namespace="),
         ("kafka://a:1?replication=0", "replication="),
         ("kafka://a:1?security=ssl", "plaintext, tls"),
+        ("kafka://a:1?security=tls&ca=/no/such/file", "/no/such/file is not a file"),
         ("kafka://a:1?client=java", "confluent, kafka-python"),
         ("kafka://a:1?sasl=GSSAPI&username=u&password=hunter2", "SCRAM-SHA-256"),
         ("kafka://a:1?sasl=PLAIN&username=u", "password=: sasl needs it"),
