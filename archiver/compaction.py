@@ -35,11 +35,11 @@ log = structlog.get_logger()
 @dataclass(frozen=True)
 class CompactionPolicy:
     """A day is closed `closed_after` milliseconds after its end. A file is begun anew at `file_records` records, or
-    `file_bytes` of segments as they are stored; one segment may be more."""
+    `file_bytes` of segments as they are stored; one segment may be more. That bounds memory: a few hundred MiB."""
 
     closed_after: int = 6 * 3_600_000
-    file_records: int = 250_000
-    file_bytes: int = 32 * 2**20
+    file_records: int = 100_000
+    file_bytes: int = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from archiver.verify import heads, manifest_heads, verify
 from heliograph.store.base import ObjectStore
 from heliograph.store.folder import FolderStore
 from heliograph.store.memory import MemoryStore
-from schemas.errors import ArchiveBroken
+from schemas.errors import ArchiveBroken, StoreUnavailable
 from schemas.record import Record
 from tests.archiver.compacting import (
     FIRST_DAY,
@@ -355,6 +355,38 @@ def test_a_writer_that_slept_while_its_key_was_compacted_archives_nothing_twice(
     report = verify(store)
     assert report.sound, report.line()
     assert clean(store, 3).segments == 1
+
+
+class Denying(MemoryStore):
+    """Says that a manifest was there already, though it was this very one."""
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        return super().put_new(key, body) and not manifest_number(key)
+
+
+def test_a_manifest_that_is_ours_after_all_is_committed() -> None:
+    store = Denying()
+    before = fill(store)
+    assert len(run(store, 2.5)) == 2
+    clean(store, 3)
+    assert records_of(store) == before
+    assert verify(store).sound
+
+
+def test_an_answer_to_a_manifest_that_was_lost_loses_nothing() -> None:
+    store = MemoryStore()
+    before = fill(store)
+
+    def lose(operation: str, key: str) -> None:
+        if operation == "put_new" and manifest_number(key):
+            raise StoreUnavailable("the answer was lost")
+
+    with pytest.raises(StoreUnavailable):
+        run(WatchedStore(store, after=lose), 2.5)
+    assert [day.day for day in run(store, 2.5)] == ["2024-01-02"]
+    clean(store, 4)
+    assert records_of(store) == before
+    assert verify(store).sound
 
 
 def test_a_young_file_without_a_manifest_is_left_alone(store: ObjectStore) -> None:
