@@ -20,6 +20,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.services.obtain import wait_until
 
 ACCESS_KEY, SECRET_KEY = "heliograph-tests", "not-a-secret-0123456789"
+READER_KEY = "heliograph-reader"
+"""With the same secret; may read and list, where the service knows of it (SeaweedFS)."""
 ENVIRONMENT = {"S3_TESTS_KEY": ACCESS_KEY, "S3_TESTS_SECRET": SECRET_KEY}
 """What the URLs of stores refer to."""
 _REFERENCES = {"access_key": "env:S3_TESTS_KEY", "secret_key": "env:S3_TESTS_SECRET"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.obtain import Unavailable, free_ports, unavailable
-from tests.services.s3 import ACCESS_KEY, SECRET_KEY, Service, start
+from tests.services.s3 import ACCESS_KEY, READER_KEY, SECRET_KEY, Service, start
 
 _PORTS = (
     "master.port",
@@ -23,11 +23,17 @@ _PORTS = (
     "filer.port",
     "filer.port.grpc",
 )
-_IDENTITY = {
-    "name": "tests",
-    "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-}
+_IDENTITIES = [
+    {
+        "name": key,
+        "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}],
+        "actions": actions,
+    }
+    for key, actions in (
+        (ACCESS_KEY, ["Admin", "Read", "Write", "List", "Tagging"]),
+        (READER_KEY, ["Read", "List"]),
+    )
+]
 _ONE_VOLUME_A_BUCKET = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
@@ -47,7 +53,7 @@ def run() -> Service:
         port, s3_grpc, *others = free_ports(2 + len(_PORTS))
         (folder / "data").mkdir()
         keys = folder / "keys.json"
-        keys.write_text(json.dumps({"identities": [_IDENTITY]}), encoding="utf-8")
+        keys.write_text(json.dumps({"identities": _IDENTITIES}), encoding="utf-8")
         words = [
             str(program),
             "server",

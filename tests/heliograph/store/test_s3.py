@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import BytesIO
 from urllib.parse import urlsplit
@@ -19,7 +20,9 @@ from heliograph.store.s3.upload import PART_SIZE
 from schemas.errors import ObjectMissing, StoreRefused, StoreUnavailable
 from tests.conformance.store import SharedStoreConformance, keys_of, write_and_delete
 from tests.services.minio import minio
-from tests.services.s3 import ACCESS_KEY, ENVIRONMENT, SECRET_KEY, Service
+from tests.services.minio import run as run_minio
+from tests.services.obtain import Unavailable, unavailable
+from tests.services.s3 import ACCESS_KEY, ENVIRONMENT, READER_KEY, SECRET_KEY, Service
 from tests.services.seaweedfs import seaweedfs
 
 __all__ = ["minio", "seaweedfs"]
@@ -190,3 +193,56 @@ def test_a_missing_object_is_named_with_its_store(service: Service) -> None:
     with pytest.raises(ObjectMissing, match=rf"s3://{bucket}/p: get a/b: no such object"):
         store.get("a/b")
     store.close()
+
+
+def test_a_key_that_may_only_read(seaweedfs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = seaweedfs.bucket()
+    owner = open_store(seaweedfs.url(bucket))
+    owner.put("a", b"1")
+    monkeypatch.setenv("S3_TESTS_KEY", READER_KEY)
+    reader = open_store(seaweedfs.url(bucket))
+    assert reader.get("a") == b"1"
+    for act in (lambda: reader.put_new("b", b""), lambda: reader.put("a", b""), lambda: reader.delete("a")):
+        with pytest.raises(StoreRefused, match=r"not permitted; allow this access key.*AccessDenied"):
+            act()
+    assert keys_of(owner) == ["a"]
+    owner.close()
+    reader.close()
+
+
+def test_a_clock_that_is_an_hour_off(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(service.url(service.bucket()))
+    monkeypatch.setattr("botocore.auth.get_current_datetime", _an_hour_ago)
+    with pytest.raises(StoreUnavailable, match=r"synchronise the clock \(NTP\) \(RequestTimeTooSkewed\)"):
+        store.put_new("a", b"")
+    store.close()
+
+
+def _an_hour_ago(*_: object, **__: object) -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Service]:
+    """A server whose buckets are in another region."""
+    try:
+        found = run_minio(MINIO_SITE_REGION="eu-west-3")
+    except Unavailable as error:
+        unavailable(error)
+        raise
+    yield found
+    found.stop()
+
+
+def test_a_region_that_the_store_names_is_followed(elsewhere: Service) -> None:
+    name = "elsewhere"
+    Minio(
+        urlsplit(elsewhere.endpoint).netloc, ACCESS_KEY, SECRET_KEY, secure=False, region="eu-west-3"
+    ).make_bucket(name)
+    right, wrong = (open_store(elsewhere.url(name, region=region)) for region in ("eu-west-3", "us-west-2"))
+    assert right.put_new("a", b"1")
+    assert wrong.put_new("b", b"2")
+    assert not wrong.put_new("a", b"2")
+    assert keys_of(right) == ["a", "b"]
+    right.close()
+    wrong.close()

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from heliograph.store.base import ObjectStore
-from heliograph.store.memory import MemoryStore
 from heliograph.store.open import open_store
-from heliograph.store.probe import probe
 from heliograph.store.s3 import S3Store, store
 from heliograph.store.s3.location import parse_location
 from schemas.errors import StoreRefused, StoreUnavailable
@@ -223,34 +221,3 @@ def test_a_store_that_does_not_let_us_look_for_them() -> None:
         S3Store(parse_location(f"s3://bucket/p?endpoint={endpoint}{KEYS}"), part_size=PART).put(
             "a", b"x" * (PART + 1)
         )
-
-
-class Replacing(MemoryStore):
-    """A store that ignores the condition."""
-
-    def put_new(self, key: str, body: bytes) -> bool:
-        self.put(key, body)
-        return True
-
-
-class Losing(MemoryStore):
-    """A store that answers as it should, and stores the second."""
-
-    def put_new(self, key: str, body: bytes) -> bool:
-        free = self.head(key) is None
-        self.put(key, body)
-        return free
-
-
-@pytest.mark.parametrize("kind", [Replacing, Losing])
-def test_the_probe_finds_a_store_that_replaces(kind: type[MemoryStore]) -> None:
-    found = kind()
-    with pytest.raises(StoreRefused, match="put_new replaces objects"):
-        probe(found)
-    assert list(found.list("")) == []
-
-
-def test_the_probe_passes_what_keeps() -> None:
-    found = MemoryStore()
-    probe(found)
-    assert list(found.list("")) == []
