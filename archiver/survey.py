@@ -11,7 +11,7 @@ from archiver.ledger import Ledger, read_ledger
 from archiver.manifest import Source
 from archiver.reader import SegmentInfo, list_objects, merge
 from heliograph.store.base import ObjectStore
-from schemas.errors import ArchiveBroken
+from schemas.errors import ArchiveBroken, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,11 @@ def survey(store: ObjectStore, topic: str) -> Survey:
 
 
 def topics_of(store: ObjectStore, topic: str | None) -> list[str]:
-    """The archived topics that a name, a `*` pattern or None (all) names."""
-    return [name for name, _ in list_objects(store, topic)]
+    """The archived topics that a name, a `*` pattern or None (all) names. Raises NotFound if one names none."""
+    found = [name for name, _ in list_objects(store, topic)]
+    if topic and not found:
+        raise NotFound(f"topic {topic}: nothing of it is archived")
+    return found
 
 
 def _link(store: ObjectStore, info: SegmentInfo, *, tail: bool) -> Link:
