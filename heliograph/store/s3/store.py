@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from heliograph.store.base import ObjectInfo
 from heliograph.store.keys import KEY_LIMIT, check_key
-from heliograph.store.s3.client import Call, Client, connect
+from heliograph.store.s3.client import Call, connect
 from heliograph.store.s3.errors import Foreign, KeyTaken, UploadGone, translated
 from heliograph.store.s3.listing import list_objects
 from heliograph.store.s3.location import Flavor, Location
@@ -34,11 +34,9 @@ class S3Store:
     Bodies above `part_size` bytes are uploaded in parts, and appear whole or not at all.
     """
 
-    def __init__(
-        self, location: Location, client: Client | None = None, *, part_size: int = PART_SIZE
-    ) -> None:
+    def __init__(self, location: Location, *, part_size: int = PART_SIZE) -> None:
         self._location = location
-        self._client = client or connect(location)
+        self._client = connect(location)
         self._part_size = part_size
         self._may_have_leftovers = True
 

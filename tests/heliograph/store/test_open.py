@@ -36,3 +36,9 @@ def test_a_bucket_by_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("s3://bucket/prefix?access_key=env:A_KEY&secret_key=env:A_KEY")
     assert store.url == "s3://bucket/prefix?style=virtual&flavor=s3&access_key=env:A_KEY&secret_key=env:A_KEY"
     store.close()
+
+
+def test_what_may_be_a_secret_is_not_shown() -> None:
+    with pytest.raises(InputError, match="s4://bucket") as caught:
+        open_store("s4://bucket?secret_key=hunter2")
+    assert "hunter2" not in str(caught.value)
