@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import latency, s3, spine
+from benchmarks import kafka, latency, s3, spine
 
-BENCHMARKS = {"spine": spine.run, "latency": latency.run, "s3": s3.run}
+BENCHMARKS = {"spine": spine.run, "latency": latency.run, "s3": s3.run, "kafka": kafka.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without one")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without one"
+    )
     for name in parser.parse_args().names or BENCHMARKS:
         BENCHMARKS[name]()
 

@@ -52,9 +52,9 @@ class ConfluentConnection:
         self._translated = Translation(settings)
         self._lock = Lock()
         self._producer: Producer | None = None
-        config = base_config(settings) | {"error_cb": self._translated.remember}
+        config: dict[str, Any] = {**base_config(settings), "error_cb": self._translated.remember}
         with self._translated():
-            self._admin = AdminClient(config)
+            self._admin: Any = AdminClient(config)  # its futures have no types
 
     def check(self) -> None:
         """Ask for the cluster until it answers."""

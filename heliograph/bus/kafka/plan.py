@@ -149,7 +149,7 @@ def _acl(
     operations: Sequence[str],
 ) -> Acl:
     prefixed = name.endswith("*")
-    allowed = tuple(each for each in _OPERATIONS if each in operations)
+    allowed: tuple[Operation, ...] = tuple(each for each in _OPERATIONS if each in operations)
     return Acl(role, resource, settings.full(name.removesuffix("*")), prefixed, allowed)
 
 

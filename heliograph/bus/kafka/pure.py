@@ -220,7 +220,7 @@ class PureConnection:
 
     def extents(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Extent]:
         """Two questions for all partitions together; the library would wait for those that do not exist."""
-        counts = self.topics() if partitions else {}
+        counts = self.topics() if partitions else dict[str, int]()
         places = [
             _Place(self._settings.full(each.topic), each.partition)
             for each in partitions

@@ -21,6 +21,8 @@ from confluent_kafka.admin import AdminClient
 
 from heliograph.bus.base import Extent, Lag
 from heliograph.bus.kafka import KafkaBus
+from heliograph.bus.kafka.connect import connect
+from heliograph.bus.kafka.settings import parse
 from heliograph.bus.open import open_bus
 from heliograph.bus.partition import partition_for
 from schemas.errors import BusUnavailable, RecordTooLarge
@@ -135,12 +137,13 @@ def read_all_with_holes(bus: KafkaBus) -> list[Any]:
     return list(polled.records)
 
 
-def test_retention_that_overtakes_a_running_consumer_is_a_gap(bus: KafkaBus) -> None:
+def test_retention_that_overtakes_a_running_consumer_is_a_gap(bus: KafkaBus, url: str) -> None:
     partition = TopicPartition("t", 0)
     bus.append(events("t", 10))
     member = Member(bus, "t", "g")
     member.collect(10)
-    bus._connection.delete_before({partition: 6})
+    with closing(connect(parse(url))) as connection:
+        connection.delete_before({partition: 6})
     member.consumer.seek(partition, 2)
     assert values(member.collect(4)) == [6, 7, 8, 9]
     assert member.gaps == [Gap("t", 0, 2, 6)]
@@ -182,12 +185,8 @@ def test_each_client_reads_what_the_other_wrote(opened: Open, namespace: str, ka
     assert {record.headers for record in read} == {(("h", b"\x00"),), (("h", b""),)}
 
 
-@pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd", "snappy"])
-def test_a_foreign_producer_may_compress(
-    bus: KafkaBus, kafka: Kafka, namespace: str, client: str, codec: str
-) -> None:
-    if (client, codec) == ("kafka-python", "snappy"):
-        pytest.skip("kafka-python reads snappy with a library that is not ours")
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
+def test_a_foreign_producer_may_compress(bus: KafkaBus, kafka: Kafka, namespace: str, codec: str) -> None:
     bus.create("t", 1)
     foreign = Producer({"bootstrap.servers": kafka.address, "compression.type": codec})
     for number in range(100):
@@ -235,7 +234,7 @@ def test_topics_have_their_settings_on_the_broker(bus: KafkaBus, admin: AdminCli
 
     def configs(topic: str) -> dict[str, str]:
         resource = ConfigResource("topic", f"{namespace}.{topic}")
-        found: Any = admin.describe_configs([resource])[resource].result(30)
+        found = cast("dict[str, Any]", cast("Any", admin).describe_configs([resource])[resource].result(30))
         return {name: entry.value for name, entry in found.items()}
 
     assert configs("state")["cleanup.policy"] == "compact"
@@ -278,7 +277,7 @@ def test_more_replicas_than_brokers_are_told(url: str, client: str) -> None:
 
 def test_all_who_open_a_new_log_at_once_agree_on_its_id(opened: Open) -> None:
     with ThreadPoolExecutor(4) as pool:
-        ids = {bus.log_id for bus in pool.map(lambda _: opened(), range(4))}
+        ids = {each.result().log_id for each in [pool.submit(opened) for _ in range(4)]}
     assert len(ids) == 1
 
 

@@ -20,7 +20,7 @@ from schemas.errors import BusDamaged, BusFull, BusUnavailable
 from schemas.record import NewRecord, TopicPartition
 from tests.conformance.bus import BusConformance
 from tests.conformance.bus_driver import Member, events, values
-from tests.conformance.bus_log import RETENTION, read_all
+from tests.conformance.bus_log import RETENTION, RetentionConformance, read_all
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,7 +53,7 @@ def log(path: Path) -> Iterator[SqliteBus]:
         yield opened
 
 
-class TestSqliteBus(BusConformance):
+class TestSqliteBus(BusConformance, RetentionConformance):
     @pytest.fixture
     def clock(self) -> Clock:
         return ManualClock()
