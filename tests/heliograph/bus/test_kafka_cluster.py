@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from heliograph.bus.open import open_bus
 from heliograph.bus.partition import partition_for
 from schemas.errors import BusUnavailable, RecordTooLarge
 from schemas.record import Gap, NewRecord, TopicPartition
-from tests.conformance.bus_driver import Member, events, eventually, values
+from tests.conformance.bus_driver import Member, events, eventually, settled, values
 from tests.conformance.bus_log import read_all
 from tests.services.kafka import Kafka, Unavailable, kafka, running, unavailable
 
@@ -213,6 +214,30 @@ def test_partitions_of_a_killed_process_move(bus: KafkaBus, url: str, client: st
         reader = Member(bus, "out", "reader")
         eventually(lambda: set(values(reader.records)) == set(range(400)), reader)
         reader.consumer.close()
+
+
+def test_a_long_hold_of_a_full_partition_loses_nothing_nor_does_a_rebalance_meanwhile(
+    bus: KafkaBus, opened: Open
+) -> None:
+    bus.append(events("t", 9000))
+    bus.append(events("t", 10, partition=1, first=9000))
+    member = Member(bus, "t", "g")
+    eventually(lambda: len(member.consumer.assigned()) == 4, member, limit=1)
+    held = TopicPartition("t", 0)
+    member.consumer.hold(held, time.monotonic() + 3600)
+    eventually(lambda: 9009 in values(member.records), member)
+    member.done([record for record in member.records if record.partition == 1])
+    member.expect_quiet()
+    other = Member(opened(), "t", "g")
+    settled(member, other, partitions=4)
+    other.consumer.close()
+    settled(member, partitions=4)
+    member.expect_quiet()
+    member.consumer.hold(held, None)
+    eventually(lambda: set(values(member.records)) >= set(range(9010)), member)
+    own = [record.offset for record in member.records[-8000:] if record.partition == 0]
+    assert own == sorted(set(own))
+    member.consumer.close()
 
 
 def test_what_every_group_has_finished_of_deliveries_goes(bus: KafkaBus) -> None:
