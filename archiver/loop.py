@@ -28,6 +28,9 @@ POLL_LIMIT = 2000
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits after the first, second … failure of the store in a row."""
 
+HOLD_SECONDS = 60.0
+"""How long a partition is held, unless what it waits for comes before; renewed at each step."""
+
 
 class Archiver:
     """A Role: everything in `schemas.topics.ARCHIVED` goes into segments, behind the tails of their chains.
@@ -59,6 +62,7 @@ class Archiver:
         self._retry_at = 0.0
         self._flush = False
         self._storing = False
+        self._held = False
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
 
     @property
@@ -240,11 +244,15 @@ class Archiver:
         log.error("store unavailable, records wait", error=str(error), retry_in=pause, bytes=self._size())
 
     def _hold_back(self) -> None:
-        """While the store does not take more: read nothing that there is no memory for, or whose tail is not known."""
-        if self._clock.monotonic() < self._retry_at:
-            full = self._size() > self._memory_limit
-            for partition in [*self._new, *(self._buffers if full else ())]:
-                self._consumer.hold(partition, self._retry_at)
+        """Read nothing whose tail is not known and, while the store takes nothing, nothing there is no memory for."""
+        until = self._clock.monotonic() + HOLD_SECONDS
+        for partition in self._new:
+            self._consumer.hold(partition, until)
+        full = self._failures > 0 and self._size() > self._memory_limit
+        if full or self._held:
+            for partition in self._buffers:
+                self._consumer.hold(partition, until if full else None)
+        self._held = full
 
     def _size(self) -> int:
         return sum(map(_size, list(self._buffers.values())))

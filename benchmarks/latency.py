@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,14 +31,14 @@ def run() -> None:
         try:
             bus = open_bus(f"sqlite://{product.home / 'bus.db'}", reserve=0)
             edge = Edge(bus)
-            _arrival(hook, lambda: edge.submit(events[:1]))
-            through = [_arrival(hook, lambda value=value: edge.submit([value])) for value in events]
+            _arrival(hook, partial(edge.submit, events[:1]))
+            through = [_arrival(hook, partial(edge.submit, [value])) for value in events]
             bus.close()
         finally:
             roles.terminate()
             roles.wait()
         connection = http.client.HTTPConnection(urlsplit(hook.url).netloc)
-        bare = [_arrival(hook, lambda value=value: _post(connection, value)) for value in events]
+        bare = [_arrival(hook, partial(_post, connection, value)) for value in events]
         connection.close()
     print(f"latency: {EVENTS} events, one at a time, on an idle log")
     _show("append to receiver", through)

@@ -56,12 +56,16 @@ def run() -> None:
     mean = sum(map(len, events)) / len(events)
     appended = sum(rows.values())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"spine: {EVENTS:,} events of {mean:.0f} bytes, {rows['deliveries']:,} deliveries, {appended:,} records")
+    print(
+        f"spine: {EVENTS:,} events of {mean:.0f} bytes, {rows['deliveries']:,} deliveries, {appended:,} records"
+    )
     print(f"  append only            {append:7.2f} s  {EVENTS / append:10,.0f} events/s")
     print(f"  parse only             {parse:7.2f} s  {EVENTS / parse:10,.0f} events/s")
     print(f"  emit --file            {emit:7.2f} s  {emit / append:6.2f} × append only")
     print(f"  run --until-idle       {run_all:7.2f} s  {run_all / append:6.2f} × append only, ")
-    print(f"                         {run_all / (append * appended / EVENTS):6.2f} × append only of as many records")
+    print(
+        f"                         {run_all / (append * appended / EVENTS):6.2f} × append only of as many records"
+    )
     print(f"  largest process        {peak:7.0f} MiB")
 
 

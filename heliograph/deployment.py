@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,7 @@ from heliograph.config import Config
 from heliograph.store.base import ObjectStore
 from heliograph.store.open import open_store
 from schemas.clock import Clock, SystemClock
+from schemas.errors import InputError, InvalidConfiguration, StoreError
 from sinks.base import Surroundings
 
 
@@ -41,12 +42,12 @@ class Deployment:
     @cached_property
     def archive(self) -> ObjectStore:
         """Where segments are."""
-        return self._store(self.config.archive_url)
+        return self._store("archive.url", self.config.archive_url)
 
     @cached_property
     def objects(self) -> ObjectStore:
         """Where targets of kind `object` write."""
-        return self._store(self.config.objects_url)
+        return self._store("delivery.objects", self.config.objects_url)
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -61,6 +62,15 @@ class Deployment:
             function_path=delivery.function_path,
         )
 
+    def open(self) -> Self:
+        """Open everything, before any thread does. Raises InputError for a URL that names nothing, BusError for a
+        log that cannot be used; a store that does not answer now may answer the roles later."""
+        self.bus.topics()
+        for name in ("archive", "objects"):
+            with suppress(StoreError):
+                getattr(self, name)
+        return self
+
     def __enter__(self) -> Self:
         return self
 
@@ -69,7 +79,10 @@ class Deployment:
     ) -> None:
         self._opened.close()
 
-    def _store(self, url: str) -> ObjectStore:
-        store = open_store(url)
+    def _store(self, setting: str, url: str) -> ObjectStore:
+        try:
+            store = open_store(url)
+        except InputError as error:
+            raise InvalidConfiguration([f"{setting}: {error}"]) from None
         self._opened.callback(store.close)
         return store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from archiver.loop import Archiver
 from heliograph.deployment import Deployment
@@ -49,8 +50,4 @@ def roles(deployment: Deployment, names: Sequence[str] = ()) -> dict[str, Callab
     if unknown:
         raise InputError(f"role {unknown[0]!r}: known are {', '.join(ROLES)}")
     wanted = names or tuple(ROLES)
-    return {
-        part: (lambda build=build: build(deployment))
-        for name in wanted
-        for part, build in ROLES[name].items()
-    }
+    return {part: partial(build, deployment) for name in wanted for part, build in ROLES[name].items()}

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from queue import Empty, SimpleQueue
 
 import structlog
 
 from heliograph.bus.base import Bus
 from schemas import metrics, topics
-from schemas.errors import HeliographError
+from schemas.errors import BusUnavailable, HeliographError
 from schemas.role import Role
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
 WATCH_SECONDS = 0.05
-REPORT_SECONDS = 5.0
 MAINTAIN_SECONDS = 60.0
 STUCK_SECONDS = 30.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class RoleThread(threading.Thread):
@@ -29,27 +31,28 @@ class RoleThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.role: Role | None = None
         self.failure = ""
-        self.turned = time.monotonic()
+        self.works = False
+        self._turned = time.monotonic()
         self._build = build
         self._stopping = stopping
 
     def run(self) -> None:
         """Turn the loop until asked to stop."""
-        pause = 1.0
+        pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
                 self._live()
             except Exception as error:  # noqa: BLE001 - a role may fail in any way, and must not do so silently
                 self._report(error)
-            if time.monotonic() - started > MAINTAIN_SECONDS:
-                pause = 1.0
-            if not self._stopping.wait(pause):
-                pause = min(pause * 2, MAINTAIN_SECONDS)
+            if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            self._stopping.wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def age(self) -> float:
         """Seconds since the loop last turned."""
-        return time.monotonic() - self.turned
+        return time.monotonic() - self._turned
 
     def _live(self) -> None:
         role = self._build()
@@ -58,8 +61,9 @@ class RoleThread(threading.Thread):
         try:
             while not self._stopping.is_set():
                 role.step(POLL_SECONDS)
-                self.turned = time.monotonic()
+                self._turned = time.monotonic()
                 self.failure = ""
+                self.works = True
         finally:
             self.role = None
             role.close()
@@ -67,6 +71,7 @@ class RoleThread(threading.Thread):
 
     def _report(self, error: Exception) -> None:
         self.failure = str(error) or type(error).__name__
+        self.works = False
         known = isinstance(error, HeliographError)
         log.error("role failed", role=self.name, error=self.failure, exc_info=None if known else error)
 
@@ -76,70 +81,102 @@ class Runner:
 
     def __init__(self, bus: Bus, roles: Mapping[str, Callable[[], Role]]) -> None:
         self._bus = bus
+        self._asked = SimpleQueue[None]()
         self._stopping = threading.Event()
-        self.threads = [RoleThread(name, build, self._stopping) for name, build in roles.items()]
+        self._threads = [RoleThread(name, build, self._stopping) for name, build in roles.items()]
 
     def start(self) -> None:
         """Start every role."""
-        for thread in self.threads:
+        for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Ask every role to drain. Safe from a signal handler."""
-        self._stopping.set()
+        """Make `wait` and `wait_until_idle` return. Safe from a signal handler, which must not touch an Event."""
+        self._asked.put(None)
 
     def join(self, seconds: float = 10.0) -> bool:
-        """Wait for the roles to end; False if one did not within `seconds`."""
-        self.stop()
-        for thread in self.threads:
-            if thread.role is not None:
-                thread.role.wake()
+        """Let every role drain, commit and end; False if one did not within `seconds`."""
+        self._stopping.set()
+        for role in self._roles():
+            role.wake()
         deadline = time.monotonic() + seconds
-        for thread in self.threads:
+        for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self.threads)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def failures(self) -> dict[str, str]:
         """Roles that cannot work now, each with the reason."""
-        found = {thread.name: thread.failure for thread in self.threads if thread.failure}
-        for thread in self.threads:
+        found = {thread.name: thread.failure for thread in self._threads if thread.failure}
+        for thread in self._threads:
             if thread.age() > STUCK_SECONDS and thread.name not in found:
                 found[thread.name] = f"its loop has not turned for {thread.age():.0f} s"
         return found
 
+    def unready(self) -> dict[str, str]:
+        """Roles that do not work now: those that fail, and those that have not begun yet."""
+        beginning = {thread.name: "starting" for thread in self._threads if not thread.works}
+        return beginning | self.failures()
+
     def wait(self) -> None:
-        """Return when asked to stop; meanwhile report and maintain."""
-        reported = maintained = 0.0
-        while not self._stopping.wait(1.0):
-            now = time.monotonic()
-            if now - reported > REPORT_SECONDS:
-                reported = now
-                self._report()
-            if now - maintained > MAINTAIN_SECONDS:
-                maintained = now
-                self._maintain()
+        """Return when asked to stop; meanwhile apply the log's retention."""
+        self._maintain()
+        while not self._stopped(MAINTAIN_SECONDS):
+            self._maintain()
 
     def wait_until_idle(self) -> None:
-        """Return when nothing is due, in flight or unread, or when a role failed, or when asked to stop."""
+        """Return when nothing is due, in flight or unread, or when a role failed, or when asked to stop.
+
+        Retention is applied once all is done.
+        """
         before: tuple[object, ...] = ()
-        while not self._stopping.wait(WATCH_SECONDS) and not self.failures():
-            unread, ends = self._unread()
+        while not self._stopped(WATCH_SECONDS) and not self.failures():
+            try:
+                unread, ends = self._unread()
+            except BusUnavailable as error:
+                log.warning("cannot see how far the roles are", error=str(error))
+                continue
             if unread and set(unread) <= {"archiver"}:
                 self._flush()
             if unread or self._busy():
                 before = ()
-                continue
-            if ends == before:
+            elif ends == before:
+                self._maintain()
                 return
-            before = ends
+            else:
+                before = ends
+
+    def observe(self) -> None:
+        """Set the gauges that are read rather than counted. Raises BusError."""
+        for thread in self._threads:
+            metrics.LOOP_AGE.labels(thread.name).set(thread.age())
+        for role in self._roles():
+            metrics.LAG.labels(role.name).set(unfinished(self._bus, role.name, role.topics)[0])
+        for topic in self._bus.topics():
+            ends = sum(extent.end for extent in self._bus.extents(topic).values())
+            metrics.APPENDED.labels(topic).set(ends)
+
+    def _stopped(self, seconds: float) -> bool:
+        """Whether `stop` is called within so many seconds."""
+        try:
+            self._asked.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
+
+    def _roles(self) -> Iterator[Role]:
+        """The roles that live now; each may end at any time."""
+        for thread in self._threads:
+            role = thread.role
+            if role is not None:
+                yield role
 
     def _busy(self) -> bool:
-        return any(thread.role is None or thread.role.busy() for thread in self.threads)
+        living = list(self._roles())
+        return len(living) < len(self._threads) or any(role.busy() for role in living)
 
     def _flush(self) -> None:
-        for thread in self.threads:
-            if thread.role is not None:
-                thread.role.flush()
+        for role in self._roles():
+            role.flush()
 
     def _unread(self) -> tuple[dict[str, int], tuple[object, ...]]:
         """Records that each role has not finished, and the ends they were measured against.
@@ -148,22 +185,14 @@ class Runner:
         """
         unread: dict[str, int] = {}
         ends: list[object] = []
-        for thread in self.threads:
-            role = thread.role
-            if role is None or role.name == "wheel":
+        for role in self._roles():
+            if role.name == "wheel":
                 continue
             count, seen = unfinished(self._bus, role.name, role.topics)
             ends.append((role.name, seen))
             if count:
                 unread[role.name] = count
         return unread, tuple(ends)
-
-    def _report(self) -> None:
-        for thread in self.threads:
-            metrics.LOOP_AGE.labels(thread.name).set(thread.age())
-            if thread.role is not None:
-                count, _ = unfinished(self._bus, thread.role.name, thread.role.topics)
-                metrics.LAG.labels(thread.name).set(count)
 
     def _maintain(self) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
@@ -11,7 +10,7 @@ import msgspec
 from heliograph.bus.base import Bus
 from schemas import arn
 from schemas.errors import BusError, InvalidNotification
-from schemas.metrics import APPENDED, REJECTED
+from schemas.metrics import REJECTED
 from schemas.notification import Routing, check
 from schemas.record import CHECKED, FORMAT, FORMAT_VERSION, Headers, NewRecord
 from schemas.rejects import rejected_record
@@ -47,25 +46,15 @@ class Edge:
         return NewRecord(topic, value, routing.resource_id.encode(), headers)
 
     def submit(self, values: Iterable[bytes], progress: Callable[[int], None] | None = None) -> Submitted:
-        """Check and append every value, in order. Durable when it returns.
-
-        `progress` is called with the number of values taken so far, after each batch. Raises BusFull and other
-        BusErrors, which then say how many values of the input are in the log.
-        """
-        batch = _Batch(self._bus)
+        """Check and append every value, in order. Durable when it returns. Raises as `Submission.append`."""
+        submission = self.submission(progress)
         for value in values:
-            try:
-                batch.accept(self.record(value))
-            except InvalidNotification as error:
-                batch.reject(value, str(error))
-            if batch.is_full():
-                batch.append()
-                if progress:
-                    progress(batch.taken)
-        batch.append()
-        if progress:
-            progress(batch.taken)
-        return batch.submitted()
+            submission.add(value)
+        return submission.end()
+
+    def submission(self, progress: Callable[[int], None] | None = None) -> Submission:
+        """An input that comes piece by piece. `progress` is called with the number of values appended so far."""
+        return Submission(self, self._bus, progress)
 
     def _find_topic(self, product: str, resource_type: str) -> str:
         return event_topic(product, resource_type, self._extra_topics)
@@ -91,11 +80,13 @@ def _headers(product: str, level: str, name: str) -> Headers:
     )
 
 
-class _Batch:
-    """The records of one append, and the account of all appends of an input."""
+class Submission:
+    """The values of one input: appended in batches, with an account of all of them."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, edge: Edge, bus: Bus, progress: Callable[[int], None] | None) -> None:
+        self._edge = edge
         self._bus = bus
+        self._progress = progress
         self._records: list[NewRecord] = []
         self._bytes = 0
         self._rejected_here = 0
@@ -103,26 +94,20 @@ class _Batch:
         self._problems: list[str] = []
         self._appended = 0
 
-    @property
-    def taken(self) -> int:
-        return self._appended + len(self._records)
-
-    def accept(self, record: NewRecord) -> None:
+    def add(self, value: bytes) -> None:
+        """Take one value; when a batch is full, append it."""
+        try:
+            record = self._edge.record(value)
+        except InvalidNotification as error:
+            record = self._reject(value, str(error))
         self._records.append(record)
         self._bytes += len(record.value)
-
-    def reject(self, value: bytes, reason: str) -> None:
-        number = self.taken + 1
-        self.accept(rejected_record(value, reason, f"edge, item {number}"))
-        self._rejected_here += 1
-        if len(self._problems) < _SAMPLE:
-            self._problems.append(f"item {number}: {reason}")
-
-    def is_full(self) -> bool:
-        return len(self._records) >= _BATCH_RECORDS or self._bytes >= _BATCH_BYTES
+        if len(self._records) >= _BATCH_RECORDS or self._bytes >= _BATCH_BYTES:
+            self.append()
 
     def append(self) -> None:
-        """Append what is there, and count it."""
+        """Append what was taken so far. Raises BusFull and other BusErrors, which then say how many values of the
+        input are in the log."""
         if not self._records:
             return
         try:
@@ -131,15 +116,22 @@ class _Batch:
             raise type(error)(
                 f"{error}; the first {self._appended} of the input are appended, resume behind them"
             ) from error
-        rejects = self._rejected_here
-        topics = Counter(record.topic for record in self._records if record.key is not None)
-        for topic, count in topics.items():
-            APPENDED.labels(topic).inc(count)
-        if rejects:
-            REJECTED.labels("edge").inc(rejects)
+        if self._rejected_here:
+            REJECTED.labels("edge").inc(self._rejected_here)
         self._appended += len(self._records)
-        self._rejected += rejects
+        self._rejected += self._rejected_here
         self._records, self._bytes, self._rejected_here = [], 0, 0
+        if self._progress:
+            self._progress(self._appended)
 
-    def submitted(self) -> Submitted:
+    def end(self) -> Submitted:
+        """Append the rest; the account of the whole input."""
+        self.append()
         return Submitted(self._appended - self._rejected, self._rejected, tuple(self._problems))
+
+    def _reject(self, value: bytes, reason: str) -> NewRecord:
+        number = self._appended + len(self._records) + 1
+        self._rejected_here += 1
+        if len(self._problems) < _SAMPLE:
+            self._problems.append(f"item {number}: {reason}")
+        return rejected_record(value, reason, f"edge, item {number}")

@@ -45,8 +45,8 @@ class Confirmed(NamedTuple):
     confirmed: frozenset[str]
 
 
-def read_file(text: str) -> list[Subscription]:
-    """The subscriptions of a TOML file of `[[subscription]]` tables.
+def read_file(text: str, kinds: Mapping[str, SinkKind] | None = None) -> list[Subscription]:
+    """The subscriptions of a TOML file of `[[subscription]]` tables; with `kinds`, their targets are checked too.
 
     Raises InvalidSubscription with every problem, each a line that names the subscription and the key.
     """
@@ -61,6 +61,7 @@ def read_file(text: str) -> list[Subscription]:
         except ValidationError as error:
             found += [f"{label}: {line}" for line in problems(error, Subscription)]
     found += _repeated_names(tables) + conflicts(read)
+    found += _targets_problems(read, kinds) if kinds is not None else ()
     if found:
         raise InvalidSubscription(found)
     return read
@@ -68,12 +69,7 @@ def read_file(text: str) -> list[Subscription]:
 
 def check_targets(subscriptions: Iterable[Subscription], kinds: Mapping[str, SinkKind]) -> None:
     """Check each target's kind, and its settings by the kind's own model; InvalidSubscription lists all problems."""
-    found = [
-        f"subscription {owner.name!r}: target {target.id!r}: {line}"
-        for owner in subscriptions
-        for target in owner.target
-        for line in _target_problems(target, kinds)
-    ]
+    found = _targets_problems(subscriptions, kinds)
     if found:
         raise InvalidSubscription(found)
 
@@ -204,6 +200,15 @@ def _repeated_names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
         f"subscription {name!r}: name: used {count} times in this file"
         for name, count in used.items()
         if count > 1
+    ]
+
+
+def _targets_problems(subscriptions: Iterable[Subscription], kinds: Mapping[str, SinkKind]) -> list[str]:
+    return [
+        f"subscription {owner.name!r}: target {target.id!r}: {line}"
+        for owner in subscriptions
+        for target in owner.target
+        for line in _target_problems(target, kinds)
     ]
 
 

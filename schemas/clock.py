@@ -22,9 +22,11 @@ class SystemClock:
     """The machine's own time."""
 
     def now(self) -> int:
+        """Milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
+        """Seconds that never run backwards."""
         return time.monotonic()
 
 
@@ -36,9 +38,11 @@ class ManualClock:
         self._monotonic = 0.0
 
     def now(self) -> int:
+        """What `advance` and `step` made of it."""
         return self._now
 
     def monotonic(self) -> float:
+        """What `advance` made of it."""
         return self._monotonic
 
     def advance(self, seconds: float) -> None:

@@ -41,7 +41,7 @@ class InvalidNotification(InputError):  # noqa: N818 - the names read as what th
         super().__init__(f"{field}: {problem}")
 
 
-class _Listed(InputError):
+class _Listed(InputError):  # noqa: N818
     """Several problems of one input, each a line that names its key."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -49,11 +49,11 @@ class _Listed(InputError):
         super().__init__("\n".join(problems))
 
 
-class InvalidSubscription(_Listed):  # noqa: N818
+class InvalidSubscription(_Listed):
     """A subscription that is not applied; nothing of its file is."""
 
 
-class InvalidConfiguration(_Listed):  # noqa: N818
+class InvalidConfiguration(_Listed):
     """A configuration that is not used."""
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-APPENDED = Counter("heliograph_appended_total", "Events appended by the edge.", ["topic"])
-REJECTED = Counter("heliograph_rejected_total", "Inputs that are not notifications, kept in `rejects`.", ["where"])
+APPENDED = Gauge("heliograph_appended", "Records ever appended to a topic.", ["topic"])
+REJECTED = Counter(
+    "heliograph_rejected_total", "Inputs that are not notifications, kept in `rejects`.", ["where"]
+)
 ROUTED = Counter("heliograph_routed_total", "Events read and decided upon by the router.", ["topic"])
-MATCHED = Counter("heliograph_matched_total", "Deliveries that the router made.", ["subscription"])
+MATCHED = Counter("heliograph_matched_total", "Events that a subscription wanted.", ["subscription"])
 ATTEMPTS = Counter("heliograph_attempts_total", "Attempts, by what came of them.", ["target", "outcome"])
 ATTEMPT_SECONDS = Histogram("heliograph_attempt_seconds", "How long attempts took.", ["target"])
 VERDICTS = Counter("heliograph_verdicts_total", "Deliveries that ended.", ["target", "state"])
@@ -16,6 +18,10 @@ DEFERRED = Counter("heliograph_deferred_total", "Deliveries put on the wheel wit
 IN_FLIGHT = Gauge("heliograph_in_flight", "Deliveries handed to a lane and not ended.", ["target"])
 ARCHIVED = Counter("heliograph_archived_total", "Records in segments that were stored.", ["topic"])
 SEGMENTS = Counter("heliograph_segments_total", "Segments stored.", ["topic"])
-GAPS = Counter("heliograph_gap_records_total", "Offsets that a role asked for and the log no longer had.", ["role", "topic"])
+GAPS = Counter(
+    "heliograph_gap_records_total",
+    "Offsets that a role asked for and the log no longer had.",
+    ["role", "topic"],
+)
 LAG = Gauge("heliograph_lag", "Records between a group's cursor and the end of the log.", ["role"])
 LOOP_AGE = Gauge("heliograph_loop_age_seconds", "Seconds since a role's loop last turned.", ["role"])

@@ -39,6 +39,7 @@ class Position(NamedTuple):
 
     @property
     def topic_partition(self) -> TopicPartition:
+        """The partition it lies in."""
         return TopicPartition(self.topic, self.partition)
 
     @classmethod
@@ -47,7 +48,9 @@ class Position(NamedTuple):
         topic, _, rest = text.partition(":")
         partition, _, offset = rest.partition(":")
         if not (topic and partition.isdecimal() and offset.isdecimal()):
-            raise InputError(f"position {text!r}: expected topic:partition:offset, as in events.ecs.disk:0:17")
+            raise InputError(
+                f"position {text!r}: expected topic:partition:offset, as in events.ecs.disk:0:17"
+            )
         return cls(topic, int(partition), int(offset))
 
 
@@ -75,6 +78,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def position(self) -> Position:
+        """Where it lies."""
         return Position(self.topic, self.partition, self.offset)
 
     def header(self, name: str) -> bytes | None:

@@ -8,7 +8,7 @@ import typer
 
 from heliograph.cli import upkeep
 from heliograph.cli.inspect import record_row
-from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
+from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show, visible
 from schemas.errors import InputError
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
         )
         show(
             rows,
-            ("topic", "partition", "expected", "next", "records", "from", "to", "bytes", "file"),
+            ("topic", "partition", "epoch", "expected", "next", "records", "from", "to", "bytes", "file"),
             as_json=as_json,
         )
 
@@ -74,9 +74,8 @@ def read(topic: Topic = None, since: Since = "", until: Until = "", as_json: Jso
             show(rows, (), as_json=True)
             return
         for row in rows:
-            say(
-                f"{row['topic']}:{row['partition']}:{row['offset']}  {moment(row['timestamp'])}  {row['value']}"
-            )
+            place = f"{row['topic']}:{row['partition']}:{row['offset']}"
+            say(visible(f"{place}  {moment(row['timestamp'])}  {row['value']}"))
 
 
 @app.command()
@@ -90,7 +89,10 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every segment and chain with nothing but the archive; exit status 1 names the first thing wrong."""
+    """Check every segment and chain.
+
+    Needs nothing but the archive; exit status 1 names the first thing wrong.
+    """
     from archiver.verify import verify
 
     with open_deployment() as deployment:
@@ -107,7 +109,10 @@ def verify(
 
 @app.command()
 def heads(as_json: Json = False) -> None:
-    """Print the head of every chain and of every topic's manifests, to be kept elsewhere for `verify --expect-head`."""
+    """Print the head of every chain.
+
+    Those of the topics' manifests too. Keep them elsewhere, for `verify --expect-head`.
+    """
     from archiver.verify import heads, manifest_heads
 
     with open_deployment() as deployment:
@@ -122,14 +127,19 @@ def heads(as_json: Json = False) -> None:
 
 
 @app.command("new-epoch")
-def new_epoch(topic: str) -> None:
-    """Begin a new epoch of a topic's chains, after its log was lost or made anew."""
+def new_epoch(
+    topic: Annotated[str, typer.Argument(help="A topic, or a pattern: '*' for all that is archived.")],
+) -> None:
+    """Begin new chains after a log was lost or made anew."""
     from archiver.chain import begin_epoch
+    from archiver.reader import list_segments
 
     with open_deployment() as deployment:
-        begun = begin_epoch(deployment.archive, deployment.bus, topic)
-    for key in begun:
-        say(key)
+        store = deployment.archive
+        found = sorted({info.topic for info in list_segments(store, topic)}) if "*" in topic else [topic]
+        for one in found:
+            for key in begin_epoch(store, deployment.bus, one):
+                say(key)
 
 
 def query(
@@ -138,7 +148,7 @@ def query(
     ],
     as_json: Json = False,
 ) -> None:
-    """Answer SQL (DuckDB) over the archive and the log store."""
+    """Answer SQL over the archive and the log store."""
     from archiver.query import query as answer
 
     with open_deployment() as deployment:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
-from schemas.errors import NotFound
+from schemas.errors import InputError, NotFound
+from schemas.record import Position
 
 if TYPE_CHECKING:
-    from router.deliver.records import DeliveryState
+    from router.deliver.records import DeadLetter, DeliveryState
 
 app = typer.Typer(
     help="Deliveries: one event for one target each.", no_args_is_help=True, rich_markup_mode=None
@@ -34,8 +35,13 @@ def list_deliveries(
     as_json: Json = False,
 ) -> None:
     """List deliveries and how they ended, or what they wait for."""
+    from router.deliver.records import STATES
     from router.deliver.records import list_deliveries as every
 
+    if state and state not in STATES:
+        raise InputError(f"--state {state!r}: expected {', '.join(STATES)}")
+    if event:
+        Position.parse(event)
     with open_deployment() as deployment:
         rows = (
             _row(one)
@@ -46,7 +52,9 @@ def list_deliveries(
             and (not event or one.source == event)
         )
         show(
-            rows, ("delivery", "state", "target", "subscription", "source", "attempts", "detail"), as_json=as_json
+            rows,
+            ("delivery", "state", "target", "subscription", "source", "attempts", "detail"),
+            as_json=as_json,
         )
 
 
@@ -58,36 +66,56 @@ def show_delivery(delivery: str, as_json: Json = False) -> None:
     with open_deployment() as deployment:
         found = delivery_states(deployment.bus, [delivery])[delivery]
     if found.state == UNKNOWN:
-        raise NotFound(f"delivery {delivery!r}: not in the log; `heliograph query` reads what only the archive has")
+        raise NotFound(
+            f"delivery {delivery!r}: not in the log; `heliograph query` reads what only the archive has"
+        )
     document(_row(found), as_json=as_json)
 
 
 @dead_letters.command("list")
 def list_dead_letters(target: Target = "", subscription: Subscription = "", as_json: Json = False) -> None:
-    """List what ended undelivered, with the reason; the event is in `--json`."""
+    """List what ended undelivered, with the reason."""
     from router.deliver.records import list_dead
 
     with open_deployment() as deployment:
         rows = (
-            {
-                "time": moment(one.at),
-                "position": str(one.position),
-                "delivery": one.delivery.id,
-                "target": one.delivery.target,
-                "subscription": one.delivery.subscription,
-                "source": str(one.delivery.source),
-                "attempts": one.delivery.attempts.count,
-                "exhausted": one.exhausted,
-                "error": one.code,
-                "message": one.message,
-                "event": text_of(one.delivery.event),
-            }
+            _dead_row(one)
             for one in list_dead(deployment.bus)
             if (not target or one.delivery.target == target)
             and (not subscription or one.delivery.subscription == subscription)
         )
         columns = ("time", "delivery", "target", "subscription", "attempts", "exhausted", "error", "message")
         show(rows, columns, as_json=as_json)
+
+
+@dead_letters.command("show")
+def show_dead_letter(delivery: str, as_json: Json = False) -> None:
+    """Show one dead letter, with its event."""
+    from router.deliver.records import list_dead
+
+    with open_deployment() as deployment:
+        found = next((one for one in list_dead(deployment.bus) if one.delivery.id == delivery), None)
+    if found is None:
+        raise NotFound(
+            f"delivery {delivery!r}: is no dead letter; `heliograph deliveries show` says where it stands"
+        )
+    document(_dead_row(found), as_json=as_json)
+
+
+def _dead_row(one: DeadLetter) -> dict[str, Any]:
+    return {
+        "time": moment(one.at),
+        "position": str(one.position),
+        "delivery": one.delivery.id,
+        "target": one.delivery.target,
+        "subscription": one.delivery.subscription,
+        "source": str(one.delivery.source),
+        "attempts": one.delivery.attempts.count,
+        "exhausted": one.exhausted,
+        "error": one.code,
+        "message": one.message,
+        "event": text_of(one.delivery.event),
+    }
 
 
 def _row(one: DeliveryState) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -40,11 +42,20 @@ def emit(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Append one notification built from the catalogue, or all of a file. Exit status 1 if any was rejected."""
+    """Append one built notification, or all of a file.
+
+    Exit status 1 if any was rejected; `heliograph tail rejects` shows it with the reason.
+    """
     if bool(name) == bool(file):
         raise InputError("emit: give a NAME to build a notification, or --file to take them from a file")
     if file:
+        if resource or level or content:
+            raise InputError(
+                "--file: takes notifications as they are; leave out --resource, --level, --content"
+            )
         _emit_file(file, as_json=as_json)
+    elif not resource:
+        raise InputError("--resource: is missing; give the resource's id or ARN")
     else:
         _emit_one(str(name), resource, region, user, level, content or [], as_json=as_json)
 
@@ -53,7 +64,10 @@ def validate(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="- is standard input.")],
     as_json: Json = False,
 ) -> None:
-    """Check notifications as `emit --file` would, and append nothing. Exit status 1 if any would be rejected."""
+    """Check notifications; append nothing.
+
+    What `emit --file` would reject is listed with the reason, and makes the exit status 1.
+    """
     from producers.reading import notifications
     from schemas.notification import check, warnings
 
@@ -108,8 +122,10 @@ def _emit_file(file: str, *, as_json: bool) -> None:
     from producers.reading import notifications
 
     with open_deployment() as deployment, _opened(file) as stream, _progress(stream, file) as advance:
-        edge = Edge(deployment.bus, deployment.config.events.topics)
-        submitted = edge.submit(notifications(stream), advance)
+        submission = Edge(deployment.bus, deployment.config.events.topics).submission(advance)
+        for value in notifications(_Paced(stream, submission.append)):
+            submission.add(value)
+        submitted = submission.end()
     for problem in submitted.problems[:SAMPLE_OF_PROBLEMS]:
         note(f"rejected: {problem}")
     if submitted.rejected > SAMPLE_OF_PROBLEMS:
@@ -117,6 +133,21 @@ def _emit_file(file: str, *, as_json: bool) -> None:
     document({"accepted": submitted.accepted, "rejected": submitted.rejected}, as_json=as_json)
     if submitted.rejected:
         raise typer.Exit(1)
+
+
+class _Paced:
+    """A stream whose reader is told before it has to wait: what came so far must not wait with it."""
+
+    def __init__(self, stream: BinaryIO, waits: Callable[[], None]) -> None:
+        self._stream = stream
+        self._waits = waits
+
+    def read(self, size: int) -> bytes:
+        """What is there now, up to `size` bytes; none at the end."""
+        with suppress(UnsupportedOperation):  # memory never has to be waited for
+            if not select.select([self._stream], [], [], 0)[0]:
+                self._waits()
+        return self._stream.read1(size)  # type: ignore[attr-defined, no-any-return]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -127,7 +158,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
+def _opened(file: str) -> Generator[BinaryIO]:
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -140,7 +171,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _progress(stream: BinaryIO, file: str) -> Iterator[Callable[[int], None]]:
+def _progress(stream: BinaryIO, file: str) -> Generator[Callable[[int], None]]:
     """A bar on a terminal, by bytes read where the size is known; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _: None

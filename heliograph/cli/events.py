@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -32,6 +32,7 @@ def list_events(
 ) -> None:
     """List the events that the log holds."""
     from schemas.notification import read_routing
+    from schemas.subscription import Level
     from schemas.times import parse_when
 
     def rows(bus: Bus, since_ms: int, until_ms: int) -> Iterator[dict[str, Any]]:
@@ -52,6 +53,8 @@ def list_events(
                     "id": found.id,
                 }
 
+    if level and level.upper() not in get_args(Level):
+        raise InputError(f"--level {level!r}: expected {', '.join(get_args(Level))}")
     with open_deployment() as deployment:
         now = deployment.clock.now()
         since_ms = parse_when(since, now) if since else 0
@@ -79,7 +82,10 @@ def show_event(event: Annotated[str, typer.Argument(help="Id or position.")], as
 
 @app.command()
 def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
-    """Say for every subscription, as it was when the event was routed, what happened or which clause did not hold."""
+    """Say what each subscription made of an event.
+
+    As it was when the event was routed: what became of the delivery, or which clause did not hold.
+    """
     from router.deliver.records import delivery_states
     from router.why import why as explain
 

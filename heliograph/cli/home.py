@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init() -> None:
-    """Make the home folder with a commented heliograph.toml, and the log in it."""
+    """Make the home, with a commented heliograph.toml."""
     with open_deployment() as deployment:
         home = deployment.config.home
         home.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,10 @@ def init() -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check configuration, log, archive and stores; exit status 1 if something does not work."""
+    """Check configuration, log, stores and targets.
+
+    Exit status 1 if something does not work.
+    """
     from heliograph.doctor import examine
 
     findings = [finding.row() for finding in examine(os.environ)]
@@ -68,7 +71,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def backup(to: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
-    """Copy the whole home, while it runs, into a folder that `restore` takes."""
+    """Copy the whole home while it runs."""
     from heliograph.bus.backup import backup_home
 
     with open_deployment() as deployment:
@@ -80,7 +83,10 @@ def restore(
     source: Annotated[Path, typer.Argument(help="A folder that `backup` made.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a home that is not empty.")] = False,
 ) -> None:
-    """Put a backup in place of the home, after checking every file of it."""
+    """Put a backup in place of the home.
+
+    Every file of it is checked first.
+    """
     from heliograph.bus.backup import restore_home
     from heliograph.config import load
 

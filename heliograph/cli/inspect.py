@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -9,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from heliograph.bus.base import Bus
-from heliograph.cli.output import Json, moment, open_deployment, say, show, text_of
-from schemas.errors import NotFound
+from heliograph.cli.output import Json, moment, open_deployment, say, show, text_of, visible
+from schemas.errors import InputError, NotFound
 from schemas.record import Record, TopicPartition
 
 FOLLOW_SECONDS = 0.2
@@ -33,26 +35,26 @@ def tail(
     limit: Annotated[int, typer.Option("--limit", help="Stop after so many.", min=1)] = 2**62,
     as_json: Json = False,
 ) -> None:
-    """Print the records of a topic, each partition in its order."""
+    """Print the records of a topic."""
     with open_deployment() as deployment:
         bus = deployment.bus
         cursors = _start(bus, topic, start, deployment.clock.now())
         records = _records(bus, cursors, follow=follow)
         rows = (row for row, _ in zip(map(record_row, records), range(limit), strict=False))
+        if follow and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
         if as_json:
             show(rows, (), as_json=True)
             return
         for row in rows:
-            say(
-                f"{row['partition']}:{row['offset']}  {moment(row['timestamp'])}  {row['key'] or '-'}  {row['value']}"
-            )
+            say(visible(_line(row)))
 
 
 def topics(as_json: Json = False) -> None:
     """List topics with their partitions and records."""
     with open_deployment() as deployment:
         bus = deployment.bus
-        rows = []
+        rows: list[dict[str, Any]] = []
         for topic, partitions in sorted(bus.topics().items()):
             extents = bus.extents(topic).values()
             held = sum(extent.end - extent.start for extent in extents)
@@ -62,7 +64,7 @@ def topics(as_json: Json = False) -> None:
 
 
 def lag(as_json: Json = False) -> None:
-    """Show, for each group and partition, what it has not finished."""
+    """Show what each group has not finished."""
     with open_deployment() as deployment:
         bus = deployment.bus
         rows = [
@@ -101,6 +103,19 @@ def read_on(bus: Bus, partition: TopicPartition, offset: int) -> Iterator[Record
         offset = records[-1].offset + 1
 
 
+def _line(row: dict[str, Any]) -> str:
+    """A record for people; what was rejected says why."""
+    reason = row["headers"].get("reason")
+    cells = (
+        f"{row['partition']}:{row['offset']}",
+        moment(row["timestamp"]),
+        row["key"] or "-",
+        reason,
+        row["value"],
+    )
+    return "  ".join(cell for cell in cells if cell is not None)
+
+
 def _start(bus: Bus, topic: str, start: str, now: int) -> dict[TopicPartition, int]:
     from schemas.times import parse_when
 
@@ -115,7 +130,12 @@ def _start(bus: Bus, topic: str, start: str, now: int) -> dict[TopicPartition, i
         case _ if start.isdecimal():
             return {partition: max(int(start), extent.start) for partition, extent in extents.items()}
         case _:
-            moment_ms = parse_when(start, now)
+            try:
+                moment_ms = parse_when(start, now)
+            except InputError:
+                raise InputError(
+                    f"--from {start!r}: expected earliest, latest, an offset, or a time as 2h or 2026-01-31T12:00:00Z"
+                ) from None
             return {partition: bus.offset_at(partition, moment_ms) for partition in extents}
 
 

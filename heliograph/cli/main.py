@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -29,15 +30,26 @@ app.add_typer(archive.app, name="archive")
 
 def main() -> int:
     """Run the command line. Exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except HeliographError as error:
         for line in str(error).splitlines():
-            print(f"heliograph: {line}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
+            _complain(line)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+        if not isinstance(error, BrokenPipeError):
+            _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
     return 0
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"heliograph: {line}\n")

@@ -27,7 +27,7 @@ def names(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """List the catalogue's names, or explain one: category, event type, level and content fields."""
+    """List the catalogue's names, or explain one."""
     from schemas.catalogue import CATALOGUE, complete, lookup
 
     if name in CATALOGUE:

@@ -6,11 +6,14 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import typer
 
 from heliograph.deployment import Deployment
+
+MEASURED_ROWS = 500
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
@@ -36,16 +39,15 @@ def note(line: str) -> None:
 
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> int:
-    """Print a listing; returns the number of rows. JSON rows are whole, tables have `columns`."""
+    """Print a listing as it comes; returns the number of rows. JSON rows are whole, tables have `columns`."""
     import orjson
 
-    if as_json:
-        count = 0
-        for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the answer
-            sys.stdout.buffer.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
-        sys.stdout.flush()
-        return count
-    return _table(list(rows), columns)
+    if not as_json:
+        return _table(rows, columns)
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the answer
+        say(orjson.dumps(row, default=plain).decode())
+    return count
 
 
 def document(value: Mapping[str, Any], *, as_json: bool) -> None:
@@ -53,12 +55,13 @@ def document(value: Mapping[str, Any], *, as_json: bool) -> None:
     import orjson
 
     if as_json:
-        say(orjson.dumps(value, default=str).decode())
+        say(orjson.dumps(value, default=plain).decode())
         return
     width = max((len(key) for key in value), default=0)
     for key, one in value.items():
-        text = one if isinstance(one, str) else orjson.dumps(one, default=str).decode()
-        say(f"{key:<{width}}  {text}")
+        text = one if isinstance(one, str) else orjson.dumps(one, default=plain).decode()
+        lines = "\n".join(map(visible, text.splitlines()))
+        say(f"{key:<{width}}  {lines}")
 
 
 def moment(milliseconds: int) -> str:
@@ -75,9 +78,28 @@ def text_of(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> int:
-    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
-    widths = [max([len(column), *(len(row[at]) for row in cells)]) for at, column in enumerate(columns)]
-    for row in [[column.upper() for column in columns], *cells]:
+def plain(value: object) -> str:
+    """Anything as text, bytes as `text_of`."""
+    return text_of(value) if isinstance(value, bytes) else str(value)
+
+
+def visible(text: str) -> str:
+    """Text for a line on a terminal: what a terminal would obey instead of showing it is escaped."""
+    return text if text.isprintable() else text.translate(_ESCAPES)
+
+
+_ESCAPES = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*range(32), *range(127, 160), 0x2028, 0x2029)
+}
+
+
+def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
+    """Columns as wide as the first rows need, so that a listing of any length is printed as it comes."""
+    cells = ([visible(plain(row.get(column, ""))) for column in columns] for row in rows)
+    first = list(islice(cells, MEASURED_ROWS))
+    widths = [max([len(column), *(len(row[at]) for row in first)]) for at, column in enumerate(columns)]
+    count = -1
+    for count, row in enumerate(chain([[column.upper() for column in columns]], first, cells)):  # noqa: B007
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return len(rows)
+    return count

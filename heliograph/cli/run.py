@@ -27,33 +27,37 @@ def run(
         str, typer.Option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")
     ] = "",
 ) -> None:
-    """Run roles until SIGTERM or Ctrl-C; then drain, commit and stop."""
+    """Run the roles until SIGTERM or Ctrl-C.
+
+    Then they drain, commit and stop within seconds. Several processes on one home share the work.
+    """
     from heliograph.health import serve
     from heliograph.roles import roles
     from heliograph.runner import Runner
 
     with open_deployment() as deployment:
-        runner = Runner(deployment.bus, roles(deployment, role or []))
+        runner = Runner(deployment.open().bus, roles(deployment, role or []))
         server = serve(metrics, runner) if metrics else None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: runner.stop())
+            signal.signal(number, lambda _number, _frame: runner.stop())
         runner.start()
-        if until_idle:
-            runner.wait_until_idle()
-        else:
-            runner.wait()
-        failures = runner.failures()
-        drained = runner.join()
-        if server is not None:
-            server.shutdown()
-        for name, why in failures.items():
-            note(f"heliograph: {name}: {why}")
-        if not drained:
-            note(
-                "heliograph: stopped before everything in flight had ended; it is repeated at the next start"
-            )
-        if failures:
-            raise typer.Exit(1)
+        try:
+            if until_idle:
+                runner.wait_until_idle()
+            else:
+                runner.wait()
+            failures = runner.failures()
+        finally:
+            drained = runner.join()
+            if server is not None:
+                server.shutdown()
+                server.server_close()
+    for name, why in failures.items():
+        note(f"heliograph: {name}: {why}")
+    if not drained:
+        note("heliograph: stopped before everything in flight had ended; it is repeated at the next start")
+    if failures:
+        raise typer.Exit(1)
 
 
 def demo(
@@ -61,6 +65,7 @@ def demo(
     events: Annotated[int, typer.Option("--events", help="How many generated events.", min=1)] = 2000,
 ) -> None:
     """Run the main job end to end in a temporary folder, and check it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.demo.show import demonstrate
 
     if not demonstrate(events=events, serve=serve):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,12 +25,19 @@ def apply(
     file: Annotated[str, typer.Argument(help="A TOML file of [[subscription]] tables; - is standard input.")],
     as_json: Json = False,
 ) -> None:
-    """Put the subscriptions of a file into force, all or none; returns when the live routers use them."""
+    """Put the subscriptions of a file into force.
+
+    All of them or none; returns when the live routers use them.
+    """
     from router.subscriptions import apply as put_into_force
     from router.subscriptions import doubts, read_file
     from sinks.kinds import KINDS
 
-    subscriptions = read_file(_text(file))
+    try:
+        text = _bytes(file).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: is not text in UTF-8; a subscription file is TOML") from None
+    subscriptions = read_file(text, KINDS)
     for doubt in doubts(subscriptions):
         note(f"warning: {doubt}")
     with open_deployment() as deployment:
@@ -72,8 +79,10 @@ def show_one(name: str, as_json: Json = False) -> None:
 
 @app.command()
 def delete(name: str) -> None:
-    """Remove a subscription. What it matched already is still delivered, if another keeps the target; the rest
-    becomes dead letters."""
+    """Remove a subscription.
+
+    What it matched already is still delivered, if another keeps the target; the rest becomes dead letters.
+    """
     from router.subscriptions import delete as remove
 
     with open_deployment() as deployment:
@@ -101,12 +110,15 @@ def test(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Send one notification to every target of a subscription, past the log, and show what came of it."""
+    """Try every target with one notification.
+
+    It goes past the log, leaves no record, and is shown with what came of it.
+    """
     from heliograph.trial import sample, try_targets
 
     with open_deployment() as deployment:
         subscription = _named(deployment.bus, name)
-        value = _text(event).encode() if event else sample(deployment.clock.now())
+        value = _bytes(event).strip() if event else sample(deployment.clock.now())
         rows = try_targets(deployment, subscription, value)
         show(rows, ("target", "kind", "outcome", "detail"), as_json=as_json)
     if any(row["outcome"] != "delivered" for row in rows):
@@ -120,14 +132,17 @@ def explain(
     ],
     as_json: Json = False,
 ) -> None:
-    """Say for every subscription in force whether it would take an event, and which clause does not hold."""
+    """Say which subscriptions would take an event.
+
+    For those in force that would not: which clause does not hold.
+    """
     from router.match.explain import explain as clauses
     from schemas.notification import check
 
     with open_deployment() as deployment:
         value = sys.stdin.buffer.read() if event == "-" else _event(deployment.bus, event)
         routing = check(value.strip())
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, subscription in _in_force(deployment.bus).items():
             failed = [clause for clause in clauses(subscription, routing) if not clause.held]
             rows.append(
@@ -182,8 +197,8 @@ def _event(bus: Bus, event: str) -> bytes:
     return find(bus, event)[0].value
 
 
-def _text(file: str) -> str:
+def _bytes(file: str) -> bytes:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None

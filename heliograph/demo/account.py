@@ -69,7 +69,9 @@ def _stages(
 def _why(console: Console, deployment: Deployment, event: Record) -> None:
     for line in why(deployment.bus, event.position):
         if line.matched:
-            console.print(f"[green]matched[/]      {line.subscription} → {', '.join(made.target for made in line.deliveries)}")
+            console.print(
+                f"[green]matched[/]      {line.subscription} → {', '.join(made.target for made in line.deliveries)}"
+            )
         else:
             console.print(f"[yellow]not matched[/]  {line.subscription}: {escape(line.because)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from ipaddress import ip_network
@@ -116,7 +116,7 @@ def _chunks(count: int, now: int) -> Iterator[list[bytes]]:
 
 
 @contextmanager
-def _watching(console: Console, bus: Bus) -> Iterator[None]:
+def _watching(console: Console, bus: Bus) -> Generator[None]:
     """A table of counts that lives while the job runs; on no terminal it is printed once, at the end."""
     ended = threading.Event()
     with Live(_counts(bus), console=console, auto_refresh=False) as live:

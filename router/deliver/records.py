@@ -14,6 +14,8 @@ from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS, matches
 WAITING = "waiting"
 UNDER_WAY = "under-way"
 UNKNOWN = "unknown"
+STATES = (*(state.value for state in VerdictState), WAITING, UNDER_WAY)
+"""Every state of a delivery that the log knows of."""
 
 _PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 

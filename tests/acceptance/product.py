@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from heliograph.bus.base import Bus
+from heliograph.bus.open import open_bus
+
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT.parent / "shared" / "spec" / "examples"
 
@@ -21,8 +26,9 @@ EXAMPLES = ROOT.parent / "shared" / "spec" / "examples"
 class Product:
     """One home, and commands on it."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
+    def __init__(self, home: Path, *, started: ExitStack | None = None, **environment: str) -> None:
         self.home = home
+        self._started = started
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HELIOGRAPH_")},
             "HELIOGRAPH_HOME": str(home),
@@ -31,10 +37,20 @@ class Product:
             **environment,
         }
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """A command that goes on; the caller ends it."""
+    def start(self, *words: str, fed: bool = False) -> subprocess.Popen[bytes]:
+        """A command that goes on; the caller ends it, or the stack that was given. `fed`: by a pipe to its input."""
         with (self.home.parent / "run.log").open("ab") as log:
-            return subprocess.Popen(self._command(words), env=self._environment, stdout=log, stderr=log)
+            stdin = subprocess.PIPE if fed else subprocess.DEVNULL
+            process = subprocess.Popen(
+                self._command(words), env=self._environment, stdin=stdin, stdout=log, stderr=log
+            )
+        if self._started is not None:
+            self._started.callback(_end, process)
+        return process
+
+    def log(self) -> str:
+        """What the commands that go on have logged."""
+        return (self.home.parent / "run.log").read_text()
 
     def call(self, *words: str, feed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """A command to its end."""
@@ -61,6 +77,24 @@ class Product:
         """Apply subscriptions given as TOML."""
         self.do("subscriptions", "apply", "-", feed=text.encode())
 
+    def emit(self) -> None:
+        """Emit one notification."""
+        self.do("emit", "Instance:StateChange", "--resource", "i-1", "--content", "state=Running")
+
+    def members(self, group: str) -> int:
+        """How many live members a group has."""
+        with closing(self.bus()) as bus:
+            return len(bus.members(group))
+
+    def count(self, topic: str) -> int:
+        """How many records were appended to a topic."""
+        with closing(self.bus()) as bus:
+            return sum(extent.end for extent in bus.extents(topic).values())
+
+    def bus(self) -> Bus:
+        """The log, for what no command does; the caller closes it."""
+        return open_bus(f"sqlite://{self.home}/bus.db", reserve=0)
+
     def until_idle(self) -> None:
         """Let everything come to rest."""
         self.do("run", "--until-idle")
@@ -68,6 +102,22 @@ class Product:
     @staticmethod
     def _command(words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-P", "-m", "heliograph", *words]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with process:
+        process.kill()
+
+
+def until(seen: Callable[[], T], seconds: float = 60) -> T:
+    """What `seen` returns as soon as that is true. Fails if it never is."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = seen()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not seen within {seconds} s")
 
 
 class Receiver:
@@ -79,6 +129,7 @@ class Receiver:
         self.statuses: Mapping[str, int] = {}
         self.count = 0
         self.arrived = threading.Event()
+        self.hangs = threading.Event()
 
     def all(self) -> list[bytes]:
         """Every body, repeats included."""
@@ -86,7 +137,7 @@ class Receiver:
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
+def receiver() -> Generator[Receiver]:
     """A receiver on a free loopback port."""
     found = Receiver()
     lock = threading.Lock()
@@ -100,6 +151,8 @@ def receiver() -> Iterator[Receiver]:
                 found.bodies[self.headers["webhook-id"]].append(body)
                 found.count += 1
                 found.arrived.set()
+            while found.hangs.is_set():
+                time.sleep(0.05)
             self.send_response(found.statuses.get(self.path, 200))
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.product import EXAMPLES, Product, receiver
+from producers.examples import EXAMPLES as OUR_OWN
+from tests.acceptance.product import EXAMPLES, Product, receiver, until
+
+SOME_EVENT = next(one for one in OUR_OWN if b'"Instance:StateChange"' in one).replace(b"\n", b"") + b"\n"
 
 HOOK = """
 [[subscription]]
@@ -34,3 +39,20 @@ def test_the_official_examples_arrive_and_are_archived_byte_for_byte(tmp_path: P
     archived = [row for row in product.rows("archive", "read") if row["topic"].startswith("events.")]
     assert Counter(row["value"].encode() for row in archived) == wanted
     product.do("archive", "verify")
+
+
+def test_what_comes_slowly_through_a_pipe_does_not_wait_for_a_full_batch(tmp_path: Path) -> None:
+    with ExitStack() as started:
+        product = Product(tmp_path / "home", started=started)
+        emitting = product.start("emit", "--file", "-", fed=True)
+        assert emitting.stdin is not None
+        for number in (1, 2):
+            emitting.stdin.write(SOME_EVENT)
+            emitting.stdin.flush()
+            until(partial(_has, product, number))
+        emitting.stdin.close()
+        assert emitting.wait(30) == 0
+
+
+def _has(product: Product, events: int) -> bool:
+    return product.count("events.ecs.instance") == events

@@ -13,13 +13,12 @@ class Crash(BaseException):
 
 
 class FaultyStore:
-    """Counts down `fail_before`, `fail_after` and `crash_after`: puts that fail without or after storing, or that
-    nobody lives to hear of. While `down`, nothing works."""
+    """The next put fails without storing (`fail_before`) or after it (`fail_after`), or nobody lives to hear of it
+    (`crash_after`). While `down`, nothing works."""
 
     def __init__(self, behind: ObjectStore) -> None:
         self.behind = behind
-        self.fail_before = self.fail_after = self.crash_after = 0
-        self.down = False
+        self.fail_before = self.fail_after = self.crash_after = self.down = False
         self.listed: list[str] = []
 
     @property
@@ -29,14 +28,14 @@ class FaultyStore:
     def put_new(self, key: str, body: bytes) -> bool:
         self._check()
         if self.fail_before:
-            self.fail_before -= 1
+            self.fail_before = False
             raise StoreUnavailable("not stored")
         stored = self.behind.put_new(key, body)
         if self.fail_after:
-            self.fail_after -= 1
+            self.fail_after = False
             raise StoreUnavailable("the answer was lost")
         if self.crash_after:
-            self.crash_after -= 1
+            self.crash_after = False
             raise Crash
         return stored
 

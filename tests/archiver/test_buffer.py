@@ -85,6 +85,11 @@ def test_behind_a_later_tail_only_what_it_does_not_cover_waits() -> None:
     assert buffer.draft(POLICY).gaps == ((7, 8),)
     assert buffer.rebase(_tail(9)) == [record(8)]
     assert buffer.waiting == Waiting(1, size_of(record(9)), 2.0, 2.0)
-    assert buffer.rebase(_tail(20)) == [record(9)]
+
+
+def test_behind_a_tail_that_covers_all_nothing_waits() -> None:
+    buffer = _buffer()
+    buffer.offer([record(5)], 0)
+    assert buffer.rebase(_tail(20)) == [record(5)]
     assert buffer.waiting is None
     assert (buffer.size, buffer.next_offset) == (0, 20)

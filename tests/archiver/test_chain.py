@@ -67,11 +67,11 @@ def test_of_two_writers_one_wins_and_the_other_learns_the_tail() -> None:
 
 def test_an_answer_that_was_lost_is_resolved_by_reading() -> None:
     store = FaultyStore(MemoryStore())
-    store.fail_after = 1
+    store.fail_after = True
     with pytest.raises(StoreUnavailable):
         append_segment(store, FIRST, draft(range(4)))
     assert isinstance(append_segment(store, FIRST, draft(range(4))), Stored)
-    store.fail_after = 1
+    store.fail_after = True
     tail = find_tail(store, TOPIC, 0)
     assert tail is not None
     with pytest.raises(StoreUnavailable):
@@ -89,15 +89,29 @@ def _bus(values: Iterable[bytes], clock: ManualClock | None = None) -> MemoryBus
     return bus
 
 
+class RestoredBus(MemoryBus):
+    """A log that was put back: the same log, and the same records as far as it was saved."""
+
+    def __init__(self, clock: ManualClock, log_id: str) -> None:
+        super().__init__(clock, partitions=1)
+        self.saved_id = log_id
+
+    @property
+    def log_id(self) -> str:
+        return self.saved_id
+
+
 def _restored(bus: MemoryBus, end: int, new: Iterable[bytes], clock: ManualClock) -> MemoryBus:
     """The log as it was when it had `end` records, and what was appended since."""
-    old = bus.read(TopicPartition(TOPIC, 0), 0).records[:end]
-    again = MemoryBus(clock, partitions=1)
-    again._log_id = bus.log_id
+    past = ManualClock()
+    again = RestoredBus(past, bus.log_id)
     again.create(TOPIC)
-    again._broker.logs[TopicPartition(TOPIC, 0)].records.extend(old)
+    for record in bus.read(TopicPartition(TOPIC, 0), 0).records[:end]:
+        past.step((record.timestamp - past.now()) / 1000)
+        again.append([NewRecord(TOPIC, record.value)])
     for value in new:
         clock.advance(1)
+        past.step((clock.now() - past.now()) / 1000)
         again.append([NewRecord(TOPIC, value)])
     return again
 

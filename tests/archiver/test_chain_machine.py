@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import cast
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from archiver.loop import Archiver
 from archiver.policy import ArchivePolicy
 from archiver.reader import list_segments, read_records
 from archiver.verify import verify
-from heliograph.bus.base import Consumer, PartitionsChanged
+from heliograph.bus.base import Bus, Consumer, PartitionsChanged
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
@@ -21,6 +23,7 @@ from tests.archiver.making import TOPIC
 from tests.archiver.stores import Crash, FaultyStore
 
 WRITERS = 3
+WRITER = st.integers(0, WRITERS - 1)
 POLICY = ArchivePolicy(max_bytes=400, max_records=4, max_age=10, max_idle=5)
 PARTITIONS = [TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)]
 
@@ -66,53 +69,63 @@ class ArchiveMachine(RuleBasedStateMachine):
         self.writers: list[Archiver | None] = [None] * WRITERS
         self.log: dict[TopicPartition, list[Record]] = {partition: [] for partition in PARTITIONS}
         self.truncated = False
-
-    writers = st.integers(0, WRITERS - 1)
+        self.all_read()
 
     @rule(partition=st.sampled_from([0, 1]), count=st.integers(1, 6))
     def append(self, partition: int, count: int) -> None:
         self.clock.advance(0.01)
         self.bus.append([NewRecord(TOPIC, b"v%d" % number, partition=partition) for number in range(count)])
 
-    @rule(writer=writers)
-    def step(self, writer: int) -> None:
+    @rule()
+    def all_read(self) -> None:
+        for writer in range(WRITERS):
+            self._run(writer, flush=False)
+
+    @rule(writer=WRITER)
+    def read(self, writer: int) -> None:
         self._run(writer, flush=False)
 
-    @rule(writer=writers)
-    def flush(self, writer: int) -> None:
+    @rule(writer=WRITER)
+    def store(self, writer: int) -> None:
         self._run(writer, flush=True)
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 6.0, 40.0]))
+    @rule(partition=st.sampled_from([0, 1]), count=st.integers(1, 3), order=st.permutations(range(WRITERS)))
+    def race(self, partition: int, count: int, order: list[int]) -> None:
+        """Each has read what the one before it has stored meanwhile, and more."""
+        for writer in order:
+            self.append(partition, count)
+            self._run(writer, flush=True)
+
+    @rule(partition=st.sampled_from([0, 1]), count=st.integers(1, 3), order=st.permutations(range(WRITERS)))
+    def outrun(self, partition: int, count: int, order: list[int]) -> None:
+        """One has read less than the others have stored meanwhile, and stores it, not knowing that it is out."""
+        for writer in order:
+            self.append(partition, count)
+            self._run(writer, flush=writer != order[0])
+        self.end(order[0], "stale")
+
+    @rule(seconds=st.sampled_from([0.5, 6.0, 40.0]))
     def wait(self, seconds: float) -> None:
+        """Time passes, and stores that were down are up again."""
         self.clock.advance(seconds)
+        for store in self.stores:
+            store.down = False
 
-    @rule(writer=writers, how=st.sampled_from(["fail_before", "fail_after", "crash_after"]))
+    @rule(writer=WRITER, how=st.sampled_from(["down", "fail_before", "fail_after", "crash_after"]))
     def go_wrong(self, writer: int, how: str) -> None:
-        setattr(self.stores[writer], how, 1)
+        setattr(self.stores[writer], how, True)
 
-    @rule(writer=writers)
-    def go_down(self, writer: int) -> None:
-        self.stores[writer].down = not self.stores[writer].down
-
-    @rule(writer=writers)
-    def crash(self, writer: int) -> None:
-        self.writers[writer] = None
-        self.bus.kill(self.buses[writer].member)
-
-    @rule(writer=writers)
-    def forget(self, writer: int) -> None:
-        """The member is out, and does not know it yet: it goes on with its stale buffers."""
-        if self.writers[writer] is not None:
-            self.bus.kill(self.buses[writer].member)
-
-    @rule(writer=writers)
-    def close(self, writer: int) -> None:
+    @rule(writer=WRITER, how=st.sampled_from(["crash", "stale", "close"]))
+    def end(self, writer: int, how: str) -> None:
+        """A member dies, leaves in order, or is out and does not know it: it still stores what it has."""
         archiver = self.writers[writer]
         self.writers[writer] = None
-        if archiver is not None:
+        if how == "stale":
+            self.bus.kill(self.buses[writer].member)
+        if how != "crash" and archiver is not None:
             with suppress(Crash):
                 archiver.close()
-            self.bus.kill(self.buses[writer].member)
+        self.bus.kill(self.buses[writer].member)
 
     @precondition(lambda self: not self.truncated)
     @rule(partition=st.sampled_from(PARTITIONS), keep=st.integers(0, 3))
@@ -138,11 +151,12 @@ class ArchiveMachine(RuleBasedStateMachine):
         """When everything works again, everything that the log still has is archived."""
         for store in self.stores:
             store.down = False
-            store.fail_before = store.fail_after = store.crash_after = 0
+            store.fail_before = store.fail_after = store.crash_after = False
         self.clock.advance(60)
-        self._crash_all()
+        for writer in range(WRITERS):
+            self.end(writer, "crash")
         for _ in range(4):
-            self._run(2, flush=True)
+            self._run(2, flush=True, limit=2000)
         self.each_record_is_archived_once_in_order()
         archived = {record.position for record in read_records(self.kept)}
         for partition in PARTITIONS:
@@ -150,21 +164,19 @@ class ArchiveMachine(RuleBasedStateMachine):
             lag = self.bus.lag("alone")[partition]
             assert lag.cursor == lag.end
 
-    def _crash_all(self) -> None:
-        for writer in range(WRITERS):
-            self.crash(writer)
-
-    def _run(self, writer: int, *, flush: bool) -> None:
+    def _run(self, writer: int, *, flush: bool, limit: int = 4) -> None:
         archiver = self.writers[writer]
         if archiver is None:
-            bus = self.buses[writer]
-            archiver = self.writers[writer] = Archiver(bus, self.stores[writer], POLICY, self.clock)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            bus = cast("Bus", self.buses[writer])
+            archiver = self.writers[writer] = Archiver(bus, self.stores[writer], POLICY, self.clock)
+            archiver.step(0)
         if flush:
             archiver.flush()
         try:
-            archiver.step(0)
+            with patch("archiver.loop.POLL_LIMIT", limit):
+                archiver.step(0)
         except Crash:
-            self.crash(writer)
+            self.end(writer, "crash")
 
     def _remember(self) -> None:
         for partition, records in self.log.items():
@@ -181,4 +193,4 @@ class ArchiveMachine(RuleBasedStateMachine):
 
 
 TestArchiveMachine = ArchiveMachine.TestCase
-TestArchiveMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestArchiveMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

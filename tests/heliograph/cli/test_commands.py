@@ -1,0 +1,240 @@
+"""The commands on one home in one process: what goes in, what is listed, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from producers.examples import EXAMPLES
+from schemas.catalogue import CATALOGUE
+from tests.heliograph.cli.conftest import Commands
+
+APPLIED = b"""
+[[subscription]]
+name = "running"
+names = ["Instance:StateChange"]
+[[subscription.target]]
+id = "queue"
+kind = "topic"
+topic = "queue"
+
+[[subscription]]
+name = "nobody"
+levels = ["CRITICAL"]
+[[subscription.target]]
+id = "gone"
+kind = "callback"
+url = "http://127.0.0.1:1/nobody-listens"
+retry = { tries = 1 }
+"""
+RUN = ("run", "--until-idle")
+
+
+@pytest.fixture
+def used(call: Commands) -> Commands:
+    """A home with two subscriptions, an event that was delivered, and one that could not be."""
+    call.done("subscriptions", "apply", "-", feed=APPLIED)
+    call.emit()
+    call.done(
+        "emit",
+        "Instance:StateChange",
+        "--resource",
+        "i-2",
+        "--content",
+        "state=Stopped",
+        "--level",
+        "CRITICAL",
+    )
+    call.done(*RUN)
+    return call
+
+
+def test_every_name_is_built_once_what_it_asks_for_is_given(call: Commands) -> None:
+    for name in CATALOGUE:
+        words = ("emit", name, "--resource", "x-1", "--json")
+        answer = call(*words)
+        if answer.status == 2:
+            asked = re.findall(r"(\w+) \(([^)]*)\)", answer.err.partition("content lacks ")[2])
+            assert asked, answer.err
+            given = [f"{field}={_sample(what)}" for field, what in asked]
+            answer = call.done(*words, *(word for one in given for word in ("--content", one)))
+        value = json.loads(answer.rows[0]["value"])
+        assert value["name"] == name
+        assert value["level"] in {CATALOGUE[name].level, *CATALOGUE[name].other_levels}
+    built = (
+        call.done("tail", "events.ecs.instance", "--json").out
+        + call.done("tail", "events.ecs.disk", "--json").out
+    )
+    values = [json.loads(line)["value"] for line in built.splitlines()]
+    assert call.done("validate", "-", feed="\n".join(values).encode()).err.endswith("0 rejected\n")
+
+
+def _sample(what: str) -> str:
+    """A value for what a field is said to be."""
+    if what.startswith("a UTC time"):
+        return "2019-04-09T04:18:26Z"
+    return what.split(" or ", maxsplit=1)[0]
+
+
+def test_a_file_is_taken_byte_for_byte_and_counted(call: Commands) -> None:
+    answer = call(
+        "emit", "--file", "-", "--json", feed=b"\n".join([*EXAMPLES, b'{"ver":"1.0"}', b"nonsense"])
+    )
+    assert answer.status == 1
+    assert answer.rows == [{"accepted": len(EXAMPLES), "rejected": 2}]
+    assert answer.err.count("rejected: item") == 2
+    rejects = call.done("tail", "rejects", "--json").rows
+    assert {row["value"] for row in rejects} == {'{"ver":"1.0"}', "nonsense"}
+    assert all(row["headers"]["reason"] for row in rejects)
+    assert "id: " in call.done("tail", "rejects").out
+
+
+@pytest.mark.parametrize("feed", [b"", b"  \n\n", b"[]"])
+def test_nothing_in_is_nothing_taken(call: Commands, feed: bytes) -> None:
+    assert call.done("emit", "--file", "-", "--json", feed=feed).rows == [{"accepted": 0, "rejected": 0}]
+    assert call.done("validate", "-", feed=feed).out.count("\n") == 1
+
+
+def test_validate_appends_nothing(call: Commands) -> None:
+    answer = call("validate", "-", "--json", feed=b'{"ver":"1.0"}\n' + EXAMPLES[0])
+    assert answer.status == 1
+    assert [row["number"] for row in answer.rows if row["state"] == "rejected"] == [1]
+    assert call.done("topics", "--json").rows == []
+
+
+def test_deliveries_and_dead_letters(used: Commands) -> None:
+    rows = used.done("deliveries", "list", "--json").rows
+    assert sorted((row["target"], row["state"]) for row in rows) == [
+        ("gone", "dead"), ("queue", "delivered"), ("queue", "delivered"),
+    ]  # fmt: skip
+    (dead,) = used.done("deliveries", "list", "--state", "dead", "--json").rows
+    assert used.done("deliveries", "show", dead["delivery"], "--json").rows == [dead]
+    assert used.done("deliveries", "list", "--event", dead["source"], "--target", "gone", "--json").rows == [
+        dead
+    ]
+    (letter,) = used.done("dead-letters", "list", "--json").rows
+    assert letter["delivery"] == dead["delivery"]
+    assert json.loads(letter["event"])["level"] == "CRITICAL"
+    assert used.done("dead-letters", "show", dead["delivery"], "--json").rows == [letter]
+    assert used.done("dead-letters", "list", "--target", "queue", "--json").rows == []
+
+
+def test_why(used: Commands) -> None:
+    events = used.done("events", "list", "--level", "info", "--json").rows
+    (event,) = events
+    by_position = used.done("events", "why", event["position"], "--json").rows
+    assert used.done("events", "why", event["id"], "--json").rows == by_position
+    matched = {row["subscription"]: row for row in by_position}
+    assert (matched["running"]["matched"], matched["running"]["state"]) == (True, "delivered")
+    assert not matched["nobody"]["matched"]
+    assert "CRITICAL" in matched["nobody"]["because"]
+    explained = used.done("subscriptions", "explain", event["position"], "--json").rows
+    assert {row["subscription"]: row["matches"] for row in explained} == {"running": True, "nobody": False}
+    value = used.done("events", "show", event["id"], "--json").rows[0]["value"]
+    assert used.done("subscriptions", "explain", "-", "--json", feed=value.encode()).rows == explained
+
+
+def test_events_are_found(used: Commands) -> None:
+    def found(*words: str) -> int:
+        return len(used.done("events", "list", *words, "--json").rows)
+
+    assert found() == 2
+    assert found("--resource", "i-2") == found("--level", "CRITICAL") == 1
+    assert found("--name", "Instance:*", "--since", "1h") == 2
+    assert found("--until", "1h") == found("--name", "Disk:*") == 0
+
+
+def test_targets_are_tried(used: Commands) -> None:
+    assert used.done("subscriptions", "test", "running", "--json").rows[0]["outcome"] == "delivered"
+    answer = used("subscriptions", "test", "nobody", "--json")
+    assert answer.status == 1
+    assert answer.rows[0]["outcome"] == "would be retried"
+    assert len(used.done("deliveries", "list", "--json").rows) == 3
+
+
+def test_subscriptions_come_and_go(used: Commands) -> None:
+    def states() -> dict[str, bool]:
+        return {row["name"]: row["enabled"] for row in used.done("subscriptions", "list", "--json").rows}
+
+    used.done("subscriptions", "disable", "running")
+    assert states() == {"running": False, "nobody": True}
+    used.done("subscriptions", "enable", "running")
+    used.done("subscriptions", "delete", "nobody")
+    assert states() == {"running": True}
+    assert used.done("subscriptions", "show", "running", "--json").rows[0]["name"] == "running"
+    applied = used.done("subscriptions", "apply", "-", "--json", feed=APPLIED).rows
+    assert {row["subscription"]: row["state"] for row in applied} == {
+        "running": "unchanged",
+        "nobody": "created",
+    }
+
+
+def test_the_archive(used: Commands, tmp_path: Path) -> None:
+    archived = used.done("archive", "read", "events.ecs.instance", "--json").rows
+    assert archived == used.done("tail", "events.ecs.instance", "--json").rows
+    assert used.done("archive", "read", "--until", "1h", "--json").rows == []
+    assert (
+        used.done("archive", "read", "--since", "1h", "--json").rows
+        == used.done("archive", "read", "--json").rows
+    )
+    assert used.done("query", "select count(*) as n from events", "--json").rows == [{"n": 2}]
+    shown = used.done(
+        "query", "select value from events where name = 'Instance:StateChange' limit 1", "--json"
+    ).rows
+    assert json.loads(shown[0]["value"])["name"] == "Instance:StateChange"
+    heads = used.done("archive", "heads").out.splitlines()
+    expected = [word for head in heads for word in ("--expect-head", head)]
+    used.done("archive", "verify", *expected)
+    segments = sorted((used.home / "archive").rglob("*.avro"))
+    segments[0].unlink()
+    assert used("archive", "verify", *expected).status == 1
+
+
+def test_a_new_epoch_is_begun_after_the_log_was_lost(used: Commands) -> None:
+    (used.home / "bus.db").unlink()
+    used.emit("Stopped")
+    broken = used(*RUN)
+    assert broken.status == 1
+    assert "new-epoch" in broken.err
+    for topic in {row["topic"] for row in used.done("archive", "list", "--json").rows}:
+        used.done("archive", "new-epoch", topic)
+    used.done(*RUN)
+    used.done("archive", "verify")
+    assert len(used.done("archive", "read", "events.ecs.instance", "--json").rows) == 3
+
+
+def test_what_a_terminal_would_obey_is_escaped(call: Commands) -> None:
+    call("emit", "--file", "-", feed=b'{"\x1b]0;owned\x07"}')
+    shown = call.done("tail", "rejects").out
+    assert "\\x1b]0;owned\\x07" in shown
+    assert "\x1b" not in shown
+
+
+def test_init_doctor_and_the_way_back(call: Commands, tmp_path: Path) -> None:
+    call.done("init")
+    assert "is there already" in call.done("init").out
+    position = call.emit()
+    assert {row["state"] for row in call.done("doctor", "--json").rows} == {"ok", "warning"}
+    call.done("backup", str(tmp_path / "backup"))
+    call.emit()
+    call.refused("restore", str(tmp_path / "backup"))
+    call.done("restore", str(tmp_path / "backup"), "--force")
+    assert [row["position"] for row in call.done("events", "list", "--json").rows] == [position]
+
+
+def test_lag_and_topics(used: Commands) -> None:
+    assert {row["lag"] for row in used.done("lag", "--json").rows} == {0}
+    topics = {row["topic"]: row["records"] for row in used.done("topics", "--json").rows}
+    assert (topics["events.ecs.instance"], topics["verdicts"], topics["dead-letters"]) == (2, 3, 1)
+
+
+def test_tail_begins_where_it_is_told(used: Commands) -> None:
+    def tailed(*words: str) -> int:
+        return len(used.done("tail", "verdicts", *words, "--json").rows)
+
+    assert tailed() == tailed("--from", "1h") == 3
+    assert tailed("--limit", "2") == 2
+    assert tailed("--from", "latest") == tailed("--from", "100") == 0

@@ -1,0 +1,59 @@
+"""How commands print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from heliograph.cli.output import MEASURED_ROWS, document, moment, show, text_of, visible
+
+
+def test_a_table_is_as_wide_as_its_first_rows_need(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [{"name": "a" * 9, "count": 1}, {"name": "b"}]
+    assert show(rows, ("name", "count"), as_json=False) == 2
+    assert capsys.readouterr().out == "NAME       COUNT\naaaaaaaaa  1\nb\n"
+
+
+def test_a_listing_of_any_length_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    shown_before_the_last: list[str] = []
+
+    def rows() -> Iterator[dict[str, int]]:
+        yield from ({"n": number} for number in range(MEASURED_ROWS + 1))
+        shown_before_the_last.append(capsys.readouterr().out)
+        yield {"n": -1}
+
+    assert show(rows(), ("n",), as_json=False) == MEASURED_ROWS + 2
+    assert f"{MEASURED_ROWS}\n" in shown_before_the_last[0]
+
+
+def test_json_rows_are_whole_and_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show([{"a": "x\ny", "b": None}, {}], ("a",), as_json=True) == 2
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"a": "x\ny", "b": None},
+        {},
+    ]
+
+
+def test_a_document_keeps_lines_and_escapes_what_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    document({"value": '{\n "a": "\x1b[2J"\n}', "headers": {"a": "b"}}, as_json=False)
+    assert capsys.readouterr().out == 'value    {\n "a": "\\x1b[2J"\n}\nheaders  {"a":"b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain ü 中", "plain ü 中"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("a\nb\t", "a\\nb\\t"),
+        ("\x9b\u2028", "\\x9b\\u2028"),
+    ],
+)
+def test_visible(text: str, seen: str) -> None:
+    assert visible(text) == seen
+
+
+def test_times_and_bytes() -> None:
+    assert moment(1_554_801_506_922) == "2019-04-09T09:18:26.922Z"
+    assert text_of(b"\xff\xc3\xbc") == "\\xffü"

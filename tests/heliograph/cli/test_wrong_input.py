@@ -1,0 +1,139 @@
+"""What is wrong is said in a line that names it and the remedy, with exit status 2; nothing is a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.heliograph.cli.conftest import Commands
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("emit", "give a NAME"),
+        ("emit Nope --resource i-1", "'Nope' is not in the catalogue"),
+        ("emit Instance:StateChange --content state=Running", "--resource: is missing"),
+        ("emit Instance:StateChange --resource i-1", "content lacks state"),
+        ("emit Instance:StateChange --resource i-1 --content state", "expected KEY=VALUE"),
+        ("emit Instance:StateChange --resource acs:x --content state=Running", "resourceId: "),
+        ("emit Instance:StateChange --resource i-1 --content state=Running --level LOUD", "level: 'LOUD'"),
+        ("emit --file FOLDER", "Is a directory"),
+        ("emit --file FOLDER/nope", "No such file"),
+        ("emit --file x --resource i-1", "--file: takes notifications as they are"),
+        ("validate FOLDER", "Is a directory"),
+        ("names Nope", "'Nope' is not in the catalogue"),
+        ("tail nope", "topic 'nope': there is none"),
+        ("tail events.ecs.instance --from soon", "--from 'soon': expected earliest"),
+        ("subscriptions apply FOLDER", "Is a directory"),
+        ("subscriptions show nope", "subscription 'nope': there is none"),
+        ("subscriptions delete nope", "subscription 'nope': there is none"),
+        ("subscriptions enable nope", "subscription 'nope': there is none"),
+        ("subscriptions test nope", "subscription 'nope': there is none"),
+        ("subscriptions explain nope", "event 'nope': not in the log"),
+        ("subscriptions explain events.ecs.instance:0:99", "not in the log"),
+        ("events list --level LOUD", "--level 'LOUD': expected CRITICAL, WARN, INFO"),
+        ("events list --since soon", "time 'soon': expected"),
+        ("events show nope", "event 'nope': not in the log"),
+        ("events why nope", "event 'nope': not in the log"),
+        ("deliveries list --state gone", "--state 'gone': expected delivered, dead"),
+        ("deliveries list --event 7", "expected topic:partition:offset"),
+        ("deliveries show nope", "delivery 'nope': not in the log"),
+        ("dead-letters show nope", "delivery 'nope': is no dead letter"),
+        ("archive read --since soon", "time 'soon': expected"),
+        ("archive new-epoch nope", "nothing of it is archived"),
+        ("archive verify --expect-head x", "expected KEY=SHA256"),
+        ("query selec", "query: "),
+        ("run cook", "role 'cook': known are router, deliverer, archiver"),
+        ("run --metrics here", "expected HOST:PORT"),
+        ("run --metrics localhost:99999", "expected HOST:PORT"),
+        ("backup HOME/inside", "inside the home"),
+        ("restore FOLDER", "not a backup"),
+        ("cook", "No such command"),
+        ("tail events.ecs.instance --limit 0", "--limit"),
+    ],
+)
+def test_wrong_words(call: Commands, tmp_path: Path, words: str, says: str) -> None:
+    call.emit()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    put = (word.replace("FOLDER", str(folder)).replace("HOME", str(call.home)) for word in words.split())
+    said = call.refused(*put)
+    assert says in said
+    assert said.count("\n") == 0 or said.startswith("Usage:")
+
+
+def test_a_bad_subscription_file_is_refused_whole_and_what_is_in_force_stays(call: Commands) -> None:
+    kept = (
+        b'[[subscription]]\nname = "kept"\n[[subscription.target]]\nid = "q"\nkind = "topic"\ntopic = "q"\n'
+    )
+    call.done("subscriptions", "apply", "-", feed=kept)
+    said = call.refused(
+        "subscriptions",
+        "apply",
+        "-",
+        feed=b"""
+        [[subscription]]
+        name = "good"
+        [[subscription.target]]
+        id = "other"
+        kind = "topic"
+        topic = "other"
+        [[subscription]]
+        name = "bad"
+        levels = ["LOUD"]
+        event_type = ["Maintenance"]
+        [[subscription.target]]
+        id = "x"
+        kind = "topic"
+        retry = { tries = 0 }
+    """,
+    )
+    assert [
+        line for key in ("levels", "event_type", "retry.tries") for line in said.splitlines() if key in line
+    ]
+    assert len(said.splitlines()) >= 3
+    assert [row["name"] for row in call.done("subscriptions", "list", "--json").rows] == ["kept"]
+
+
+@pytest.mark.parametrize("feed", [b"\xff\xfe", b"x = [", b"", b"subscription = 3", b"[[subscription]]"])
+def test_what_is_no_subscription_file(call: Commands, feed: bytes) -> None:
+    assert call.refused("subscriptions", "apply", "-", feed=feed)
+
+
+def test_a_configuration_with_mistakes_stops_every_command_but_doctor(call: Commands) -> None:
+    call.home.mkdir()
+    (call.home / "heliograph.toml").write_text("[bus]\npartitions = 0\n[cook]\n")
+    said = call.refused("topics").splitlines()
+    assert len(said) == 2
+    answer = call("doctor", "--json")
+    assert answer.status == 1
+    assert [row["state"] for row in answer.rows] == ["failed", "failed"]
+
+
+def test_an_archive_that_nobody_knows_stops_a_run(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", "tape://x")
+    assert "archive.url: " in call.refused("run", "--until-idle")
+
+
+def test_a_damaged_log_is_told_with_the_remedy(call: Commands) -> None:
+    call.home.mkdir()
+    (call.home / "bus.db").write_bytes(b"nonsense" * 1000)
+    answer = call("topics")
+    assert (answer.status, answer.out) == (1, "")
+    assert "restore" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_home_that_cannot_be_made_is_told(
+    call: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HELIOGRAPH_HOME", str(tmp_path / "file"))
+    assert "is not a folder" in call.refused("topics")
+    monkeypatch.setenv("HELIOGRAPH_HOME", "/proc/nope")
+    answer = call("init")
+    assert answer.status == 1
+    assert answer.err.startswith("heliograph: /proc/nope")
+    assert answer.err.count("\n") == 1

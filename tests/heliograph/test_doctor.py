@@ -1,0 +1,59 @@
+"""Each part is tried for real and reported, whether or not another fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from heliograph.config import load
+from heliograph.deployment import Deployment
+from heliograph.doctor import PROBE, examine
+from router.subscriptions import apply, read_file
+from sinks.kinds import KINDS
+
+APPLIED = """
+[[subscription]]
+name = "all"
+[[subscription.target]]
+id = "{id}"
+kind = "topic"
+topic = "queue"
+"""
+
+
+def found(environment: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return {finding.check: (finding.state, finding.detail) for finding in examine(environment)}
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {"HELIOGRAPH_HOME": str(home), "HELIOGRAPH_BUS_RESERVE_MB": "0"}
+
+
+def test_a_home_that_works(tmp_path: Path) -> None:
+    home = environment(tmp_path)
+    with Deployment(load(home)) as deployment:
+        apply(deployment.bus, read_file(APPLIED.format(id="queue")), KINDS)
+    checks = found(home)
+    assert {check: state for check, (state, _) in checks.items()} == dict.fromkeys(
+        ["configuration", "bus", "disk space", "archive", "objects", "subscriptions", "target queue"], "ok"
+    )
+    assert not list((tmp_path / "archive").rglob(PROBE))
+
+
+def test_an_archive_that_fails_hides_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("not a folder")
+    checks = found(environment(tmp_path))
+    assert checks["archive"][0] == "failed"
+    assert (checks["bus"][0], checks["objects"][0]) == ("ok", "ok")
+
+
+def test_no_space_is_found(tmp_path: Path) -> None:
+    checks = found({**environment(tmp_path), "HELIOGRAPH_BUS_RESERVE_MB": str(10**12)})
+    assert checks["disk space"][0] == "failed"
+
+
+def test_a_configuration_with_mistakes_is_all_there_is_to_say(tmp_path: Path) -> None:
+    findings = list(
+        examine({"HELIOGRAPH_HOME": str(tmp_path), "HELIOGRAPH_BUS_PARTITIONS": "x", "HELIOGRAPH_X": ""})
+    )
+    assert [(one.check, one.state) for one in findings] == [("configuration", "failed")] * 2
+    assert findings[0].row()["detail"] == "HELIOGRAPH_X: no such setting"

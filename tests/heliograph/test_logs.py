@@ -1,0 +1,41 @@
+"""Where log lines go, and in what form."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from heliograph import logs
+from heliograph.config import LogSection
+
+
+@pytest.fixture(autouse=True)
+def defaults() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_json_when_nobody_watches_and_on_standard_error_only(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(LogSection())
+    structlog.get_logger().info("role started", role="router")
+    structlog.get_logger().debug("not at this level")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert {"role": "router", "event": "role started", "level": "info"}.items() <= json.loads(err).items()
+
+
+def test_lines_for_people_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.configure(LogSection(level="warning"))
+    structlog.get_logger().info("not at this level")
+    structlog.get_logger().warning("target does not answer")
+    err = capsys.readouterr().err
+    assert "target does not answer" in err
+    assert "{" not in err
+    assert err.count("\n") == 1

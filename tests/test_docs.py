@@ -1,0 +1,264 @@
+"""What the documents say is what the code is."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import duckdb
+import pytest
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import BaseModel
+
+from archiver.query_views import VIEWS, view_statements
+from archiver.segment import SegmentHeader
+from heliograph.config import load, settings
+from heliograph.roles import ROLES
+from router.subscriptions import check_targets, read_file
+from schemas import metrics
+from schemas.delivery import Delivered, Reason, ReasonCode, Rejected, Retry
+from schemas.subscription import Filter, Resources, RetryPolicy, Subscription, Target
+from schemas.topics import TIERS
+from sinks.kinds import KINDS
+from sinks.objects import FIELDS
+from sinks.outcomes import Answer, answered, unanswered
+from tests.documents import (
+    DOCUMENTS,
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    codes,
+    document,
+    headings,
+    links,
+    prose,
+    rows,
+    section,
+)
+from tests.test_layers import MAY_IMPORT
+
+SUBSCRIPTIONS = document("docs/subscriptions.md")
+OPERATIONS = document("docs/operations.md")
+ARCHIVE = document("docs/archive.md")
+ARCHITECTURE = document("docs/architecture.md")
+
+_SOURCES = tuple(
+    path
+    for room in ("archiver", "heliograph", "producers", "router", "schemas", "sinks")
+    for path in (ROOT / room).rglob("*.py")
+)
+
+
+def _toml(*, of_subscriptions: bool) -> list[Block]:
+    return [block for block in blocks("toml") if ("[[subscription]]" in block.text) == of_subscriptions]
+
+
+# Documents among themselves.
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in links(path.read_text()):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name) if name else path
+        assert target.exists(), f"{path}: {link}"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{path}: {link}"
+
+
+def test_files_and_names_in_them_exist() -> None:
+    for path in DOCUMENTS:
+        text = prose(path.read_text())
+        for name in re.findall(r"`((?:[a-z_]+/)+\w+\.(?:py|tsv|avsc))`", text):
+            assert (ROOT / name).is_file(), f"{path}: {name}"
+        for name, symbol in re.findall(r"`((?:[a-z_]+/)+\w+\.py)` `([\w.]+)`", text):
+            for part in symbol.split("."):
+                assert re.search(rf"(def|class) {part}\b", document(name)), f"{path}: {name} {symbol}"
+
+
+def test_commands_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", document("Makefile"), re.MULTILINE))
+    for path in DOCUMENTS:
+        assert set(re.findall(r"`make ([a-z]+)", path.read_text())) <= targets, path
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=str)
+def test_json_examples_parse(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", _toml(of_subscriptions=True), ids=str)
+def test_subscription_examples_are_accepted(block: Block) -> None:
+    check_targets(read_file(block.text), KINDS)
+
+
+@pytest.mark.parametrize("block", _toml(of_subscriptions=False), ids=str)
+def test_configuration_examples_load(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "heliograph.toml"
+    file.write_text(block.text)
+    written = {f"{section}.{key}" for section, keys in tomllib.loads(block.text).items() for key in keys}
+    assert written <= {setting for setting, _, _ in settings()}
+    load({"HELIOGRAPH_HOME": str(tmp_path), "HELIOGRAPH_CONFIG": str(file)})
+
+
+# The architecture.
+
+
+def test_the_table_of_rooms_is_the_one_that_is_enforced() -> None:
+    stated = {codes(package)[0]: allowed for package, _, allowed in rows(section(ARCHITECTURE, "Rooms"))}
+    assert stated.pop("heliograph") == "all"
+    assert {package: frozenset(codes(allowed)) for package, allowed in stated.items()} == {
+        package: allowed for package, allowed in MAY_IMPORT.items() if package != "heliograph"
+    }
+
+
+# Operations.
+
+
+def test_every_setting_is_documented() -> None:
+    nothing = {"", "()", "None"}
+    expected = [
+        (f"`{setting}`", f"`{name}`", "–" if default in nothing else f"`{default}`")
+        for setting, name, default in settings()
+    ]
+    assert [tuple(row[:3]) for row in rows(section(OPERATIONS, "Settings"))] == expected
+
+
+def test_every_metric_is_documented() -> None:
+    expected: list[tuple[str, str, list[str]]] = []
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            family = next(iter(metric.collect()))
+            suffix = "_total" if isinstance(metric, Counter) else ""
+            expected.append((f"{family.name}{suffix}", family.type, list(vars(metric)["_labelnames"])))
+    stated = [
+        (codes(name)[0], kind, codes(labels))
+        for name, kind, labels, _ in rows(section(OPERATIONS, "Metrics"))
+    ]
+    assert sorted(stated) == sorted(expected)
+
+
+def test_every_role_is_documented() -> None:
+    assert [codes(row[0])[0] for row in rows(section(OPERATIONS, "Running"))] == list(ROLES)
+
+
+def test_lines_of_the_log_are_what_the_code_says() -> None:
+    sources = "\n".join(path.read_text() for path in _SOURCES)
+    for row in rows(section(OPERATIONS, "Logs")):
+        for line in codes(row[0]):
+            assert f'"{line}"' in sources, line
+
+
+def test_the_widths_of_the_wheel() -> None:
+    *most, last = map(str, TIERS)
+    assert f"Widths: {', '.join(most)} and {last} s." in section(OPERATIONS, "The timing wheel")
+
+
+# Subscriptions.
+
+
+def _keys(heading: str) -> list[str]:
+    return [codes(row[0])[0] for row in rows(section(SUBSCRIPTIONS, heading))]
+
+
+def _defaults(heading: str) -> dict[str, str]:
+    return {codes(key)[0]: default for key, default, *_ in rows(section(SUBSCRIPTIONS, heading))}
+
+
+def _default(model: type[BaseModel], key: str) -> str:
+    field = model.model_fields[key]
+    if field.is_required():
+        return "–"
+    default = field.get_default(call_default_factory=True)
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def test_every_key_of_a_subscription_is_documented() -> None:
+    assert sorted(_keys("The subscription")) == sorted(Subscription.model_fields)
+
+
+def test_every_clause_is_documented() -> None:
+    resources = [f"resources.{key}" for key in Resources.model_fields]
+    clauses = [key for key in Filter.model_fields if key != "resources"]
+    assert _keys("The filter") == [*clauses, *resources]
+
+
+def test_every_key_of_a_target_is_documented() -> None:
+    stated = _defaults("Targets")
+    assert list(stated) == list(Target.model_fields)
+    assert stated["concurrency"] == _default(Target, "concurrency")
+
+
+def test_the_retry_policy_is_documented() -> None:
+    expected = {key: _default(RetryPolicy, key) for key in RetryPolicy.model_fields}
+    assert _defaults("Retry") == expected
+
+
+def test_every_kind_has_a_section_with_its_settings() -> None:
+    stated = [codes(heading)[0] for heading in headings(SUBSCRIPTIONS) if heading.startswith("Kind ")]
+    assert sorted(stated) == sorted(KINDS)
+    for name, kind in KINDS.items():
+        heading = f"Kind `{name}`"
+        model = kind.settings
+        assert _defaults(heading) == {key: _default(model, key) for key in model.model_fields}, name
+        assert f'kind = "{name}"' in section(SUBSCRIPTIONS, heading), name
+    recognised = rows(section(SUBSCRIPTIONS, "How a receiver recognises a repeat"))
+    assert sorted(codes(row[0])[0] for row in recognised) == sorted(KINDS)
+
+
+def test_the_fields_of_a_key_template_are_documented() -> None:
+    table = section(SUBSCRIPTIONS, "Kind `object`").rpartition("```")[2]
+    assert {field for row in rows(table) for field in codes(row[0])} == set(FIELDS)
+
+
+def test_every_status_is_documented() -> None:
+    stated: dict[int, tuple[str, str]] = {}
+    for statuses, outcome, code in rows(section(SUBSCRIPTIONS, "What an attempt leads to")):
+        first, _, last = statuses.partition("–")
+        for status in range(int(first), int(last or first) + 1):
+            assert status not in stated
+            stated[status] = (outcome, "".join(codes(code)))
+    assert stated == {status: _leads_to(status) for status in range(100, 600)}
+
+
+def _leads_to(status: int) -> tuple[str, str]:
+    match answered(Answer(status), now=0):
+        case Delivered():
+            return "delivered", ""
+        case Retry(reason=reason):
+            return "retry", reason.code
+        case Rejected(reason=reason):
+            return "rejected", reason.code
+
+
+def test_every_reason_is_documented() -> None:
+    text = SUBSCRIPTIONS.partition("Every reason that")[2]
+    stated = {codes(reason)[0]: then for reason, _, then in rows(text)}
+    assert list(stated) == list(ReasonCode)
+    for code in ReasonCode:
+        rejected = isinstance(unanswered(Reason(code)), Rejected)
+        assert (stated[code] == "rejected") == rejected, code
+
+
+# The archive.
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_column_of_a_view_is_documented(view: str) -> None:
+    with duckdb.connect() as connection:
+        for statement in view_statements({}, []):
+            connection.execute(statement)
+        described = connection.execute(f"DESCRIBE {view}").fetchall()
+    stated = [(codes(name)[0], kind) for name, kind, _ in rows(section(ARCHIVE, f"View `{view}`"))]
+    assert stated == [(row[0], row[1]) for row in described]
+
+
+def test_the_fields_of_a_segment_are_documented() -> None:
+    text = section(ARCHIVE, "A segment")
+    schema = json.loads(document("schemas/avro/segment.avsc"))
+    assert [codes(row[0])[0] for row in rows(text)] == [field["name"] for field in schema["fields"]]
+    header = [field for row in rows(text.partition("a JSON object")[2]) for field in codes(row[0])]
+    assert sorted(header) == sorted(SegmentHeader.__struct_fields__)
