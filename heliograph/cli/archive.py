@@ -12,7 +12,9 @@ from heliograph.cli.output import Json, document, moment, note, open_deployment,
 from schemas.errors import InputError
 
 app = typer.Typer(
-    help="The archive: list, read, verify and compact what was kept.", no_args_is_help=True, rich_markup_mode=None
+    help="The archive: list, read, verify and compact what was kept.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Topic = Annotated[str | None, typer.Argument(help="A topic; all without one.")]

@@ -126,7 +126,7 @@ def test_a_crash_between_put_and_commit(bus: MemoryBus, honest: ObjectStore, clo
     for turn in range(3):
         append(bus, numbers(turn * 25, turn * 25 + 25))
         dying = FaultyStore(honest)
-        dying.crash_after = 1
+        dying.crash_after = True
         archiver = Archiver(bus, dying, POLICY, clock)
         with pytest.raises(Crash):
             archive(archiver)
