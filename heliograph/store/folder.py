@@ -222,9 +222,11 @@ def _make_folder(folder: Path) -> None:
         try:
             folder.mkdir()
         except FileExistsError:
-            if not folder.is_dir():
+            if folder.is_dir():
+                return
+            if folder.exists():
                 raise NotADirectoryError(errno.ENOTDIR, "is an object") from None
-            return
+            continue  # a delete took it
         except FileNotFoundError:
             continue  # a delete took the empty parent
         with suppress(FileNotFoundError):
