@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -222,11 +223,11 @@ def _make_folder(folder: Path) -> None:
         try:
             folder.mkdir()
         except FileExistsError:
-            if folder.is_dir():
-                return
-            if folder.exists():
+            with suppress(FileNotFoundError):  # a delete took it
+                if stat.S_ISDIR(folder.stat().st_mode):
+                    return
                 raise NotADirectoryError(errno.ENOTDIR, "is an object") from None
-            continue  # a delete took it
+            continue
         except FileNotFoundError:
             continue  # a delete took the empty parent
         with suppress(FileNotFoundError):
