@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
+NAMESPACE = "heliograph"
+"""What the names of topics and groups begin with on a broker that is shared, where nothing else is said."""
 EVENTS = "events."
 EVENTS_OTHER = "events.other"
 EVENT_TOPICS = (

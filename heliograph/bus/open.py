@@ -12,6 +12,7 @@ from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from schemas.clock import Clock, SystemClock
 from schemas.errors import InvalidConfiguration
+from schemas.topics import NAMESPACE
 
 PARTITIONS = 4
 """Of a topic on one machine."""
@@ -27,6 +28,7 @@ class _Settings(msgspec.Struct, frozen=True):
     """What does not depend on the kind of log."""
 
     partitions: int | None
+    namespace: str
     retention: float | None
     reserve: int
     clock: Clock
@@ -36,13 +38,15 @@ def open_bus(
     url: str,
     *,
     partitions: int | None = None,
+    namespace: str = NAMESPACE,
     retention: float | None = RETENTION,
     reserve: int = RESERVE,
     clock: Clock | None = None,
 ) -> Bus:
     """Open the log that `url` names.
 
-    `partitions`: of a topic that says nothing else; None: 4, on Kafka 12. `retention`: seconds, None keeps everything. `reserve`: bytes.
+    `partitions`: of a topic that says nothing else; None: 4, on Kafka 12. `namespace`: on Kafka, unless the URL says
+    it. `retention`: seconds, None keeps everything. `reserve`: bytes.
     Raises InvalidConfiguration for a URL that is none of these, BusUnavailable and BusDamaged as the log does.
     """
     opener = OPENERS.get(url.partition("://")[0])
@@ -50,7 +54,7 @@ def open_bus(
         raise InvalidConfiguration(
             [f"bus.url {url!r}: begin with one of {', '.join(f'{each}://' for each in OPENERS)}"]
         )
-    return opener(url, _Settings(partitions, retention, reserve, clock or SystemClock()))
+    return opener(url, _Settings(partitions, namespace, retention, reserve, clock or SystemClock()))
 
 
 def _open_sqlite(url: str, settings: _Settings) -> Bus:
@@ -81,7 +85,7 @@ def _open_kafka(url: str, settings: _Settings) -> Bus:
     from heliograph.bus.kafka.connect import connect
     from heliograph.bus.kafka.settings import parse
 
-    kafka = parse(url)
+    kafka = parse(url, settings.namespace)
     return KafkaBus(
         kafka,
         connect(kafka),

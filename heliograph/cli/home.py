@@ -14,7 +14,8 @@ STARTER = """\
 # heliograph.toml: every key may be left out. `heliograph doctor` shows what holds and whether it works.
 
 [bus]
-# url = "sqlite:///var/lib/heliograph/bus.db"
+# url = "sqlite:///var/lib/heliograph/bus.db"      # or kafka://host:9092,host:9092
+# namespace = "heliograph"
 # partitions = 4
 # retention_hours = 168
 # reserve_mb = 256

@@ -139,16 +139,24 @@ class KafkaBus:
         return self._connection.members(group)
 
     def maintain(self) -> None:
-        """Remove what every known group has finished of topics that are kept until consumed; the broker does the
-        rest by the topics' settings."""
+        """Remove what is old and every known group has finished of topics that are kept until consumed; the broker
+        does the rest by the topics' settings."""
+        if self._retention is None:
+            return
+        oldest = self._clock.now() - round(self._retention * 1000)
         lowest: dict[TopicPartition, int] = {}
         for group in self._connection.groups():
             for partition, cursor in self._connection.commits(group).items():
                 if kind_of(partition.topic).until_consumed:
                     lowest[partition] = min(cursor, lowest.get(partition, cursor))
         starts = self._connection.extents(list(lowest))
+        unwanted = {
+            each: min(at, self.offset_at(each, oldest))
+            for each, at in lowest.items()
+            if each in starts and starts[each].start < at
+        }
         self._connection.delete_before(
-            {each: at for each, at in lowest.items() if each in starts and starts[each].start < at}
+            {each: at for each, at in unwanted.items() if starts[each].start < at}
         )
 
     def close(self) -> None:

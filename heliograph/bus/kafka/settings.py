@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.errors import InputError, InvalidConfiguration
 from schemas.secrets import Secret
+from schemas.topics import NAMESPACE
 
 Client = Literal["confluent", "kafka-python"]
 Security = Literal["plaintext", "tls"]
@@ -29,7 +30,7 @@ class KafkaSettings(msgspec.Struct, frozen=True):
     place of the system's. `client` None: confluent-kafka where it is installed, else kafka-python."""
 
     servers: tuple[str, ...]
-    namespace: str = "heliograph"
+    namespace: str = NAMESPACE
     replication: int | None = None
     security: Security = "plaintext"
     sasl: Sasl | None = None
@@ -64,8 +65,12 @@ class KafkaSettings(msgspec.Struct, frozen=True):
         return full[len(prefix) :] if full.startswith(prefix) else None
 
 
-def parse(url: str) -> KafkaSettings:
-    """Read a URL; InvalidConfiguration lists all that is wrong with it and shows no value of a secret."""
+def parse(url: str, namespace: str = NAMESPACE) -> KafkaSettings:
+    """Read a URL; InvalidConfiguration lists all that is wrong with it and shows no value of a secret.
+
+    `namespace`: where the URL names none. Both may not name different ones, unless this is the default: nobody is to
+    work in another namespace than they think.
+    """
     servers, _, query = url.removeprefix("kafka://").partition("?")
     names = tuple(servers.rstrip("/").split(","))
     problems = [
@@ -80,12 +85,14 @@ def parse(url: str) -> KafkaSettings:
         if name not in _KNOWN
     )
     problems.extend(_problems(given))
+    if given.get("namespace", namespace) != namespace != NAMESPACE:
+        problems.append("bus.namespace: bus.url names another with namespace=; keep one of them")
     if problems:
         raise InvalidConfiguration(problems)
     replication = given.get("replication")
     return KafkaSettings(
         names,
-        given.get("namespace", "heliograph"),
+        given.get("namespace", namespace),
         int(replication) if replication else None,
         cast("Security", given.get("security", "plaintext")),
         cast("Sasl | None", given.get("sasl", "").upper() or None),
@@ -98,7 +105,7 @@ def parse(url: str) -> KafkaSettings:
 
 def _problems(given: dict[str, str]) -> list[str]:
     found: list[tuple[str, str]] = []
-    if not _NAMESPACE.fullmatch(given.get("namespace", "heliograph")):
+    if not _NAMESPACE.fullmatch(given.get("namespace", NAMESPACE)):
         found.append(("namespace", "use 1 to 100 letters, digits, '.', '_' and '-'"))
     if not re.fullmatch(r"[1-9]\d?", given.get("replication", "1")):
         found.append(("replication", "use a number of brokers from 1 to 99"))

@@ -240,7 +240,9 @@ def test_a_long_hold_of_a_full_partition_loses_nothing_nor_does_a_rebalance_mean
     member.consumer.close()
 
 
-def test_what_every_group_has_finished_of_deliveries_goes(bus: KafkaBus) -> None:
+def test_what_is_old_and_every_group_has_finished_of_deliveries_goes(
+    bus: KafkaBus, url: str, client: str
+) -> None:
     partition = TopicPartition("deliveries", 0)
     bus.append([*events("deliveries", 10), *events("t", 10)])
     members = [Member(bus, ["deliveries", "t"], group) for group in ("one", "other")]
@@ -248,6 +250,10 @@ def test_what_every_group_has_finished_of_deliveries_goes(bus: KafkaBus) -> None
         member.collect(20)
         member.done([record for record in member.records if record.offset < count])
     bus.maintain()
+    assert bus.extents("deliveries")[partition] == Extent(0, 10)
+    time.sleep(1.1)
+    with closing(open_bus(f"{url}&client={client}", retention=1)) as impatient:
+        impatient.maintain()
     assert bus.extents("deliveries")[partition] == Extent(5, 10)
     assert bus.extents("t")[TopicPartition("t", 0)] == Extent(0, 10)
     for member in members:
