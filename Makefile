@@ -21,8 +21,8 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
-demo: $(VENV)/run.stamp ## run the main job end to end in a temporary folder, and check it
-	$(BIN)/heliograph demo
+demo: $(VENV)/run.stamp ## run the main job end to end and check it; on a cluster with BUS=kafka://… ARCHIVE=s3://…
+	$(BIN)/heliograph demo $(if $(BUS),--bus '$(BUS)') $(if $(ARCHIVE),--archive '$(ARCHIVE)')
 
 test: $(VENV)/dev.stamp ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -184,6 +184,7 @@ def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     environment = environments()[name]
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(Path, "is_file", lambda _: True)  # the authority's file is on the cluster's machines
     return load({"HELIOGRAPH_HOME": "/nonexistent/heliograph", **environment})
 
 

@@ -63,10 +63,19 @@ def run(
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="Keep running after the account.")] = False,
     events: Annotated[int, typer.Option("--events", help="How many generated events.", min=1)] = 2000,
+    bus: Annotated[
+        str, typer.Option("--bus", metavar="URL", help="A Kafka cluster to run on, kafka://host:port.")
+    ] = "",
+    archive: Annotated[
+        str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
+    ] = "",
 ) -> None:
-    """Run the main job end to end in a temporary folder, and check it."""
+    """Run the main job end to end in a temporary folder, and check it.
+
+    On a cluster or in a bucket it keeps to names of its own, and removes what it made.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.demo.show import demonstrate
 
-    if not demonstrate(events=events, serve=serve):
+    if not demonstrate(events=events, serve=serve, bus=bus, archive=archive):
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings
 from schemas import topics
 
 Role = Literal["producer", "router", "deliverer", "archiver", "operator"]
-Operation = Literal["Read", "Write", "Describe", "Delete"]
+Operation = Literal["Read", "Write", "Describe", "Delete", "DescribeConfigs"]
 
 
 class Acl(NamedTuple):
@@ -133,6 +133,8 @@ def _acls(settings: KafkaSettings, role: Role, extra: Sequence[str]) -> Sequence
         found.extend(_acl(settings, role, "topic", name, operations) for name in names)
     found.extend(_acl(settings, role, "group", name, ("Read", "Describe")) for name in GROUPS[role])
     found.append(_acl(settings, role, "group", "*", ("Describe",)))
+    if role == "operator":
+        found.append(_acl(settings, role, "topic", "*", ("DescribeConfigs",)))
     if role in {"deliverer", "operator"}:
         found.extend(
             _acl(settings, role, "topic", name, ("Delete", "Describe"))
@@ -153,4 +155,4 @@ def _acl(
     return Acl(role, resource, settings.full(name.removesuffix("*")), prefixed, allowed)
 
 
-_OPERATIONS: tuple[Operation, ...] = ("Read", "Write", "Describe", "Delete")
+_OPERATIONS: tuple[Operation, ...] = ("Read", "Write", "Describe", "Delete", "DescribeConfigs")
