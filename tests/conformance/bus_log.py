@@ -290,6 +290,22 @@ class RetentionConformance(BusFixtures):
         bus.maintain()
         assert values(read_all(bus, topic))[0] == 3
 
+    def test_what_is_kept_until_consumed_waits_for_its_first_reader(
+        self, bus: Bus, clock: Clock, group: str
+    ) -> None:
+        """Deliveries are promised: a deliverer that was never started yet finds them however late it begins."""
+        manual = needs_manual(clock)
+        bus.append(events("deliveries", 3))
+        manual.advance(RETENTION + 1)
+        bus.maintain()
+        assert len(read_all(bus, "deliveries")) == 3
+        consumer = bus.consumer(["deliveries"], group)
+        handed_out = [record.position for record in consumer.poll(3, 5.0).records]
+        consumer.done(handed_out)
+        consumer.close()
+        bus.maintain()
+        assert not read_all(bus, "deliveries")
+
 
 def needs_manual(clock: Clock) -> ManualClock:
     """The clock that the test turns by hand."""
