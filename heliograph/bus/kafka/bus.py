@@ -155,9 +155,7 @@ class KafkaBus:
             for each, at in lowest.items()
             if each in starts and starts[each].start < at
         }
-        self._connection.delete_before(
-            {each: at for each, at in unwanted.items() if starts[each].start < at}
-        )
+        self._connection.delete_before({each: at for each, at in unwanted.items() if starts[each].start < at})
 
     def close(self) -> None:
         """Let go of all connections."""
