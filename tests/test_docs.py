@@ -268,7 +268,9 @@ def test_every_parameter_of_a_kafka_url_is_documented() -> None:
 def test_how_topics_are_kept_on_kafka_is_documented() -> None:
     *stated, others = rows(section(KAFKA, "Topics"))
     for topic in KNOWN_TOPICS:
-        _, partitions, policy, retention = next((row for row in stated if matches(topic, codes(row[0]))), others)
+        _, partitions, policy, retention = next(
+            (row for row in stated if matches(topic, codes(row[0]))), others
+        )
         configs = topic_configs(topic, retention=1.0)
         in_hours = {"`[bus] retention_hours`": "1000"}
         assert [f"`{configs['cleanup.policy']}`", configs.get("retention.ms", "")] == [
