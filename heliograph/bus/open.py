@@ -52,7 +52,9 @@ def open_bus(
     opener = OPENERS.get(url.partition("://")[0])
     if opener is None:
         raise InvalidConfiguration(
-            [f"bus.url {url!r}: begin with one of {', '.join(f'{each}://' for each in OPENERS)}"]
+            [
+                f"bus.url {url.partition(':')[0]!r}…: begin with one of {', '.join(f'{each}://' for each in OPENERS)}"
+            ]
         )
     return opener(url, _Settings(partitions, namespace, retention, reserve, clock or SystemClock()))
 

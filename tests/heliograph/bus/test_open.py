@@ -60,3 +60,9 @@ def test_every_known_scheme_is_named() -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         open_bus("nothing://")
     assert all(f"{scheme}://" in str(caught.value) for scheme in OPENERS)
+
+
+def test_a_url_of_no_known_kind_is_not_shown_whole() -> None:
+    with pytest.raises(InvalidConfiguration, match="begin with one of") as refused:
+        open_bus("kafkas://user:hunter2@host:9092?password=hunter3")
+    assert "hunter" not in str(refused.value)
