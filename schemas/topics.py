@@ -101,7 +101,7 @@ def retry_topic(width: int) -> str:
 def event_topic(product: str, resource_type: str, extra: Iterable[str] = ()) -> str:
     """Topic of an event: one of the four of ECS, one that `extra` (names or patterns) allows, or `events.other`."""
     name = f"{EVENTS}{_UNSAFE.sub('-', product.lower())}.{_UNSAFE.sub('-', resource_type.lower())}"
-    if name in EVENT_TOPICS or any(fnmatchcase(name, pattern) for pattern in extra):
+    if name in EVENT_TOPICS or (valid_name(name) and any(fnmatchcase(name, pattern) for pattern in extra)):
         return name
     return EVENTS_OTHER
 
