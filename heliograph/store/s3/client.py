@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -68,6 +70,12 @@ def connect(location: Location) -> Client:
         for operation in ("PutObject", "CompleteMultipartUpload"):
             client.meta.events.register(f"before-call.s3.{operation}", _forbid_overwrite)
     return client  # type: ignore[no-any-return]
+
+
+def content_md5(body: bytes) -> str:
+    """The `Content-MD5` of a write. SeaweedFS stores an empty object when a writer dies between the head and the body
+    of a request, but not one that does not have the MD5 it was announced with."""
+    return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _forbid_overwrite(params: MutableMapping[str, Any], **_: object) -> None:

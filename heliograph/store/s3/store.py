@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from heliograph.store.base import ObjectInfo
 from heliograph.store.keys import KEY_LIMIT, check_key
-from heliograph.store.s3.client import Call, connect
+from heliograph.store.s3.client import Call, connect, content_md5
 from heliograph.store.s3.errors import Foreign, KeyTaken, UploadGone, translated
 from heliograph.store.s3.listing import list_objects
 from heliograph.store.s3.location import Flavor, Location
@@ -94,8 +94,9 @@ class S3Store:
     ) -> Mapping[str, Any]:
         described = {**self._at(key), **self._kept_as(), "Metadata": {WRITER: writer}}
         if len(body) <= self._part_size:
+            whole = {"Body": body, "ContentMD5": content_md5(body)}
             done: Mapping[str, Any] = self._do(
-                f"put {key}", self._client.put_object, **described, Body=body, **condition
+                f"put {key}", self._client.put_object, **described, **whole, **condition
             )
             return done
         self._clear_up()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from heliograph.store.s3.client import Call, Client
+from heliograph.store.s3.client import Call, Client, content_md5
 from heliograph.store.s3.errors import Foreign, translated
 from heliograph.store.s3.location import Location
 from schemas.errors import StoreError
@@ -76,6 +76,7 @@ class Upload:
             **upload,
             PartNumber=number,
             Body=body,
+            ContentMD5=content_md5(body),
         )
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
