@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import cast
 
 import structlog
 
@@ -27,6 +29,8 @@ than fits into memory, and everybody else who writes to the log waits while it i
 _LONGEST_POLL = 0.2
 """Seconds that an idle router may take to notice, and to confirm, a new version of the subscriptions."""
 
+_position = cast("Callable[[Record], Position]", attrgetter("topic", "partition", "offset"))
+"""As a plain tuple, which takes a third of the time; there is one for each event."""
 _log = structlog.get_logger()
 
 
@@ -69,11 +73,10 @@ class Router:
         if self._configuration.refresh():
             self._compile()
         batch = _Batch()
-        while self._polled and not batch.full:
-            self._route(self._polled.popleft(), batch)
+        self._route(batch)
         follows = [*self._report(), *batch.follows]
-        if follows or batch.positions:
-            self._consumer.done(batch.positions, append=follows)
+        if follows or batch.taken:
+            self._consumer.done(map(_position, batch.taken), append=follows)
             self._reported = self._configuration.version
         batch.count()
         self._underway = bool(self._polled)
@@ -93,21 +96,25 @@ class Router:
         """Give the partitions back; what is not routed yet comes to the next owner."""
         self._consumer.close()
 
-    def _route(self, record: Record, batch: _Batch) -> None:
-        """What follows from one record; nothing that it holds stops the batch."""
-        batch.positions.append(record.position)
-        try:
-            routing = decode(record)
-        except InvalidNotification as error:
-            batch.reject(record, str(error))
-            return
-        matches = self._table.match(routing)
-        batch.routed.append(record.topic)
-        if matches:
-            batch.matched.append(matches)
-            made = self._deliveries.of(record, routing.resource_id, matches)
-            batch.follows += made
-            batch.size += len(record.value) * len(made)
+    def _route(self, batch: _Batch) -> None:
+        """What follows from each record, until the batch is full; nothing that one holds stops the others."""
+        match, deliveries = self._table.match, self._deliveries.of
+        polled, taken, routed = self._polled, batch.taken, batch.routed
+        while polled and not batch.full:
+            record = polled.popleft()
+            taken.append(record)
+            try:
+                routing = decode(record)
+            except InvalidNotification as error:
+                batch.reject(record, str(error))
+                continue
+            routed.append(record.topic)
+            matches = match(routing)
+            if matches:
+                batch.matched.append(matches)
+                made = deliveries(record, routing.resource_id, matches)
+                batch.follows += made
+                batch.size += len(record.value) * len(made)
 
     def _compile(self) -> None:
         configuration = self._configuration
@@ -139,7 +146,7 @@ class _Batch:
     """What follows from records of one poll, and what there is to count once it is committed."""
 
     def __init__(self) -> None:
-        self.positions: list[Position] = []
+        self.taken: list[Record] = []
         self.size = 0
         self.follows: list[NewRecord] = []
         self.routed: list[str] = []

@@ -31,6 +31,7 @@ def run(
 
     Then they drain, commit and stop within seconds. Several processes on one home share the work.
     """
+    from heliograph.collector import collect_seldom
     from heliograph.health import serve
     from heliograph.roles import roles
     from heliograph.runner import Runner
@@ -40,6 +41,7 @@ def run(
         server = serve(metrics, runner) if metrics else None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: runner.stop())
+        collect_seldom()
         runner.start()
         try:
             if until_idle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
@@ -13,11 +13,19 @@ from heliograph.bus.kafka.client import Commit, Fenced, Fetched, PartitionsMoved
 from heliograph.bus.kafka.confluent_config import Translation, consumer_config
 from heliograph.bus.kafka.errors import FENCED, Problem, confluent_problem
 from heliograph.bus.kafka.settings import KafkaSettings
-from schemas.record import Record, TopicPartition
+from schemas.record import Headers, Record, TopicPartition
 
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001
 _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _WRONG_STATE = KafkaError._STATE  # noqa: SLF001
+
+
+def _headers(given: list[tuple[str, bytes | None]]) -> Headers:
+    """As given, which is nearly always so, or with nothing in place of None."""
+    for _, value in given:
+        if value is None:
+            return tuple([(name, value or b"") for name, value in given])
+    return cast("Headers", tuple(given))
 
 
 class _Reading:
@@ -57,7 +65,7 @@ class _Reading:
                 message.offset(),
                 message.timestamp()[1],
                 message.key(),
-                tuple([(name, value or b"") for name, value in headers]) if headers else (),
+                _headers(headers) if headers else (),
                 message.value() or b"",
             )
             found = records.get(at)
