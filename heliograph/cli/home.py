@@ -63,8 +63,13 @@ def doctor(as_json: Json = False) -> None:
 
     Exit status 1 if something does not work.
     """
+    from heliograph import logs
+    from heliograph.config import LogSection
     from heliograph.doctor import examine
 
+    logs.configure(
+        LogSection(level="error")
+    )  # what the parts would warn of is found and said once, with its remedy
     findings = [finding.row() for finding in examine(os.environ)]
     show(findings, ("check", "state", "detail"), as_json=as_json)
     if any(finding["state"] == "failed" for finding in findings):
