@@ -126,7 +126,7 @@ def read_manifest(source: Path) -> Backup:
         raise InputError(f"{path}: made by a newer Heliograph; install that one to restore it")
     for file in backup.contents:
         parts = PurePosixPath(file.path)
-        if parts.is_absolute() or ".." in parts.parts:
+        if parts.is_absolute() or ".." in parts.parts or "\0" in file.path:
             raise BusDamaged(f"{path}: names {file.path!r}, which is outside the home; use another backup")
     return backup
 

@@ -18,8 +18,8 @@ def open_store(url: str) -> ObjectStore:
     opener = _SCHEMES.get(scheme)
     if opener is None or "://" not in url:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
-        shown = url.partition("?")[0]  # what follows may be a secret
-        raise InputError(f"object store {shown!r}: unknown kind; known are {known}")
+        shown = url.partition(":")[0]  # what follows may be a secret
+        raise InputError(f"object store {shown!r}…: unknown kind; known are {known}")
     return opener(url)
 
 

@@ -39,6 +39,6 @@ def test_a_bucket_by_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_may_be_a_secret_is_not_shown() -> None:
-    with pytest.raises(InputError, match="s4://bucket") as caught:
-        open_store("s4://bucket?secret_key=hunter2")
+    with pytest.raises(InputError, match="'s4'…: unknown kind") as caught:
+        open_store("s4://user:hunter2@bucket?secret_key=hunter2")
     assert "hunter2" not in str(caught.value)
