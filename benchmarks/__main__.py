@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import kafka, latency, s3, spine
+from benchmarks import isolation, kafka, latency, router, s3, spine
 
-BENCHMARKS = {"spine": spine.run, "latency": latency.run, "s3": s3.run, "kafka": kafka.run}
+BENCHMARKS = {
+    "spine": spine.run,
+    "latency": latency.run,
+    "isolation": isolation.run,
+    "s3": s3.run,
+    "kafka": kafka.run,
+    "router": router.run,
+}
 
 
 def main() -> None:
