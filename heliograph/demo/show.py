@@ -67,7 +67,7 @@ def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -
                 runner.join()
         receiver.close()
         if parts.name:
-            console.print(f"everything named {parts.name} on the cluster and in the store is removed")
+            console.print(f"everything named {parts.name} on the cluster or in the store is removed now")
     return held
 
 

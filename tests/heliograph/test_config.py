@@ -50,6 +50,12 @@ def test_the_environment_is_over_the_file(tmp_path: Path) -> None:
     assert config.delivery.allow_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
+def test_names_on_a_broker_are_checked(tmp_path: Path) -> None:
+    assert loaded(tmp_path, '[bus]\nnamespace = "site-a"').bus.namespace == "site-a"
+    (line,) = problems(tmp_path, '[bus]\nnamespace = "a b"')
+    assert line.startswith("bus.namespace: ")
+
+
 def test_a_file_elsewhere_is_named(tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text("[log]\nlevel = 'debug'\n")

@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -96,7 +96,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def routing(bus: Bus, released: threading.Event) -> Iterator[Runner]:
+def routing(bus: Bus, released: threading.Event) -> Generator[Runner]:
     runner = Runner(bus, {"router": lambda: Router(bus)})
     runner.start()
     try:

@@ -79,6 +79,14 @@ def test_a_wrong_url_names_its_part_and_no_secret(url: str, says: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_namespace_is_named_once() -> None:
+    assert parse("kafka://a:1", "own").namespace == "own"
+    assert parse("kafka://a:1?namespace=own").namespace == "own"
+    assert parse("kafka://a:1?namespace=own", "own").namespace == "own"
+    with pytest.raises(InvalidConfiguration, match=r"bus\.namespace: bus\.url names another"):
+        parse("kafka://a:1?namespace=own", "other")
+
+
 def test_every_error_of_both_clients_has_a_meaning() -> None:
     codes = [getattr(KafkaError, name) for name in dir(KafkaError) if name.isupper()]
     classes: list[Any] = [
