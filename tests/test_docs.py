@@ -113,6 +113,14 @@ def test_configuration_examples_load(block: Block, tmp_path: Path) -> None:
     load({"HELIOGRAPH_HOME": str(tmp_path), "HELIOGRAPH_CONFIG": str(file)})
 
 
+def test_decisions_are_numbered_as_their_files() -> None:
+    found = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in found]
+    assert numbers == list(range(1, len(found) + 1))
+    for number, path in zip(numbers, found, strict=True):
+        assert path.read_text().startswith(f"# {number}. "), path
+
+
 # The architecture.
 
 
