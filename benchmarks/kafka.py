@@ -20,6 +20,7 @@ from heliograph.bus.base import Bus
 from heliograph.bus.kafka import confluent_config, pure
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.bus.open import open_bus
+from heliograph.collector import collect_seldom
 from schemas.record import NewRecord
 from tests.services.kafka import running
 
@@ -152,6 +153,7 @@ def _round(address: str, client: str, count: int) -> dict[str, float]:
 
 def run() -> None:
     """Measure and print."""
+    collect_seldom()
     with running() as broker:
         found = measure(broker.address, COUNT)
     print(f"kafka: events of {len(VALUE)} bytes, {BATCH} a batch, events a second")

@@ -28,11 +28,12 @@ from heliograph.bus.base import Bus
 from heliograph.bus.kafka import confluent_config, pure
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.bus.open import open_bus
+from heliograph.collector import collect_seldom
 from producers.edge import Edge
 from producers.stream import generate
 from router.loop import Router
 from router.subscriptions import apply, read_file
-from schemas.topics import EVENT_TOPICS
+from schemas.topics import DELIVERIES, EVENT_TOPICS, ROUTING
 from sinks.kinds import KINDS
 from tests.services.kafka import running
 
@@ -177,7 +178,8 @@ def _round(address: str, client: str, values: list[bytes]) -> dict[str, float]:
     url = f"kafka://{address}?namespace=b{uuid.uuid4().hex[:8]}&client={client}"
     settings = parse(url)
     with closing(open_bus(url, partitions=4)) as bus:
-        bus.create("kept")
+        for topic in ("kept", DELIVERIES, ROUTING):
+            bus.create(topic)
         apply(bus, read_file(SUBSCRIPTION), KINDS)
         Edge(bus).submit(values)
         return {
@@ -189,6 +191,7 @@ def _round(address: str, client: str, values: list[bytes]) -> dict[str, float]:
 def run() -> None:
     """Measure and print."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    collect_seldom()
     values = list(generate(7, EVENTS, 1_700_000_000_000))
     print(
         f"router: {EVENTS:,} events, {BATCH} a batch, filter {WANTED}, events a second, medians of {ROUNDS} rounds"

@@ -151,36 +151,47 @@ class ConfluentConnection:
                 raise self._translated.error(error.args[0]) from None
 
     def extents(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Extent]:
-        """Two questions for all partitions together."""
-        starts = self._offsets(partitions, _spec.earliest())
-        ends = self._offsets(partitions, _spec.latest())
+        """Two questions for all partitions together, asked at once."""
+        asked = [self._ask(partitions, spec) for spec in (_spec.earliest(), _spec.latest())]
+        starts = self._offsets(partitions, _spec.earliest(), asked[0])
+        ends = self._offsets(partitions, _spec.latest(), asked[1])
         return {each: Extent(starts[each], ends[each]) for each in partitions if each in starts.keys() & ends}
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int | None:
         """By the log's index of times."""
-        found = self._offsets([partition], _spec.for_timestamp(timestamp)).get(partition, -1)
+        spec = _spec.for_timestamp(timestamp)
+        found = self._offsets([partition], spec, self._ask([partition], spec)).get(partition, -1)
         return None if found < 0 else found
 
-    def _offsets(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
-        if not partitions:
+    def _ask(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> Mapping[Place, Any]:
+        """Futures of offsets."""
+        places = {Place(self._settings.full(topic), number): spec for topic, number in partitions}
+        if not places:
             return {}
+        asked: Mapping[Place, Any] = self._admin.list_offsets(
+            places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=client.TIMEOUT
+        )
+        return asked
+
+    def _offsets(
+        self, partitions: Sequence[TopicPartition], spec: OffsetSpec, asked: Mapping[Place, Any]
+    ) -> dict[TopicPartition, int]:
+        """What was asked for; where a leader is just being elected it is asked again."""
         found: dict[TopicPartition, int] = {}
-        left = {Place(self._settings.full(topic), number): spec for topic, number in partitions}
+        left = set(partitions)
         deadline = time.monotonic() + client.TIMEOUT
         while left:
             moving = _MOVING if time.monotonic() < deadline else frozenset[int]()
-            asked = self._admin.list_offsets(
-                left, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=client.TIMEOUT
-            )
             for place, future in asked.items():
+                partition = TopicPartition(self._settings.short(place.topic) or "", place.partition)
                 with self._translated(_MISSING | moving):
                     error = future.exception()
                     if error is None or error.args[0].code() not in moving:
-                        del left[place]
-                    topic = self._settings.short(place.topic) or ""
-                    found[TopicPartition(topic, place.partition)] = future.result().offset
+                        left.discard(partition)
+                    found[partition] = future.result().offset
             if left:
                 time.sleep(0.02)
+                asked = self._ask(sorted(left), spec)
         return found
 
     def groups(self) -> Sequence[str]:
