@@ -141,7 +141,7 @@ def _differences(
         remedy = (
             "it must have one; remove it and let it be made anew"
             if single
-            else "set bus.partitions to what the topics have, or add partitions with kafka-topics.sh --alter"
+            else "set bus.partitions to what the topics have; adding partitions moves keys, and so breaks their order"
         )
         text = f"has {partitions} partitions, {wanted.partitions} are planned: {remedy}"
         yield Finding(check, "failed" if single else "warning", text)

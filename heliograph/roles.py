@@ -13,9 +13,14 @@ from router.deliver.wheel import Wheel
 from router.loop import Router
 from schemas.errors import InputError
 from schemas.role import Role
+from schemas.topics import EXECUTIONS
 from sinks.kinds import KINDS
 
 Build = Callable[[Deployment], Role]
+
+
+WRITTEN_BY_OTHERS = ("events.*", EXECUTIONS)
+"""Topics in which, on Kafka, the transactions of foreign producers may leave offsets without records."""
 
 
 def _router(deployment: Deployment) -> Role:
@@ -33,7 +38,13 @@ def _wheel(deployment: Deployment) -> Role:
 def _archiver(deployment: Deployment) -> Role:
     """Raises StoreRefused for a store on which two archivers would replace each other's segments."""
     probe(deployment.archive)
-    return Archiver(deployment.bus, deployment.archive, deployment.config.archive.policy, deployment.clock)
+    return Archiver(
+        deployment.bus,
+        deployment.archive,
+        deployment.config.archive.policy,
+        deployment.clock,
+        holes_legal=WRITTEN_BY_OTHERS if deployment.config.bus_url.startswith("kafka:") else (),
+    )
 
 
 ROLES: dict[str, dict[str, Build]] = {

@@ -48,14 +48,15 @@ def init() -> None:
     """Make the home, with a commented heliograph.toml."""
     with open_deployment() as deployment:
         home = deployment.config.home
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = home / "heliograph.toml"
         if path.exists():
             say(f"{path} is there already; left as it is")
         else:
+            path.touch(mode=0o600)
             path.write_text(STARTER)
             say(f"wrote {path}")
-        say(f"log {deployment.bus.log_id} at {deployment.config.bus_url}")
+        say(f"log {deployment.bus.log_id} at {deployment.config.bus_url.partition('?')[0]}")
 
 
 def doctor(as_json: Json = False) -> None:

@@ -80,6 +80,7 @@ WRITES: dict[Role, tuple[str, ...]] = {
         "retries.*",
         topics.VERDICTS,
         topics.DEAD_LETTERS,
+        topics.REJECTS,
         topics.EXECUTIONS,
         *topics.COMPACTED,
     ),
