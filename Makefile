@@ -21,8 +21,8 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
-demo: $(VENV)/run.stamp ## run the main job end to end in a temporary folder, and check it
-	$(BIN)/heliograph demo
+demo: $(VENV)/run.stamp ## run the main job end to end and check it; on a cluster with BUS=kafka://… ARCHIVE=s3://…
+	$(BIN)/heliograph demo $(if $(BUS),--bus '$(BUS)') $(if $(ARCHIVE),--archive '$(ARCHIVE)')
 
 test: $(VENV)/dev.stamp ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -37,9 +37,11 @@ bench: $(VENV)/dev.stamp ## measure, as ratios to the bare work in the same run
 	$(BIN)/python -m benchmarks
 
 MINUTES ?= 5
+KILLS ?= 0
 SEED ?= 1
-soak: $(VENV)/dev.stamp ## kill roles at seeded moments for MINUTES=n with SEED=n, then prove that nothing was lost
-	$(BIN)/python -m tests.acceptance.soak --minutes $(MINUTES) --seed $(SEED)
+WHERE ?= embedded
+soak: $(VENV)/dev.stamp ## kill roles for MINUTES=n or KILLS=n times, with SEED=n, WHERE=embedded|cluster; nothing may be lost
+	$(BIN)/python -m tests.acceptance.soak --minutes $(MINUTES) --kills $(KILLS) --seed $(SEED) --where $(WHERE)
 
 schemas: $(VENV)/run.stamp ## write the published JSON Schema files again
 	$(BIN)/python -m schemas.publish

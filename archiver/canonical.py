@@ -59,6 +59,11 @@ def records_sha256(records: Sequence[Record]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def object_sha256(body: bytes) -> str:
+    """The sha256 of a whole object, in hexadecimal digits."""
+    return hashlib.sha256(body).hexdigest()
+
+
 def _parse(encoded: bytes) -> Headers:
     try:
         (count,) = _LENGTH.unpack_from(encoded)

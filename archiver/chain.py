@@ -10,16 +10,18 @@ one begins (docs/decisions/0004-archive-epochs.md).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from archiver.canonical import object_sha256
 from archiver.formats import avro
-from archiver.naming import SegmentName, parse_key, partition_prefix, segment_key, topic_prefix
-from archiver.segment import Draft, EpochStart, Place, SegmentHeader, header_of
+from archiver.naming import parse_key, partition_prefix, segment_key
+from archiver.reader import SegmentInfo, list_segments
+from archiver.segment import Draft, EpochStart, Place, SegmentHeader, header_of, is_erased
 from heliograph.bus.base import Bus, Extent
 from heliograph.store.base import ObjectInfo, ObjectStore
-from schemas.errors import ArchiveBroken, NotFound
+from schemas.errors import ArchiveBroken, NotFound, ObjectMissing
 from schemas.record import Record, TopicPartition
 
 _READ_LIMIT = 5000
@@ -100,14 +102,36 @@ def append_segment(store: ObjectStore, tail: Tail, draft: Draft) -> Stored | Los
     header = header_of(tail.place, draft)
     body = avro.encode(header, draft.records)
     key = tail.next_key
-    if (
-        store.put_new(key, body) or store.get(key) == body
-    ):  # the same bytes: an earlier try whose answer was lost
-        return Stored(tail_after(key, header, object_sha256(body)))
+    # the same bytes: an earlier try whose answer was lost
+    if store.put_new(key, body) or _holds(store, key, body):
+        new = tail_after(key, header, object_sha256(body))
+        if _in_chain(store, new):
+            return Stored(new)
     winner = find_tail(store, tail.topic, tail.partition, hint=tail.key)
     if winner is None:
         raise ArchiveBroken(f"{key}: an object was there, and is gone")
     return Lost(winner)
+
+
+def _holds(store: ObjectStore, key: str, body: bytes) -> bool:
+    with suppress(ObjectMissing):  # compacted or retired a moment ago
+        return store.get(key) == body
+    return False
+
+
+def _in_chain(store: ObjectStore, tail: Tail) -> bool:
+    """Whether the segment just stored is the end of its chain, or the next one goes on from it.
+
+    It is neither where the chain went on long ago and what had this key was compacted or retired and then removed: so
+    its key was free again. The object is then nobody's, all readers know it by its key, and the next removal takes it.
+    """
+    later = store.list(partition_prefix(tail.topic, tail.partition), after=tail.key)
+    following = next((info.key for info in later if parse_key(info.key)), None)
+    if following is None:
+        return True
+    with suppress(ObjectMissing):
+        return avro.read_header(store.get(following)).previous_sha256 == tail.object_sha256
+    return False
 
 
 def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
@@ -124,11 +148,6 @@ def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
         last_offset=header.last_offset,
         last_timestamp=header.last_timestamp,
     )
-
-
-def object_sha256(body: bytes) -> str:
-    """The sha256 of a whole object, in hexadecimal digits."""
-    return hashlib.sha256(body).hexdigest()
 
 
 def check_log(bus: Bus, tail: Tail) -> None:
@@ -151,11 +170,11 @@ def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
     chains = _chains(store, topic)
     if not chains:
         raise NotFound(f"topic {topic}: nothing of it is archived")
-    for partition, keys in chains.items():
-        tail = find_tail(store, topic, partition, hint=keys[-2] if keys[1:] else "")
+    for partition, chain in chains.items():
+        tail = find_tail(store, topic, partition, hint=chain[-2].key if chain[1:] else "")
         if tail is None or not _log_problem(bus, tail):
             continue
-        start = _first_difference(store, bus, tail, keys) if tail.log_id == bus.log_id else 0
+        start = _first_difference(bus, tail, chain) if tail.log_id == bus.log_id else 0
         starts = EpochStart(tail.epoch + 1, bus.log_id, start)
         outcome = append_segment(store, tail, Draft((), tail.expected_offset, begins=starts))
         if isinstance(outcome, Stored):
@@ -189,32 +208,30 @@ def _extent(bus: Bus, partition: TopicPartition) -> Extent:
     return bus.extents(partition.topic).get(partition, Extent(0, 0))
 
 
-def _chains(store: ObjectStore, topic: str) -> dict[int, list[str]]:
-    """Keys of each partition's segments, in the order of the chain."""
-    chains: dict[int, list[str]] = {}
-    for info in store.list(topic_prefix(topic)):
-        match parse_key(info.key):
-            case SegmentName(partition=partition):
-                chains.setdefault(partition, []).append(info.key)
-            case None:
-                pass
+def _chains(store: ObjectStore, topic: str) -> dict[int, list[SegmentInfo]]:
+    """Each partition's segments, in the order of the chain."""
+    chains: dict[int, list[SegmentInfo]] = {}
+    for info in list_segments(store, topic):
+        chains.setdefault(info.partition, []).append(info)
     return chains
 
 
-def _first_difference(store: ObjectStore, bus: Bus, tail: Tail, keys: Sequence[str]) -> int:
+def _first_difference(bus: Bus, tail: Tail, chain: Sequence[SegmentInfo]) -> int:
     """The first offset at which a log put back to an earlier state has another record than the archive, or none.
 
     Backwards through the chain, as far as the segments differ; what a later epoch covers counts in its version only.
     """
     extent = _extent(bus, tail.topic_partition)
     first = covered = min(extent.end, tail.expected_offset)
-    for key in reversed(keys):
-        header, records = avro.decode(store.get(key))
-        archived = [record for record in records if extent.start <= record.offset < covered]
+    for info in reversed(chain):
+        header, records = info.load()
+        archived = [
+            record for record in records if extent.start <= record.offset < covered and not is_erased(record)
+        ]
         covered = min(covered, header.expected_offset)
-        if header.log_id != tail.log_id or (archived and archived == _log_records(bus, archived)):
-            break
         logged = set(_log_records(bus, archived))
+        if header.log_id != tail.log_id or (archived and logged.issuperset(archived)):
+            break
         first = next((record.offset for record in archived if record not in logged), first)
     return first
 

@@ -37,7 +37,8 @@ class Archiver:
 
     The group's cursor is a hint only: where to go on is what the chain says. What was not stored was not finished
     either, so a crash, a lost partition or a lost race repeats reading and never archives twice.
-    `holes_legal`: whether offsets may be missing from the log without a loss (transactions, compaction).
+    `holes_legal`: topics, by name or pattern, in which offsets may be missing without a loss: others write to them,
+    in transactions, on a log that has these.
     """
 
     def __init__(
@@ -47,14 +48,14 @@ class Archiver:
         policy: ArchivePolicy,
         clock: Clock,
         *,
-        holes_legal: bool = False,
+        holes_legal: Sequence[str] = (),
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         self._bus = bus
         self._store = store
         self._policy = policy
         self._clock = clock
-        self._holes_legal = holes_legal
+        self._holes_legal = tuple(holes_legal)
         self._memory_limit = memory_limit
         self._new: set[TopicPartition] = set()  # ours, and their tails not read yet
         self._buffers: dict[TopicPartition, Buffer] = {}
@@ -78,12 +79,14 @@ class Archiver:
     def step(self, timeout: float) -> None:
         """Read, buffer, store what is due, commit. Raises ArchiveBroken, StoreRefused and what the bus raises."""
         self._find_tails()
+        if self._size() > self._memory_limit:
+            self._store_due()  # before anything more is read: else each try of a store that is down reads more
         self._buffer(self._consumer.poll(POLL_LIMIT, self._patience(timeout)))
         self._store_due()
 
     def busy(self) -> bool:
-        """Whether a segment is being stored, or is to be after `flush`."""
-        return self._storing or (self._flush and self._waits())
+        """Whether a segment is being stored, or is to be after `flush`, or a chain's end is not known yet."""
+        return self._storing or bool(self._new) or (self._flush and self._waits())
 
     def flush(self) -> None:
         """Close all segments at the next step, however small."""
@@ -132,7 +135,9 @@ class Archiver:
         hint = segment_key(*partition, likely) if likely else ""
         tail = find_tail(self._store, *partition, hint=hint) or Tail(self._bus.log_id, *partition)
         check_log(self._bus, tail)
-        self._buffers[partition] = Buffer(tail, holes_legal=self._holes_legal)
+        self._buffers[partition] = Buffer(
+            tail, holes_legal=topics.matches(partition.topic, self._holes_legal)
+        )
         self._consumer.seek(partition, tail.expected_offset)
         self._consumer.hold(partition, None)
         if tail.expected_offset > cursor:  # stored before a crash, and not committed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,9 @@ from heliograph.store.base import ObjectStore
 from schemas.errors import InputError, StoreUnavailable
 
 _ROWS = 10_000
+_MEMORY = "50%"
+"""Of the machine, or of the container; what needs more is spilled, to at most half of the disk's free space: the log
+may lie there as well."""
 
 
 class QueryResult:
@@ -39,6 +43,8 @@ class QueryResult:
                     yield dict(zip(self.columns, values, strict=True))
         except (duckdb.Error, OSError) as error:
             raise _translated(error) from error
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"query: a value cannot be shown ({error}); cast it to VARCHAR") from error
         finally:
             self._connection.close()
 
@@ -96,6 +102,8 @@ def _connect(spill: Path) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "temp_directory": str(spill),
+            "memory_limit": _MEMORY,
+            "max_temp_directory_size": f"{shutil.disk_usage(spill.parent).free // 2048}KiB",
         }
     )
     connection.execute("SET TimeZone = 'UTC'")

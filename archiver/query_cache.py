@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,14 @@ from typing import Any
 import msgspec
 import structlog
 
+from archiver.compacted import read_file
 from archiver.formats import parquet
 from archiver.formats.parquet import Columns
-from archiver.naming import ROOT, SegmentName, parse_key
-from archiver.reader import read_segment
+from archiver.manifest import DataFile
+from archiver.reader import SegmentInfo, list_segments
+from archiver.rows import RECORDS, record_row
 from heliograph.store.base import ObjectStore
-from schemas.errors import InvalidNotification
 from schemas.log_line import SUFFIX, LogLine
-from schemas.notification import Routing, read_routing
-from schemas.record import Record
-from schemas.topics import DEAD_LETTERS, EVENTS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -45,20 +44,6 @@ _UNUSED_SECONDS = 3600.0
 _SPILL_SECONDS = 86_400.0
 """After which a folder of spilled rows is what a killed query left."""
 
-_ROUTED = ("product", "name", "level", "resourceId", "regionId", "userId", "id")
-RECORDS: Columns = {
-    "time": "TIMESTAMP",
-    "topic": "VARCHAR",
-    "partition": "INTEGER",
-    "epoch": "INTEGER",
-    "offset": "BIGINT",
-    "key": "BLOB",
-    "headers": "MAP(VARCHAR, BLOB)",
-    "value": "BLOB",
-    **dict.fromkeys(_ROUTED, "VARCHAR"),
-}
-"""Columns of a transcoded segment. `time` is UTC; of headers with one name the first is kept; what routing reads of an
-event is null where the record is none."""
 LOGS: Columns = {
     "time": "TIMESTAMP",
     "project": "VARCHAR",
@@ -81,18 +66,16 @@ class QueryCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def segments(self) -> dict[str, list[Path]]:
-        """The Parquet files of each archived topic, in order of time within a partition; made where missing.
+        """The Parquet files of each archived topic: segments transcoded, compacted files as they are; fetched where
+        missing. Each record is in one of them.
 
-        Raises ArchiveBroken for a segment that is not what was written, StoreError.
+        Raises ArchiveBroken for a segment or file that is not what was written, StoreError.
         """
-        found: dict[str, list[Path]] = {}
-        for info in self._store.list(ROOT):
-            name = parse_key(info.key)
-            if name is not None:
-                path = self._path("segment", info.key, info.size, info.modified)
-                self._ensure(path, RECORDS, self._segment_rows(info.key, name))
-                found.setdefault(name.topic, []).append(path)
-        return found
+        found: dict[str, dict[Path, None]] = {}
+        for info in list_segments(self._store):
+            path = self._segment(info) if info.file is None else self._compacted(info.file)
+            found.setdefault(info.topic, {})[path] = None
+        return {topic: list(paths) for topic, paths in found.items()}
 
     def logs(self) -> list[Path]:
         """The Parquet files of the log files; made where missing."""
@@ -101,7 +84,7 @@ class QueryCache:
             with suppress(FileNotFoundError):
                 stat = source.stat()
                 path = self._path("log", str(source), stat.st_size, stat.st_mtime_ns)
-                self._ensure(path, LOGS, _log_rows(source))
+                self._ensure(path, partial(parquet.write, path, LOGS, _log_rows(source)))
                 found.append(path)
         return found
 
@@ -125,70 +108,35 @@ class QueryCache:
     def _path(self, *identity: object) -> Path:
         return self.folder / f"{_digest(*identity)}.parquet"
 
-    def _ensure(self, path: Path, columns: Columns, rows: Callable[[], Iterator[Sequence[Any]]]) -> None:
+    def _segment(self, info: SegmentInfo) -> Path:
+        path = self._path("segment", info.key, info.size, info.modified)
+        self._ensure(path, lambda: parquet.write(path, RECORDS, _segment_rows(info)))
+        return path
+
+    def _compacted(self, file: DataFile) -> Path:
+        path = self._path("compacted", file.key, file.sha256)
+        self._ensure(path, lambda: parquet.write_whole(path, read_file(self._store, file)))
+        return path
+
+    def _ensure(self, path: Path, make: Callable[[], None]) -> None:
         try:
             os.utime(path)
         except FileNotFoundError:
-            parquet.write(path, columns, rows())
+            make()
 
-    def _segment_rows(self, key: str, name: SegmentName) -> Callable[[], Iterator[Sequence[Any]]]:
-        def rows() -> Iterator[Sequence[Any]]:
-            segment = read_segment(self._store, key)
-            holds_events = name.topic.startswith(EVENTS) or name.topic == DEAD_LETTERS
-            return (_record_row(record, name.epoch, holds_events) for record in segment.records)
 
-        return rows
+def _segment_rows(info: SegmentInfo) -> Iterator[Sequence[Any]]:
+    return (record_row(record, info.epoch) for record in info.load().records)
 
 
 def _digest(*identity: object) -> str:
     return blake2b("\n".join(map(str, identity)).encode(), digest_size=16).hexdigest()
 
 
-def _record_row(record: Record, epoch: int, holds_event: bool) -> Sequence[Any]:
-    routing = _routing(record.value) if holds_event else None
-    return (
-        record.timestamp,
-        record.topic,
-        record.partition,
-        epoch,
-        record.offset,
-        record.key,
-        dict(reversed(record.headers)),
-        record.value,
-        *(_NOT_ROUTED if routing is None else _routed(routing)),
-    )
-
-
-_NOT_ROUTED = (None,) * len(_ROUTED)
-
-
-def _routed(routing: Routing) -> Sequence[str]:
-    return (
-        routing.product,
-        routing.name,
-        routing.level,
-        routing.resource_id,
-        routing.region_id,
-        routing.user_id,
-        routing.id,
-    )
-
-
-def _routing(value: bytes) -> Routing | None:
-    try:
-        return read_routing(value)
-    except InvalidNotification:
-        return None
-
-
-def _log_rows(source: Path) -> Callable[[], Iterator[Sequence[Any]]]:
+def _log_rows(source: Path) -> Iterator[Sequence[Any]]:
     project, logstore = source.parts[-4:-2]
-
-    def rows() -> Iterator[Sequence[Any]]:
-        for line in read_log_lines(source):
-            yield line.time, project, logstore, *msgspec.structs.astuple(line)[1:]
-
-    return rows
+    for line in read_log_lines(source):
+        yield line.time, project, logstore, *msgspec.structs.astuple(line)[1:]
 
 
 def read_log_lines(source: Path) -> Iterator[LogLine]:

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from archiver.formats.parquet import Columns
-from archiver.query_cache import LOGS, RECORDS
+from archiver.query_cache import LOGS
+from archiver.rows import RECORDS
 from schemas.delivery import VerdictState
 from schemas.topics import DEAD_LETTERS, EVENTS, REJECTS, VERDICTS
 
@@ -104,7 +105,8 @@ def _table(paths: Iterable[Path], columns: Columns) -> str:
     """What a view selects from: the files, or, where there are none, no rows of the same columns."""
     names = ", ".join(sql_text(str(path)) for path in paths)
     if names:
-        return f"read_parquet([{names}], hive_partitioning = false)"
+        selected = ", ".join(f'"{name}"' for name in columns)
+        return f"(SELECT {selected} FROM read_parquet([{names}], hive_partitioning = false, union_by_name = true))"  # noqa: S608
     nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
     return f"(SELECT {nothing} WHERE false)"
 

@@ -15,6 +15,9 @@ from schemas.record import Record
 FORMAT_VERSION = 1
 """Version of the segment's form. A newer reader reads older ones."""
 
+ERASED = "heliograph-erased"
+"""Header of what stands in place of a record whose content was erased (`archiver.erasure`)."""
+
 Span = tuple[int, int]
 """Offsets `[start, end)`."""
 
@@ -134,6 +137,11 @@ def problem_of(segment: Segment) -> str:
         if said != found:
             return f"its header says {field} {said}, and its records say {found}"
     return _coverage_problem(header, records)
+
+
+def is_erased(record: Record) -> bool:
+    """Whether the content of a record was erased."""
+    return not record.value and record.header(ERASED) is not None
 
 
 def encode_header(header: SegmentHeader) -> bytes:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import latency, spine
+from benchmarks import isolation, kafka, latency, router, s3, spine
 
-BENCHMARKS = {"spine": spine.run, "latency": latency.run}
+BENCHMARKS = {
+    "spine": spine.run,
+    "latency": latency.run,
+    "isolation": isolation.run,
+    "s3": s3.run,
+    "kafka": kafka.run,
+    "router": router.run,
+}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from archiver.policy import ArchivePolicy
 from schemas.errors import InvalidConfiguration
 from schemas.problems import problems, suggestion
+from schemas.topics import NAMESPACE
 
 PREFIX = "HELIOGRAPH_"
 FILE_NAME = "heliograph.toml"
@@ -43,11 +44,14 @@ class _Section(BaseModel):
 
 
 class BusSection(_Section):
-    """`[bus]`: the log. `retention_hours`: how long records stay that every group has finished; configuration topics
-    stay for ever. `reserve_mb`: below this much free disk space producers are refused."""
+    """`[bus]`: the log. `partitions`: of topics made from now on; without it 4, on Kafka 12. `namespace`: what the
+    names of topics and groups begin with on Kafka, where a `namespace=` of the URL says the same; elsewhere it has no
+    meaning. `retention_hours`: how long records stay that every group has finished, on Kafka how long they stay at
+    all; configuration topics stay for ever. `reserve_mb`: below this much free disk space producers are refused."""
 
     url: str = ""
-    partitions: int = Field(default=4, ge=1, le=1000)
+    namespace: str = Field(default=NAMESPACE, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    partitions: int | None = Field(default=None, ge=1, le=1000)
     retention_hours: float = Field(default=168.0, gt=0)
     reserve_mb: int = Field(default=256, ge=0)
 

@@ -32,6 +32,7 @@ class Deployment:
         bus = open_bus(
             self.config.bus_url,
             partitions=section.partitions,
+            namespace=section.namespace,
             retention=section.retention_hours * 3600,
             reserve=section.reserve_mb * 2**20,
             clock=self.clock,

@@ -5,28 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 
-import msgspec
-
 from heliograph.config import Config, load
 from heliograph.deployment import Deployment
+from heliograph.finding import Finding, State
 from heliograph.store.base import ObjectStore
+from heliograph.store.probe import probe
 from router.configuration import Configuration
 from schemas.errors import HeliographError
 from sinks.kinds import check_settings
-
-PROBE = "doctor/probe"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One check. `state`: ok, warning or failed."""
-
-    check: str
-    state: str
-    detail: str
-
-    def row(self) -> dict[str, str]:
-        """As a listing's row."""
-        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
 
 
 def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -39,11 +25,9 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield Finding("configuration", "ok", f"home {config.home}")
     with Deployment(config) as deployment:
-        yield _tried("bus", lambda: f"log {deployment.bus.log_id}, {len(deployment.bus.topics())} topics")
-        yield _space(config)
-        yield _tried("archive", lambda: _probe(deployment.archive))
-        yield _tried("objects", lambda: _probe(deployment.objects))
-        yield from _targets(deployment)
+        yield from _log(deployment)
+        yield from _archive(deployment)
+        yield _tried("objects", lambda: _probed(deployment.objects))
 
 
 def _tried(check: str, act: Callable[[], str]) -> Finding:
@@ -53,21 +37,51 @@ def _tried(check: str, act: Callable[[], str]) -> Finding:
         return Finding(check, "failed", str(error))
 
 
+def _log(deployment: Deployment) -> Iterator[Finding]:
+    """The log, and then what needs it."""
+    match deployment.config.bus_url.partition("://")[0]:
+        case "kafka":
+            from heliograph.cluster import examine_log, servers
+
+            yield from servers(deployment.config)
+            opened = _opened(deployment)
+            yield opened
+            if opened.state == "ok":
+                yield from examine_log(deployment.config, deployment.bus, deployment.clock)
+        case kind:
+            opened = _opened(deployment)
+            yield opened
+            if kind == "sqlite":
+                yield _space(deployment.config)
+    if opened.state == "ok":
+        yield from _targets(deployment)
+
+
+def _opened(deployment: Deployment) -> Finding:
+    return _tried("bus", lambda: f"log {deployment.bus.log_id}, {len(deployment.bus.topics())} topics")
+
+
 def _space(config: Config) -> Finding:
-    free = shutil.disk_usage(config.home).free // 2**20
+    try:
+        free = shutil.disk_usage(config.home).free // 2**20
+    except OSError as error:
+        return Finding("disk space", "failed", str(error))
     reserve = config.bus.reserve_mb
-    state = "ok" if free > 2 * reserve else "warning" if free > reserve else "failed"
+    state: State = "ok" if free > 2 * reserve else "warning" if free > reserve else "failed"
     return Finding("disk space", state, f"{free:,} MiB free; producers are refused below {reserve:,} MiB")
 
 
-def _probe(store: ObjectStore) -> str:
-    """Prove that the store refuses a second `put_new`: the archive's chain stands on that."""
-    store.delete(PROBE)
-    try:
-        if not store.put_new(PROBE, b"1") or store.put_new(PROBE, b"2") or store.get(PROBE) != b"1":
-            raise HeliographError(f"{store.url}: put_new replaced an object; not fit for an archive")
-    finally:
-        store.delete(PROBE)
+def _archive(deployment: Deployment) -> Iterator[Finding]:
+    tried = _tried("archive", lambda: _probed(deployment.archive))
+    yield tried
+    if tried.state == "ok" and deployment.config.archive_url.startswith("s3://"):
+        from heliograph.cluster import store_clock
+
+        yield store_clock(deployment.archive, deployment.clock)
+
+
+def _probed(store: ObjectStore) -> str:
+    probe(store)
     return f"{store.url}: writes, reads, and keeps what is there"
 
 
@@ -79,9 +93,13 @@ def _targets(deployment: Deployment) -> Iterator[Finding]:
         yield Finding("subscriptions", "failed", str(error))
         return
     count = len(configuration.subscriptions)
-    yield Finding("subscriptions", "ok" if count else "warning", f"{count} applied")
+    yield Finding("subscriptions", "ok" if count else "warning", _counted(count))
     for target in configuration.targets.values():
         problems = check_settings(target)
         yield Finding(
             f"target {target.id}", "failed" if problems else "ok", "; ".join(problems) or target.kind
         )
+
+
+def _counted(count: int) -> str:
+    return f"{count} applied" if count else "none applied; `heliograph subscriptions apply FILE` applies some"

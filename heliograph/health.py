@@ -14,6 +14,8 @@ from schemas.errors import BusError, InputError
 log = structlog.get_logger()
 
 TEXT = "text/plain; charset=utf-8"
+CLIENT_SECONDS = 10.0
+"""How long a client may take to send its request, or to take the answer: each has a thread meanwhile."""
 
 
 def serve(address: str, runner: Runner) -> ThreadingHTTPServer:
@@ -22,6 +24,8 @@ def serve(address: str, runner: Runner) -> ThreadingHTTPServer:
     host, port = _parse(address)
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = CLIENT_SECONDS
+
         def do_GET(self) -> None:
             match self.path.partition("?")[0]:
                 case "/metrics":

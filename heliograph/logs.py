@@ -6,6 +6,7 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
 
 from heliograph.config import LogSection
 
@@ -21,6 +22,7 @@ def configure(section: LogSection) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([_visible] if console else ()),
             structlog.processors.format_exc_info,
             renderer,
         ],
@@ -29,3 +31,11 @@ def configure(section: LogSection) -> None:
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Values come from records and receivers too: what a terminal would obey is escaped. JSON does that by itself."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = repr(value)
+    return event

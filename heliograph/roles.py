@@ -7,14 +7,20 @@ from functools import partial
 
 from archiver.loop import Archiver
 from heliograph.deployment import Deployment
+from heliograph.store.probe import probe
 from router.deliver.deliverer import Deliverer
 from router.deliver.wheel import Wheel
 from router.loop import Router
 from schemas.errors import InputError
 from schemas.role import Role
+from schemas.topics import EXECUTIONS
 from sinks.kinds import KINDS
 
 Build = Callable[[Deployment], Role]
+
+
+WRITTEN_BY_OTHERS = ("events.*", EXECUTIONS)
+"""Topics in which, on Kafka, the transactions of foreign producers may leave offsets without records."""
 
 
 def _router(deployment: Deployment) -> Role:
@@ -30,7 +36,15 @@ def _wheel(deployment: Deployment) -> Role:
 
 
 def _archiver(deployment: Deployment) -> Role:
-    return Archiver(deployment.bus, deployment.archive, deployment.config.archive.policy, deployment.clock)
+    """Raises StoreRefused for a store on which two archivers would replace each other's segments."""
+    probe(deployment.archive)
+    return Archiver(
+        deployment.bus,
+        deployment.archive,
+        deployment.config.archive.policy,
+        deployment.clock,
+        holes_legal=WRITTEN_BY_OTHERS if deployment.config.bus_url.startswith("kafka:") else (),
+    )
 
 
 ROLES: dict[str, dict[str, Build]] = {

@@ -11,7 +11,7 @@ import structlog
 
 from heliograph.bus.base import Bus
 from schemas import metrics, topics
-from schemas.errors import BusUnavailable, HeliographError
+from schemas.errors import BusError, BusUnavailable, HeliographError
 from schemas.role import Role
 
 log = structlog.get_logger()
@@ -19,7 +19,10 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.5
 WATCH_SECONDS = 0.05
 MAINTAIN_SECONDS = 60.0
+WATCHDOG_SECONDS = 1.0
+OBSERVE_SECONDS = 2.0
 STUCK_SECONDS = 30.0
+"""After which a loop that has not turned counts as stuck; no step takes so long of itself."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -54,7 +57,12 @@ class RoleThread(threading.Thread):
         """Seconds since the loop last turned."""
         return time.monotonic() - self._turned
 
+    def is_stuck(self) -> bool:
+        """Whether it ought to have turned long ago; one that waits to be built anew is not stuck but failed."""
+        return not self.failure and self.age() > STUCK_SECONDS
+
     def _live(self) -> None:
+        self._turned = time.monotonic()
         role = self._build()
         self.role = role
         log.info("role started", role=self.name)
@@ -77,18 +85,22 @@ class RoleThread(threading.Thread):
 
 
 class Runner:
-    """The roles of one process."""
+    """The roles of one process, and a watchdog over their loops: a poll or a send that never returns is logged and
+    shown in the metrics, whatever the log."""
 
     def __init__(self, bus: Bus, roles: Mapping[str, Callable[[], Role]]) -> None:
         self._bus = bus
         self._asked = SimpleQueue[None]()
         self._stopping = threading.Event()
         self._threads = [RoleThread(name, build, self._stopping) for name, build in roles.items()]
+        self._upkeep = threading.Thread(target=self._maintain_often, name="upkeep", daemon=True)
+        self._measuring = Measuring(self._measure)
 
     def start(self) -> None:
-        """Start every role."""
+        """Start every role, and the watchdog."""
         for thread in self._threads:
             thread.start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """Make `wait` and `wait_until_idle` return. Safe from a signal handler, which must not touch an Event."""
@@ -100,7 +112,8 @@ class Runner:
         for role in self._roles():
             role.wake()
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
+        upkeep = [self._upkeep] if self._upkeep.is_alive() else []
+        for thread in (*self._threads, *upkeep):
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -108,7 +121,7 @@ class Runner:
         """Roles that cannot work now, each with the reason."""
         found = {thread.name: thread.failure for thread in self._threads if thread.failure}
         for thread in self._threads:
-            if thread.age() > STUCK_SECONDS and thread.name not in found:
+            if thread.is_stuck() and thread.name not in found:
                 found[thread.name] = f"its loop has not turned for {thread.age():.0f} s"
         return found
 
@@ -118,10 +131,10 @@ class Runner:
         return beginning | self.failures()
 
     def wait(self) -> None:
-        """Return when asked to stop; meanwhile apply the log's retention."""
-        self._maintain()
-        while not self._stopped(MAINTAIN_SECONDS):
-            self._maintain()
+        """Return when asked to stop; meanwhile apply the log's retention, beside: a log that hangs must not keep us
+        from hearing that we are to stop."""
+        self._upkeep.start()
+        self._asked.get()
 
     def wait_until_idle(self) -> None:
         """Return when nothing is due, in flight or unread, or when a role failed, or when asked to stop.
@@ -146,9 +159,11 @@ class Runner:
                 before = ends
 
     def observe(self) -> None:
-        """Set the gauges that are read rather than counted. Raises BusError."""
-        for thread in self._threads:
-            metrics.LOOP_AGE.labels(thread.name).set(thread.age())
+        """Set the gauges that are read rather than counted, as far as the log answers soon. Raises BusError."""
+        self._show_ages()
+        self._measuring.run(OBSERVE_SECONDS)
+
+    def _measure(self) -> None:
         for role in self._roles():
             metrics.LAG.labels(role.name).set(unfinished(self._bus, role.name, role.topics)[0])
         for topic in self._bus.topics():
@@ -194,11 +209,65 @@ class Runner:
                 unread[role.name] = count
         return unread, tuple(ends)
 
+    def _show_ages(self) -> None:
+        for thread in self._threads:
+            metrics.LOOP_AGE.labels(thread.name).set(thread.age())
+
+    def _watch(self) -> None:
+        """Say so once when a loop is stuck, and once when it turns again."""
+        stuck: set[str] = set()
+        while not self._stopping.wait(WATCHDOG_SECONDS):
+            self._show_ages()
+            for thread in self._threads:
+                if thread.is_stuck() and thread.name not in stuck:
+                    stuck.add(thread.name)
+                    log.error("loop stuck", role=thread.name, seconds=round(thread.age()))
+                elif not thread.is_stuck() and thread.name in stuck:
+                    stuck.remove(thread.name)
+                    log.info("loop turns again", role=thread.name)
+
+    def _maintain_often(self) -> None:
+        self._maintain()
+        while not self._stopping.wait(MAINTAIN_SECONDS):
+            self._maintain()
+
     def _maintain(self) -> None:
         try:
             self._bus.maintain()
         except HeliographError as error:
             log.warning("maintenance failed", error=str(error))
+
+
+class Measuring:
+    """A measurement that several may ask for and that may hang: one is under way at a time, and nobody waits for it
+    longer than told."""
+
+    def __init__(self, measure: Callable[[], None]) -> None:
+        self._measure = measure
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._failure: BusError | None = None
+
+    def run(self, seconds: float) -> None:
+        """Measure, or join the measurement that is under way. Raises BusError as it does, BusUnavailable if it does
+        not end in time."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._try, name="measuring", daemon=True)
+                self._thread.start()
+            thread = self._thread
+        thread.join(seconds)
+        if thread.is_alive():
+            raise BusUnavailable(f"the log has not answered within {seconds:.0f} s")
+        if self._failure is not None:
+            raise self._failure
+
+    def _try(self) -> None:
+        self._failure = None
+        try:
+            self._measure()
+        except BusError as error:
+            self._failure = error
 
 
 def unfinished(bus: Bus, group: str, wanted: tuple[str, ...]) -> tuple[int, int]:

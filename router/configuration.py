@@ -92,8 +92,14 @@ def _apply(record: Record, into: dict[str, Subscription]) -> None:
             "subscription unreadable, the one before it stays",
             name=name,
             offset=record.offset,
-            error=str(error),
+            error=_problem(error),
         )
         return
     into.pop(subscription.name, None)
     into[subscription.name] = subscription
+
+
+def _problem(error: ValidationError) -> str:
+    """One line, without what was found there: settings may hold secrets."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import cast
 
 import structlog
 
@@ -16,13 +18,19 @@ from router.routing import routed_record
 from router.subscriptions import ROUTERS
 from schemas.errors import InvalidNotification
 from schemas.metrics import GAPS, MATCHED, REJECTED, ROUTED
-from schemas.record import Gap, NewRecord, Record, TopicPartition
+from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
 
 _BATCH = 5000
+_COMMIT_RECORDS = 20_000
+_COMMIT_BYTES = 32 * 1024 * 1024
+"""What one commit appends, unless a single event becomes more: a poll's events times all who want them may be more
+than fits into memory, and everybody else who writes to the log waits while it is appended."""
 _LONGEST_POLL = 0.2
 """Seconds that an idle router may take to notice, and to confirm, a new version of the subscriptions."""
 
+_position = cast("Callable[[Record], Position]", attrgetter("topic", "partition", "offset"))
+"""As a plain tuple, which takes a third of the time; there is one for each event."""
 _log = structlog.get_logger()
 
 
@@ -31,7 +39,7 @@ class Router:
 
     The subscriptions are read after each poll, so an event meets at least what was in force when it was appended.
     What is not a notification goes to `rejects`. Deliveries, rejects and the report to `routing` are appended in
-    the commit of the batch that they come from.
+    the commit of the events that they come from.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -40,6 +48,7 @@ class Router:
         self._configuration.refresh()
         self._compile()
         self._reported: int | None = None
+        self._polled: deque[Record] = deque()
         self._underway = False
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained)
 
@@ -54,25 +63,26 @@ class Router:
         return ("events.*",)
 
     def step(self, timeout: float) -> None:
-        """Route one batch. Raises BusError."""
-        polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
-        self._underway = bool(polled.records)
+        """Route one batch: a poll's events, or as many of them as one commit may append for. Raises BusError."""
+        if not self._polled:
+            polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
+            self._polled.extend(polled.records)
+            for gap in polled.gaps:
+                _lost(gap)
+        self._underway = bool(self._polled)
         if self._configuration.refresh():
             self._compile()
-        for gap in polled.gaps:
-            _lost(gap)
         batch = _Batch()
-        for record in polled.records:
-            self._route(record, batch)
+        self._route(batch)
         follows = [*self._report(), *batch.follows]
-        if follows or polled.records:
-            self._consumer.done([record.position for record in polled.records], append=follows)
+        if follows or batch.taken:
+            self._consumer.done(map(_position, batch.taken), append=follows)
             self._reported = self._configuration.version
         batch.count()
-        self._underway = False
+        self._underway = bool(self._polled)
 
     def busy(self) -> bool:
-        """Whether a batch is between its poll and its commit."""
+        """Whether events are between their poll and their commit."""
         return self._underway
 
     def flush(self) -> None:
@@ -83,21 +93,28 @@ class Router:
         self._consumer.wake()
 
     def close(self) -> None:
-        """Give the partitions back; between two steps nothing is unfinished."""
+        """Give the partitions back; what is not routed yet comes to the next owner."""
         self._consumer.close()
 
-    def _route(self, record: Record, batch: _Batch) -> None:
-        """What follows from one record; nothing that it holds stops the batch."""
-        try:
-            routing = decode(record)
-        except InvalidNotification as error:
-            batch.reject(record, str(error))
-            return
-        matches = self._table.match(routing)
-        batch.routed.append(record.topic)
-        if matches:
-            batch.matched.append(matches)
-            batch.follows += self._deliveries.of(record, routing.resource_id, matches)
+    def _route(self, batch: _Batch) -> None:
+        """What follows from each record, until the batch is full; nothing that one holds stops the others."""
+        match, deliveries = self._table.match, self._deliveries.of
+        polled, taken, routed = self._polled, batch.taken, batch.routed
+        while polled and not batch.full:
+            record = polled.popleft()
+            taken.append(record)
+            try:
+                routing = decode(record)
+            except InvalidNotification as error:
+                batch.reject(record, str(error))
+                continue
+            routed.append(record.topic)
+            matches = match(routing)
+            if matches:
+                batch.matched.append(matches)
+                made = deliveries(record, routing.resource_id, matches)
+                batch.follows += made
+                batch.size += len(record.value) * len(made)
 
     def _compile(self) -> None:
         configuration = self._configuration
@@ -126,13 +143,20 @@ class Router:
 
 
 class _Batch:
-    """What follows from the records of one poll, and what there is to count once it is committed."""
+    """What follows from records of one poll, and what there is to count once it is committed."""
 
     def __init__(self) -> None:
+        self.taken: list[Record] = []
+        self.size = 0
         self.follows: list[NewRecord] = []
         self.routed: list[str] = []
         self.matched: list[Sequence[Match]] = []
         self.rejected = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is to be committed before more is routed."""
+        return len(self.follows) >= _COMMIT_RECORDS or self.size >= _COMMIT_BYTES
 
     def reject(self, record: Record, reason: str) -> None:
         self.follows.append(rejected_record(record.value, reason, f"router {record.position}"))

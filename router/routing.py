@@ -61,6 +61,6 @@ def routed_since(bus: Bus, offset: int = 0) -> Iterator[tuple[int, Routed]]:
 def _read(record: Record) -> Routed | None:
     try:
         return _decoder.decode(record.value)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         _log.error("routing record unreadable", position=str(record.position), error=str(error))
         return None

@@ -121,5 +121,5 @@ def _may_hold(value: bytes, needle: bytes) -> bool:
 def _id_of(record: Record) -> str:
     try:
         return _identity.decode(record.value).id
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from typing import TypeVar
 
 import msgspec
 
@@ -135,6 +137,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 _ID_BYTES = 16
+_SIXTY_FOUR_BITS = 2**63
+_Decoded = TypeVar("_Decoded")
 
 
 def delivery_id(log_id: str, source: Position, subscription: str, target: str) -> str:
@@ -190,17 +194,17 @@ def read_delivery(record: Record) -> Delivery:
         headers["target"].decode(),
         headers["resource"].decode(),
         record.value,
-        int(headers["event-time"]),
-        int(headers["configuration"]),
-        NO_ATTEMPTS if attempts is None else _attempts_decoder.decode(attempts),
-        None if wait is None else _wait_decoder.decode(wait),
+        _number(headers, "event-time"),
+        _number(headers, "configuration"),
+        NO_ATTEMPTS if attempts is None else _decoded(_attempts_decoder.decode, attempts),
+        None if wait is None else _decoded(_wait_decoder.decode, wait),
     )
 
 
 def read_wait(record: Record) -> Wait | None:
     """The wait of a delivery's record, without reading the rest; None if it has none. ValueError if unreadable."""
     wait = record.header("wait")
-    return None if wait is None else _wait_decoder.decode(wait)
+    return None if wait is None else _decoded(_wait_decoder.decode, wait)
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
@@ -209,5 +213,20 @@ def encode_verdict(verdict: Verdict) -> bytes:
 
 
 def read_verdict(value: bytes) -> Verdict:
-    """The verdict that the value of a record of `verdicts` holds; msgspec.MsgspecError if none."""
-    return _verdict_decoder.decode(value)
+    """The verdict that the value of a record of `verdicts` holds; ValueError if none."""
+    return _decoded(_verdict_decoder.decode, value)
+
+
+def _decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
+    """What JSON from anybody holds; ValueError also where it is nested too deeply to be read."""
+    try:
+        return decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _number(headers: Mapping[str, bytes], name: str) -> int:
+    number = int(headers[name])
+    if not -_SIXTY_FOUR_BITS <= number < _SIXTY_FOUR_BITS:
+        raise ValueError(f"header {name}: has more than 64 bits")
+    return number

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
+NAMESPACE = "heliograph"
+"""What the names of topics and groups begin with on a broker that is shared, where nothing else is said."""
 EVENTS = "events."
 EVENTS_OTHER = "events.other"
 EVENT_TOPICS = (
@@ -25,10 +27,15 @@ GROUPS = "groups"
 SETTINGS = "settings"
 ROUTING = "routing"
 EXECUTIONS = "executions"
+RETRIES = "retries."
+STATE = "state"
+PARKED = "parked"
 
 TIERS: tuple[int, ...] = tuple(4**power for power in range(8))
 """Widths of the timing wheel's tiers, in seconds: 1, 4, 16 … 16384."""
 
+COMPACTED = (STATE, PARKED)
+"""What is read back whole by key: mutes and states of targets, held-back records of ordered targets."""
 CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)
 ARCHIVED = (
     "events.*",
@@ -54,10 +61,14 @@ _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 class TopicKind(msgspec.Struct, frozen=True):
     """How a topic is kept. `partitions` None: the deployment's default. `retained_forever`: retention never
-    removes its records; everything else is kept for the bus's retention time and for every known group."""
+    removes its records. `until_consumed`: time never does, but what every known group has finished may go.
+    `compacted`: the last record of a key is what counts. Everything else is kept for the bus's retention time and,
+    where the log can, for every known group."""
 
     partitions: int | None = None
     retained_forever: bool = False
+    until_consumed: bool = False
+    compacted: bool = False
 
 
 def kind_of(topic: str) -> TopicKind:
@@ -66,27 +77,31 @@ def kind_of(topic: str) -> TopicKind:
         return TopicKind(partitions=1, retained_forever=True)
     if topic == ROUTING:
         return TopicKind(partitions=1, retained_forever=True)
+    if topic in COMPACTED:
+        return TopicKind(compacted=True, retained_forever=True)
+    if topic == DELIVERIES or topic.startswith(RETRIES):
+        return TopicKind(until_consumed=True)
     return TopicKind()
 
 
 def is_internal(topic: str) -> bool:
     """Whether only our own roles write to `topic`: a target of kind `topic` may not name it."""
     return (
-        topic.startswith((EVENTS, "retries."))
+        topic.startswith((EVENTS, RETRIES))
         or topic in CONFIGURATION
-        or topic in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, EXECUTIONS, "state", "parked"}
+        or topic in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, EXECUTIONS, *COMPACTED}
     )
 
 
 def retry_topic(width: int) -> str:
     """Name of the wheel's tier that is `width` seconds wide."""
-    return f"retries.{width}s"
+    return f"{RETRIES}{width}s"
 
 
 def event_topic(product: str, resource_type: str, extra: Iterable[str] = ()) -> str:
     """Topic of an event: one of the four of ECS, one that `extra` (names or patterns) allows, or `events.other`."""
     name = f"{EVENTS}{_UNSAFE.sub('-', product.lower())}.{_UNSAFE.sub('-', resource_type.lower())}"
-    if name in EVENT_TOPICS or any(fnmatchcase(name, pattern) for pattern in extra):
+    if name in EVENT_TOPICS or (valid_name(name) and any(fnmatchcase(name, pattern) for pattern in extra)):
         return name
     return EVENTS_OTHER
 

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.clock import Clock, SystemClock
-from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Retry
+from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InputError
 from schemas.secrets import Secret
 from sinks.base import SinkKind, Surroundings
@@ -34,12 +34,20 @@ _OURS = frozenset(
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]+")
+_SECRET_NAME = re.compile(
+    r"authorization|cookie|token|secret|passw|credential|signature|api-?key|access-?key|auth-?key|(^|-)auth$",
+    re.IGNORECASE,
+)
+"""Names of headers whose values are secrets."""
+_WORD = 8
+"""Characters of the shortest word of a secret that is covered by itself."""
 _AS_WRITTEN = "/%:@!$&'()*+,;=?-._~[]"
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class CallbackSettings(BaseModel):
-    """`timeout`: seconds for a whole call. `headers`: sent with each call; a value may be `env:NAME` or `file:PATH`."""
+    """`timeout`: seconds for a whole call. `headers`: sent with each call; a value may be `env:NAME` or `file:PATH`,
+    and must be one where the header's name says that it is secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,6 +72,7 @@ class CallbackSettings(BaseModel):
                 raise ValueError(f"{name} is set by heliograph; leave it out")
             if not value.is_reference:
                 _check_value(name, value.reveal())
+                _check_written_out(name)
         return headers
 
 
@@ -99,9 +108,13 @@ class CallbackSink:
         if self._method == "POST":
             result = await self._client.send("POST", self._url, headers, delivery.event)
         else:
-            result = await self._client.send("GET", query_url(self._url, delivery.event), headers)
+            try:
+                url = query_url(self._url, delivery.event)
+            except (ValueError, RecursionError) as error:
+                return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
+            result = await self._client.send("GET", url, headers)
         if isinstance(result, Reason):
-            return unanswered(result)
+            return unanswered(Reason(result.code, covered(result.detail, own.values()), result.status))
         return answered(without(result, own.values()), self._clock.now())
 
 
@@ -162,15 +175,30 @@ def reveal_headers(secrets: Mapping[str, Secret]) -> dict[str, str]:
 
 def without(answer: Answer, secrets: Iterable[str]) -> Answer:
     """The answer with every secret that the receiver repeats covered."""
-    beginning = answer.beginning
+    beginning = covered(answer.beginning.decode(errors="surrogateescape"), secrets)
+    return Answer(answer.status, beginning.encode(errors="surrogateescape"), answer.retry_after)
+
+
+def covered(text: str, secrets: Iterable[str]) -> str:
+    """The text without the secrets, and without the words of one, as the token of `Bearer token`."""
     for secret in secrets:
-        beginning = beginning.replace(secret.encode(), b"***")
-    return Answer(answer.status, beginning, answer.retry_after)
+        words = (word for word in secret.split() if len(word) >= _WORD)
+        for part in sorted({secret, *words}, key=len, reverse=True):
+            text = text.replace(part, "***")
+    return text
 
 
 def _check_value(name: str, value: str) -> None:
     if not _HEADER_VALUE.fullmatch(value):
         raise ValueError(f"the value of {name} is empty, or has a line break or another control character")
+
+
+def _check_written_out(name: str) -> None:
+    """Settings are kept readable in the log and in its archive, so that a secret may only be named in them."""
+    if _SECRET_NAME.search(name):
+        raise ValueError(
+            f"{name} is a secret, and would be kept readable in the log; write env:NAME or file:PATH"
+        )
 
 
 def _text(raw: msgspec.Raw) -> str:

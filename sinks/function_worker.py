@@ -96,8 +96,12 @@ def serve(connection: socket.socket, name: str) -> None:
     connection.sendall(encode_frame({"ok": True}))
     calls: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
     threading.Thread(target=_take_calls, args=(connection, calls), daemon=True).start()
+    worker = os.getpid()
     while (call := calls.get()) is not None:
-        connection.sendall(answer(handler, name, call))
+        reply = answer(handler, name, call)
+        if os.getpid() != worker:
+            os._exit(0)  # a child that the function forked: its answer would pass for the next call's
+        connection.sendall(reply)
 
 
 def main(name: str, folder: str = "") -> None:

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from string import Formatter
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -41,6 +41,9 @@ follows the `/` of the resource name, `date` (`2019-04-09`) and `hour` (`04`) ar
 _UNIQUE = {"delivery", "source"}
 _WORKERS = 8
 _VALUE_LIMIT = 128
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
+"""Milliseconds of the years 1 to 9999: producers of others may give a record any time."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]")
 
 
@@ -99,13 +102,14 @@ class ObjectSink:
 
 
 def object_key(template: str, delivery: Delivery) -> str:
-    """The key of a delivery's object. Raises InvalidNotification."""
-    return template.format_map({name: _safe(value) for name, value in _values(delivery).items()})
+    """The key of a delivery's object. Raises InvalidNotification. What makes it unique is never cut."""
+    values = {name: _safe(value[:_VALUE_LIMIT]) for name, value in _values(delivery).items()}
+    return template.format_map(values | {"source": _safe(str(delivery.source))})
 
 
 def _values(delivery: Delivery) -> Mapping[str, str]:
     routing = read_routing(delivery.event)
-    moment = datetime.fromtimestamp(delivery.event_time / 1000, UTC)
+    moment = _EPOCH + timedelta(milliseconds=min(max(delivery.event_time, _FIRST), _LAST))
     return {
         "product": routing.product,
         "type": delivery.source.topic.rpartition(".")[2],
@@ -126,7 +130,7 @@ def _values(delivery: Delivery) -> Mapping[str, str]:
 
 def _safe(value: str) -> str:
     """A value that is one part of a key, or a piece of one, in every store: never empty, `.` or `..`."""
-    return _UNSAFE.sub("-", value[:_VALUE_LIMIT]).lstrip(".") or "-"
+    return _UNSAFE.sub("-", value).lstrip(".") or "-"
 
 
 def _template_problem(template: str) -> str:

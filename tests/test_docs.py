@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import duckdb
+import msgspec
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel
 
 from archiver.query_views import VIEWS, view_statements
 from archiver.segment import SegmentHeader
+from heliograph.bus.kafka.layout import topic_configs
+from heliograph.bus.kafka.plan import KNOWN_TOPICS
+from heliograph.bus.kafka.settings import LOG_TOPIC, Client, KafkaSettings, Sasl, Security
 from heliograph.config import load, settings
 from heliograph.roles import ROLES
+from heliograph.store.s3.location import Flavor, Location, Style
 from router.subscriptions import check_targets, read_file
 from schemas import metrics
 from schemas.delivery import Delivered, Reason, ReasonCode, Rejected, Retry
 from schemas.subscription import Filter, Resources, RetryPolicy, Subscription, Target
-from schemas.topics import TIERS
+from schemas.topics import TIERS, kind_of, matches
 from sinks.kinds import KINDS
 from sinks.objects import FIELDS
 from sinks.outcomes import Answer, answered, unanswered
@@ -44,6 +51,8 @@ SUBSCRIPTIONS = document("docs/subscriptions.md")
 OPERATIONS = document("docs/operations.md")
 ARCHIVE = document("docs/archive.md")
 ARCHITECTURE = document("docs/architecture.md")
+KAFKA = document("docs/kafka.md")
+STORES = document("docs/object-stores.md")
 
 _SOURCES = tuple(
     path
@@ -102,6 +111,14 @@ def test_configuration_examples_load(block: Block, tmp_path: Path) -> None:
     written = {f"{section}.{key}" for section, keys in tomllib.loads(block.text).items() for key in keys}
     assert written <= {setting for setting, _, _ in settings()}
     load({"HELIOGRAPH_HOME": str(tmp_path), "HELIOGRAPH_CONFIG": str(file)})
+
+
+def test_decisions_are_numbered_as_their_files() -> None:
+    found = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in found]
+    assert numbers == list(range(1, len(found) + 1))
+    for number, path in zip(numbers, found, strict=True):
+        assert path.read_text().startswith(f"# {number}. "), path
 
 
 # The architecture.
@@ -241,6 +258,44 @@ def test_every_reason_is_documented() -> None:
     for code in ReasonCode:
         rejected = isinstance(unanswered(Reason(code)), Rejected)
         assert (stated[code] == "rejected") == rejected, code
+
+
+# Kafka and object stores.
+
+
+def test_every_parameter_of_a_kafka_url_is_documented() -> None:
+    fields = [field for field in msgspec.structs.fields(KafkaSettings) if field.name != "servers"]
+    expected = [(f"`{field.name}`", f"`{field.default}`" if field.default else "–") for field in fields]
+    stated = rows(section(KAFKA, "The URL"))
+    assert [tuple(row[:2]) for row in stated] == expected
+    meanings = {codes(row[0])[0]: codes(row[2]) for row in stated}
+    for name, choice in (("client", Client), ("security", Security), ("sasl", Sasl)):
+        assert meanings[name] == list(get_args(choice))
+
+
+def test_how_topics_are_kept_on_kafka_is_documented() -> None:
+    *stated, others = rows(section(KAFKA, "Topics"))
+    for topic in KNOWN_TOPICS:
+        _, partitions, policy, retention = next(
+            (row for row in stated if matches(topic, codes(row[0]))), others
+        )
+        configs = topic_configs(topic, retention=1.0)
+        in_hours = {"`[bus] retention_hours`": "1000"}
+        assert [f"`{configs['cleanup.policy']}`", configs.get("retention.ms", "")] == [
+            policy,
+            in_hours.get(retention, retention.strip("`")),
+        ], topic
+        assert (partitions == "1") == (kind_of(topic).partitions == 1 or topic == LOG_TOPIC), topic
+        for name in ("message.timestamp.type", "max.message.bytes"):
+            assert f"`{name}={configs[name]}`" in section(KAFKA, "Topics")
+
+
+def test_every_parameter_of_a_bucket_is_documented() -> None:
+    stated = {codes(name)[0]: codes(meaning) for name, meaning in rows(section(STORES, "Buckets"))}
+    fields = [field.name for field in dataclasses.fields(Location)]
+    assert list(stated) == [name for name in fields if name not in {"bucket", "prefix"}]
+    assert set(Style) <= set(stated["style"])
+    assert set(Flavor) <= set(stated["flavor"])
 
 
 # The archive.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,12 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 import typer.main
 
 from heliograph.cli.main import app
 from tests.documents import ROOT, blocks, codes, document, headings, rows, section
+from tests.services.kafka import Kafka, kafka
+
+__all__ = ["kafka"]
 
 COMMANDS = document("docs/commands.md")
 _BIN = Path(sys.executable).parent
@@ -160,3 +165,35 @@ def test_the_verifier_of_the_guide_verifies_and_finds_damage(tour: Tour, tmp_pat
 def _verified(code: str, archive: Path) -> str:
     command = [sys.executable, "-c", code, str(archive)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+QUEUE = """[[subscription]]
+name = "instances"
+names = ["Instance:StateChange"]
+target = [{ id = "disk-work", kind = "topic", topic = "disk-work" }]
+"""
+
+
+@pytest.mark.timeout(120)
+def test_any_client_produces_and_consumes_as_the_guide_says(tmp_path: Path, kafka: Kafka) -> None:
+    namespace = f"guide-{uuid4().hex[:8]}"
+    consume, produce = (
+        block.text.replace("kafka-1:9092", kafka.address).replace('"heliograph.', f'"{namespace}.')
+        for block in blocks("python", "docs/kafka.md")
+    )
+    home = tmp_path / "home"
+    (tmp_path / "queue.toml").write_text(QUEUE)
+    url = f"kafka://{kafka.address}?namespace={namespace}"
+    cluster = f"export HELIOGRAPH_BUS_URL='{url}' HELIOGRAPH_BUS_PARTITIONS=1\n"
+    first = "heliograph emit Instance:StateChange --resource i-0 --content state=Stopped\n"
+    _bash(f"{cluster}heliograph subscriptions apply queue.toml\n{first}", home)
+    subprocess.run([sys.executable, "-c", produce], check=True, timeout=60)
+    _bash(f"{cluster}until heliograph run --until-idle; do :; done", home)
+    with subprocess.Popen([sys.executable, "-u", "-c", consume], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        lines = [reader.stdout.readline().split(" ", 2) for _ in range(2)]
+        reader.kill()
+    ids, keys, values = zip(*lines, strict=True)
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
+    assert {key.rpartition("/")[2] for key in keys} == {"i-0", "i-1"}
+    assert {json.loads(value)["content"]["state"] for value in values} == {"Stopped", "Running"}

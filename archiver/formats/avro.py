@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from io import BytesIO
 from typing import Any, cast
@@ -58,18 +59,19 @@ def decode(body: bytes) -> Segment:
     """Read a whole segment. Raises ArchiveBroken if it is not what was written, or of a newer format."""
     rows, header = _open(body)
     topic, partition, headers = header.topic, header.partition, ParsedHeaders()
-    records = [
-        Record(
-            topic,
-            partition,
-            row["offset"],
-            row["timestamp"],
-            row["key"],
-            headers[row["headers"]],
-            row["value"],
-        )
-        for row in rows
-    ]
+    with _translated():
+        records = [
+            Record(
+                topic,
+                partition,
+                row["offset"],
+                row["timestamp"],
+                row["key"],
+                headers[row["headers"]],
+                row["value"],
+            )
+            for row in rows
+        ]
     return Segment(header, records)
 
 
@@ -98,9 +100,21 @@ def _open(body: bytes) -> tuple[Iterator[Mapping[str, Any]], SegmentHeader]:
     unsealed.update(memoryview(body)[end:])
     if unsealed.hexdigest().encode() != body[start:end]:
         raise ArchiveBroken("not what was written: its bytes do not match its own sha256")
-    reader = fastavro.reader(BytesIO(body))
-    metadata = cast("Mapping[str, str]", reader.metadata)
-    return cast("Iterator[Mapping[str, Any]]", reader), decode_header(metadata[HEADER_ENTRY].encode())
+    with _translated():
+        reader = fastavro.reader(BytesIO(body))
+        metadata = cast("Mapping[str, str]", reader.metadata)
+        return cast("Iterator[Mapping[str, Any]]", reader), decode_header(metadata[HEADER_ENTRY].encode())
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """The seal keeps no secret: a file that somebody else sealed makes the library fail in any way."""
+    try:
+        yield
+    except ArchiveBroken:
+        raise
+    except Exception as error:
+        raise ArchiveBroken(f"Avro: {type(error).__name__}: {error}") from error
 
 
 def _seal_span(body: bytes) -> tuple[int, int]:

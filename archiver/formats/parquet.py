@@ -1,4 +1,4 @@
-"""Rows as Parquet files (pyarrow, zstd): what queries read."""
+"""Rows as Parquet files (pyarrow, zstd): what queries read, and what closed days become."""
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyarrow has no types; this module is the only one that calls it
@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from schemas.errors import ArchiveBroken
 
 ColumnType = Literal["TIMESTAMP", "VARCHAR", "INTEGER", "BIGINT", "BLOB", "MAP(VARCHAR, BLOB)"]
 """Types of columns, by their names in DuckDB. The rows hold milliseconds, text, integers, bytes, and mappings."""
@@ -32,17 +36,61 @@ _GROUP = 20_000
 
 def write(path: Path, columns: Columns, rows: Iterator[Sequence[Any]]) -> None:
     """Write a file, under a name of its own first, so that nobody ever reads a part. Raises OSError."""
-    schema = pa.schema([(name, _TYPES[column]) for name, column in columns.items()])
+    with _placed(path) as temporary:
+        _write(temporary, columns, rows)
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a file that was encoded elsewhere, as `write` does."""
+    with _placed(path) as temporary:
+        temporary.write_bytes(body)
+
+
+def encode(columns: Columns, rows: Iterator[Sequence[Any]]) -> bytes:
+    """The bytes of a file."""
+    buffer = BytesIO()
+    _write(buffer, columns, rows)
+    return buffer.getvalue()
+
+
+class Table:
+    """Columns of a file in memory, sorted by those named `by`, which hold integers."""
+
+    def __init__(self, body: bytes, columns: Sequence[str], by: Sequence[str]) -> None:
+        """Raises ArchiveBroken if `body` is no Parquet file, or has other columns."""
+        try:
+            table = pq.read_table(BytesIO(body), columns=list(columns))
+            self._table = table.sort_by([(name, "ascending") for name in by])
+            self.keys = list(zip(*(self.values(name) for name in by), strict=True))
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise ArchiveBroken(f"Parquet: {' '.join(str(error).split())}") from error
+
+    def values(self, name: str, start: int = 0, end: int | None = None) -> list[Any]:
+        """The values of a column in rows `[start, end)`. Times are milliseconds since the epoch."""
+        column = self._table.column(name)[start:end]
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        values: list[Any] = column.to_pylist()
+        return values
+
+
+@contextmanager
+def _placed(path: Path) -> Generator[Path]:
     temporary = path.with_name(f"{uuid.uuid4().hex}.unfinished")
     try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            while group := list(islice(rows, _GROUP)):
-                values = zip(*group, strict=True)
-                arrays = [_array(column, field.type) for column, field in zip(values, schema, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write(where: Path | BytesIO, columns: Columns, rows: Iterator[Sequence[Any]]) -> None:
+    schema = pa.schema([(name, _TYPES[column]) for name, column in columns.items()])
+    with pq.ParquetWriter(where, schema, compression="zstd") as writer:
+        while group := list(islice(rows, _GROUP)):
+            values = zip(*group, strict=True)
+            arrays = [_array(column, field.type) for column, field in zip(values, schema, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def _array(values: Sequence[Any], kind: Any) -> Any:  # noqa: ANN401

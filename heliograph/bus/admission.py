@@ -25,8 +25,8 @@ def check_sizes(records: Iterable[NewRecord]) -> None:
     """Raise RecordTooLarge for a record whose value, key and headers are above RECORD_LIMIT together."""
     for record in records:
         size = len(record.value) + len(record.key or b"")
-        if record.headers:
-            size += sum(len(name) + len(value) for name, value in record.headers)
+        for name, value in record.headers:
+            size += len(name) + len(value)
         if size > RECORD_LIMIT:
             raise RecordTooLarge(
                 f"topic {record.topic}: a record of {size} bytes is above the limit of {RECORD_LIMIT}"

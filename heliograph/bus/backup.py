@@ -126,7 +126,7 @@ def read_manifest(source: Path) -> Backup:
         raise InputError(f"{path}: made by a newer Heliograph; install that one to restore it")
     for file in backup.contents:
         parts = PurePosixPath(file.path)
-        if parts.is_absolute() or ".." in parts.parts:
+        if parts.is_absolute() or ".." in parts.parts or "\0" in file.path:
             raise BusDamaged(f"{path}: names {file.path!r}, which is outside the home; use another backup")
     return backup
 
@@ -253,10 +253,10 @@ def _used_by_nobody(home: Path) -> Generator[None]:
 
 @contextmanager
 def _made_beside(folder: Path) -> Generator[Path]:
-    """A new folder next to `folder`, removed unless it is put in place."""
+    """A new folder next to `folder`, for its owner alone, removed unless it is put in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir()
+    partial.mkdir(mode=0o700)
     try:
         yield partial
     finally:

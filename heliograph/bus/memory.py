@@ -216,8 +216,9 @@ class MemoryBus:
         with self._changed:
             oldest = self._broker.clock.now() - round(self._retention * 1000)
             for partition, log in self._broker.logs.items():
-                if not kind_of(partition.topic).retained_forever:
-                    log.truncate(min([log.offset_at(oldest), *self._cursors(partition)]))
+                kind, cursors = kind_of(partition.topic), list(self._cursors(partition))
+                if not kind.retained_forever and (cursors or not kind.until_consumed):
+                    log.truncate(min([log.offset_at(oldest), *cursors]))
 
     def close(self) -> None:
         """Nothing to let go of: the log lives as long as the object."""

@@ -12,7 +12,12 @@ from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from schemas.clock import Clock, SystemClock
 from schemas.errors import InvalidConfiguration
+from schemas.topics import NAMESPACE
 
+PARTITIONS = 4
+"""Of a topic on one machine."""
+KAFKA_PARTITIONS = 12
+"""Of a topic on Kafka: as many members of a group as can share it."""
 RETENTION = 7 * 86400.0
 """Seconds for which records are kept that every known group has finished."""
 RESERVE = 256 * 1024 * 1024
@@ -22,7 +27,8 @@ RESERVE = 256 * 1024 * 1024
 class _Settings(msgspec.Struct, frozen=True):
     """What does not depend on the kind of log."""
 
-    partitions: int
+    partitions: int | None
+    namespace: str
     retention: float | None
     reserve: int
     clock: Clock
@@ -31,22 +37,26 @@ class _Settings(msgspec.Struct, frozen=True):
 def open_bus(
     url: str,
     *,
-    partitions: int = 4,
+    partitions: int | None = None,
+    namespace: str = NAMESPACE,
     retention: float | None = RETENTION,
     reserve: int = RESERVE,
     clock: Clock | None = None,
 ) -> Bus:
     """Open the log that `url` names.
 
-    `partitions`: of a topic that says nothing else. `retention`: seconds, None keeps everything. `reserve`: bytes.
+    `partitions`: of a topic that says nothing else; None: 4, on Kafka 12. `namespace`: on Kafka, unless the URL says
+    it. `retention`: seconds, None keeps everything. `reserve`: bytes.
     Raises InvalidConfiguration for a URL that is none of these, BusUnavailable and BusDamaged as the log does.
     """
     opener = OPENERS.get(url.partition("://")[0])
     if opener is None:
         raise InvalidConfiguration(
-            [f"bus.url {url!r}: begin with one of {', '.join(f'{each}://' for each in OPENERS)}"]
+            [
+                f"bus.url {url.partition(':')[0]!r}…: begin with one of {', '.join(f'{each}://' for each in OPENERS)}"
+            ]
         )
-    return opener(url, _Settings(partitions, retention, reserve, clock or SystemClock()))
+    return opener(url, _Settings(partitions, namespace, retention, reserve, clock or SystemClock()))
 
 
 def _open_sqlite(url: str, settings: _Settings) -> Bus:
@@ -58,7 +68,7 @@ def _open_sqlite(url: str, settings: _Settings) -> Bus:
 
     return SqliteBus(
         path,
-        partitions=settings.partitions,
+        partitions=settings.partitions or PARTITIONS,
         retention_seconds=settings.retention,
         reserve_bytes=settings.reserve,
         clock=settings.clock,
@@ -68,13 +78,22 @@ def _open_sqlite(url: str, settings: _Settings) -> Bus:
 def _open_memory(url: str, settings: _Settings) -> Bus:
     if url != "memory://":
         raise InvalidConfiguration([f"bus.url {url!r}: write memory:// and nothing after it"])
-    return MemoryBus(settings.clock, settings.partitions, retention=settings.retention)
+    return MemoryBus(settings.clock, settings.partitions or PARTITIONS, retention=settings.retention)
 
 
-def _open_kafka(_url: str, _settings: _Settings) -> Bus:
+def _open_kafka(url: str, settings: _Settings) -> Bus:
     """The URL may hold a password, so that it is not shown."""
-    raise InvalidConfiguration(
-        ["bus.url kafka://…: this version has no Kafka client; use sqlite:///absolute/path/bus.db"]
+    from heliograph.bus.kafka import KafkaBus
+    from heliograph.bus.kafka.connect import connect
+    from heliograph.bus.kafka.settings import parse
+
+    kafka = parse(url, settings.namespace)
+    return KafkaBus(
+        kafka,
+        connect(kafka),
+        partitions=settings.partitions or KAFKA_PARTITIONS,
+        retention=settings.retention,
+        clock=settings.clock,
     )
 
 

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from heliograph.cli import upkeep
 from heliograph.cli.inspect import record_row
 from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show, visible
 from schemas.errors import InputError
 
 app = typer.Typer(
-    help="The archive: list, read and verify what was kept.", no_args_is_help=True, rich_markup_mode=None
+    help="The archive: list, read, verify and compact what was kept.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Topic = Annotated[str | None, typer.Argument(help="A topic; all without one.")]
@@ -20,8 +23,9 @@ Until = Annotated[str, typer.Option("--until", help="A time; records before it."
 
 
 def register(root: typer.Typer) -> None:
-    """Add the commands that stand at the root."""
+    """Add the commands that stand at the root, and those of upkeep."""
     root.command()(query)
+    upkeep.register(app)
 
 
 @app.command("list")
@@ -42,12 +46,13 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
                 "from": _moment(info.header.earliest_timestamp),
                 "to": _moment(info.header.latest_timestamp),
                 "bytes": info.size,
+                "file": info.file.key if info.file else "",
             }
             for info in list_segments(deployment.archive, topic)
         )
         show(
             rows,
-            ("topic", "partition", "epoch", "expected", "next", "records", "from", "to", "bytes"),
+            ("topic", "partition", "epoch", "expected", "next", "records", "from", "to", "bytes", "file"),
             as_json=as_json,
         )
 
@@ -108,12 +113,14 @@ def verify(
 def heads(as_json: Json = False) -> None:
     """Print the head of every chain.
 
-    Keep them elsewhere, for `verify --expect-head`.
+    Those of the topics' manifests too. Keep them elsewhere, for `verify --expect-head`.
     """
-    from archiver.verify import heads
+    from archiver.verify import heads, manifest_heads
 
     with open_deployment() as deployment:
-        rows = [{"key": head.key, "sha256": head.object_sha256} for head in heads(deployment.archive)]
+        archive = deployment.archive
+        rows = [{"key": head.key, "sha256": head.object_sha256} for head in heads(archive)]
+        rows += [{"key": key, "sha256": sha256} for key, sha256 in manifest_heads(archive)]
         if as_json:
             show(rows, (), as_json=True)
         else:

@@ -10,7 +10,7 @@ import typer
 
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
 from schemas import topics
-from schemas.errors import InputError, NotFound
+from schemas.errors import InputError, InvalidNotification, NotFound
 from schemas.record import Position, Record, TopicPartition
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def list_events(
 
     def rows(bus: Bus, since_ms: int, until_ms: int) -> Iterator[dict[str, Any]]:
         for record in _events(bus, since_ms, until_ms):
-            found = read_routing(record.value)
+            try:
+                found = read_routing(record.value)
+            except InvalidNotification:
+                continue  # others may write to the log as well; the router says what is wrong with it
             if (
                 (not level or found.level == level.upper())
                 and (not name or fnmatchcase(found.name, name))

@@ -14,7 +14,8 @@ STARTER = """\
 # heliograph.toml: every key may be left out. `heliograph doctor` shows what holds and whether it works.
 
 [bus]
-# url = "sqlite:///var/lib/heliograph/bus.db"
+# url = "sqlite:///var/lib/heliograph/bus.db"      # or kafka://host:9092,host:9092
+# namespace = "heliograph"
 # partitions = 4
 # retention_hours = 168
 # reserve_mb = 256
@@ -47,14 +48,15 @@ def init() -> None:
     """Make the home, with a commented heliograph.toml."""
     with open_deployment() as deployment:
         home = deployment.config.home
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = home / "heliograph.toml"
         if path.exists():
             say(f"{path} is there already; left as it is")
         else:
+            path.touch(mode=0o600)
             path.write_text(STARTER)
             say(f"wrote {path}")
-        say(f"log {deployment.bus.log_id} at {deployment.config.bus_url}")
+        say(f"log {deployment.bus.log_id} at {deployment.config.bus_url.partition('?')[0]}")
 
 
 def doctor(as_json: Json = False) -> None:
@@ -62,8 +64,13 @@ def doctor(as_json: Json = False) -> None:
 
     Exit status 1 if something does not work.
     """
+    from heliograph import logs
+    from heliograph.config import LogSection
     from heliograph.doctor import examine
 
+    logs.configure(
+        LogSection(level="error")
+    )  # what the parts would warn of is found and said once, with its remedy
     findings = [finding.row() for finding in examine(os.environ)]
     show(findings, ("check", "state", "detail"), as_json=as_json)
     if any(finding["state"] == "failed" for finding in findings):

@@ -50,9 +50,22 @@ def tail(
             say(visible(_line(row)))
 
 
-def topics(as_json: Json = False) -> None:
+def topics(
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print what to create beforehand and the ACLs of each role; connect to nothing."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List topics with their partitions and records."""
     with open_deployment() as deployment:
+        if plan:
+            from heliograph.cli.planning import show_plan
+
+            show_plan(deployment.config, as_json=as_json)
+            return
         bus = deployment.bus
         rows: list[dict[str, Any]] = []
         for topic, partitions in sorted(bus.topics().items()):

@@ -65,12 +65,12 @@ def document(value: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def moment(milliseconds: int) -> str:
-    """A time for people and machines: ISO 8601, UTC, milliseconds."""
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    """A time for people and machines: ISO 8601, UTC, milliseconds. One beyond the years 1 to 9999 stays a number."""
+    try:
+        found = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return str(milliseconds)
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def text_of(value: bytes) -> str:
@@ -84,13 +84,14 @@ def plain(value: object) -> str:
 
 
 def visible(text: str) -> str:
-    """Text for a line on a terminal: what a terminal would obey instead of showing it is escaped."""
+    """Text for a line on a terminal: what a terminal would obey instead of showing it, and
+    what turns the direction of writing, is escaped."""
     return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 _ESCAPES = {
     code: chr(code).encode("unicode_escape").decode()
-    for code in (*range(32), *range(127, 160), 0x2028, 0x2029)
+    for code in (*range(32), *range(127, 160), *range(0x2028, 0x202F), 0x200E, 0x200F, *range(0x2066, 0x206A))
 }
 
 

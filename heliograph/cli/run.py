@@ -31,6 +31,7 @@ def run(
 
     Then they drain, commit and stop within seconds. Several processes on one home share the work.
     """
+    from heliograph.collector import collect_seldom
     from heliograph.health import serve
     from heliograph.roles import roles
     from heliograph.runner import Runner
@@ -40,6 +41,7 @@ def run(
         server = serve(metrics, runner) if metrics else None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: runner.stop())
+        collect_seldom()
         runner.start()
         try:
             if until_idle:
@@ -63,10 +65,19 @@ def run(
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="Keep running after the account.")] = False,
     events: Annotated[int, typer.Option("--events", help="How many generated events.", min=1)] = 2000,
+    bus: Annotated[
+        str, typer.Option("--bus", metavar="URL", help="A Kafka cluster to run on, kafka://host:port.")
+    ] = "",
+    archive: Annotated[
+        str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
+    ] = "",
 ) -> None:
-    """Run the main job end to end in a temporary folder, and check it."""
+    """Run the main job end to end in a temporary folder, and check it.
+
+    On a cluster or in a bucket it keeps to names of its own, and removes what it made.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.demo.show import demonstrate
 
-    if not demonstrate(events=events, serve=serve):
+    if not demonstrate(events=events, serve=serve, bus=bus, archive=archive):
         raise typer.Exit(1)

@@ -72,9 +72,9 @@ def list_subscriptions(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_one(name: str, as_json: Json = False) -> None:
-    """Show one subscription, whole."""
+    """Show one subscription, whole but for values of headers that are not references."""
     with open_deployment() as deployment:
-        document(_named(deployment.bus, name).model_dump(mode="json"), as_json=as_json)
+        document(_shown(_named(deployment.bus, name)), as_json=as_json)
 
 
 @app.command()
@@ -189,6 +189,17 @@ def _named(bus: Bus, name: str) -> Subscription:
     if name not in found:
         raise NotFound(f"subscription {name!r}: there is none; in force: {', '.join(found) or 'none'}")
     return found[name]
+
+
+def _shown(subscription: Subscription) -> dict[str, Any]:
+    """As it is stored, but for values of headers that are written out."""
+    from schemas.secrets import Secret
+
+    shown = subscription.model_dump(mode="json")
+    for target in shown["target"]:
+        if isinstance(target.get("headers"), dict):
+            target["headers"] = {name: str(Secret(str(value))) for name, value in target["headers"].items()}
+    return shown
 
 
 def _event(bus: Bus, event: str) -> bytes:

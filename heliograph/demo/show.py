@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from archiver.query import query
@@ -20,6 +21,7 @@ from heliograph import logs
 from heliograph.bus.base import Bus
 from heliograph.config import Config, DeliverySection, LogSection
 from heliograph.demo.account import tell
+from heliograph.demo.parts import Parts, borrowed
 from heliograph.demo.receiver import Receiver
 from heliograph.demo.reconcile import Check, reconcile, take
 from heliograph.deployment import Deployment
@@ -42,13 +44,17 @@ from events group by all order by events desc, region
 """
 
 
-def demonstrate(*, events: int, serve: bool) -> bool:
-    """The main job end to end in a temporary folder; True if every check held. `serve`: go on until Ctrl-C."""
+def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -> bool:
+    """The main job end to end in a temporary folder; True if every check held. `serve`: go on until Ctrl-C.
+
+    `bus` and `archive`: URLs of a Kafka cluster and of a store to run on instead; what is made there has a name of
+    its own and is removed at the end. Raises InvalidConfiguration.
+    """
     console = Console()
     logs.configure(LogSection(level="warning"))
-    receiver = Receiver()
-    with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder:
-        config = _config(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder, borrowed(bus, archive) as parts:
+        receiver = Receiver()
+        config = _config(Path(folder), parts)
         with Deployment(config) as deployment:
             apply(deployment.bus, read_file(_subscriptions(receiver.url)), KINDS)
             runner = Runner(deployment.bus, roles(deployment))
@@ -59,7 +65,9 @@ def demonstrate(*, events: int, serve: bool) -> bool:
                     _serve(console, deployment, runner)
             finally:
                 runner.join()
-    receiver.close()
+        receiver.close()
+        if parts.name:
+            console.print(f"everything named {parts.name} on the cluster or in the store is removed now")
     return held
 
 
@@ -87,10 +95,13 @@ def _job(console: Console, deployment: Deployment, runner: Runner, receiver: Rec
     return not failures and all(check.holds for check in checks)
 
 
-def _config(home: Path) -> Config:
+def _config(home: Path, parts: Parts) -> Config:
     return Config(
         home=home,
+        bus=parts.bus,
+        archive=parts.archive,
         delivery=DeliverySection(
+            objects=parts.objects,
             allow_networks=(ip_network("127.0.0.0/8"),),
             function_modules=("demo_function",),
             function_path=Path(str(files("heliograph.demo") / "functions")),
@@ -179,10 +190,17 @@ def _checked(checks: list[Check]) -> Table:
 
 
 def _serve(console: Console, deployment: Deployment, runner: Runner) -> None:
-    home = deployment.config.home
-    console.print(
-        f"\nRunning on; try in another terminal:\n  export HELIOGRAPH_HOME={home}\n  heliograph topics"
-    )
+    config = deployment.config
+    exports = [f"HELIOGRAPH_HOME={config.home}"]
+    if config.bus.url:
+        exports += [
+            "HELIOGRAPH_BUS_URL=(what --bus says)",
+            f"HELIOGRAPH_BUS_NAMESPACE={config.bus.namespace}",
+        ]
+    if config.archive.url:
+        exports.append(f"HELIOGRAPH_ARCHIVE_URL='{config.archive.url}'")
+    lines = "".join(f"  export {each}\n" for each in exports)
+    console.print(f"\nRunning on; try in another terminal:\n{escape(lines)}  heliograph topics")
     console.print("Ctrl-C ends it and removes the folder.")
     try:
         while not runner.failures():

@@ -218,7 +218,7 @@ def _make_folder(folder: Path) -> None:
     """Make a folder and its parents, each durable in its own parent."""
     if folder.is_dir():
         return
-    while True:
+    for _ in range(_PLACE_TRIES):
         _make_folder(folder.parent)
         try:
             folder.mkdir()
@@ -233,6 +233,7 @@ def _make_folder(folder: Path) -> None:
         with suppress(FileNotFoundError):
             _sync(folder.parent)
         return
+    raise FileNotFoundError(errno.ENOENT, "a folder cannot be made there", str(folder))
 
 
 def _sync(folder: Path) -> None:

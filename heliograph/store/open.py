@@ -18,7 +18,8 @@ def open_store(url: str) -> ObjectStore:
     opener = _SCHEMES.get(scheme)
     if opener is None or "://" not in url:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise InputError(f"object store {url!r}: unknown kind; known are {known}")
+        shown = url.partition(":")[0]  # what follows may be a secret
+        raise InputError(f"object store {shown!r}…: unknown kind; known are {known}")
     return opener(url)
 
 
@@ -36,13 +37,16 @@ def _open_memory(url: str) -> ObjectStore:
     return MemoryStore()
 
 
-def _refuse_s3(url: str) -> ObjectStore:
-    bucket = urlsplit(url).netloc
-    raise InputError(f"object store s3://{bucket}: this version has no S3 client yet; use file:///path")
+def _open_s3(url: str) -> ObjectStore:
+    """A bucket; boto3 is loaded for nothing else."""
+    from heliograph.store.s3 import S3Store
+    from heliograph.store.s3.location import parse_location
+
+    return S3Store(parse_location(url))
 
 
 _SCHEMES: dict[str, Callable[[str], ObjectStore]] = {
     "file": _open_folder,
     "memory": _open_memory,
-    "s3": _refuse_s3,
+    "s3": _open_s3,
 }

@@ -180,10 +180,10 @@ class Deliverer:
 
     def _hand_out(self) -> None:
         """Give every lane what it has room for; what a stuck lane has no room for goes to the wheel."""
-        now = self._clock.monotonic()
+        now, room = self._clock.monotonic(), self._lanes.room
         handed: list[tuple[Lane, list[Parcel]]] = []
         for lane in self._pressed:
-            parcels = lane.take(now)
+            parcels = lane.take(now, room)
             if parcels:
                 handed.append((lane, parcels))
             if lane.waiting and lane.newly_stuck(now):

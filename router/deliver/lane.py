@@ -47,21 +47,24 @@ class Lane:
         self.waiting: deque[Parcel] = deque()
         self.waiting_in: Counter[int] = Counter()
         self._bytes = 0
+        self._room = BYTES_LIMIT
         self._answered = now
         self._gauge = IN_FLIGHT.labels(target.id)
 
     @property
     def full(self) -> bool:
         """Whether nothing more may be handed out."""
-        return self.in_flight >= self.limit or self._bytes >= BYTES_LIMIT
+        return self.in_flight >= self.limit or self._bytes >= self._room
 
     def put(self, parcel: Parcel) -> None:
         """Let a delivery wait for its turn."""
         self.waiting.append(parcel)
         self.waiting_in[parcel.position.partition] += 1
 
-    def take(self, now: float) -> list[Parcel]:
-        """Hand out what fits, oldest first. `now`: seconds of the monotonic clock."""
+    def take(self, now: float, room: int = BYTES_LIMIT) -> list[Parcel]:
+        """Hand out what fits, oldest first. `now`: seconds of the monotonic clock; `room`: bytes of events that may be
+        in flight."""
+        self._room = room
         if not self.in_flight:
             self._answered = now
         taken: list[Parcel] = []
@@ -96,7 +99,7 @@ class Lane:
         self._bytes -= sum(len(parcel.delivery.event) for parcel in parcels)
         if answered:
             self._answered = now
-        if self.in_flight * 2 <= self.limit:
+        if self.in_flight * 2 <= self.limit and self._bytes * 2 <= self._room:
             self.stuck = False
         self._gauge.set(self.in_flight)
 

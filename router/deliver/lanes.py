@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from router.deliver.lane import Completion, Lane, Parcel
+from router.deliver.lane import BYTES_LIMIT, Completion, Lane, Parcel
 from router.deliver.sender import Sender
 from router.deliver.sink_loop import SinkLoop
 from schemas.clock import Clock
@@ -19,6 +19,10 @@ from sinks.base import Sink, SinkKind, Surroundings
 
 CLOSING_SECONDS = 5.0
 """How long `close` waits for what is in flight."""
+ALL_BYTES_LIMIT = 256 * 1024 * 1024
+SMALLEST_BYTES = 512 * 1024
+"""Bytes of events in flight: in all lanes together, and what each has however many there are. Else a thousand targets
+that hang would hold as many times what one may hold."""
 _UNKNOWN_KIND_BATCH = 500
 _log = structlog.get_logger()
 
@@ -46,6 +50,11 @@ class Lanes:
         self._retired: set[Lane] = set()
         self._completed: deque[Completion] = deque()
         self._signalled = False
+
+    @property
+    def room(self) -> int:
+        """Bytes of events that each lane may have in flight."""
+        return max(SMALLEST_BYTES, min(BYTES_LIMIT, ALL_BYTES_LIMIT // max(1, len(self._lanes))))
 
     def of(self, target: Target) -> Lane:
         """The lane of a target."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -62,7 +63,7 @@ def reduce_verdicts(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
 
 def list_deliveries(bus: Bus) -> Iterator[DeliveryState]:
     """Every delivery that the log knows of, once: those that ended, those that wait, those under way."""
-    ended = reduce_verdicts(read_verdict(record.value) for record in _records(bus, VERDICTS))
+    ended = reduce_verdicts(_verdicts(_records(bus, VERDICTS)))
     yield from (_ended(verdict) for verdict in ended.values())
     seen = set(ended)
     for group, topic, state in (("wheel", "retries.*", WAITING), ("deliverer", DELIVERIES, UNDER_WAY)):
@@ -81,7 +82,7 @@ def delivery_states(bus: Bus, ids: Collection[str]) -> Mapping[str, DeliveryStat
 
 def list_dead(bus: Bus) -> Iterator[DeadLetter]:
     """Every dead letter, each once however often it was appended; a delivery that got through after all is none."""
-    verdicts = reduce_verdicts(read_verdict(record.value) for record in _records(bus, VERDICTS))
+    verdicts = reduce_verdicts(_verdicts(_records(bus, VERDICTS)))
     seen = {one for one, verdict in verdicts.items() if verdict.state is VerdictState.DELIVERED}
     for record, delivery in _deliveries(_records(bus, DEAD_LETTERS)):
         if delivery.id not in seen:
@@ -111,6 +112,12 @@ def _deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Delivery]]:
             yield record, read_delivery(record)
         except (KeyError, ValueError):
             continue
+
+
+def _verdicts(records: Iterable[Record]) -> Iterator[Verdict]:
+    for record in records:
+        with suppress(ValueError):  # others may write to the log as well
+            yield read_verdict(record.value)
 
 
 def _ended(verdict: Verdict) -> DeliveryState:

@@ -84,12 +84,13 @@ class Wheel:
     def __init__(self, bus: Bus, clock: Clock) -> None:
         for topic in _WIDTHS:
             bus.create(topic)
+        self._bus = bus
         self._clock = clock
         self._fetched: dict[TopicPartition, deque[_Waiting]] = {}
         self._held: set[TopicPartition] = set()
         self._looking = True
         self._soonest = (math.inf, math.inf)
-        self._consumer = bus.consumer(self.topics, self.name, lost=self._lost)
+        self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
 
     def step(self, timeout: float) -> None:
         """Fetch what may be fetched, and move every head that is ready."""
@@ -130,7 +131,19 @@ class Wheel:
         for record in polled.records:
             partition = TopicPartition(record.topic, record.partition)
             self._fetched.setdefault(partition, deque()).append(_waiting(record, seen))
-        self._looking = bool(polled.records)
+        self._looking = bool(polled.records) or (self._looking and self._unseen())
+
+    def _unseen(self) -> bool:
+        """Whether a tier of ours holds what has not come yet, or any does while none is ours: a log on other machines
+        gives partitions and records later than it is first asked."""
+        assigned, cursors = self._consumer.assigned(), self._bus.lag(self.name)
+        for topic in _WIDTHS:
+            for partition, extent in self._bus.extents(topic).items():
+                cursor = cursors[partition].cursor if partition in cursors else extent.start
+                ours = not assigned or partition in assigned
+                if ours and cursor < extent.end and not self._fetched.get(partition):
+                    return True
+        return False
 
     def _move(self) -> None:
         """Append every ready head to where it goes next, and finish it here: one commit for all of them."""
@@ -161,6 +174,9 @@ class Wheel:
             self._consumer.hold(partition, None)
         self._held = waiting
         self._fetched = {partition: self._fetched[partition] for partition in waiting}
+
+    def _gained(self, _: Sequence[TopicPartition]) -> None:
+        self._looking = True
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
         for partition in partitions:

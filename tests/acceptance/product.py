@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heliograph.bus.base import Bus
-from heliograph.bus.open import open_bus
+from heliograph.config import load
+from heliograph.deployment import Deployment
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,11 @@ class Product:
 
     def bus(self) -> Bus:
         """The log, for what no command does; the caller closes it."""
-        return open_bus(f"sqlite://{self.home}/bus.db", reserve=0)
+        return self.deployment().bus
+
+    def deployment(self) -> Deployment:
+        """Log and stores in this process, for what no command does; the caller closes it."""
+        return Deployment(load(self._environment))
 
     def until_idle(self) -> None:
         """Let everything come to rest."""
@@ -109,25 +114,27 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def until(seen: Callable[[], T], seconds: float = 60) -> T:
-    """What `seen` returns as soon as that is true. Fails if it never is."""
+def until(seen: Callable[[], T], seconds: float = 60, every: float = 0.1) -> T:
+    """What `seen` returns as soon as that is true, asked `every` so many seconds. Fails if it never is."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = seen()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"not seen within {seconds} s")
 
 
 class Receiver:
-    """What came to an HTTP server: bodies by delivery id, in order of arrival."""
+    """What came to an HTTP server: bodies by delivery id, in order of arrival. One of `refuses_each` is answered 503."""
 
     def __init__(self) -> None:
         self.url = ""
         self.bodies: dict[str, list[bytes]] = defaultdict(list)
         self.statuses: Mapping[str, int] = {}
         self.count = 0
+        self.refuses_each = 0
+        self.refused = 0
         self.arrived = threading.Event()
         self.hangs = threading.Event()
 
@@ -150,10 +157,12 @@ def receiver() -> Generator[Receiver]:
             with lock:
                 found.bodies[self.headers["webhook-id"]].append(body)
                 found.count += 1
+                refused = found.refuses_each > 0 and found.count % found.refuses_each == 0
+                found.refused += refused
                 found.arrived.set()
             while found.hangs.is_set():
                 time.sleep(0.05)
-            self.send_response(found.statuses.get(self.path, 200))
+            self.send_response(503 if refused else found.statuses.get(self.path, 200))
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -496,3 +496,8 @@ def test_nothing_temporary_stays(archive: Archive) -> None:
     fill(archive)
     archive.ask("SELECT * FROM events")
     assert {path.suffix for path in archive.cache.rglob("*") if path.is_file()} == {".parquet"}
+
+
+def test_a_time_that_python_does_not_have_is_said(archive: Archive) -> None:
+    with pytest.raises(InputError, match="cast it to VARCHAR"):
+        archive.ask("SELECT epoch_ms(253402300800000 * 10)")

@@ -12,7 +12,7 @@ from schemas.clock import Clock
 from schemas.errors import RecordTooLarge
 from schemas.record import Gap, NewRecord, TopicPartition
 from schemas.topics import RECORD_LIMIT
-from tests.conformance.bus_driver import Member, events, let_pass, values
+from tests.conformance.bus_driver import Member, events, eventually, let_pass, values
 from tests.conformance.bus_log import BusFixtures, read_all
 
 
@@ -100,13 +100,11 @@ class GroupConformance(BusFixtures):
     ) -> None:
         bus.create(topic)
         one, other = Member(bus, topic, group), Member(another_handle, topic, group)
-        one.poll()
-        other.poll()
-        names = {one.consumer.member, other.consumer.member}
+        names = frozenset({one.consumer.member, other.consumer.member})
         assert len(names) == 2
-        assert bus.members(group) == another_handle.members(group) == names
+        eventually(lambda: bus.members(group) == another_handle.members(group) == names, one, other)
         other.consumer.close()
-        assert bus.members(group) == {one.consumer.member}
+        eventually(lambda: bus.members(group) == frozenset({one.consumer.member}), one)
 
     def test_a_restart_repeats_only_what_was_not_finished(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 20))
@@ -304,9 +302,13 @@ class GroupConformance(BusFixtures):
         member = Member(bus, topic, group)
         in_flight = member.collect(3, limit=3)
         truncate(TopicPartition(topic, 0), 8)
-        assert values(member.collect(2)) == [8, 9]
-        assert member.gaps == [Gap(topic, 0, 3, 8)]
-        member.done([*in_flight, *member.records[-2:]])
+        eventually(lambda: 9 in values(member.records), member)
+        fetched = values(member.records[3:-2])  # a log may have fetched ahead what it is asked for only later
+        assert fetched == list(range(3, 3 + len(fetched)))
+        lost = range(3 + len(fetched), 8)
+        assert member.gaps == ([Gap(topic, 0, lost.start, 8)] if lost else [])
+        assert values(member.records[-2:]) == [8, 9]
+        member.done([*in_flight, *member.records[3:]])
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(10, 10)
 
     def test_wake_ends_a_poll_that_waits(self, bus: Bus, topic: str, group: str) -> None:

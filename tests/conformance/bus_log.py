@@ -258,6 +258,11 @@ class LogConformance(BusFixtures):
             own = [value for value in values(records) if value // 100 == worker]
             assert own == sorted(own)
 
+
+class RetentionConformance(BusFixtures):
+    """What `maintain` does by the clock that the log was opened with, which is a ManualClock; not for logs whose
+    retention is a server's."""
+
     def test_retention_removes_what_nobody_waits_for(self, bus: Bus, clock: Clock, topic: str) -> None:
         manual = needs_manual(clock)
         bus.append([*events(topic, 3), *events("subscriptions", 3)])
@@ -285,9 +290,24 @@ class LogConformance(BusFixtures):
         bus.maintain()
         assert values(read_all(bus, topic))[0] == 3
 
+    def test_what_is_kept_until_consumed_waits_for_its_first_reader(
+        self, bus: Bus, clock: Clock, group: str
+    ) -> None:
+        """Deliveries are promised: a deliverer that was never started yet finds them however late it begins."""
+        manual = needs_manual(clock)
+        bus.append(events("deliveries", 3))
+        manual.advance(RETENTION + 1)
+        bus.maintain()
+        assert len(read_all(bus, "deliveries")) == 3
+        consumer = bus.consumer(["deliveries"], group)
+        handed_out = [record.position for record in consumer.poll(3, 5.0).records]
+        consumer.done(handed_out)
+        consumer.close()
+        bus.maintain()
+        assert not read_all(bus, "deliveries")
+
 
 def needs_manual(clock: Clock) -> ManualClock:
-    """The clock that the test turns by hand, or a skip."""
-    if not isinstance(clock, ManualClock):
-        pytest.skip("retention of this log follows the wall clock")
+    """The clock that the test turns by hand."""
+    assert isinstance(clock, ManualClock)
     return clock

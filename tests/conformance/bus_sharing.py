@@ -105,7 +105,7 @@ class SharingConformance(BusFixtures):
         bus.append(spread(topic, 40))
         one = Member(bus, topic, group, on_lost=finish_all)
         one.collect(40)
-        other = Member(another_handle, topic, group)
+        other = Member(another_handle, topic, group, on_lost=finish_all)
         settled(one, other, partitions=4)
         bus.append(spread(topic, 4, first=40))
         eventually(lambda: len(one.records) + len(other.records) >= 44, one, other)

@@ -50,6 +50,12 @@ def test_the_environment_is_over_the_file(tmp_path: Path) -> None:
     assert config.delivery.allow_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
+def test_names_on_a_broker_are_checked(tmp_path: Path) -> None:
+    assert loaded(tmp_path, '[bus]\nnamespace = "site-a"').bus.namespace == "site-a"
+    (line,) = problems(tmp_path, '[bus]\nnamespace = "a b"')
+    assert line.startswith("bus.namespace: ")
+
+
 def test_a_file_elsewhere_is_named(tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text("[log]\nlevel = 'debug'\n")
@@ -102,7 +108,7 @@ def test_a_home_that_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_every_setting_can_be_set_in_the_environment(tmp_path: Path) -> None:
-    assert ("bus.partitions", "HELIOGRAPH_BUS_PARTITIONS", "4") in settings()
+    assert ("bus.partitions", "HELIOGRAPH_BUS_PARTITIONS", "None") in settings()
     values = {"url": "memory://", "level": "debug", "format": "json", "allow_networks": "::1/128"}
     for setting, name, default in settings():
         value = values.get(setting.partition(".")[2], default.strip("()") or "1")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from heliograph.config import load
 from heliograph.deployment import Deployment
-from heliograph.doctor import PROBE, examine
+from heliograph.doctor import examine
 from router.subscriptions import apply, read_file
 from sinks.kinds import KINDS
 
@@ -36,7 +36,7 @@ def test_a_home_that_works(tmp_path: Path) -> None:
     assert {check: state for check, (state, _) in checks.items()} == dict.fromkeys(
         ["configuration", "bus", "disk space", "archive", "objects", "subscriptions", "target queue"], "ok"
     )
-    assert not list((tmp_path / "archive").rglob(PROBE))
+    assert not list((tmp_path / "archive").rglob("probe"))
 
 
 def test_an_archive_that_fails_hides_nothing_else(tmp_path: Path) -> None:

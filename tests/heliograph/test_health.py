@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
+from heliograph import health
 from heliograph.bus.memory import MemoryBus
 from heliograph.health import serve
 from heliograph.runner import Runner
@@ -73,3 +75,14 @@ def test_addresses_that_cannot_be_used(runner: Reporting, url: str) -> None:
     for address in ("here", "localhost:", "127.0.0.1:99999", f"127.0.0.1:{taken}", "256.0.0.1:0"):
         with pytest.raises(InputError, match="--metrics"):
             serve(address, runner)
+
+
+def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, runner: Reporting) -> None:
+    monkeypatch.setattr(health, "CLIENT_SECONDS", 0.05)
+    server = serve("127.0.0.1:0", runner)
+    try:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as silent:
+            assert silent.recv(1) == b""
+    finally:
+        server.shutdown()
+        server.server_close()

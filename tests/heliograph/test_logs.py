@@ -39,3 +39,11 @@ def test_lines_for_people_on_a_terminal(
     assert "target does not answer" in err
     assert "{" not in err
     assert err.count("\n") == 1
+
+
+def test_a_terminal_obeys_nothing_that_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(LogSection(format="console"))
+    structlog.get_logger().warning("function printed", line="\x1b]0;mine\x07\u202e")
+    err = capsys.readouterr().err
+    assert "]0;mine" in err
+    assert not [sent for sent in ("\x1b]", "\x07", "\u202e") if sent in err]

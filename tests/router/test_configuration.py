@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
+import structlog.testing
 
 from heliograph.bus.memory import MemoryBus
 from router.configuration import Configuration
 from router.subscriptions import apply, delete, set_enabled
+from schemas.clock import ManualClock
 from schemas.record import NewRecord, TopicPartition
 from schemas.topics import SUBSCRIPTIONS
 from tests.router.events import KINDS, subscription
@@ -94,3 +97,18 @@ def test_more_records_than_one_read_brings() -> None:
     configuration.refresh()
     assert (configuration.version, names(configuration)) == (5002, ["a"])
     assert configuration.at(5001) == {}
+
+
+def test_an_unreadable_record_is_logged_without_what_it_holds() -> None:
+    bus = MemoryBus(ManualClock())
+    target = {
+        "id": "ops",
+        "kind": "callback",
+        "concurrency": "hunter2",
+        "headers": {"Authorization": "hunter2"},
+    }
+    bus.append([NewRecord(SUBSCRIPTIONS, msgspec.json.encode({"name": "a", "target": [target]}), b"a")])
+    with structlog.testing.capture_logs() as logged:
+        Configuration(bus).refresh()
+    assert "concurrency" in str(logged)
+    assert "hunter2" not in str(logged)

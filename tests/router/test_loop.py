@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -247,6 +247,34 @@ def test_a_commit_that_fails_is_repeated_with_the_same_ids(
     (made,) = deliveries(bus)
     assert made.id == delivery_id(bus.log_id, made.source, "all", "all-target")
     again.close()
+
+
+def test_what_many_subscriptions_make_of_many_events_is_not_one_commit(
+    bus: MemoryBus, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll's events for a thousand subscriptions are millions of deliveries: neither memory nor the others who
+    write to the log can wait for all of them."""
+    apply(bus, [subscription(f"s{number}") for number in range(1000)], KINDS)
+    bus.append([event_record() for _ in range(50)])
+    commits: list[int] = []
+    done = MemoryConsumer.done
+
+    def counting(
+        consumer: MemoryConsumer, positions: Iterable[Position], append: Sequence[NewRecord] = ()
+    ) -> Sequence[Position]:
+        commits.append(len(append))
+        return done(consumer, positions, append)
+
+    monkeypatch.setattr(MemoryConsumer, "done", counting)
+    router.step(0)
+    assert router.busy()
+    assert unread(bus) == 30
+    while router.busy():
+        router.step(0)
+    assert unread(bus) == 0
+    assert max(commits) <= 20_001  # and the report to `routing`
+    assert len({delivery.id for delivery in deliveries(bus)}) == 50_000
+    assert len(reports(bus)) == 1
 
 
 def test_records_lost_are_told_and_counted(bus: MemoryBus, router: Router) -> None:

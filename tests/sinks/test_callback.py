@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -255,3 +256,45 @@ def test_settings_do_not_show_secrets() -> None:
         assert "hunter2" not in shown
         assert "env:TOKEN" in shown
         assert "file:/run/token" in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "proxy-authorization", "Cookie", "X-Auth-Token", "X-Api-Key", "X-Auth"]
+)
+def test_a_secret_is_not_written_out(name: str) -> None:
+    with pytest.raises(ValidationError, match="env:NAME or file:PATH") as refused:
+        CallbackSettings.model_validate({"url": "http://ops.test/", "headers": {name: "hunter2"}})
+    assert "hunter2" not in str(refused.value.errors(include_input=False))
+    CallbackSettings.model_validate(
+        {"url": "http://ops.test/", "headers": {name: "env:TOKEN", "X-Author": "me"}}
+    )
+
+
+@pytest.mark.parametrize(
+    "reply", [answer(401, b"no such token: hunter2-hunter2"), b"hunter2-hunter2 Bearer\r\n\r\n"]
+)
+def test_the_token_of_a_secret_is_covered(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
+    monkeypatch.setenv("TOKEN", "Bearer hunter2-hunter2")
+    outcomes, _ = call_replying(reply, headers={"Authorization": "env:TOKEN"})
+    assert "hunter2" not in repr(outcomes)
+    assert "***" in repr(outcomes)
+
+
+def test_what_has_no_fields_is_not_called() -> None:
+    async def work() -> Sequence[Outcome]:
+        async with receiving(answer(200)) as receiver:
+            checked = CallbackSettings.model_validate({"url": receiver.url, "method": "GET"})
+            sink = CallbackSink(checked, GuardedClient(LOOPBACK, checked.timeout), ManualClock())
+            try:
+                deep = b'{"content":' + b"[" * 100_000
+                return await sink.deliver(
+                    [
+                        msgspec.structs.replace(delivery(1), event=event)
+                        for event in (b"junk", b'{"id":"\xff"}', deep)
+                    ]
+                )
+            finally:
+                await sink.close()
+
+    outcomes = asyncio.run(work())
+    assert [type(outcome) for outcome in outcomes] == [Rejected] * 3

@@ -84,6 +84,12 @@ AUDIT = dedent("""
         sys.stdout.flush()
         return repr(sys.stdin.read())
 
+    def forks(event, context):
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+        return event.decode() if child else "the child"
+
     def logs(event, context):
         import logging
         logging.getLogger("audit").info("from logging")
@@ -173,6 +179,11 @@ def test_a_thousand_calls_use_one_process(folder: Path) -> None:
     found = receipts(call(folder, "audit", [delivery(number) for number in range(1000)]))
     assert len(found) == 1000
     assert len(set(found)) == 1
+
+
+def test_a_child_that_the_function_forked_answers_nothing(folder: Path) -> None:
+    batch = [delivery(number, str(number).encode()) for number in range(3)]
+    assert receipts(call(folder, "audit:forks", batch, timeout=5)) == ["0", "1", "2"]
 
 
 def test_no_more_processes_than_workers_and_they_run_at_once(folder: Path) -> None:

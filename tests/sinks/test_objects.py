@@ -173,3 +173,16 @@ def test_the_kind_writes_into_the_store_of_the_deployment(tmp_path: Path) -> Non
 
     asyncio.run(send())
     assert store.get("id1") == EVENT
+
+
+@pytest.mark.parametrize("time", [2**63 - 1, -(2**63)])
+def test_any_time_of_a_record_makes_a_key(time: int) -> None:
+    late = msgspec.structs.replace(delivery(1), event_time=time)
+    assert isinstance(deliver(MemoryStore(), [late])[0], Delivered)
+
+
+def test_the_source_is_not_cut() -> None:
+    topic = f"events.rds.{'x' * 200}"
+    batch = [msgspec.structs.replace(delivery(n), source=Position(topic, 0, n)) for n in (1, 2)]
+    keys = {object_key("{source}", one) for one in batch}
+    assert len(keys) == 2

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from heliograph.bus.base import Extent, PartitionsChanged, Polled
 from heliograph.bus.progress import Progress, by_partition
+from heliograph.bus.shares import fair_amounts
 from heliograph.bus.sqlite import groups, log
 from heliograph.bus.sqlite.catalogue import Snapshot
 from heliograph.bus.sqlite.errors import translated
@@ -245,18 +246,3 @@ class SqliteConsumer:
         """Seconds until each held partition is let go."""
         now = self._file.clock.monotonic()
         return (until - now for until in self._held.values() if until > now)
-
-
-def fair_amounts(behind: Mapping[TopicPartition, int], limit: int) -> Mapping[TopicPartition, int]:
-    """How many records to read of each partition, given how many it has: what some leave goes to the others.
-
-    If there are more partitions than records to read, the first get one each.
-    """
-    if len(behind) >= limit:
-        return dict.fromkeys(list(behind)[:limit], 1)
-    amounts = dict.fromkeys(behind, 0)
-    left = limit
-    for served, (partition, amount) in enumerate(sorted(behind.items(), key=lambda each: each[1])):
-        amounts[partition] = min(amount, left // (len(behind) - served))
-        left -= amounts[partition]
-    return amounts

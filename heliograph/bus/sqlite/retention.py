@@ -19,26 +19,30 @@ _PAGES = 500
 def expire(writer: Writer, snapshot: Snapshot, before: int) -> int:
     """Remove records older than `before` (milliseconds) that every known group has finished; returns how many.
 
-    Topics that are retained for ever stay whole.
+    Topics that are retained for ever stay whole, those kept until they are consumed until a group has begun.
     """
     removed = 0
     for topic, identities in snapshot.topics.items():
-        if kind_of(topic).retained_forever:
+        kind = kind_of(topic)
+        if kind.retained_forever:
             continue
         for identity in identities:
-            some = partial(_expire_some, identity=identity, before=before)
+            some = partial(_expire_some, identity=identity, before=before, unread=not kind.until_consumed)
             while gone := writer.run(some):
                 removed += gone
     return removed
 
 
-def _expire_some(connection: sqlite3.Connection, identity: int, before: int) -> int:
+def _expire_some(connection: sqlite3.Connection, identity: int, before: int, unread: bool) -> int:
+    """`unread`: whether what no group has begun to read may go, too."""
     # The cursors are read in the transaction that removes: a group that joins meanwhile begins behind it.
     extent = Extent(
         *connection.execute("SELECT start, next FROM partitions WHERE id = ?", (identity,)).fetchone()
     )
     lowest = groups.lowest_cursor(connection, identity)
-    finished = extent.end if lowest is None else min(extent.end, lowest)
+    if lowest is None:
+        lowest = extent.end if unread else extent.start
+    finished = min(extent.end, lowest)
     some = Extent(extent.start, min(finished, extent.start + _RECORDS))
     end = log.offset_at(connection, identity, some, before)
     if end <= extent.start:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from heliograph.bus.sqlite.errors import translated
@@ -77,14 +78,16 @@ def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
 
 
 def prepare(path: Path, locks: Path) -> str:
-    """Make the log if there is none, bring an older one up to date; returns its log id.
+    """Make the log if there is none, for its owner alone; bring an older one up to date. Returns its log id.
 
     Raises BusDamaged if the file is not a log, BusUnavailable if a newer version wrote it or it cannot be opened.
     """
     with translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        locks.mkdir(exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        locks.mkdir(mode=0o700, exist_ok=True)
         with waiting_lock(locks / "open", _OPEN_WAIT):
+            with suppress(FileExistsError):
+                path.touch(mode=0o600, exist_ok=False)  # SQLite gives what lies beside it the same mode
             connection = connect(path, reader=False)
             try:
                 connection.execute(f"PRAGMA busy_timeout = {round(_OPEN_WAIT * 1000)}")

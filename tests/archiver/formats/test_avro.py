@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+from hashlib import sha256
 from io import BytesIO
 
 import fastavro
@@ -74,3 +76,16 @@ def test_any_avro_reader_reads_the_fields() -> None:
             "value": b"v7",
         }
     ]
+
+
+@given(st.data())
+def test_a_file_that_somebody_else_sealed_is_broken_or_read(data: st.DataObject) -> None:
+    body = bytearray(_segment([record(offset, value=bytes(100)) for offset in range(5)])[1])
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    entry = avro.SEAL_ENTRY.encode() + b"\x80\x01"
+    start = body.find(entry) + len(entry)
+    body[start : start + 64] = b"0" * 64
+    body[start : start + 64] = sha256(body).hexdigest().encode()
+    with suppress(ArchiveBroken):
+        avro.decode(bytes(body))

@@ -203,7 +203,7 @@ def rewrite_manifest(saved: Path, name: str) -> None:
     (saved / "backup.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("path", ["../outside", "/etc/outside", "a/../../outside"])
+@pytest.mark.parametrize("path", ["../outside", "/etc/outside", "a/../../outside", "a\0b"])
 def test_a_manifest_that_points_outside_is_refused(saved: Path, tmp_path: Path, path: str) -> None:
     manifest = json.loads((saved / "backup.json").read_bytes())
     manifest["contents"][0]["path"] = path

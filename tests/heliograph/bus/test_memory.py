@@ -12,10 +12,10 @@ from schemas.clock import Clock, ManualClock
 from schemas.record import TopicPartition
 from tests.conformance.bus import BusConformance
 from tests.conformance.bus_driver import Member, events, values
-from tests.conformance.bus_log import RETENTION
+from tests.conformance.bus_log import RETENTION, RetentionConformance
 
 
-class TestMemoryBus(BusConformance):
+class TestMemoryBus(BusConformance, RetentionConformance):
     @pytest.fixture
     def clock(self) -> Clock:
         return ManualClock()

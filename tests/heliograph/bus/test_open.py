@@ -45,7 +45,7 @@ def test_sqlite_keeps_its_log_at_the_path_of_the_url(tmp_path: Path) -> None:
         ("sqlite:///", "sqlite:///absolute/path"),
         ("sqlite:///bus.db?mode=ro", "sqlite:///absolute/path"),
         ("memory://somewhere", "nothing after it"),
-        ("kafka://user:password@localhost:9092", "no Kafka client"),
+        ("kafka://user:password@localhost:9092", "write host:port"),
         ("http://[::1", "sqlite://, memory://, kafka://"),
     ],
 )
@@ -60,3 +60,9 @@ def test_every_known_scheme_is_named() -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         open_bus("nothing://")
     assert all(f"{scheme}://" in str(caught.value) for scheme in OPENERS)
+
+
+def test_a_url_of_no_known_kind_is_not_shown_whole() -> None:
+    with pytest.raises(InvalidConfiguration, match="begin with one of") as refused:
+        open_bus("kafkas://user:hunter2@host:9092?password=hunter3")
+    assert "hunter" not in str(refused.value)

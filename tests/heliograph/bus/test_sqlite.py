@@ -20,7 +20,7 @@ from schemas.errors import BusDamaged, BusFull, BusUnavailable
 from schemas.record import NewRecord, TopicPartition
 from tests.conformance.bus import BusConformance
 from tests.conformance.bus_driver import Member, events, values
-from tests.conformance.bus_log import RETENTION, read_all
+from tests.conformance.bus_log import RETENTION, RetentionConformance, read_all
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,7 +53,7 @@ def log(path: Path) -> Iterator[SqliteBus]:
         yield opened
 
 
-class TestSqliteBus(BusConformance):
+class TestSqliteBus(BusConformance, RetentionConformance):
     @pytest.fixture
     def clock(self) -> Clock:
         return ManualClock()
@@ -360,3 +360,16 @@ def test_a_waiting_poll_is_woken_by_another_thread(log: SqliteBus) -> None:
     waker.start()
     assert values(member.poll(timeout=600)) == []  # the test's own time limit is below that
     waker.join()
+
+
+def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = tmp_path / "home" / "bus.db"
+        with closing(SqliteBus(path, retention_seconds=None, reserve_bytes=0)) as log:
+            log.append([NewRecord("queue", b"x")])
+            modes = {each: each.stat().st_mode & 0o777 for each in (path.parent, *path.parent.iterdir())}
+    finally:
+        os.umask(before)
+    assert len(modes) > 3
+    assert not [each for each, mode in modes.items() if mode & 0o077]

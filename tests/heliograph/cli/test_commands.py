@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from heliograph.bus.open import open_bus
 from producers.examples import EXAMPLES
 from schemas.catalogue import CATALOGUE
+from schemas.record import NewRecord
 from tests.heliograph.cli.conftest import Commands
 
 APPLIED = b"""
@@ -238,3 +241,25 @@ def test_tail_begins_where_it_is_told(used: Commands) -> None:
     assert tailed() == tailed("--from", "1h") == 3
     assert tailed("--limit", "2") == 2
     assert tailed("--from", "latest") == tailed("--from", "100") == 0
+
+
+def test_values_of_headers_are_not_shown(call: Commands) -> None:
+    headers = b'headers = { X-Team = "hunter2", Authorization = "env:TOKEN" }'
+    target = b'[[subscription.target]]\nid = "ops"\nkind = "callback"\nurl = "http://ops.test/"\n'
+    call.done("subscriptions", "apply", "-", feed=b'[[subscription]]\nname = "a"\n' + target + headers)
+    for words in (("show", "a"), ("show", "a", "--json"), ("list",)):
+        assert "hunter2" not in call.done("subscriptions", *words).out
+    assert "env:TOKEN" in call.done("subscriptions", "show", "a").out
+
+
+def test_events_of_others_that_are_none_are_passed_over(call: Commands) -> None:
+    position = call.emit()
+    with closing(open_bus(f"sqlite://{call.home}/bus.db", reserve=0)) as bus:
+        bus.append(
+            [
+                NewRecord("events.other", value)
+                for value in (b"junk", b'{"id":"\\u0061","x":' + b"[" * 100_000)
+            ]
+        )
+    assert [row["position"] for row in call.done("events", "list", "--json").rows] == [position]
+    assert "not in the log" in call.refused("events", "show", "a")

@@ -57,3 +57,12 @@ def test_visible(text: str, seen: str) -> None:
 def test_times_and_bytes() -> None:
     assert moment(1_554_801_506_922) == "2019-04-09T09:18:26.922Z"
     assert text_of(b"\xff\xc3\xbc") == "\\xffü"
+
+
+def test_a_time_beyond_the_calendar_stays_a_number() -> None:
+    assert moment(2**63 - 1) == str(2**63 - 1)
+    assert moment(-(2**63)) == str(-(2**63))
+
+
+def test_what_turns_the_direction_of_writing_is_escaped() -> None:
+    assert visible("a\u202eb\u2066c") == r"a\u202eb\u2066c"

@@ -31,6 +31,14 @@ def test_a_url_of_the_wrong_form(url: str) -> None:
         open_store(url)
 
 
-def test_s3_is_known_and_not_there_yet() -> None:
-    with pytest.raises(InputError, match="no S3 client yet"):
-        open_store("s3://bucket/prefix?secret=x")
+def test_a_bucket_by_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "shown-nowhere")
+    store = open_store("s3://bucket/prefix?access_key=env:A_KEY&secret_key=env:A_KEY")
+    assert store.url == "s3://bucket/prefix?style=virtual&flavor=s3&access_key=env:A_KEY&secret_key=env:A_KEY"
+    store.close()
+
+
+def test_what_may_be_a_secret_is_not_shown() -> None:
+    with pytest.raises(InputError, match="'s4'…: unknown kind") as caught:
+        open_store("s4://user:hunter2@bucket?secret_key=hunter2")
+    assert "hunter2" not in str(caught.value)

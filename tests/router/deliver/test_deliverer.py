@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from heliograph.bus.memory import MemoryBus, MemoryConsumer
+from router.deliver import lanes as lanes_module
 from router.deliver.lane import SMALLEST_LIMIT
 from router.deliver.wheel import Wheel
 from schemas.clock import ManualClock
@@ -19,6 +20,7 @@ from schemas.delivery import (
     Rejected,
     Retry,
     VerdictState,
+    delivery_headers,
     read_delivery,
 )
 from schemas.errors import BusFull
@@ -241,6 +243,29 @@ def test_a_hanging_target_does_not_hold_up_another(bus: MemoryBus, clock: Manual
     dead.let_go()
     settled(role)
     assert len(dead.seen) == SMALLEST_LIMIT
+    assert unfinished(bus) == 0
+    role.close()
+
+
+def test_many_hanging_targets_share_what_may_be_in_flight(
+    bus: MemoryBus, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each alone may hold 64 MiB; hundreds of them together may not hold as many times that."""
+    monkeypatch.setattr(lanes_module, "ALL_BYTES_LIMIT", 400)
+    monkeypatch.setattr(lanes_module, "SMALLEST_BYTES", 1)
+    names = [f"dead-{number}" for number in range(10)]
+    apply(bus, "all", *({"id": name, "kind": "dead"} for name in names))
+    dead = Hanging()
+    role = deliverer(bus, kinds(dead=dead), clock)
+    offered = [delivery(number, name) for name in names for number in range(20)]
+    offer(bus, offered)
+    role.step(0.0)
+    clock.advance(1)
+    turn(role, lambda: len(waiting(bus)) > 100)
+    kept = sum(len(one.event) for one in offered) - sum(len(one.event) for one in waiting(bus))
+    assert kept <= 400 + len(names) * len(offered[-1].event)
+    dead.let_go()
+    settled(role)
     assert unfinished(bus) == 0
     role.close()
 
@@ -522,3 +547,25 @@ def test_a_retry_after_a_restart_is_due_at_the_same_time(bus: MemoryBus, clock: 
 
 def test_subscriptions_of_the_tests_are_what_the_schema_says() -> None:
     assert Subscription.model_validate({"name": "all", "target": [OPS]}).target[0].retry.tries == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attempts", b'{"more":' + b"[" * 100_000),
+        ("wait", b'{"due":1,"total":1,"more":' + b"[" * 100_000),
+        ("event-time", b"9" * 30),
+        ("configuration", b"9" * 30),
+    ],
+)
+def test_a_hostile_header_stops_nothing(bus: MemoryBus, name: str, value: bytes) -> None:
+    apply(bus, "all", OPS)
+    role = deliverer(bus, kinds(plain=Scripted()))
+    headers = {**dict(delivery_headers(delivery(1))), name: value}
+    bus.append([NewRecord(DELIVERIES, b"junk", b"k", tuple(headers.items()), 0)])
+    offer(bus, [delivery(2)], 0)
+    settled(role)
+    assert [record.value for record in records(bus, REJECTS)] == [b"junk"]
+    assert len(verdicts(bus)) == 1
+    assert unfinished(bus) == 0
+    role.close()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from router.deliver import lane as lane_module
 from router.deliver.lane import SMALLEST_LIMIT, Lane, Parcel
 from schemas.record import Position
 from schemas.subscription import Target
@@ -38,10 +37,9 @@ def test_hands_out_in_order_and_no_more_than_fits() -> None:
     assert len(one.take(0.0)) == 3
 
 
-def test_large_events_count_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "BYTES_LIMIT", 20)
+def test_large_events_count_by_their_bytes() -> None:
     one = filled(10)
-    assert 0 < len(one.take(0.0)) < 10
+    assert 0 < len(one.take(0.0, room=20)) < 10
     assert one.full
 
 

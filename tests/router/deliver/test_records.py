@@ -15,9 +15,10 @@ from schemas.delivery import (
     Rejected,
     Verdict,
     VerdictState,
+    encode_verdict,
 )
 from schemas.record import NewRecord
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, VERDICTS
 from tests.router.deliver.sinks import (
     BROKEN,
     Scripted,
@@ -95,3 +96,13 @@ def test_dead_letters_are_listed_once_with_their_reason() -> None:
     assert dead.delivery.event == delivery(2).event
     assert (dead.code, dead.message, dead.exhausted) == ("refused", "no", "rejected")
     assert dead.position == letter.position
+
+
+def test_what_is_no_verdict_is_passed_over() -> None:
+    bus = MemoryBus(ManualClock())
+    deep = b'{"more":' + b"[" * 100_000
+    bus.append(
+        [NewRecord(VERDICTS, value) for value in (b"junk", deep, encode_verdict(verdict(VerdictState.DEAD)))]
+    )
+    assert [one.state for one in list_deliveries(bus)] == ["dead"]
+    assert list(list_dead(bus)) == []

@@ -231,3 +231,11 @@ def test_a_tier_that_another_wheel_takes_over_is_left_to_it() -> None:
         wheeled.turn()
     assert len(wheeled.back) == 20
     another.close()
+
+
+def test_a_wait_nested_too_deeply_goes_back_at_once() -> None:
+    wheeled = Wheeled()
+    deep = b'{"due":1,"total":1,"more":' + b"[" * 100_000
+    wheeled.bus.append([NewRecord(retry_topic(64), b"x", b"k", (("wait", deep),))])
+    wheeled.wheel.step(0.0)
+    assert [record.value for record in records(wheeled.bus, DELIVERIES)] == [b"x"]

@@ -1,0 +1,315 @@
+"""A member of a group on Kafka: hands out what a client fetched, and commits what is finished.
+
+The client's library decides who owns what; it calls `_gain` and `_lose` while it polls. What was gained begins once our
+own cursors are known. Each gain makes a new `_Owned`, which is the epoch of our commits: what was handed out before a
+loss cannot be committed after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import structlog
+
+from heliograph.bus.base import Extent, PartitionsChanged, Polled
+from heliograph.bus.kafka.client import Commit, Connection, Fenced, Fetched, GroupClient, PartitionsMoved
+from heliograph.bus.progress import Progress, by_partition
+from heliograph.bus.shares import fair_amounts
+from schemas.clock import Clock
+from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
+
+log = structlog.get_logger()
+
+_SLICE = 0.02
+"""Seconds of one wait in the client: how late `wake` and the end of a hold are noticed."""
+_FETCH = 5000
+"""Records that the client is asked for, together with what waits here to be handed out."""
+_KEPT_HELD = 1000
+"""Records of a held partition that are kept here before the client is told to fetch no more."""
+_LOOK_EVERY = 0.2
+"""Seconds after which the client is polled though there is enough to hand out, and holes are committed."""
+
+Append = Callable[[Sequence[NewRecord]], Sequence[Position]]
+
+
+class _Owned:
+    """A partition of ours: what was fetched and not handed out, what was handed out, and what was committed."""
+
+    __slots__ = ("committed", "fetched", "progress", "reads_on")
+
+    def __init__(self, commit: Commit, stored: bool) -> None:
+        self.progress = Progress.from_note(*commit)
+        self.committed = commit if stored else Commit(-1, "")
+        self.fetched: list[Record] = []
+        self.reads_on = (
+            0  # where the client is behind what it fetched, if that is past offsets without records
+        )
+
+    def take(self, amount: int) -> Sequence[Record]:
+        """Hand out so many of what was fetched, but for those that were finished before a restart."""
+        records = self.progress.take(self.fetched[:amount])
+        self.fetched = self.fetched[amount:]
+        self.pass_holes()
+        return records
+
+    def pass_holes(self) -> None:
+        """Once all is handed out, there is nothing to fetch before where the client is."""
+        if not self.fetched and self.reads_on > self.progress.position:
+            self.progress.skip_to(self.reads_on)
+
+    def next_commit(self) -> Commit | None:
+        """What to store; None if nothing is new, or not yet past what was stored."""
+        commit = Commit(self.progress.cursor, self.progress.note())
+        return None if commit == self.committed or commit.offset < self.committed.offset else commit
+
+
+class KafkaConsumer:
+    """Made by `KafkaBus.consumer`; the seam's docstrings are its contract."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        append: Append,
+        clock: Clock,
+        join: Callable[[PartitionsMoved, PartitionsMoved], GroupClient],
+        name: str,
+        *,
+        gained: PartitionsChanged | None,
+        lost: PartitionsChanged | None,
+    ) -> None:
+        self._connection = connection
+        self._append = append
+        self._clock = clock
+        self._name = name
+        self._gained = gained
+        self._lost = lost
+        self._owned: dict[TopicPartition, _Owned] = {}  # those served longest ago come first
+        self._coming: list[TopicPartition] = []
+        self._held: dict[TopicPartition, float] = {}
+        self._paused: set[TopicPartition] = set()
+        self._out_of_range: set[TopicPartition] = set()
+        self._failure: BaseException | None = None
+        self._next_look = 0.0
+        self._woken = False
+        self._closed = False
+        self._client = join(self._gain, self._lose)
+
+    @property
+    def member(self) -> str:
+        """The client id: group, host, process and something random."""
+        return self._name
+
+    def poll(self, limit: int = 5000, timeout: float = 0.0) -> Polled:
+        """Hand out a fair share of what the client has fetched; it is polled in slices, so that `wake` is heard."""
+        deadline = time.monotonic() + timeout
+        wait = 0.0
+        while not self._closed:
+            self._fetch(wait)
+            polled = self._hand_out(limit)
+            left = deadline - time.monotonic()
+            if polled.records or polled.gaps or self._woken or left <= 0:
+                self._woken = False
+                return polled
+            wait = max(0.0, min([left, _SLICE, *self._waits()]))
+        return Polled()
+
+    def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
+        """Append, then commit. What is no longer ours is not committed, nor what the group takes no more."""
+        appended = self._append(append) if append else ()
+        finished: list[tuple[_Owned, Sequence[int]]] = []
+        for partition, offsets in by_partition(positions).items():
+            if partition in self._owned:
+                owned = self._owned[partition]
+                finished.append((owned, owned.progress.finish(offsets)))
+        try:
+            self._commit()
+        except BaseException:
+            for owned, closed in finished:
+                owned.progress.reopen(closed)
+            raise
+        return appended
+
+    def hold(self, partition: TopicPartition, until: float | None) -> None:
+        """Hand out nothing of a partition until then (the clock's monotonic seconds)."""
+        if until is None:
+            self._held.pop(partition, None)
+        else:
+            self._held[partition] = until
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Hand out `offset` next; nothing happens if the partition is not ours."""
+        owned = self._owned.get(partition)
+        if owned is not None:
+            owned.progress.seek(offset)
+            self._read_on(partition, owned)
+
+    def assigned(self) -> frozenset[TopicPartition]:
+        """What is ours now."""
+        return frozenset(self._owned)
+
+    def wake(self) -> None:
+        """Make the poll that waits, or else the next one, return at once."""
+        self._woken = True
+
+    def close(self) -> None:
+        """Give everything back; `lost` may still finish work."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._lose(sorted(self._owned))
+            self._raise_failure()
+        finally:
+            self._client.close()
+
+    def _fetch(self, wait: float) -> None:
+        """Have the client fetch and rebalance, unless there is plenty and it was asked a moment ago."""
+        now = time.monotonic()
+        ready = sum(self._ready().values())
+        if ready < _FETCH or now >= self._next_look:
+            self._pause_and_resume()
+            fetched = self._client.poll(max(_FETCH - ready, 1), 0.0 if ready or self._coming else wait)
+            self._raise_failure()
+            self._own()
+            self._keep(fetched)
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_EVERY
+            self._commit()
+
+    def _keep(self, fetched: Fetched) -> None:
+        for partition, records in fetched.records.items():
+            owned = self._owned.get(partition)
+            if owned is not None:
+                owned.fetched = [*owned.fetched, *records] if owned.fetched else records
+        for partition, position in fetched.positions.items():
+            owned = self._owned.get(partition)
+            if owned is not None:
+                owned.reads_on = position
+                owned.pass_holes()
+        self._out_of_range |= fetched.out_of_range & self._owned.keys()
+
+    def _hand_out(self, limit: int) -> Polled:
+        gaps = self._gaps() if self._out_of_range else ()
+        ready = self._ready()
+        records: list[Record] = []
+        if ready:
+            for partition, amount in fair_amounts(ready, limit).items():
+                owned = self._owned.pop(partition)
+                self._owned[partition] = owned
+                records.extend(owned.take(amount))
+        return Polled(records, gaps)
+
+    def _ready(self) -> dict[TopicPartition, int]:
+        """How many records of each partition may be handed out."""
+        now = self._clock.monotonic()
+        held = self._held
+        return {
+            partition: len(owned.fetched)
+            for partition, owned in self._owned.items()
+            if owned.fetched and (partition not in held or held[partition] <= now)
+        }
+
+    def _gaps(self) -> Sequence[Gap]:
+        """Read on where the log begins now, once what was fetched before is handed out."""
+        empty = [each for each in self._out_of_range if not self._owned[each].fetched]
+        gaps: list[Gap] = []
+        for partition, extent in self._connection.extents(empty).items():
+            owned = self._owned[partition]
+            position = owned.progress.position
+            if position < extent.start:
+                gaps.append(Gap(*partition, position, extent.start))
+                owned.progress.skip_to(extent.start)
+            elif position > extent.end:
+                owned = self._begin_anew(partition, extent)
+            self._read_on(partition, owned)
+        return gaps
+
+    def _begin_anew(self, partition: TopicPartition, extent: Extent) -> _Owned:
+        """The log is shorter than what we have read: it was deleted and made anew."""
+        log.error(
+            "the topic was made anew; it is read from its start", partition=str(partition), **extent._asdict()
+        )
+        self._owned[partition] = _Owned(Commit(extent.start, ""), stored=False)
+        return self._owned[partition]
+
+    def _read_on(self, partition: TopicPartition, owned: _Owned) -> None:
+        owned.fetched = []
+        owned.reads_on = 0
+        self._out_of_range.discard(partition)
+        if partition not in self._coming:
+            self._client.seek(partition, owned.progress.position)
+
+    def _pause_and_resume(self) -> None:
+        """The client fetches no more of what is held and has enough here already."""
+        now = self._clock.monotonic()
+        wanted = {
+            partition
+            for partition, until in self._held.items()
+            if until > now and partition in self._owned and len(self._owned[partition].fetched) >= _KEPT_HELD
+        }
+        if wanted != self._paused:
+            self._client.resume(sorted(self._paused - wanted))
+            self._client.pause(sorted(wanted - self._paused))
+            self._paused = wanted
+
+    def _gain(self, partitions: Sequence[TopicPartition]) -> None:
+        self._coming = list(partitions)
+
+    def _own(self) -> None:
+        """Begin what was gained. If the cursors cannot be asked for now, the next poll tries again."""
+        if not self._coming:
+            return
+        commits = self._client.committed(self._coming)
+        starts = self._connection.extents([each for each in self._coming if each not in commits])
+        owned = {partition: _Owned(commit, stored=True) for partition, commit in commits.items()}
+        owned |= {each: _Owned(Commit(extent.start, ""), stored=False) for each, extent in starts.items()}
+        self._client.start({each: one.progress.position for each, one in owned.items()})
+        self._coming = []
+        self._owned = owned
+        self._paused = set()
+        self._commit()
+        if self._gained is not None and owned:
+            self._gained(sorted(owned))
+
+    def _lose(self, partitions: Sequence[TopicPartition]) -> None:
+        """Runs inside of the library, which keeps no exceptions: it is raised by the poll around it."""
+        leaving = [partition for partition in partitions if partition in self._owned]
+        self._coming = []
+        try:
+            if leaving and self._lost is not None:
+                self._lost(leaving)
+        except BaseException as error:  # noqa: BLE001
+            self._failure = error
+        finally:
+            for partition in leaving:
+                del self._owned[partition]
+                self._out_of_range.discard(partition)
+                self._paused.discard(partition)
+
+    def _commit(self) -> None:
+        """Store every cursor that moved. Too late is no error: the next owner repeats the work."""
+        commits = {
+            partition: commit
+            for partition, owned in self._owned.items()
+            if (commit := owned.next_commit()) is not None
+        }
+        if not commits:
+            return
+        try:
+            self._client.commit(commits)
+        except Fenced as error:
+            log.info("a commit came too late", member=self._name, reason=str(error))
+            return
+        for partition, commit in commits.items():
+            self._owned[partition].committed = commit
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _waits(self) -> Iterator[float]:
+        """Seconds until each held partition is let go."""
+        now = self._clock.monotonic()
+        return (until - now for until in self._held.values() if until > now)

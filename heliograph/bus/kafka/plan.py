@@ -1,0 +1,159 @@
+"""What `heliograph topics --plan` prints: the topics to make and the ACLs of each role, where roles may not create.
+
+Names are those on the broker. Permissions are those of Apache Kafka 4.0 ("Authorization and ACLs"): an idempotent
+producer needs no more than to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from heliograph.bus.kafka.client import NewTopic
+from heliograph.bus.kafka.layout import new_topic
+from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings
+from schemas import topics
+
+Role = Literal["producer", "router", "deliverer", "archiver", "operator"]
+Operation = Literal["Read", "Write", "Describe", "Delete", "DescribeConfigs"]
+
+
+class Acl(NamedTuple):
+    """What a role's principal must be allowed. `prefixed`: every resource whose name begins with `name`."""
+
+    role: Role
+    resource: Literal["topic", "group"]
+    name: str
+    prefixed: bool
+    operations: tuple[Operation, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Topics by their names on the broker, and ACLs."""
+
+    topics: tuple[NewTopic, ...]
+    acls: tuple[Acl, ...]
+
+
+KNOWN_TOPICS = (
+    *topics.EVENT_TOPICS,
+    topics.EVENTS_OTHER,
+    topics.REJECTS,
+    topics.DELIVERIES,
+    *map(topics.retry_topic, topics.TIERS),
+    topics.VERDICTS,
+    topics.DEAD_LETTERS,
+    topics.EXECUTIONS,
+    topics.ROUTING,
+    *topics.CONFIGURATION,
+    *topics.COMPACTED,
+    LOG_TOPIC,
+)
+"""Every topic that our roles use of themselves."""
+
+_CONFIGURATION = (*topics.CONFIGURATION, LOG_TOPIC)
+
+READS: dict[Role, tuple[str, ...]] = {
+    "producer": _CONFIGURATION,
+    "router": (
+        "events.*",
+        topics.EXECUTIONS,
+        topics.DELIVERIES,
+        topics.VERDICTS,
+        topics.ROUTING,
+        topics.STATE,
+        *_CONFIGURATION,
+    ),
+    "deliverer": (topics.DELIVERIES, "retries.*", topics.VERDICTS, *topics.COMPACTED, *_CONFIGURATION),
+    "archiver": (*topics.ARCHIVED, LOG_TOPIC),
+    "operator": ("*",),
+}
+"""Topics that each role reads, as names and `*` patterns."""
+
+WRITES: dict[Role, tuple[str, ...]] = {
+    "producer": ("events.*", topics.REJECTS, topics.EXECUTIONS),
+    "router": (topics.DELIVERIES, topics.REJECTS, topics.VERDICTS, topics.ROUTING, topics.STATE),
+    "deliverer": (
+        topics.DELIVERIES,
+        "retries.*",
+        topics.VERDICTS,
+        topics.DEAD_LETTERS,
+        topics.REJECTS,
+        topics.EXECUTIONS,
+        *topics.COMPACTED,
+    ),
+    "archiver": (),
+    "operator": (
+        *topics.CONFIGURATION,
+        topics.DELIVERIES,
+        topics.VERDICTS,
+        topics.REJECTS,
+        "events.*",
+        LOG_TOPIC,
+    ),
+}
+"""Topics that each role writes. The first to open the log, which must be the operator where roles may write little,
+writes its id."""
+
+GROUPS: dict[Role, tuple[str, ...]] = {
+    "producer": (),
+    "router": ("router",),
+    "deliverer": ("deliverer", "wheel"),
+    "archiver": ("archiver",),
+    "operator": (),
+}
+"""Consumer groups that each role joins."""
+
+
+def plan(
+    settings: KafkaSettings, partitions: int, retention: float | None, extra: Sequence[str] = ()
+) -> Plan:
+    """Everything to make beforehand.
+
+    `partitions`: of a topic that says nothing else; `retention`: seconds, None keeps everything; `extra`: more topics,
+    such as those of other products' events or of targets of kind `topic`.
+    """
+    wanted = [*KNOWN_TOPICS, *(name for name in extra if name not in KNOWN_TOPICS)]
+    made = [new_topic(settings, name, partitions, retention) for name in wanted]
+    return Plan(
+        tuple(topic._replace(name=settings.full(topic.name)) for topic in made),
+        tuple(acl for role in READS for acl in _acls(settings, role, extra)),
+    )
+
+
+def _acls(settings: KafkaSettings, role: Role, extra: Sequence[str]) -> Sequence[Acl]:
+    """All roles look at the cursors of each other's groups: what is finished, who is alive, what may be removed."""
+    targets = [name for name in extra if not name.startswith(topics.EVENTS)] if role == "deliverer" else []
+    found: list[Acl] = []
+    for names, operations in (
+        (READS[role], ("Read", "Describe")),
+        ((*WRITES[role], *targets), ("Write", "Describe")),
+    ):
+        found.extend(_acl(settings, role, "topic", name, operations) for name in names)
+    found.extend(_acl(settings, role, "group", name, ("Read", "Describe")) for name in GROUPS[role])
+    found.append(_acl(settings, role, "group", "*", ("Describe",)))
+    if role == "operator":
+        found.append(_acl(settings, role, "topic", "*", ("DescribeConfigs",)))
+    if role in {"deliverer", "operator"}:
+        found.extend(
+            _acl(settings, role, "topic", name, ("Delete", "Describe"))
+            for name in (topics.DELIVERIES, f"{topics.RETRIES}*")
+        )
+    return found
+
+
+def _acl(
+    settings: KafkaSettings,
+    role: Role,
+    resource: Literal["topic", "group"],
+    name: str,
+    operations: Sequence[str],
+) -> Acl:
+    prefixed = name.endswith("*")
+    allowed: tuple[Operation, ...] = tuple(each for each in _OPERATIONS if each in operations)
+    return Acl(role, resource, settings.full(name.removesuffix("*")), prefixed, allowed)
+
+
+_OPERATIONS: tuple[Operation, ...] = ("Read", "Write", "Describe", "Delete", "DescribeConfigs")

@@ -1,0 +1,22 @@
+"""How a batch of limited size is shared among partitions that all have something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.record import TopicPartition
+
+
+def fair_amounts(behind: Mapping[TopicPartition, int], limit: int) -> Mapping[TopicPartition, int]:
+    """How many records to take of each partition, given how many it has: what some leave goes to the others.
+
+    If there are more partitions than records to take, the first get one each.
+    """
+    if len(behind) >= limit:
+        return dict.fromkeys(list(behind)[:limit], 1)
+    amounts = dict.fromkeys(behind, 0)
+    left = limit
+    for served, (partition, amount) in enumerate(sorted(behind.items(), key=lambda each: each[1])):
+        amounts[partition] = min(amount, left // (len(behind) - served))
+        left -= amounts[partition]
+    return amounts

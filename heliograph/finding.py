@@ -1,0 +1,35 @@
+"""One line of what `heliograph doctor` found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["ok", "warning", "failed"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check; `detail` says the remedy where it is not ok."""
+
+    check: str
+    state: State
+    detail: str
+
+    def row(self) -> dict[str, str]:
+        """As a listing's row."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+
+
+def clock_finding(check: str, lowest: int, highest: int) -> Finding:
+    """What a clock elsewhere comes to: it is between `lowest` and `highest` milliseconds ahead of ours."""
+    offset = 0 if lowest <= 0 <= highest else min(lowest, highest, key=abs)
+    if abs(offset) <= CLOCK_LIMIT:
+        return Finding(check, "ok", "agrees with this machine's within a second or so")
+    side = "ahead of" if offset > 0 else "behind"
+    text = f"{abs(offset) / 1000:.1f} s {side} this machine's; synchronise both with a time server (NTP)"
+    return Finding(check, "warning", text)
+
+
+CLOCK_LIMIT = 1000
+"""Milliseconds by which clocks may differ unmentioned."""

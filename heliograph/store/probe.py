@@ -1,0 +1,25 @@
+"""Proving that a store keeps what is there: the archive's chain stands on that."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from heliograph.store.base import ObjectStore
+from schemas.errors import StoreRefused
+
+
+def probe(store: ObjectStore) -> None:
+    """Write, write again under the same new key, read; leaves no object behind.
+
+    Raises StoreRefused for a store whose `put_new` replaces, and what the store raises where it does not work.
+    """
+    key = f"probe/{uuid4().hex}"
+    first = store.put_new(key, b"1")
+    try:
+        if not first or store.put_new(key, b"2") or store.get(key) != b"1":
+            raise StoreRefused(
+                f"{store.url}: put_new replaces objects: this store ignores the condition of a write, and is not fit "
+                "for an archive; use one that honours If-None-Match (with flavor=oss: x-oss-forbid-overwrite)"
+            )
+    finally:
+        store.delete(key)

@@ -1,0 +1,172 @@
+"""What needs no broker: the URL, errors, how topics are kept, the plan."""
+
+from __future__ import annotations
+
+import re
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError
+
+from heliograph.bus.kafka import confluent_reading, pure_reading
+from heliograph.bus.kafka.errors import BY_CODE, CONFLUENT, PURE, Problem, confluent_problem, pure_problem
+from heliograph.bus.kafka.layout import topic_configs
+from heliograph.bus.kafka.plan import GROUPS, KNOWN_TOPICS, READS, WRITES, plan
+from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings, parse
+from heliograph.bus.open import open_bus
+from schemas import topics
+from schemas.errors import BusError, BusUnavailable, InvalidConfiguration, RecordTooLarge, TopicMissing
+from tests.services.kafka import free_ports
+
+kafka_errors: Any = import_module("kafka.errors")
+CLIENTS = ["confluent", "kafka-python"]
+
+
+def test_a_url_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    monkeypatch.setenv("KAFKA_PASSWORD", "very secret")
+    settings = parse(
+        "kafka://a:9092,b.example.com:9093?namespace=prod&replication=3&security=tls&sasl=scram-sha-512"
+        f"&username=u&password=env:KAFKA_PASSWORD&ca={ca}&client=kafka-python"
+    )
+    assert settings.bootstrap == "a:9092,b.example.com:9093"
+    assert (settings.namespace, settings.replication, settings.ca) == ("prod", 3, str(ca))
+    assert (settings.protocol, settings.sasl, settings.client) == (
+        "SASL_SSL",
+        "SCRAM-SHA-512",
+        "kafka-python",
+    )
+    assert settings.password is not None
+    assert settings.password.reveal() == "very secret"
+    assert "very secret" not in repr(settings)
+    assert settings.full("deliveries") == "prod.deliveries"
+    assert settings.short("prod.deliveries") == "deliveries"
+    assert settings.short("production.deliveries") is None
+
+
+def test_a_url_may_say_little() -> None:
+    settings = parse("kafka://localhost:9092")
+    assert settings == KafkaSettings(("localhost:9092",))
+    assert (settings.namespace, settings.protocol, settings.client) == ("heliograph", "PLAINTEXT", None)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("kafka://", "write host:port"),
+        ("kafka://host", "write host:port"),
+        ("kafka://a:1,,b:2", "write host:port"),
+        ("kafka://u:hunter2@a:1", "write host:port"),
+        ("kafka://a:1?namespace=a/b", "namespace="),
+        ("kafka://a:1?replication=0", "replication="),
+        ("kafka://a:1?security=ssl", "plaintext, tls"),
+        ("kafka://a:1?security=tls&ca=/no/such/file", "/no/such/file is not a file"),
+        ("kafka://a:1?client=java", "confluent, kafka-python"),
+        ("kafka://a:1?sasl=GSSAPI&username=u&password=hunter2", "SCRAM-SHA-256"),
+        ("kafka://a:1?sasl=PLAIN&username=u", "password=: sasl needs it"),
+        ("kafka://a:1?username=u&password=hunter2", "sasl=: username and password need it"),
+        ("kafka://a:1?sasl=PLAIN&username=u&password=env:NO_SUCH_NAME", "NO_SUCH_NAME"),
+        ("kafka://a:1?colour=red", "colour=: unknown"),
+    ],
+)
+def test_a_wrong_url_names_its_part_and_no_secret(url: str, says: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=re.escape(says)) as caught:
+        parse(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_namespace_is_named_once() -> None:
+    assert parse("kafka://a:1", "own").namespace == "own"
+    assert parse("kafka://a:1?namespace=own").namespace == "own"
+    assert parse("kafka://a:1?namespace=own", "own").namespace == "own"
+    with pytest.raises(InvalidConfiguration, match=r"bus\.namespace: bus\.url names another"):
+        parse("kafka://a:1?namespace=own", "other")
+
+
+def test_every_error_of_both_clients_has_a_meaning() -> None:
+    codes = [getattr(KafkaError, name) for name in dir(KafkaError) if name.isupper()]
+    classes: list[Any] = [
+        each for each in cast("dict[str, Any]", vars(kafka_errors)).values() if isinstance(each, type)
+    ]
+    assert len(codes) > 150
+    assert len(classes) > 140
+    found = [confluent_problem(code) for code in codes]
+    found += [pure_problem(each.__new__(each)) for each in classes]
+    for problem in found:
+        error = problem.error("kafka://a:1", "two\nlines")
+        assert isinstance(error, BusError)
+        assert "\n" not in str(error)
+        assert "kafka://a:1" in str(error)
+    assert set(found) == set(Problem) - {Problem.NOT_CREATED}
+
+
+def test_the_tables_name_what_exists() -> None:
+    codes = {getattr(KafkaError, name) for name in dir(KafkaError) if name.isupper()}
+    assert codes >= CONFLUENT.keys() | BY_CODE.keys()
+    assert all(hasattr(kafka_errors, name) for name in PURE)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(10, RecordTooLarge), (3, TopicMissing), (19, BusUnavailable), (58, BusUnavailable)]
+)
+def test_both_clients_agree_on_codes_of_the_protocol(code: int, kind: type[BusError]) -> None:
+    assert confluent_problem(code) is pure_problem(kafka_errors.for_code(code)())
+    assert isinstance(confluent_problem(code).error("u", ""), kind)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_an_address_without_a_broker_is_told_within_seconds(client: str, host: str) -> None:
+    (port,) = free_ports(1)
+    started = time.monotonic()
+    with pytest.raises(BusUnavailable, match=r"kafka://.*check the servers"):
+        open_bus(f"kafka://{host}:{port}?client={client}")
+    assert time.monotonic() - started < 60  # it ends at all: minutes would be the clients' own defaults
+
+
+def test_only_state_and_parked_are_compacted() -> None:
+    compacted = [
+        name for name in KNOWN_TOPICS if topic_configs(name, 60.0).get("cleanup.policy") == "compact"
+    ]
+    assert compacted == ["state", "parked"]
+
+
+def test_what_is_kept_for_ever_or_until_consumed_has_no_retention() -> None:
+    endless = {name for name in KNOWN_TOPICS if topic_configs(name, 60.0).get("retention.ms") == "-1"}
+    wheel = {topics.retry_topic(width) for width in topics.TIERS}
+    assert endless == {*topics.CONFIGURATION, topics.ROUTING, topics.DELIVERIES, *wheel, LOG_TOPIC}
+    assert topic_configs("events.ecs.disk", 60.0)["retention.ms"] == "60000"
+    assert topic_configs("events.ecs.disk", None)["retention.ms"] == "-1"
+    assert {topic_configs(name, 60.0)["message.timestamp.type"] for name in KNOWN_TOPICS} == {"LogAppendTime"}
+
+
+def test_the_plan_has_every_topic_and_what_each_role_needs() -> None:
+    made = plan(parse("kafka://a:1?namespace=ns&replication=3"), 12, 60.0, ["events.rds.instance", "alerts"])
+    by_name = {topic.name: topic for topic in made.topics}
+    assert by_name.keys() == {f"ns.{name}" for name in (*KNOWN_TOPICS, "events.rds.instance", "alerts")}
+    assert by_name["ns.events.ecs.disk"].partitions == 12
+    assert by_name["ns.subscriptions"].partitions == by_name[f"ns.{LOG_TOPIC}"].partitions == 1
+    assert {topic.replication for topic in made.topics} == {3}
+    assert READS.keys() == WRITES.keys() == GROUPS.keys()
+    allowed = {(acl.role, acl.resource, acl.name, acl.prefixed): acl.operations for acl in made.acls}
+    assert allowed["router", "topic", "ns.events.", True] == ("Read", "Describe")
+    assert allowed["deliverer", "group", "ns.wheel", False] == ("Read", "Describe")
+    assert ("archiver", "topic", "ns.events.", True) in allowed
+    assert "Write" not in {each for acl in made.acls if acl.role == "archiver" for each in acl.operations}
+    assert any(acl.name == "ns.alerts" and "Write" in acl.operations for acl in made.acls)
+
+
+def test_patterns_match_the_names_on_the_broker_alone() -> None:
+    settings = parse("kafka://a:1?namespace=n.s")
+    for make in (
+        confluent_reading.pattern(settings, "events.*"),
+        pure_reading.pattern(settings, ["events.*", "x"]),
+    ):
+        assert re.search(make, "n.s.events.ecs.disk")
+        assert not re.search(make, "n.s.eventsx")
+        assert not re.search(make, "nxs.events.a")
+        assert not re.search(make, "other.n.s.events.a")

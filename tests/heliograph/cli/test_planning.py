@@ -1,0 +1,47 @@
+"""`topics --plan`: what to make beforehand, from the configuration alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.heliograph.cli.conftest import Commands
+
+
+@pytest.fixture
+def planned(call: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """On a cluster that nobody can reach."""
+    monkeypatch.setenv("HELIOGRAPH_BUS_URL", "kafka://127.0.0.1:1?replication=3")
+    monkeypatch.setenv("HELIOGRAPH_BUS_NAMESPACE", "site")
+    monkeypatch.setenv("HELIOGRAPH_BUS_RETENTION_HOURS", "2")
+    monkeypatch.setenv("HELIOGRAPH_EVENTS_TOPICS", "events.rds.*,events.oss.bucket")
+    return call
+
+
+def test_topics_and_rights(planned: Commands) -> None:
+    answer = planned.done("topics", "--plan", "--json")
+    topics = {row["topic"]: row for row in answer.rows if "topic" in row}
+    events = topics["site.events.oss.bucket"]
+    assert (events["partitions"], events["replication"]) == (12, 3)
+    assert "retention.ms=7200000" in events["settings"].split()
+    assert "retention.ms=-1" in topics["site.deliveries"]["settings"].split()
+    rights = {(row["role"], row["name"]): row["allow"] for row in answer.rows if "role" in row}
+    assert rights["archiver", "site.events.*"] == "Read, Describe"
+    assert "'events.rds.*'" in answer.err
+
+
+def test_for_people(planned: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOGRAPH_BUS_PARTITIONS", "24")
+    tables = planned.done("topics", "--plan").out
+    assert [line.split()[0] for line in tables.splitlines() if line.startswith(("TOPIC", "ROLE"))] == [
+        "TOPIC",
+        "ROLE",
+    ]
+    assert "site.events.ecs.disk " in tables
+    assert " 24 " in tables
+
+
+def test_a_log_of_our_own_needs_nothing(call: Commands) -> None:
+    assert "nothing is to be created" in call.done("topics", "--plan").out
+    assert not (call.home / "bus.db").exists()
+    answer = call.done("topics", "--plan", "--json")
+    assert (answer.out, "nothing is to be created" in answer.err) == ("", True)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from heliograph.config import Config
+from heliograph.deployment import Deployment
+from heliograph.roles import roles
+from heliograph.store.folder import FolderStore
+from heliograph.store.memory import MemoryStore
+from heliograph.store.probe import probe
+from schemas.errors import StoreRefused
+
+
+class Replacing(MemoryStore):
+    """A store that ignores the condition."""
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        self.put(key, body)
+        return True
+
+
+class Losing(MemoryStore):
+    """A store that answers as it should, and stores the second."""
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        free = self.head(key) is None
+        self.put(key, body)
+        return free
+
+
+@pytest.mark.parametrize("kind", [Replacing, Losing])
+def test_the_probe_finds_a_store_that_replaces(kind: type[MemoryStore]) -> None:
+    found = kind()
+    with pytest.raises(StoreRefused, match="put_new replaces objects"):
+        probe(found)
+    assert list(found.list("")) == []
+
+
+def test_the_probe_passes_what_keeps() -> None:
+    found = MemoryStore()
+    probe(found)
+    assert list(found.list("")) == []
+
+
+def test_the_probe_leaves_nothing_in_a_folder(tmp_path: Path) -> None:
+    found = FolderStore(tmp_path / "archive")
+    probe(found)
+    assert list(found.list("")) == []
+
+
+def test_no_archiver_is_made_for_a_store_that_replaces(tmp_path: Path) -> None:
+    with Deployment(Config(home=tmp_path)) as deployment:
+        build = roles(deployment, ["archiver"])["archiver"]
+        build().close()
+        deployment.archive = Replacing()
+        with pytest.raises(StoreRefused, match="put_new replaces objects"):
+            build()

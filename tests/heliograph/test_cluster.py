@@ -1,0 +1,47 @@
+"""What can be said of a cluster without one; on a real one: tests/acceptance/test_cluster.py."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from heliograph.cluster import servers, store_clock
+from heliograph.config import BusSection, Config
+from heliograph.store.memory import MemoryStore
+from schemas.clock import ManualClock, SystemClock
+from schemas.errors import StoreUnavailable
+
+
+def test_each_server_is_tried(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        here = f"127.0.0.1:{listening.getsockname()[1]}"
+        config = Config(home=tmp_path, bus=BusSection(url=f"kafka://{here},127.0.0.1:1"))
+        found = list(servers(config))
+    assert [(one.check, one.state) for one in found] == [
+        (f"broker {here}", "ok"),
+        ("broker 127.0.0.1:1", "failed"),
+    ]
+    assert "correct bus.url" in found[1].detail
+    assert list(servers(Config(home=tmp_path, bus=BusSection(url="kafka://nonsense")))) == []
+
+
+def test_the_clock_of_a_store_is_compared_and_nothing_stays() -> None:
+    store = MemoryStore()
+    assert store_clock(store, SystemClock()).state == "ok"
+    found = store_clock(store, ManualClock())
+    assert found.state == "warning"
+    assert "ahead of this machine's" in found.detail
+    assert list(store.list("")) == []
+
+
+def test_a_store_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+
+    def down(key: str, body: bytes) -> None:
+        raise StoreUnavailable(f"{key[:5]}: down")
+
+    monkeypatch.setattr(store, "put", down)
+    found = store_clock(store, SystemClock())
+    assert (found.state, found.detail) == ("failed", "probe: down")

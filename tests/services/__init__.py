@@ -1,0 +1,1 @@
+"""Real services, obtained, started and stopped by the tests."""
