@@ -25,6 +25,7 @@ demo: $(VENV)/run.stamp ## run the main job end to end and check it; on a cluste
 	$(BIN)/heliograph demo $(if $(BUS),--bus '$(BUS)') $(if $(ARCHIVE),--archive '$(ARCHIVE)')
 
 test: $(VENV)/dev.stamp ## run every test
+	$(BIN)/python -m tests.services
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/dev.stamp ## lint, types, layers and the shape of the code
