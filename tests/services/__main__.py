@@ -7,7 +7,7 @@ import sys
 import time
 
 from tests.services import kafka, minio, seaweedfs
-from tests.services import obtain as services
+from tests.services.obtain import Unavailable
 
 SERVICES = {"Apache Kafka": kafka.obtain, "MinIO": minio.obtain, "SeaweedFS": seaweedfs.obtain}
 
@@ -19,7 +19,7 @@ def main() -> int:
         began = time.monotonic()
         try:
             obtain()
-        except (kafka.Unavailable, services.Unavailable) as error:
+        except Unavailable as error:
             missing = True
             sys.stdout.write(f"{name}: cannot be had, its tests are skipped: {error}\n")
         else:

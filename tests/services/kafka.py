@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
-import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -20,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-VERSION = "4.0.0"
-CACHE = Path.home() / ".cache" / "heliograph" / "services"
-OBTAIN_WITHIN = 300.0
-START_WITHIN = 60.0
+from tests.services.obtain import CACHE, Unavailable, free_ports, locked, unavailable, wait_until
 
-_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+VERSION = "4.0.0"
+OBTAIN_WITHIN = 300.0
+
+_POM = f"""<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>heliograph.services</groupId><artifactId>kafka</artifactId><version>1</version>
   <dependencies>
@@ -56,10 +53,6 @@ log.cleaner.dedupe.buffer.size=8388608
 """
 
 
-class Unavailable(Exception):  # noqa: N818 - reads as what it is
-    """The service cannot be had here; the text says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Kafka:
     """A running broker. `address`: host:port."""
@@ -79,15 +72,11 @@ def obtain() -> Path:
     java, maven = shutil.which("java"), shutil.which("mvn")
     if java is None:
         raise Unavailable("Apache Kafka needs java")
-    home = CACHE / f"kafka-{VERSION}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"kafka-{VERSION}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if home.is_dir():
-            return home
-        if maven is None:
-            raise Unavailable("Apache Kafka needs mvn to be obtained")
-        _download(maven, home)
+    with locked(f"kafka-{VERSION}") as home:
+        if not home.is_dir():
+            if maven is None:
+                raise Unavailable("Apache Kafka needs mvn to be obtained")
+            _download(maven, home)
     return home
 
 
@@ -141,11 +130,8 @@ def _start_in(folder: Path, properties: str) -> Kafka | None:
             java("kafka.Kafka", str(file), memory="512m"), stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
     broker = Kafka(f"127.0.0.1:{port}", process, folder)
-    deadline = time.monotonic() + START_WITHIN
-    while time.monotonic() < deadline and process.poll() is None:
-        if _listens(port):
-            return broker
-        time.sleep(0.1)
+    if wait_until(lambda: _listens(port), process):
+        return broker
     sys.stderr.write(output.read_text(errors="replace")[-3000:])
     broker.stop()
     return None
@@ -162,25 +148,6 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def unavailable(error: Unavailable) -> None:
-    """Skip, or fail where services are required."""
-    if os.environ.get("HELIOGRAPH_REQUIRE_SERVICES") == "1":
-        pytest.fail(f"services are required: {error}")
-    pytest.skip(str(error))
 
 
 @cache

@@ -30,7 +30,8 @@ from schemas.errors import BusUnavailable, RecordTooLarge
 from schemas.record import Gap, NewRecord, TopicPartition
 from tests.conformance.bus_driver import Member, events, eventually, settled, values
 from tests.conformance.bus_log import read_all
-from tests.services.kafka import Kafka, Unavailable, kafka, running, unavailable
+from tests.services.kafka import Kafka, kafka, running
+from tests.services.obtain import Unavailable, unavailable
 
 __all__ = ["kafka"]
 

@@ -19,7 +19,7 @@ from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings, parse
 from heliograph.bus.open import open_bus
 from schemas import topics
 from schemas.errors import BusError, BusUnavailable, InvalidConfiguration, RecordTooLarge, TopicMissing
-from tests.services.kafka import free_ports
+from tests.services.obtain import free_ports
 
 kafka_errors: Any = import_module("kafka.errors")
 CLIENTS = ["confluent", "kafka-python"]
