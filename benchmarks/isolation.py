@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
 
 from producers.edge import Edge
 from producers.stream import generate
-from tests.acceptance.product import Product, until
+from tests.acceptance.product import Product, serving, until
 
 TARGETS = 10
 HANGING = "/0"
@@ -68,23 +68,11 @@ def arrivals(hanging: bool) -> Generator[Arrivals]:
         def log_message(self, format: str, *args: object) -> None:
             """Figures only."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """The roles end while a request hangs."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        found.over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as found.url:
+        try:
+            yield found
+        finally:
+            found.over.set()
 
 
 def measure(hanging: bool) -> tuple[float, list[float]]:

@@ -169,18 +169,25 @@ def receiver() -> Generator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:
             """A test's output is its failures."""
 
+    with serving(Handler) as found.url:
+        yield found
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Generator[str]:
+    """A server on a free loopback port; yields its URL. Senders may end in the middle of a request."""
+
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
             """A sender that was killed in the middle is what the tests are about."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}"
+    server = Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield found
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
