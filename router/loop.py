@@ -20,6 +20,7 @@ from schemas.errors import InvalidNotification
 from schemas.metrics import GAPS, MATCHED, REJECTED, ROUTED
 from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
+from schemas.topics import DELIVERIES
 
 _BATCH = 5000
 _COMMIT_RECORDS = 20_000
@@ -43,6 +44,7 @@ class Router:
     """
 
     def __init__(self, bus: Bus) -> None:
+        bus.create(DELIVERIES)
         self._bus = bus
         self._configuration = Configuration(bus)
         self._configuration.refresh()
@@ -119,7 +121,8 @@ class Router:
     def _compile(self) -> None:
         configuration = self._configuration
         self._table = Table(configuration.subscriptions.values())
-        self._deliveries = Deliveries(self._bus.log_id, configuration.version)
+        partitions = self._bus.topics()[DELIVERIES]
+        self._deliveries = Deliveries(self._bus.log_id, configuration.version, partitions)
         _log.info(
             "subscriptions in force", version=configuration.version, count=len(configuration.subscriptions)
         )

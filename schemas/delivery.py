@@ -22,6 +22,7 @@ class ReasonCode(enum.StrEnum):
     THROTTLED = "throttled"  # the receiver asked for less
     RECEIVER_FAILED = "receiver-failed"  # it answered, and said that it failed
     REFUSED = "refused"  # it answered that it does not want this delivery
+    GONE = "gone"  # it answered that it wants no delivery any more
     FORBIDDEN = "forbidden"  # our own guard: an address or module that the configuration does not allow
     TOO_LARGE = "too-large"
     UNAVAILABLE = "unavailable"  # a store, a queue or a worker of ours cannot take it now
@@ -31,17 +32,22 @@ class ReasonCode(enum.StrEnum):
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """`detail`: one line for a person, without secrets. `status`: the HTTP status, 0 where there is none."""
+    """`detail`: one line for a person, without secrets. `status`: the HTTP status, 0 where there is none. `address`:
+    what was connected to, as `192.0.2.7:443`; empty where nothing was."""
 
     code: ReasonCode
     detail: str = ""
     status: int = 0
+    address: str = ""
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """The receiver has it. `receipt`: what it answered that helps to find it again."""
+    """The receiver has it. `receipt`: what it answered that helps to find it again; `status` and `address` as in
+    `Reason`."""
 
     receipt: str = ""
+    status: int = 0
+    address: str = ""
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
@@ -61,12 +67,15 @@ Outcome = Delivered | Retry | Rejected
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One try. `at`: milliseconds since the epoch; `took`: seconds. `reason` None: it was delivered."""
+    """One try. `at`: milliseconds since the epoch; `took`: seconds. `reason` None: it was delivered, and the rest is of
+    the answer; what did not get through has it in its reason."""
 
     at: int
     took: float
     reason: Reason | None = None
     receipt: str = ""
+    status: int = 0
+    address: str = ""
 
 
 class Attempts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -82,12 +91,14 @@ class Attempts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A delivery on the timing wheel. `due`: milliseconds since the epoch; `total`: seconds of the whole wait,
-    by which lateness is measured; `deferrals`: how often a lane put it off without trying."""
+    """A delivery that waits. `due`: milliseconds since the epoch; `total`: seconds of the whole wait, by which lateness
+    is measured; `deferrals`: how often in a row a lane put it off without trying; `began`: when it first had to wait,
+    milliseconds since the epoch."""
 
     due: int
     total: float
     deferrals: int = 0
+    began: int = 0
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +106,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
     `source` is the event's position, `event` its bytes as appended, `resource` its resourceId, `event_time` the
     log's time of it in milliseconds; `configuration` is the position in the topic `subscriptions` (the next offset
-    to read) that it was matched under.
+    to read) that it was matched under. `lane` and `key` are what places it: its lane of the target, and the key of its
+    record (`schemas.lanes`). `redrive`: id of the redrive that brought it back, empty the first time.
     """
 
     id: str
@@ -108,21 +120,35 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     configuration: int
     attempts: Attempts = Attempts()
     wait: Wait | None = None
+    lane: int = 0
+    key: bytes = b""
+    redrive: str = ""
 
 
 class VerdictState(enum.StrEnum):
     """How a delivery ended, in order of precedence: of several verdicts of one id the first of these holds."""
 
     DELIVERED = "delivered"
+    DROPPED = "dropped"
     DEAD = "dead"
     EXPIRED = "expired"
     MUTED = "muted"
-    DROPPED = "dropped"
+
+
+class Exhausted(enum.StrEnum):
+    """Which limit a dead delivery met."""
+
+    TRIES = "tries"
+    AGE = "age"
+    REJECTED = "rejected"
+    SUSPENDED = "suspended"
+    NO_TARGET = "no-target"
+    PARKED = "parked"  # an ordered target had too many waiting
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted` says, for a dead
-    one, which limit it met: `tries`, `age`, `rejected`, `suspended`, `no-target`."""
+    """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted`: for a dead one, the
+    limit it met (`Exhausted`). `redrive`: as in `Delivery`."""
 
     delivery: str
     state: VerdictState
@@ -134,6 +160,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     configuration: int
     attempts: Attempts
     exhausted: str = ""
+    redrive: str = ""
 
 
 _ID_BYTES = 16
@@ -170,12 +197,17 @@ def delivery_headers(delivery: Delivery) -> Headers:
         headers.append(("attempts", _attempts_encoder.encode(delivery.attempts)))
     if delivery.wait is not None:
         headers.append(("wait", _attempts_encoder.encode(delivery.wait)))
+    if delivery.lane:
+        headers.append(("lane", b"%d" % delivery.lane))
+    if delivery.redrive:
+        headers.append(("redrive", delivery.redrive.encode()))
     return tuple(headers)
 
 
 def delivery_record(delivery: Delivery, topic: str = DELIVERIES) -> NewRecord:
-    """The delivery as a record: key = target, value = the event's original bytes, headers say why."""
-    return NewRecord(topic, delivery.event, delivery.target.encode(), delivery_headers(delivery))
+    """The delivery as a record: key = its lane, value = the event's original bytes, headers say why."""
+    key = delivery.key or delivery.target.encode()
+    return NewRecord(topic, delivery.event, key, delivery_headers(delivery))
 
 
 def read_delivery(record: Record) -> Delivery:
@@ -198,6 +230,9 @@ def read_delivery(record: Record) -> Delivery:
         _number(headers, "configuration"),
         NO_ATTEMPTS if attempts is None else _decoded(_attempts_decoder.decode, attempts),
         None if wait is None else _decoded(_wait_decoder.decode, wait),
+        _number(headers, "lane") if "lane" in headers else 0,
+        record.key or b"",
+        headers["redrive"].decode() if "redrive" in headers else "",
     )
 
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from schemas import arn
 from schemas.delivery import ReasonCode
+from schemas.policy import BreakerPolicy, Policy, RetryPolicy
 
-__all__ = ["Filter", "Level", "ReasonCode", "Resources", "RetryPolicy", "Subscription", "Target"]
+__all__ = [
+    "BreakerPolicy",
+    "Filter",
+    "Level",
+    "ReasonCode",
+    "Resources",
+    "RetryPolicy",
+    "Subscription",
+    "Target",
+]
 
 EventType = Literal["StatusNotification", "Exception", "Maintenance", "*"]
 Level = Literal["CRITICAL", "WARN", "INFO"]
@@ -46,11 +56,7 @@ def _exact(values: tuple[str, ...], form: re.Pattern[str], example: str) -> tupl
 Name = Annotated[str, AfterValidator(_checked_name)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Resources(_Strict):
+class Resources(Policy):
     """Resource range; every list that is not empty counts.
 
     `ids` are what follows an ARN's `/` (`i-bp1ecr`), `arns` whole ones: any match of either is enough. `regions` are
@@ -82,20 +88,13 @@ class Resources(_Strict):
         return _exact(arns, _ARN, "acs:ecs:cn-hangzhou:1234:instance/i-bp1ecr")
 
 
-class RetryPolicy(_Strict):
-    """Exponential with full jitter. `first` and `cap`: seconds; `tries` counts the first attempt."""
-
-    tries: int = Field(default=16, ge=1, le=1000)
-    first: float = Field(default=1.0, gt=0, le=86_400)
-    factor: float = Field(default=2.0, ge=1, le=100)
-    cap: float = Field(default=3600.0, gt=0, le=604_800)
-    jitter: bool = True
-
-
-class Target(_Strict):
+class Target(Policy):
     """One destination. What is not a field here is a setting of the sink kind, checked by its own model.
 
-    `concurrency`: sends under way at once; `batch`: deliveries handed to the sink in one call.
+    `concurrency`: sends under way at once; `batch`: deliveries handed to the sink in one call; `in_flight`: deliveries
+    taken in and not ended; `rate`: deliveries a second; `time_limit`: seconds for a call, whatever the kind allows.
+    These hold for the target as a whole: each of its `lanes` has a share. `ordered`: deliveries of a resource are first
+    sent in the order of its events. `expires`: seconds after the log took an event when it is not sent any more.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -103,16 +102,31 @@ class Target(_Strict):
     id: Name
     kind: str
     retry: RetryPolicy = RetryPolicy()
+    breaker: BreakerPolicy | Literal[False] = BreakerPolicy()
+    lanes: int = Field(default=1, ge=1, le=64)
     concurrency: int = Field(default=8, ge=1, le=1000)
     batch: int | None = Field(default=None, ge=1, le=5000)
+    in_flight: int | None = Field(default=None, ge=1, le=100_000)
+    rate: float | None = Field(default=None, ge=0.001, le=1_000_000)
+    time_limit: float | None = Field(default=None, gt=0, le=3600)
+    ordered: bool = False
+    expires: float | None = Field(default=None, gt=0)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the sink kind."""
         return dict(self.model_extra or {})
 
+    @model_validator(mode="after")
+    def _lanes_have_shares(self) -> Target:
+        if self.concurrency < self.lanes:
+            raise ValueError("concurrency: each lane needs a share; make it at least `lanes`")
+        if self.in_flight is not None and self.in_flight < self.lanes:
+            raise ValueError("in_flight: each lane needs a share; make it at least `lanes`")
+        return self
 
-class Filter(_Strict):
+
+class Filter(Policy):
     """Which events a subscription wants. An empty list wants all; every clause must hold.
 
     `product` is compared without regard to case; everything else as written. A `*` in a name stands for any

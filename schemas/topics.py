@@ -35,7 +35,7 @@ TIERS: tuple[int, ...] = tuple(4**power for power in range(8))
 """Widths of the timing wheel's tiers, in seconds: 1, 4, 16 … 16384."""
 
 COMPACTED = (STATE, PARKED)
-"""What is read back whole by key: mutes and states of targets, held-back records of ordered targets."""
+"""What is read back whole by key: states of targets, held-back deliveries of ordered targets."""
 CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)
 ARCHIVED = (
     "events.*",
@@ -77,7 +77,9 @@ def kind_of(topic: str) -> TopicKind:
         return TopicKind(partitions=1, retained_forever=True)
     if topic == ROUTING:
         return TopicKind(partitions=1, retained_forever=True)
-    if topic in COMPACTED:
+    if topic == STATE:
+        return TopicKind(partitions=1, compacted=True, retained_forever=True)
+    if topic == PARKED:
         return TopicKind(compacted=True, retained_forever=True)
     if topic == DELIVERIES or topic.startswith(RETRIES):
         return TopicKind(until_consumed=True)

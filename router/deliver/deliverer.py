@@ -14,7 +14,7 @@ from router.deliver.lane import Completion, Lane, Parcel
 from router.deliver.lanes import Lanes
 from router.deliver.settle import Settlement, dead, put_off, settle
 from schemas.clock import Clock
-from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry, read_delivery
+from schemas.delivery import Delivered, Exhausted, Outcome, Reason, ReasonCode, Rejected, Retry, read_delivery
 from schemas.errors import BusError
 from schemas.metrics import ATTEMPTS, DEFERRED, GAPS, REJECTED, RETRIED, VERDICTS
 from schemas.record import NewRecord, Position, Record, TopicPartition
@@ -175,7 +175,7 @@ class Deliverer:
 
     def _bury(self, parcel: Parcel) -> None:
         reason = Reason(ReasonCode.NO_TARGET, "the target was deleted")
-        self._end(parcel, dead(parcel.delivery, reason, "no-target", self._clock.now()))
+        self._end(parcel, dead(parcel.delivery, reason, Exhausted.NO_TARGET, self._clock.now()))
         VERDICTS.labels(parcel.delivery.target, "dead").inc()
 
     def _hand_out(self) -> None:

@@ -6,13 +6,14 @@ from typing import assert_never
 
 import msgspec
 
-from router.deliver.policy import Again, GiveUp, chance, deferred, next_attempt
+from router.deliver.policy import GiveUp, chance, deferred, next_attempt
 from router.deliver.wheel import topic_for
 from schemas.delivery import (
     Attempt,
     Attempts,
     Delivered,
     Delivery,
+    Exhausted,
     Outcome,
     Reason,
     Rejected,
@@ -23,8 +24,8 @@ from schemas.delivery import (
     delivery_record,
     encode_verdict,
 )
+from schemas.policy import RetryPolicy
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
-from schemas.subscription import RetryPolicy
 from schemas.topics import DEAD_LETTERS, VERDICTS
 
 _DETAIL_LIMIT = 500
@@ -50,9 +51,9 @@ def settle(
             )
         case Retry() | Rejected():
             tried = msgspec.structs.replace(delivery, attempts=attempts)
-            match next_attempt(policy, attempts.count, outcome, now, chance(tried)):
-                case Again(due_ms=due, wait_seconds=seconds):
-                    return Settlement((_waiting(tried, Wait(due, seconds), now),))
+            match next_attempt(policy, tried, outcome, now, chance(tried)):
+                case Wait() as wait:
+                    return Settlement((_waiting(tried, wait, now),))
                 case GiveUp(exhausted=exhausted):
                     return dead(tried, outcome.reason, exhausted, now)
                 case _ as never:
@@ -61,7 +62,7 @@ def settle(
             assert_never(never)
 
 
-def dead(delivery: Delivery, reason: Reason, exhausted: str, now: int) -> Settlement:
+def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> Settlement:
     """The end of a delivery that will not be tried again: kept whole in `dead-letters`, and a verdict."""
     letter = delivery_record(msgspec.structs.replace(delivery, wait=None), DEAD_LETTERS)
     headers = [
@@ -78,9 +79,9 @@ def dead(delivery: Delivery, reason: Reason, exhausted: str, now: int) -> Settle
     return Settlement((letter, verdict), VerdictState.DEAD)
 
 
-def put_off(delivery: Delivery, now: int) -> NewRecord:
-    """The delivery on the wheel, without having been tried."""
-    return _waiting(delivery, deferred(delivery.wait, now), now)
+def put_off(delivery: Delivery, now: int, not_before: int = 0) -> NewRecord:
+    """The delivery on the wheel, without having been tried. `now`, `not_before`: milliseconds since the epoch."""
+    return _waiting(delivery, deferred(delivery, now, not_before), now)
 
 
 def _waiting(delivery: Delivery, wait: Wait, now: int) -> NewRecord:
@@ -90,9 +91,9 @@ def _waiting(delivery: Delivery, wait: Wait, now: int) -> NewRecord:
 def _attempt(outcome: Outcome, at: int, took: float) -> Attempt:
     took = round(took, 6)
     if isinstance(outcome, Delivered):
-        return Attempt(at, took, None, _storable(outcome.receipt))
+        return Attempt(at, took, None, _storable(outcome.receipt), outcome.status, outcome.address)
     reason = outcome.reason
-    return Attempt(at, took, Reason(reason.code, _storable(reason.detail), reason.status))
+    return Attempt(at, took, Reason(reason.code, _storable(reason.detail), reason.status, reason.address))
 
 
 def _storable(text: str) -> str:
@@ -115,6 +116,7 @@ def _verdict(
         delivery.configuration,
         attempts,
         exhausted,
+        delivery.redrive,
     )
     headers = ((FORMAT, FORMAT_VERSION), ("state", state.encode()))
     return NewRecord(VERDICTS, encode_verdict(verdict), delivery.target.encode(), headers)

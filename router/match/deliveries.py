@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heliograph.bus.partition import partition_for
 from router.match.index import Match
 from schemas.delivery import delivery_id
+from schemas.lanes import lane_key, lane_of
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Record
+from schemas.subscription import Target
 from schemas.topics import DELIVERIES
 
 _FORMAT = (FORMAT, FORMAT_VERSION)
@@ -17,12 +20,15 @@ class Deliveries:
     """Makes delivery records under one version of the subscriptions.
 
     They equal those of `schemas.delivery.delivery_record`, but what does not change from event to event is made once.
+    `partitions`: how many `deliveries` has.
     """
 
-    def __init__(self, log_id: str, version: int) -> None:
+    def __init__(self, log_id: str, version: int, partitions: int) -> None:
         self._log_id = log_id
+        self._partitions = partitions
         self._configuration = ("configuration", b"%d" % version)
         self._constant: dict[tuple[str, str], tuple[_Header, _Header]] = {}
+        self._lanes: dict[tuple[str, int], tuple[bytes, tuple[_Header, ...]]] = {}
 
     def of(self, record: Record, resource: str, matches: Sequence[Match]) -> list[NewRecord]:
         """The deliveries of an event: its bytes untouched, `resource` its resourceId."""
@@ -33,8 +39,9 @@ class Deliveries:
         made: list[NewRecord] = []
         for name, targets in matches:
             for target in targets:
-                subscription_header, target_header = self._headers(name, target)
-                identity = ("delivery", delivery_id(self._log_id, position, name, target).encode())
+                subscription_header, target_header = self._headers(name, target.id)
+                key, lane = self._lane(target, resource)
+                identity = ("delivery", delivery_id(self._log_id, position, name, target.id).encode())
                 headers = (
                     _FORMAT,
                     identity,
@@ -44,9 +51,20 @@ class Deliveries:
                     about,
                     time,
                     self._configuration,
+                    *lane,
                 )
-                made.append(NewRecord(DELIVERIES, record.value, target_header[1], headers))
+                made.append(NewRecord(DELIVERIES, record.value, key, headers))
         return made
+
+    def _lane(self, target: Target, resource: str) -> tuple[bytes, tuple[_Header, ...]]:
+        """The key of the resource's lane, and the header that tells of it: none for a target's first."""
+        lane = lane_of(target, resource)
+        known = self._lanes.get((target.id, lane))
+        if known is None:
+            key = lane_key(target.id, lane, self._partitions, partition_for)
+            known = (key, (("lane", b"%d" % lane),) if lane else ())
+            self._lanes[target.id, lane] = known
+        return known
 
     def _headers(self, subscription: str, target: str) -> tuple[_Header, _Header]:
         known = self._constant.get((subscription, target))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from router.match.explain import resource_of
 from schemas.catalogue import event_type_of
 from schemas.notification import Routing
-from schemas.subscription import Subscription
+from schemas.subscription import Subscription, Target
 
 _REMEMBERED = 1_000_000
 """Matches and signatures kept in memory: names come from outside, so their number has no bound of its own."""
@@ -24,10 +24,10 @@ _Signature = tuple[str, str, str, str]
 
 
 class Match(NamedTuple):
-    """A subscription that wants the event, and the ids of its targets."""
+    """A subscription that wants the event, and its targets."""
 
     subscription: str
-    targets: tuple[str, ...]
+    targets: tuple[Target, ...]
 
 
 class Table:
@@ -102,7 +102,7 @@ class Entry:
     )
 
     def __init__(self, subscription: Subscription) -> None:
-        self.match = Match(subscription.name, tuple(target.id for target in subscription.target))
+        self.match = Match(subscription.name, subscription.target)
         self._product = subscription.product.upper() if subscription.product else None
         self._event_types = () if "*" in subscription.event_types else subscription.event_types
         self._levels = subscription.levels

@@ -3,12 +3,24 @@ from __future__ import annotations
 import math
 from random import Random
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.deliver.policy import Again, GiveUp, chance, deferred, next_attempt
-from schemas.delivery import Attempt, Attempts, Reason, ReasonCode, Rejected, Retry, Wait
-from schemas.subscription import RetryPolicy
+from router.deliver.policy import GiveUp, chance, deferred, gives_up_at, longest, next_attempt
+from schemas.delivery import (
+    Attempt,
+    Attempts,
+    Delivery,
+    Exhausted,
+    Reason,
+    ReasonCode,
+    Rejected,
+    Retry,
+    Wait,
+)
+from schemas.policy import SCHEDULES, RetryPolicy
 from tests.router.deliver.sinks import delivery
 
 NOW = 1_700_000_000_000
@@ -20,68 +32,133 @@ policies = st.builds(
     first=st.floats(0.001, 86_400),
     factor=st.floats(1, 100),
     cap=st.floats(0.001, 604_800),
-    jitter=st.booleans(),
+    delays=st.lists(st.floats(0, 604_800), max_size=4).map(tuple),
+    jitter=st.sampled_from(("full", "equal", "none")),
+    age=st.floats(0.001, 2_592_000),
+    statuses=st.sampled_from(((), (404, 409))),
 )
 
 
+def tried(times: int, first_at: int = NOW) -> Delivery:
+    attempts = Attempts()
+    for number in range(times):
+        attempts = attempts.plus(Attempt(first_at + number, 0.1, REASON))
+    return msgspec.structs.replace(delivery(1), attempts=attempts)
+
+
 def naive_delay(policy: RetryPolicy, attempts_made: int) -> float:
-    """Multiply as often as there were attempts before."""
+    """Look it up, or multiply as often as there were attempts before."""
+    if policy.delays:
+        return [*policy.delays, *[policy.delays[-1]] * attempts_made][attempts_made - 1]
     delay = policy.first
     for _ in range(attempts_made - 1):
         delay = min(delay * policy.factor, policy.cap)
     return min(delay, policy.cap)
 
 
-@given(policies, st.integers(1, 1000), st.integers())
-def test_waits_as_the_naive_model_does(policy: RetryPolicy, attempts: int, seed: int) -> None:
-    followed = next_attempt(policy, attempts, Retry(REASON), NOW, Random(seed))
-    if attempts >= policy.tries:
-        assert followed == GiveUp("tries")
-        return
-    assert isinstance(followed, Again)
-    share = Random(seed).random() if policy.jitter else 1.0
-    assert math.isclose(followed.wait_seconds, naive_delay(policy, attempts) * share, rel_tol=1e-6)
-    assert 0 <= followed.due_ms - NOW - followed.wait_seconds * 1000 < 1.001
+def naive(policy: RetryPolicy, made: int, asked: float | None, status: int, seed: int) -> float | Exhausted:
+    """Seconds to wait, or the limit that was met; `status` is of a rejection, 0 of none."""
+    if status and status not in policy.statuses:
+        return Exhausted.REJECTED
+    if made >= policy.tries:
+        return Exhausted.TRIES
+    delay, drawn = naive_delay(policy, made), Random(seed).random()
+    wait = {"full": delay * drawn, "equal": delay / 2 + delay / 2 * drawn, "none": delay}[policy.jitter]
+    cap = max(policy.delays) if policy.delays else policy.cap
+    if asked is not None and asked > wait:
+        wait = max(wait, min(asked, cap * 2))
+    return Exhausted.AGE if math.ceil(wait * 1000) > policy.age * 1000 else wait
 
 
-@given(policies, st.integers(1, 1000), st.floats(), st.integers())
-def test_what_the_receiver_asks_for_is_honoured_between_delay_and_twice_the_cap(
-    policy: RetryPolicy, attempts: int, after: float, seed: int
+@given(
+    policies,
+    st.integers(1, 12) | st.just(1000),
+    st.none() | st.floats(0, 2_000_000),
+    st.sampled_from((0, 0, 400, 404, 410)),
+    st.integers(),
+)
+def test_decides_as_the_naive_model_does(
+    policy: RetryPolicy, made: int, asked: float | None, status: int, seed: int
 ) -> None:
-    plain = next_attempt(policy, attempts, Retry(REASON), NOW, Random(seed))
-    asked = next_attempt(policy, attempts, Retry(REASON, after), NOW, Random(seed))
-    if isinstance(plain, GiveUp):
-        assert asked == plain
+    reason = Reason(ReasonCode.REFUSED, "", status)
+    outcome = Rejected(reason) if status else Retry(REASON, asked)
+    followed = next_attempt(policy, tried(made), outcome, NOW, Random(seed))
+    expected = naive(policy, made, None if status else asked, status, seed)
+    if isinstance(expected, Exhausted):
+        assert followed == GiveUp(expected)
         return
-    assert isinstance(asked, Again)
-    assert plain.wait_seconds <= asked.wait_seconds <= max(2 * policy.cap, plain.wait_seconds)
-    if plain.wait_seconds <= after <= 2 * policy.cap:
-        assert asked.wait_seconds == after
+    assert isinstance(followed, Wait)
+    assert math.isclose(followed.total, expected, rel_tol=1e-6, abs_tol=1e-9)
+    assert 0 <= followed.due - NOW - followed.total * 1000 < 1.001
+    assert (followed.deferrals, followed.began) == (0, NOW)
 
 
-@given(policies, st.integers(1, 1000))
-def test_a_rejection_is_final(policy: RetryPolicy, attempts: int) -> None:
-    assert next_attempt(policy, attempts, Rejected(REASON), NOW, Random(0)) == GiveUp("rejected")
+@pytest.mark.parametrize(
+    ("name", "waits"),
+    [
+        ("standard-webhooks", [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]),
+        ("exponential-decay", [*(2**power for power in range(9)), *[512] * 166]),
+    ],
+)
+def test_the_published_schedules(name: str, waits: list[int]) -> None:
+    policy = RetryPolicy.model_validate(name)
+    now, found = NOW, []
+    one = tried(1)
+    while isinstance(following := next_attempt(policy, one, Retry(REASON), now, Random(0)), Wait):
+        found.append(round(following.total))
+        now = following.due
+        one = msgspec.structs.replace(
+            one, attempts=one.attempts.plus(Attempt(now, 0.0, REASON)), wait=following
+        )
+    assert found == waits
+    assert following == GiveUp(Exhausted.TRIES)
+
+
+def test_backoff_waits_ten_to_twenty_seconds() -> None:
+    assert SCHEDULES["backoff"]["tries"] == 3
+    policy = RetryPolicy.model_validate("backoff")
+    waits = [next_attempt(policy, tried(1), Retry(REASON), NOW, Random(seed)) for seed in range(200)]
+    seconds = [wait.total for wait in waits if isinstance(wait, Wait)]
+    assert len(seconds) == 200
+    assert 10 <= min(seconds) < 11
+    assert 19 < max(seconds) < 20
+
+
+def test_age_counts_from_the_first_attempt_or_the_first_wait() -> None:
+    policy = RetryPolicy(first=1, jitter="none", age=10)
+    old = tried(2, NOW - 9_500)
+    assert next_attempt(policy, old, Retry(REASON), NOW, Random(0)) == GiveUp(Exhausted.AGE)
+    put_off = msgspec.structs.replace(tried(1), wait=Wait(NOW, 1.0, 3, NOW - 9_500))
+    assert next_attempt(policy, put_off, Retry(REASON), NOW, Random(0)) == GiveUp(Exhausted.AGE)
+    assert gives_up_at(policy, delivery(1), NOW) == NOW + 10_000
 
 
 def test_a_repeat_draws_the_same_and_another_attempt_does_not() -> None:
-    first = delivery(1)
-    draws = [chance(first).random(), chance(delivery(1)).random(), chance(delivery(2)).random()]
-    assert draws[0] == draws[1] != draws[2]
-    tried = Attempts().plus(Attempt(NOW, 0.1, REASON))
-    later = next_attempt(RetryPolicy(), 1, Retry(REASON), NOW, chance(first))
-    assert tried.count == 1
-    assert later == next_attempt(RetryPolicy(), 1, Retry(REASON), NOW, chance(delivery(1)))
+    draws = [chance(one).random() for one in (delivery(1), delivery(1), delivery(2), tried(1))]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 3
 
 
-def test_deferrals_double_up_to_ten_minutes() -> None:
-    wait: Wait | None = None
+def test_deferrals_double_up_to_ten_minutes_and_remember_when_they_began() -> None:
+    one = delivery(1)
     seconds: list[float] = []
-    for _ in range(12):
-        wait = deferred(wait, NOW)
-        assert wait.due == NOW + round(wait.total * 1000)
+    for number in range(12):
+        wait = deferred(one, NOW + number)
+        assert wait.due == NOW + number + round(wait.total * 1000)
+        assert wait.began == NOW
         seconds.append(wait.total)
+        one = msgspec.structs.replace(one, wait=wait)
     assert seconds == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]
-    assert wait is not None
-    assert wait.deferrals == 12
-    assert deferred(Wait(0, 1.0, 10**9), NOW).total == 600
+    assert one.wait is not None
+    assert one.wait.deferrals == 12
+    assert deferred(msgspec.structs.replace(one, wait=Wait(0, 1.0, 10**9)), NOW).total == 600
+
+
+def test_a_deferral_lasts_at_least_until_it_is_told() -> None:
+    wait = deferred(delivery(1), NOW, NOW + 90_000)
+    assert (wait.due, wait.total, wait.deferrals) == (NOW + 90_000, 90.0, 1)
+
+
+def test_the_longest_wait_is_the_cap_or_the_longest_delay() -> None:
+    assert longest(RetryPolicy(cap=77)) == 77
+    assert longest(RetryPolicy(delays=(5, 900, 60))) == 900

@@ -5,13 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliograph.bus.partition import partition_for
 from router.match.deliveries import Deliveries
 from router.match.index import Match
 from schemas.delivery import Delivery, delivery_id, delivery_record, read_delivery
+from schemas.lanes import lane_key, lane_of
 from schemas.record import Record
+from schemas.subscription import Target
 
 NAMES = st.text(alphabet="abc-._", min_size=1, max_size=8)
-MATCHES = st.lists(st.builds(Match, NAMES, st.lists(NAMES, min_size=1, max_size=3).map(tuple)), max_size=4)
+TARGETS = st.builds(
+    Target, id=st.from_regex(r"[a-z]{1,8}", fullmatch=True), kind=st.just("k"), lanes=st.integers(1, 8)
+)
+MATCHES = st.lists(st.builds(Match, NAMES, st.lists(TARGETS, min_size=1, max_size=3).map(tuple)), max_size=4)
 
 
 @given(
@@ -37,19 +43,21 @@ def test_equal_to_the_plain_record(
     record = Record(topic, partition, offset, timestamp, b"key", (), value)
     plain = [
         Delivery(
-            delivery_id("log", record.position, name, target),
+            delivery_id("log", record.position, name, target.id),
             record.position,
             name,
-            target,
+            target.id,
             resource,
             value,
             timestamp,
             version,
+            lane=(lane := lane_of(target, resource)),
+            key=lane_key(target.id, lane, 4, partition_for),
         )
         for name, targets in matches
         for target in targets
     ]
-    made = Deliveries("log", version).of(record, resource, matches)
+    made = Deliveries("log", version, 4).of(record, resource, matches)
     assert made == [delivery_record(one) for one in plain]
     read = [read_delivery(Record(one.topic, 0, 0, 0, one.key, one.headers, one.value)) for one in made]
     assert read == plain

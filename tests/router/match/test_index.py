@@ -84,7 +84,8 @@ def test_the_index_agrees_with_the_plain_reading(wanted: list[Subscription], eve
 def test_a_match_names_every_target_of_its_subscription() -> None:
     targets = [{"id": one, "kind": "note", "text": one} for one in ("first", "second")]
     (match,) = Table([subscription("both", target=targets)]).match(routing())
-    assert match == ("both", ("first", "second"))
+    assert match.subscription == "both"
+    assert [target.id for target in match.targets] == ["first", "second"]
 
 
 def test_a_resource_in_many_lists_of_one_subscription_matches_once() -> None:

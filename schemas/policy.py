@@ -1,0 +1,100 @@
+"""Delivery policies of a target: when to try again and when to stop trying. Frozen data; the functions are in
+`router.deliver`.
+
+Sources of the named schedules: Standard Webhooks 1.0 ("deliverability and reliability"), CloudMonitor's URL callback,
+the retry policies `BACKOFF_RETRY` and `EXPONENTIAL_DECAY_RETRY` of EventBridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEDULES: Mapping[str, Mapping[str, Any]] = {
+    "standard-webhooks": {
+        "tries": 10,
+        "delays": (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0),
+        "jitter": "none",
+    },
+    "cloudmonitor": {"tries": 3, "first": 1.0, "factor": 2.0, "cap": 5.0},
+    "backoff": {"tries": 3, "first": 20.0, "factor": 1.0, "cap": 20.0, "jitter": "equal"},
+    "exponential-decay": {
+        "tries": 176,
+        "first": 1.0,
+        "factor": 2.0,
+        "cap": 512.0,
+        "jitter": "none",
+        "age": 86_400.0,
+    },
+}
+"""What `schedule = NAME` stands for; keys beside it replace single values."""
+
+_JITTER_BEFORE = {True: "full", False: "none"}
+"""What 0.1.0 wrote."""
+
+
+class Policy(BaseModel):
+    """Frozen, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetryPolicy(Policy):
+    """When a delivery is tried again, and when no more.
+
+    `tries` counts the first attempt. Waits are exponential (`first`, `factor`, `cap`: seconds), or just as `delays`
+    lists them, the last of which repeats. `jitter`: `full` draws a wait evenly between nothing and its length, `equal`
+    between half of it and all. `age`: seconds after the first attempt, or after the first time it was put off, when a
+    delivery is given up whatever tries are left. `statuses`: of HTTP, tried again although they mean rejected.
+    """
+
+    tries: int = Field(default=16, ge=1, le=1000)
+    first: float = Field(default=1.0, gt=0, le=86_400)
+    factor: float = Field(default=2.0, ge=1, le=100)
+    cap: float = Field(default=3600.0, gt=0, le=604_800)
+    delays: tuple[float, ...] = Field(default=(), max_length=1000)
+    jitter: Literal["full", "equal", "none"] = "full"
+    age: float = Field(default=604_800.0, gt=0, le=2_592_000)
+    statuses: tuple[int, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_schedule(cls, given: Any) -> Any:  # noqa: ANN401 - what somebody wrote
+        """`"backoff"` or `{schedule = "backoff", tries = 5}` as the values they stand for."""
+        if isinstance(given, str):
+            given = {"schedule": given}
+        if not isinstance(given, dict):
+            return given
+        values = dict(cast("dict[str, Any]", given))
+        name = values.pop("schedule", None)
+        if name is not None:
+            if name not in SCHEDULES:
+                raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+            values = {**SCHEDULES[name], **values}
+        if isinstance(values.get("jitter"), bool):
+            values["jitter"] = _JITTER_BEFORE[values["jitter"]]
+        return values
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> RetryPolicy:
+        if any(not 0 <= delay <= 604_800 for delay in self.delays):
+            raise ValueError("delays: seconds, each between 0 and 604800")
+        if any(not 300 <= status <= 499 for status in self.statuses):
+            raise ValueError("statuses: each between 300 and 499; all others are tried again, or delivered")
+        return self
+
+
+class BreakerPolicy(Policy):
+    """When a target is left alone for a while.
+
+    It opens when at least `attempts` ended within the last `window` seconds and a `share` of them failed, for `rest`
+    seconds, doubled each time that the probe fails, up to `longest`.
+    """
+
+    share: float = Field(default=0.5, gt=0, le=1)
+    window: float = Field(default=30.0, ge=1, le=3600)
+    attempts: int = Field(default=20, ge=1, le=100_000)
+    rest: float = Field(default=10.0, gt=0, le=3600)
+    longest: float = Field(default=600.0, gt=0, le=86_400)
