@@ -28,6 +28,8 @@ class ReasonCode(enum.StrEnum):
     UNAVAILABLE = "unavailable"  # a store, a queue or a worker of ours cannot take it now
     MISCONFIGURED = "misconfigured"  # the target's settings cannot work
     NO_TARGET = "no-target"  # the target was deleted
+    SUSPENDED = "suspended"  # the target is suspended, by its receiver or by an operator
+    PARKED = "parked"  # too many deliveries of an ordered target wait for others of their resources
     BUG = "bug"  # the sink raised
 
 

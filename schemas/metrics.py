@@ -16,6 +16,11 @@ VERDICTS = Counter("heliograph_verdicts_total", "Deliveries that ended.", ["targ
 RETRIED = Counter("heliograph_retried_total", "Deliveries put on the wheel after an attempt.", ["target"])
 DEFERRED = Counter("heliograph_deferred_total", "Deliveries put on the wheel without an attempt.", ["target"])
 IN_FLIGHT = Gauge("heliograph_in_flight", "Deliveries handed to a lane and not ended.", ["target"])
+TARGET_STATE = Gauge(
+    "heliograph_target_state",
+    "0 active, 1 throttled, 2 open, 3 suspended, as this process sees it.",
+    ["target"],
+)
 ARCHIVED = Counter("heliograph_archived_total", "Records in segments that were stored.", ["topic"])
 SEGMENTS = Counter("heliograph_segments_total", "Segments stored.", ["topic"])
 GAPS = Counter(

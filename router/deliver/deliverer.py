@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import assert_never
 
 import structlog
 
 from heliograph.bus.base import Bus, Polled
 from router.configuration import Configuration
-from router.deliver.lane import Completion, Lane, Parcel
+from router.deliver.judgement import judge
+from router.deliver.lane import Completion, Lane, Returned
 from router.deliver.lanes import Lanes
-from router.deliver.settle import Settlement, dead, put_off, settle
+from router.deliver.parking import Parking
+from router.deliver.settle import Again, Ended, Settlement, dead, expired, put_off, settle, waiting_record
+from router.deliver.target_states import Closed, Open, Suspended, TargetStates
+from router.deliver.waiting import Parcel
 from schemas.clock import Clock
-from schemas.delivery import Delivered, Exhausted, Outcome, Reason, ReasonCode, Rejected, Retry, read_delivery
+from schemas.delivery import (
+    Delivered,
+    Exhausted,
+    Outcome,
+    Reason,
+    ReasonCode,
+    Rejected,
+    Retry,
+    read_delivery,
+)
 from schemas.errors import BusError
-from schemas.metrics import ATTEMPTS, DEFERRED, GAPS, REJECTED, RETRIED, VERDICTS
+from schemas.metrics import ATTEMPTS, DEFERRED, GAPS, REJECTED, RETRIED, TARGET_STATE, VERDICTS
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
-from schemas.topics import DEAD_LETTERS, DELIVERIES, REJECTS
+from schemas.target_state import GRAVITY, TargetStatus
+from schemas.topics import DEAD_LETTERS, DELIVERIES, PARKED, REJECTS
 from schemas.topics import VERDICTS as VERDICTS_TOPIC
 from sinks.base import SinkKind, Surroundings
 
@@ -27,12 +42,15 @@ LIMIT = 1000
 """Records of one poll. A partition of which anything waits here is not read on, so this bounds what waits."""
 
 _LOOK_AGAIN_SECONDS = 0.1
-_CONFIGURATION_SECONDS = 0.5
+_FOLLOW_SECONDS = 0.5
+_SHORT_PAUSE_MS = 1000
+"""A target that is held back no longer than this has its deliveries wait where they are."""
 _log = structlog.get_logger()
 
 
 class Deliverer:
-    """Every record of `deliveries` ends as a verdict, on the wheel, or among the dead letters; only then is it done.
+    """Every record of `deliveries` ends as a verdict, on the wheel, parked, or among the dead letters; only then is it
+    done.
 
     What a subscription matched before it was disabled or deleted still goes out: it was promised. Only a delivery
     whose target no subscription has any more becomes a dead letter.
@@ -48,28 +66,32 @@ class Deliverer:
             bus.create(topic)
         self._clock = clock
         self._configuration = Configuration(bus)
+        self._states = TargetStates(bus)
+        self._parking = Parking(bus)
         self._configuration.refresh()
-        self._configured_at = clock.monotonic()
+        self._states.refresh()
+        self._followed_at = clock.monotonic()
         self._pressed: set[Lane] = set()
         self._ahead: list[Parcel] = []
         self._held: set[int] = set()
         self._ended: list[Position] = []
         self._follows: list[NewRecord] = []
         self._outstanding = 0
-        self._consumer = bus.consumer(self.topics, self.name, lost=self._lost)
+        self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
         self._lanes = Lanes(kinds, surroundings, clock, self._consumer.wake)
 
     def step(self, timeout: float) -> None:
         """Settle what has ended, take in what has come, hand out what there is room for."""
-        self._settle_completions()
+        self._take_reports()
         self._commit()
-        self._follow_configuration()
+        self._follow()
+        self._bring_out_parked()
         self._hand_out()
         self._accept(self._consumer.poll(LIMIT, self._patience(timeout)))
 
     def busy(self) -> bool:
-        """Whether anything was polled and is not committed as ended."""
-        return self._outstanding > 0
+        """Whether anything was polled and is not committed as ended, or is parked and due."""
+        return self._outstanding > 0 or self._parking.busy(self._clock.now())
 
     def flush(self) -> None:
         """Nothing here waits for company."""
@@ -82,57 +104,139 @@ class Deliverer:
         """Wait some seconds for what is in flight and commit it; the rest is for the next owner."""
         try:
             self._lanes.close()
-            self._settle_completions()
+            self._take_reports()
             self._commit()
         finally:
             self._consumer.close()
 
-    def _settle_completions(self) -> None:
-        for completion in self._lanes.completions():
-            self._settle(completion)
+    # What has ended.
+
+    def _take_reports(self) -> None:
+        for report in self._lanes.reports():
+            match report:
+                case Completion():
+                    self._settle(report)
+                case Returned():
+                    self._take_back(report)
+                case _ as never:
+                    assert_never(never)
+
+    def _take_back(self, returned: Returned) -> None:
+        """Let what was not tried wait again, unless it is another member's by now."""
+        lane, parcels = returned.lane, returned.parcels
+        lane.returned(parcels)
+        gone = {one.position.partition for one in parcels if not self._parking.owns(one)}
+        if gone:
+            self._outstanding -= lane.forget(gone)
+        if self._lanes.has(lane):
+            self._pressed.add(lane)
+        else:
+            self._place_all(lane.clear())
 
     def _settle(self, completion: Completion) -> None:
         """Outcomes of one call of a sink, as records."""
-        lane, now = completion.lane, self._clock.now()
-        policy = lane.target.retry
-        answered = any(not isinstance(outcome, Retry) for outcome in completion.outcomes)
-        lane.ended(completion.parcels, answered=answered, now=self._clock.monotonic())
-        states: Counter[str] = Counter()
-        for parcel, outcome in zip(completion.parcels, completion.outcomes, strict=True):
-            settlement = settle(parcel.delivery, outcome, policy, completion.at, completion.took, now)
-            self._end(parcel, settlement)
-            states[settlement.state or ""] += 1
-        _count(lane.target.id, completion.outcomes, states)
+        lane, outcomes, now = completion.lane, completion.outcomes, self._clock.now()
+        policy, monotonic = lane.target.retry, self._clock.monotonic()
+        answered = any(not isinstance(outcome, Retry) for outcome in outcomes)
+        lane.ended(completion.parcels, answered=answered, now=monotonic)
+        settlements = [
+            settle(parcel.delivery, outcome, policy, completion.at, completion.took, now)
+            for parcel, outcome in zip(completion.parcels, outcomes, strict=True)
+        ]
+        for parcel, settlement in zip(completion.parcels, settlements, strict=True):
+            self._conclude(lane, parcel, settlement)
+        records = list(judge(lane, outcomes, settlements, self._states, now, monotonic))
+        if records:
+            self._follows += records
+            self._heed(lane)
+        _count(lane.target.id, outcomes, settlements)
 
-    def _end(self, parcel: Parcel, settlement: Settlement) -> None:
-        self._ended.append(parcel.position)
-        self._follows.extend(settlement.records)
+    def _conclude(self, lane: Lane, parcel: Parcel, settlement: Settlement) -> None:
+        """Append what follows for a delivery, and finish the record that it came from."""
+        match settlement:
+            case Ended(records=records):
+                self._follows += records
+                self._finish(parcel)
+            case Again(delivery=delivery) if lane.target.ordered:
+                self._park(lane, Parcel(parcel.position, delivery))
+            case Again(delivery=delivery):
+                self._follows.append(waiting_record(delivery, self._clock.now()))
+                self._finish(parcel)
+            case _ as never:
+                assert_never(never)
+
+    def _finish(self, parcel: Parcel) -> None:
+        if parcel.position.topic == PARKED:
+            self._follows.append(self._parking.ended(parcel))
+        else:
+            self._ended.append(parcel.position)
+
+    def _park(self, lane: Lane, parcel: Parcel) -> None:
+        """Keep a delivery of an ordered target that must wait, and behind it what waits here for its turn after it."""
+        if parcel.position.topic == PARKED:
+            if self._parking.knows(parcel.delivery):
+                self._follows.append(self._parking.again(parcel))
+            return
+        behind = lane.of(parcel.delivery.resource)
+        for one in behind:
+            if one.position.topic == PARKED:
+                self._parking.back(one, 0)
+        self._keep(parcel)
+        for one in behind:
+            if one.position.topic != PARKED:
+                self._keep(one)
+
+    def _keep(self, parcel: Parcel) -> None:
+        """Keep a delivery of `deliveries` in `parked`; at the bound it becomes a dead letter."""
+        if self._parking.knows(parcel.delivery) or not self._parking.owns(parcel):
+            self._ended.append(parcel.position)  # it came again after a crash, or is another member's by now
+        elif self._parking.has_room(parcel.delivery):
+            self._ended.append(parcel.position)
+            self._follows.append(self._parking.park(parcel))
+        else:
+            reason = Reason(ReasonCode.PARKED, "too many deliveries wait for others of their resources")
+            self._bury(parcel, reason, Exhausted.PARKED)
+
+    def _bury(self, parcel: Parcel, reason: Reason, exhausted: Exhausted) -> None:
+        """End a delivery without an attempt."""
+        self._follows += dead(parcel.delivery, reason, exhausted, self._clock.now()).records
+        self._finish(parcel)
+        VERDICTS.labels(parcel.delivery.target, "dead").inc()
 
     def _commit(self) -> None:
         """One commit for all that has ended. If it fails all of it is kept, and nothing more is sent meanwhile."""
-        if not self._ended:
+        if not self._ended and not self._follows:
             return
         self._consumer.done(self._ended, self._follows)
         self._outstanding -= len(self._ended)
         self._ended, self._follows = [], []
 
-    def _follow_configuration(self, wanted: int = 0) -> None:
-        """Read the configuration at least twice a second, and at once when a delivery was matched under a later one."""
-        now = self._clock.monotonic()
-        if wanted <= self._configuration.version and now - self._configured_at < _CONFIGURATION_SECONDS:
-            return
-        self._configured_at = now
-        if self._configuration.refresh():
-            for parcel in self._lanes.follow(self._configuration.targets):
-                self._place(parcel)
-        ahead, self._ahead = self._ahead, []
-        for parcel in ahead:
-            self._place(parcel)
-        if self._ahead:
-            _log.warning("deliveries wait for a later configuration", version=self._configuration.version)
+    # What is known of targets.
 
-    def _patience(self, timeout: float) -> float:
-        return min(timeout, _LOOK_AGAIN_SECONDS) if self._pressed or self._ahead else timeout
+    def _follow(self, wanted: int = 0) -> None:
+        """Read configuration and states at least twice a second, and at once when a delivery was matched under a later
+        configuration."""
+        now = self._clock.monotonic()
+        if wanted <= self._configuration.version and now - self._followed_at < _FOLLOW_SECONDS:
+            return
+        self._followed_at = now
+        if self._states.refresh():
+            for lane in self._lanes:
+                self._heed(lane)
+        if self._configuration.refresh():
+            self._place_all(self._lanes.follow(self._configuration.targets))
+        ahead, self._ahead = self._ahead, []
+        self._place_all(sorted(ahead, key=lambda parcel: parcel.position))
+
+    def _heed(self, lane: Lane) -> None:
+        """Call back what a lane has handed out and may not send."""
+        target, now = lane.target.id, self._clock.now()
+        if lane.in_flight and not isinstance(self._states.gate(target, now), Open):
+            self._lanes.recall(lane)
+        condition = self._states.gravest(target, now)
+        TARGET_STATE.labels(target).set(GRAVITY[condition.status if condition else TargetStatus.ACTIVE])
+
+    # What has come.
 
     def _accept(self, polled: Polled) -> None:
         """Read records as deliveries, give each its place and hand out what fits."""
@@ -143,9 +247,8 @@ class Deliverer:
             )
         self._outstanding += len(polled.records)
         parcels = [parcel for parcel in map(self._read, polled.records) if parcel is not None]
-        self._follow_configuration(max((parcel.delivery.configuration for parcel in parcels), default=0))
-        for parcel in parcels:
-            self._place(parcel)
+        self._follow(max((parcel.delivery.configuration for parcel in parcels), default=0))
+        self._place_all(parcels)
         self._hand_out()
 
     def _read(self, record: Record) -> Parcel | None:
@@ -160,61 +263,124 @@ class Deliverer:
             )
             return None
 
-    def _place(self, parcel: Parcel) -> None:
-        delivery, configuration = parcel.delivery, self._configuration
-        if delivery.configuration > configuration.version:
-            self._ahead.append(parcel)
-            return
-        target = configuration.targets.get(delivery.target)
-        if target is None:
-            self._bury(parcel)
-            return
-        lane = self._lanes.of(target)
-        lane.put(parcel)
-        self._pressed.add(lane)
+    def _place_all(self, parcels: Iterable[Parcel]) -> None:
+        now = self._clock.now()
+        for parcel in parcels:
+            self._place(parcel, now)
 
-    def _bury(self, parcel: Parcel) -> None:
-        reason = Reason(ReasonCode.NO_TARGET, "the target was deleted")
-        self._end(parcel, dead(parcel.delivery, reason, Exhausted.NO_TARGET, self._clock.now()))
-        VERDICTS.labels(parcel.delivery.target, "dead").inc()
+    def _place(self, parcel: Parcel, now: int) -> None:
+        delivery, configuration = parcel.delivery, self._configuration
+        target = configuration.targets.get(delivery.target)
+        if delivery.configuration > configuration.version or (
+            target is not None and target.ordered and self._lanes.drains(target)
+        ):
+            self._ahead.append(parcel)
+        elif target is None:
+            self._bury_targetless(parcel)
+        elif target.expires is not None and _is_late(parcel, target.expires, now):
+            self._follows += expired(delivery, now).records
+            self._finish(parcel)
+            VERDICTS.labels(target.id, "expired").inc()
+        elif target.ordered and parcel.position.topic == DELIVERIES and self._parking.holds(delivery):
+            self._keep(parcel)
+        else:
+            lane = self._lanes.of(target, delivery.lane)
+            lane.put(parcel)
+            self._pressed.add(lane)
+
+    def _bury_targetless(self, parcel: Parcel) -> None:
+        self._bury(parcel, Reason(ReasonCode.NO_TARGET, "the target was deleted"), Exhausted.NO_TARGET)
+
+    def _bring_out_parked(self) -> None:
+        """Put heads whose time has come into their lanes; what may not go out yet comes again when it may."""
+        now = self._clock.now()
+        for parcel in list(self._parking.due(now)):
+            gate = self._states.gate(parcel.delivery.target, now)
+            if isinstance(gate, Closed):
+                self._parking.back(parcel, gate.until)
+            else:
+                self._place(parcel, now)
+
+    # What goes out.
 
     def _hand_out(self) -> None:
-        """Give every lane what it has room for; what a stuck lane has no room for goes to the wheel."""
-        now, room = self._clock.monotonic(), self._lanes.room
+        """Give every lane what it has room for; what it cannot take for longer goes to the wheel, or is parked."""
+        now, monotonic, room = self._clock.now(), self._clock.monotonic(), self._lanes.room
         handed: list[tuple[Lane, list[Parcel]]] = []
         for lane in self._pressed:
-            parcels = lane.take(now, room)
+            match self._states.gate(lane.target.id, now):
+                case Suspended(why=why):
+                    self._suspend(lane, why)
+                    continue
+                case Closed(until=until):
+                    if until - now > _SHORT_PAUSE_MS:
+                        self._put_off(lane, now, until)
+                    continue
+                case Open(probe=probe):
+                    parcels = lane.probe(monotonic) if probe else lane.take(monotonic, room)
+                case _ as never:
+                    assert_never(never)
             if parcels:
                 handed.append((lane, parcels))
-            if lane.waiting and lane.newly_stuck(now):
-                _log.warning("target does not answer, deliveries are put off", target=lane.target.id)
-            if lane.stuck:
-                self._defer(lane)
+            self._relieve(lane, now, monotonic, probing=probe)
         self._pressed = {lane for lane in self._pressed if lane.waiting}
         self._lanes.send(handed)
         self._hold()
 
-    def _defer(self, lane: Lane) -> None:
-        parcels, now = lane.clear(), self._clock.now()
-        self._ended.extend(parcel.position for parcel in parcels)
-        self._follows.extend(put_off(parcel.delivery, now) for parcel in parcels)
+    def _relieve(self, lane: Lane, now: int, monotonic: float, *, probing: bool) -> None:
+        """Put off what a lane will not take soon: it probes, is at its rate, or does not move."""
+        if not lane.waiting:
+            return
+        if probing or (lane.rate is not None and lane.full):
+            self._put_off(lane, now)
+            return
+        if lane.newly_stuck(monotonic):
+            _log.warning("target does not answer, deliveries are put off", target=lane.target.id)
+        if lane.stuck:
+            self._put_off(lane, now)
+
+    def _put_off(self, lane: Lane, now: int, until: int = 0) -> None:
+        """Have everything that waits in a lane come again later: at `until`, or when its rate has room."""
+        parcels = lane.clear()
         DEFERRED.labels(lane.target.id).inc(len(parcels))
+        for parcel in parcels:
+            not_before = lane.slot(now) if lane.rate is not None and not until else until
+            settlement = put_off(parcel.delivery, lane.target.retry, now, not_before)
+            if isinstance(settlement, Again) and parcel.position.topic == PARKED:
+                wait = settlement.delivery.wait
+                self._parking.back(parcel, wait.due if wait is not None else now)
+            else:
+                self._conclude(lane, parcel, settlement)
+
+    def _suspend(self, lane: Lane, why: str) -> None:
+        reason = Reason(ReasonCode.SUSPENDED, why)
+        for parcel in (*lane.clear(), *self._parking.of(lane.target.id)):
+            self._bury(parcel, reason, Exhausted.SUSPENDED)
 
     def _hold(self) -> None:
         """Read nothing more of a partition while anything of it waits here."""
         waiting = {parcel.position.partition for parcel in self._ahead}
         for lane in self._pressed:
-            waiting.update(lane.waiting_in)
+            waiting.update(lane.holds)
         for partition in waiting - self._held:
             self._consumer.hold(TopicPartition(DELIVERIES, partition), math.inf)
         for partition in self._held - waiting:
             self._consumer.hold(TopicPartition(DELIVERIES, partition), None)
         self._held = waiting
 
+    def _patience(self, timeout: float) -> float:
+        waits = self._pressed or self._ahead or self._parking.targets()
+        return min(timeout, _LOOK_AGAIN_SECONDS) if waits else timeout
+
+    # What is ours.
+
+    def _gained(self, partitions: Sequence[TopicPartition]) -> None:
+        self._parking.gained([partition.partition for partition in partitions])
+
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit what has ended while the partitions are still ours; forget what waits of them."""
         try:
-            self._settle_completions()
+            self._take_reports()
             self._commit()
         except BusError as error:
             _log.warning("what ended is committed later", problem=str(error))
@@ -222,12 +388,21 @@ class Deliverer:
         kept = [parcel for parcel in self._ahead if parcel.position.partition not in gone]
         self._outstanding -= self._lanes.forget(gone) + len(self._ahead) - len(kept)
         self._ahead = kept
+        self._parking.lost(gone)
+        for lane in self._lanes:
+            self._lanes.recall(lane)
 
 
-def _count(target: str, outcomes: Sequence[Outcome], states: Mapping[str, int]) -> None:
-    for outcome, number in Counter(_name(outcome) for outcome in outcomes).items():
+def _is_late(parcel: Parcel, expires: float, now: int) -> bool:
+    """Whether the event is older than its target wants. Who redrives a delivery wants it all the same."""
+    delivery = parcel.delivery
+    return not delivery.redrive and now - delivery.event_time > expires * 1000
+
+
+def _count(target: str, outcomes: Sequence[Outcome], settlements: Sequence[Settlement]) -> None:
+    for outcome, number in Counter(map(_name, outcomes)).items():
         ATTEMPTS.labels(target, outcome).inc(number)
-    for state, number in states.items():
+    for state, number in Counter(one.state if isinstance(one, Ended) else "" for one in settlements).items():
         if state:
             VERDICTS.labels(target, state).inc(number)
         else:

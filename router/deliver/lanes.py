@@ -1,4 +1,4 @@
-"""The lanes of a process, one per target, kept in step with the configuration."""
+"""The lanes of a process, kept in step with the configuration."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from functools import partial
 
 import structlog
 
-from router.deliver.lane import BYTES_LIMIT, Completion, Lane, Parcel
+from router.deliver.lane import BYTES_LIMIT, Lane, Report
 from router.deliver.sender import Sender
 from router.deliver.sink_loop import SinkLoop
+from router.deliver.waiting import Parcel
 from schemas.clock import Clock
 from schemas.errors import InputError
 from schemas.subscription import Target
@@ -30,7 +31,7 @@ _log = structlog.get_logger()
 class Lanes:
     """Makes lanes when they are first needed, replaces one when its target's settings change, sends on its loop.
 
-    `wake` is called, from the loop's thread, when the first completion comes after the last `completions`.
+    `wake` is called, from the loop's thread, when the first report comes after the last `reports`.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class Lanes:
         self._clock = clock
         self._wake = wake
         self._loop = SinkLoop()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._senders: dict[Lane, Sender] = {}
         self._retired: set[Lane] = set()
-        self._completed: deque[Completion] = deque()
+        self._reports: deque[Report] = deque()
         self._signalled = False
 
     @property
@@ -56,21 +57,34 @@ class Lanes:
         """Bytes of events that each lane may have in flight."""
         return max(SMALLEST_BYTES, min(BYTES_LIMIT, ALL_BYTES_LIMIT // max(1, len(self._lanes))))
 
-    def of(self, target: Target) -> Lane:
-        """The lane of a target."""
-        lane = self._lanes.get(target.id)
+    def of(self, target: Target, number: int) -> Lane:
+        """A lane of a target; the numbers of more lanes than it has now begin anew."""
+        place = (target.id, number % target.lanes)
+        lane = self._lanes.get(place)
         if lane is None:
-            lane = self._lanes[target.id] = self._open(target)
+            lane = self._lanes[place] = self._open(target, place[1])
         return lane
+
+    def has(self, lane: Lane) -> bool:
+        """Whether it still is the lane of its target."""
+        return self._lanes.get((lane.target.id, lane.number)) is lane
+
+    def drains(self, target: Target) -> bool:
+        """Whether a lane that the target had before its settings changed still has something in flight."""
+        return any(lane.target.id == target.id for lane in self._retired)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(tuple(self._lanes.values()))
 
     def follow(self, targets: Mapping[str, Target]) -> list[Parcel]:
         """Retire the lanes of targets that are gone or changed; returns what waited in them and needs a new place."""
         homeless: list[Parcel] = []
-        for lane in list(self._lanes.values()):
+        for place, lane in list(self._lanes.items()):
             if targets.get(lane.target.id) != lane.target:
-                del self._lanes[lane.target.id]
+                del self._lanes[place]
                 homeless += lane.clear()
                 self._retired.add(lane)
+                self.recall(lane)
         self._close_retired()
         return homeless
 
@@ -79,15 +93,19 @@ class Lanes:
         if handed:
             self._loop.call(partial(_hand_over, [(self._senders[lane], parcels) for lane, parcels in handed]))
 
-    def completions(self) -> Iterator[Completion]:
-        """What has ended since the last time."""
+    def recall(self, lane: Lane) -> None:
+        """Have the loop report what it was handed and has not begun with."""
+        self._loop.call(self._senders[lane].recall)
+
+    def reports(self) -> Iterator[Report]:
+        """What has ended, or was called back, since the last time."""
         self._signalled = False
-        while self._completed:
-            yield self._completed.popleft()
+        while self._reports:
+            yield self._reports.popleft()
         self._close_retired()
 
     def forget(self, partitions: frozenset[int]) -> int:
-        """Drop what waits from these partitions; returns how many that were."""
+        """Drop what waits from these partitions; returns how many of `deliveries` that were."""
         return sum(lane.forget(partitions) for lane in self._lanes.values())
 
     def close(self) -> None:
@@ -97,13 +115,14 @@ class Lanes:
             closing.result(2 * CLOSING_SECONDS)
         except TimeoutError:
             _log.error("sinks did not close in time")
+        self._lanes.clear()
         self._retired.clear()
         self._loop.close()
 
-    def _open(self, target: Target) -> Lane:
+    def _open(self, target: Target, number: int) -> Lane:
         kind = self._kinds.get(target.kind)
         batch = target.batch or (kind.batch if kind else _UNKNOWN_KIND_BATCH)
-        lane = Lane(target, batch, self._clock.monotonic())
+        lane = Lane(target, number, batch, self._clock.monotonic())
         self._senders[lane] = Sender(lane, partial(self._build, target), self._report, self._clock)
         return lane
 
@@ -113,8 +132,8 @@ class Lanes:
             raise InputError(f"kind {target.kind!r}: expected one of {', '.join(sorted(self._kinds))}")
         return kind.build(kind.settings.model_validate(target.settings), self._surroundings)
 
-    def _report(self, completion: Completion) -> None:
-        self._completed.append(completion)
+    def _report(self, report: Report) -> None:
+        self._reports.append(report)
         if not self._signalled:
             self._signalled = True
             self._wake()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-from schemas.delivery import Delivery, Exhausted, Rejected, Retry, Wait
+from schemas.delivery import Delivery, Exhausted, ReasonCode, Rejected, Retry, Wait
 from schemas.policy import RetryPolicy
 
 LONGEST_DEFERRAL = 600.0
@@ -38,7 +38,8 @@ def next_attempt(
             asked = after
         case Rejected(reason=reason):
             if reason.status not in policy.statuses:
-                return GiveUp(Exhausted.REJECTED)
+                gone = reason.code is ReasonCode.GONE
+                return GiveUp(Exhausted.SUSPENDED if gone else Exhausted.REJECTED)
     made = tried.attempts.count
     if made >= policy.tries:
         return GiveUp(Exhausted.TRIES)

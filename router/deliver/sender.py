@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 import structlog
 from pydantic import ValidationError
 
-from router.deliver.lane import Completion, Lane, Parcel
+from router.deliver.bucket import Bucket
+from router.deliver.lane import Completion, Lane, Report, Returned
+from router.deliver.waiting import Parcel
 from schemas.clock import Clock
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import HeliographError
@@ -23,19 +25,20 @@ _log = structlog.get_logger()
 
 
 class Sender:
-    """Sends what its lane hands out, in batches, `concurrency` at once. Everything here runs on the loop.
+    """Sends what its lane hands out, in batches, `concurrency` at once, at its rate. Everything here runs on the loop.
 
     `build` makes the sink when the first delivery comes; when it cannot, deliveries are retried as misconfigured and
     it is tried again after ten seconds.
     """
 
     def __init__(
-        self, lane: Lane, build: Callable[[], Sink], report: Callable[[Completion], None], clock: Clock
+        self, lane: Lane, build: Callable[[], Sink], report: Callable[[Report], None], clock: Clock
     ) -> None:
         self._lane = lane
         self._build = build
         self._report = report
         self._clock = clock
+        self._bucket = Bucket(lane.rate, clock.monotonic()) if lane.rate is not None else None
         self._queue: deque[Parcel] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._sink: Sink | None = None
@@ -48,10 +51,17 @@ class Sender:
         """Send these too."""
         self._queue.extend(parcels)
         wanted = -(-len(self._queue) // self._lane.batch)
-        for _ in range(min(wanted, self._lane.target.concurrency - len(self._workers))):
+        for _ in range(min(wanted, self._lane.concurrency - len(self._workers))):
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
+
+    def recall(self) -> None:
+        """Give back what no call has begun with."""
+        parcels = list(self._queue)
+        self._queue.clear()
+        if parcels:
+            self._report(Returned(self._lane, parcels))
 
     async def close(self, patience: float) -> None:
         """Begin nothing more, wait `patience` seconds for what is under way, let go of the sink."""
@@ -70,23 +80,41 @@ class Sender:
 
     async def _work(self) -> None:
         while self._queue:
-            parcels = [self._queue.popleft() for _ in range(min(self._lane.batch, len(self._queue)))]
+            size = min(self._lane.batch, len(self._queue))
+            if self._bucket is not None:
+                size = await self._allowed(self._bucket, size)
+            parcels = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
+            if not parcels:  # called back meanwhile
+                return
             at, began = self._clock.now(), self._clock.monotonic()
             outcomes = await self._attempt([parcel.delivery for parcel in parcels])
             took = self._clock.monotonic() - began
             self._seconds.observe(took)
             self._report(Completion(self._lane, parcels, outcomes, at, took))
 
+    async def _allowed(self, bucket: Bucket, wanted: int) -> int:
+        """Up to `wanted`, as many as the rate has room for; waits for the first."""
+        while True:
+            allowed = bucket.take(wanted, self._clock.monotonic())
+            if allowed:
+                return allowed
+            await asyncio.sleep(bucket.wait())
+
     async def _attempt(self, batch: Sequence[Delivery]) -> list[Outcome]:
         """One call of the sink; whatever it does, there is one outcome per delivery."""
         sink = self._ready_sink()
         if isinstance(sink, Reason):
             return [Retry(sink)] * len(batch)
+        limit = self._lane.target.time_limit
         try:
-            return _checked(await sink.deliver(batch), len(batch))
+            async with asyncio.timeout(limit) as time:
+                return _checked(await sink.deliver(batch), len(batch))
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping:
                 raise
+            if time.expired():
+                reason = Reason(ReasonCode.TIMED_OUT, f"no outcome within the target's {limit:g} s")
+                return [Retry(reason)] * len(batch)
             _log.exception("sink raised", target=self._lane.target.id, kind=self._lane.target.kind)
             return [Retry(Reason(ReasonCode.BUG, f"the sink raised {type(error).__name__}"))] * len(batch)
 

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from router.deliver.policy import GiveUp, chance, deferred, next_attempt
+from router.deliver.policy import GiveUp, chance, deferred, gives_up_at, next_attempt
 from router.deliver.wheel import topic_for
 from schemas.delivery import (
     Attempt,
@@ -16,6 +16,7 @@ from schemas.delivery import (
     Exhausted,
     Outcome,
     Reason,
+    ReasonCode,
     Rejected,
     Retry,
     Verdict,
@@ -32,11 +33,21 @@ _DETAIL_LIMIT = 500
 """Characters of a reason or a receipt that are kept: four of them travel in headers."""
 
 
-class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """The records that follow, and how the delivery ended; None: it goes on."""
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """The delivery is over. `records`: its verdict, and its dead letter if it is one."""
 
+    state: VerdictState
     records: tuple[NewRecord, ...]
-    state: VerdictState | None = None
+    exhausted: Exhausted | None = None
+
+
+class Again(msgspec.Struct, frozen=True, gc=False):
+    """The delivery is to be tried again when its wait is over."""
+
+    delivery: Delivery
+
+
+Settlement = Ended | Again
 
 
 def settle(
@@ -46,14 +57,12 @@ def settle(
     attempts = delivery.attempts.plus(_attempt(outcome, at, took))
     match outcome:
         case Delivered():
-            return Settlement(
-                (_verdict(delivery, VerdictState.DELIVERED, attempts, now),), VerdictState.DELIVERED
-            )
+            return Ended(VerdictState.DELIVERED, (_verdict(delivery, VerdictState.DELIVERED, attempts, now),))
         case Retry() | Rejected():
             tried = msgspec.structs.replace(delivery, attempts=attempts)
             match next_attempt(policy, tried, outcome, now, chance(tried)):
                 case Wait() as wait:
-                    return Settlement((_waiting(tried, wait, now),))
+                    return Again(msgspec.structs.replace(tried, wait=wait))
                 case GiveUp(exhausted=exhausted):
                     return dead(tried, outcome.reason, exhausted, now)
                 case _ as never:
@@ -62,7 +71,7 @@ def settle(
             assert_never(never)
 
 
-def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> Settlement:
+def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> Ended:
     """The end of a delivery that will not be tried again: kept whole in `dead-letters`, and a verdict."""
     letter = delivery_record(msgspec.structs.replace(delivery, wait=None), DEAD_LETTERS)
     headers = [
@@ -76,16 +85,29 @@ def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> 
         headers.append(("lastAttemptAt", b"%d" % delivery.attempts.last[-1].at))
     letter = msgspec.structs.replace(letter, headers=(*letter.headers, *headers))
     verdict = _verdict(delivery, VerdictState.DEAD, delivery.attempts, now, exhausted)
-    return Settlement((letter, verdict), VerdictState.DEAD)
+    return Ended(VerdictState.DEAD, (letter, verdict), exhausted)
 
 
-def put_off(delivery: Delivery, now: int, not_before: int = 0) -> NewRecord:
-    """The delivery on the wheel, without having been tried. `now`, `not_before`: milliseconds since the epoch."""
-    return _waiting(delivery, deferred(delivery, now, not_before), now)
+def expired(delivery: Delivery, now: int) -> Ended:
+    """The end of a delivery whose event is older than its target wants."""
+    return Ended(VerdictState.EXPIRED, (_verdict(delivery, VerdictState.EXPIRED, delivery.attempts, now),))
 
 
-def _waiting(delivery: Delivery, wait: Wait, now: int) -> NewRecord:
-    return delivery_record(msgspec.structs.replace(delivery, wait=wait), topic_for(wait, now))
+def put_off(delivery: Delivery, policy: RetryPolicy, now: int, not_before: int = 0) -> Settlement:
+    """What becomes of a delivery that cannot be tried now: it waits, at least until `not_before`, unless it has grown
+    too old. Milliseconds since the epoch."""
+    if now > gives_up_at(policy, delivery, now):
+        last = delivery.attempts.last[-1:]
+        reason = last[0].reason if last else None
+        never = Reason(ReasonCode.UNAVAILABLE, "its target could not be tried")
+        return dead(delivery, reason or never, Exhausted.AGE, now)
+    return Again(msgspec.structs.replace(delivery, wait=deferred(delivery, now, not_before)))
+
+
+def waiting_record(delivery: Delivery, now: int) -> NewRecord:
+    """A delivery with a wait as a record of the wheel. `now`: milliseconds since the epoch."""
+    assert delivery.wait is not None  # noqa: S101 - what `Again` holds has one
+    return delivery_record(delivery, topic_for(delivery.wait, now))
 
 
 def _attempt(outcome: Outcome, at: int, took: float) -> Attempt:

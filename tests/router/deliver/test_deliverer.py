@@ -116,7 +116,7 @@ def test_batches_are_as_large_as_kind_and_target_say(bus: MemoryBus) -> None:
 
 
 def test_a_failure_waits_on_the_wheel_and_succeeds_later(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", {**OPS, "retry": {"first": 10, "jitter": False}})
+    apply(bus, "all", {**OPS, "retry": {"first": 10, "jitter": "none"}})
     outcomes: list[Outcome] = [BROKEN, BROKEN, Delivered()]
     sink = Scripted(lambda _: outcomes.pop(0))
     role, wheel = deliverer(bus, kinds(plain=sink), clock), Wheel(bus, clock)
@@ -210,7 +210,7 @@ def test_a_sink_that_cancels_itself_leaves_nothing_in_flight(bus: MemoryBus) -> 
         async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
             raise asyncio.CancelledError
 
-    apply(bus, "all", {**OPS, "retry": {"first": 100, "jitter": False}})
+    apply(bus, "all", {**OPS, "retry": {"first": 100, "jitter": "none"}})
     role = deliverer(bus, kinds(plain=Cancelling()))
     offer(bus, [delivery(1)])
     settled(role)
@@ -298,7 +298,7 @@ def test_deferrals_double_and_use_up_no_try(bus: MemoryBus, clock: ManualClock) 
 
 def test_timeouts_at_any_pace_are_no_movement(bus: MemoryBus, clock: ManualClock) -> None:
     """A dead receiver's attempts end now and then: that must not hold a partition again and again."""
-    apply(bus, "all", {"id": "dead", "kind": "dead", "retry": {"first": 1000, "jitter": False}})
+    apply(bus, "all", {"id": "dead", "kind": "dead", "retry": {"first": 1000, "jitter": "none"}})
     dead = Hanging()
     dead.answer = broken
     role = deliverer(bus, kinds(dead=dead), clock)
@@ -480,7 +480,7 @@ def test_a_sink_that_cannot_be_built_is_tried_again(
     def missing(_settings: Any, _surroundings: Surroundings) -> Sink:
         raise ModuleNotFoundError("No module named 'nowhere'")
 
-    apply(bus, "all", {**target, "retry": {"first": 100, "jitter": False}})
+    apply(bus, "all", {**target, "retry": {"first": 100, "jitter": "none"}})
     role = deliverer(bus, {**kinds(plain=Scripted()), "missing": SinkKind(Settings, missing)})
     offer(bus, [delivery(1), delivery(2)])
     settled(role)

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from router.deliver.lane import SMALLEST_LIMIT, Lane, Parcel
+from router.deliver.lane import SMALLEST_LIMIT, Lane
+from router.deliver.waiting import Parcel
 from schemas.record import Position
 from schemas.subscription import Target
 from tests.router.deliver.sinks import delivery
 
 
 def lane(concurrency: int = 8, batch: int = 1) -> Lane:
-    return Lane(Target(id="ops", kind="plain", concurrency=concurrency), batch, 0.0)
+    return of(batch, concurrency=concurrency)
+
+
+def of(batch: int = 1, number: int = 0, **settings: object) -> Lane:
+    return Lane(Target.model_validate({"id": "ops", "kind": "plain", **settings}), number, batch, 0.0)
 
 
 def filled(number: int, into: Lane | None = None) -> Lane:
@@ -32,7 +37,7 @@ def test_hands_out_in_order_and_no_more_than_fits() -> None:
     assert [parcel.position.offset for parcel in taken] == list(range(SMALLEST_LIMIT))
     assert one.full
     assert one.take(0.0) == []
-    assert one.waiting_in == {0: 5, 1: 5}
+    assert (one.waiting, set(one.holds)) == (10, {0, 1})
     one.ended(taken[:3], answered=True, now=0.0)
     assert len(one.take(0.0)) == 3
 
@@ -77,5 +82,50 @@ def test_an_idle_time_is_not_a_standstill() -> None:
 def test_a_lost_partition_is_forgotten() -> None:
     one = filled(10)
     assert one.forget(frozenset([0])) == 5
-    assert {parcel.position.partition for parcel in one.waiting} == {1}
-    assert one.waiting_in == {1: 5}
+    assert (one.waiting, set(one.holds)) == (5, {1})
+    assert {parcel.position.partition for parcel in one.take(0.0)} == {1}
+
+
+def test_what_comes_back_untried_goes_out_first() -> None:
+    one = filled(10)
+    taken = one.take(0.0)
+    filled(3, one)
+    one.returned(taken[4:])
+    assert one.in_flight == 4
+    assert set(one.holds) == {0, 1}
+    assert [parcel.position.offset for parcel in one.take(0.0)] == [*range(4, 10), 0, 1, 2]
+    assert not set(one.holds)
+
+
+def test_limits_are_shared_out_among_lanes() -> None:
+    lanes = [of(number=number, lanes=3, concurrency=8, in_flight=10, rate=6) for number in range(3)]
+    assert [lane.concurrency for lane in lanes] == [3, 3, 2]
+    assert [lane.limit for lane in lanes] == [4, 3, 3]
+    assert [lane.rate for lane in lanes] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(("rate", "limit"), [(0.01, 1), (1, 2), (20, 40), (1000, 100)])
+def test_a_lane_with_a_rate_takes_in_two_seconds_of_it(rate: float, limit: int) -> None:
+    assert of(rate=rate).limit == limit
+
+
+def test_what_a_rate_puts_off_comes_back_at_its_pace() -> None:
+    one = of(rate=10)
+    assert [one.slot(5000) for _ in range(4)] == [6100, 6200, 6300, 6400]
+    assert one.slot(60_000) == 61_100
+
+
+def test_a_probe_is_one_delivery_when_nothing_else_is_in_flight() -> None:
+    one = filled(5)
+    (first,) = one.probe(0.0)
+    assert one.probe(0.0) == []
+    one.ended([first], answered=True, now=0.0)
+    assert len(one.probe(0.0)) == 1
+
+
+def test_a_lane_of_an_ordered_target_holds_its_partitions_only_when_too_much_waits() -> None:
+    one = of(ordered=True, in_flight=2)
+    filled(2, one)
+    assert not set(one.holds)
+    filled(2, one)
+    assert set(one.holds) == {0, 1}

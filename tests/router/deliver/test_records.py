@@ -56,7 +56,7 @@ def outcome(one: Delivery) -> Outcome:
 def test_every_delivery_is_listed_once_where_it_stands() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock)
-    apply(bus, "all", {"id": "ops", "kind": "plain", "retry": {"first": 50, "jitter": False}})
+    apply(bus, "all", {"id": "ops", "kind": "plain", "retry": {"first": 50, "jitter": "none"}})
     role = deliverer(bus, kinds(plain=Scripted(outcome)), clock)
     offer(bus, [delivery(number) for number in (1, 2, 3)])
     settled(role)

@@ -4,16 +4,18 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.deliver.settle import put_off, settle
+from router.deliver.settle import Again, Ended, Settlement, expired, put_off, settle, waiting_record
 from schemas.delivery import (
     Delivered,
     Delivery,
+    Exhausted,
     Outcome,
     Reason,
     ReasonCode,
     Rejected,
     Retry,
     VerdictState,
+    Wait,
     read_delivery,
     read_verdict,
 )
@@ -37,6 +39,20 @@ def read_back(record: NewRecord) -> Delivery:
     return read_delivery(Record(record.topic, 0, 0, NOW, record.key, record.headers, record.value))
 
 
+def waiting(settlement: Settlement) -> Delivery:
+    """The delivery as it comes back from the wheel."""
+    assert isinstance(settlement, Again)
+    record = waiting_record(settlement.delivery, NOW)
+    assert record.topic == DELIVERIES or record.topic.startswith("retries.")
+    assert_small(record)
+    return read_back(record)
+
+
+def assert_small(record: NewRecord) -> None:
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    assert headers + len(record.value) < RECORD_LIMIT // 4
+
+
 @given(st.lists(outcomes, min_size=1, max_size=30), st.integers(1, 20))
 def test_a_delivery_goes_on_until_it_ends_with_one_verdict_and_never_outgrows_a_record(
     results: list[Outcome], tries: int
@@ -45,17 +61,14 @@ def test_a_delivery_goes_on_until_it_ends_with_one_verdict_and_never_outgrows_a_
     one = delivery(1)
     for made, outcome in enumerate(results, 1):
         settlement = settle(one, outcome, policy, NOW, 0.25, NOW)
-        for record in settlement.records:
-            headers = sum(len(name) + len(value) for name, value in record.headers)
-            assert headers + len(record.value) < RECORD_LIMIT // 4
-        if settlement.state is None:
+        if isinstance(settlement, Again):
             assert isinstance(outcome, Retry)
             assert made < tries
-            (again,) = settlement.records
-            assert again.topic == DELIVERIES or again.topic.startswith("retries.")
-            one = read_back(again)
+            one = waiting(settlement)
             assert (one.id, one.event, one.attempts.count) == (delivery(1).id, delivery(1).event, made)
             continue
+        for record in settlement.records:
+            assert_small(record)
         verdict = read_verdict(settlement.records[-1].value)
         assert settlement.records[-1].topic == VERDICTS
         assert (verdict.delivery, verdict.state, verdict.attempts.count) == (one.id, settlement.state, made)
@@ -66,16 +79,51 @@ def test_a_delivery_goes_on_until_it_ends_with_one_verdict_and_never_outgrows_a_
 
 
 def test_a_deferral_keeps_the_attempts_and_a_try_forgets_the_deferrals() -> None:
+    policy = RetryPolicy(first=60, jitter="none")
     retry = Retry(Reason(ReasonCode.TIMED_OUT))
-    (record,) = settle(delivery(1), retry, RetryPolicy(first=60, jitter=False), NOW, 0.1, NOW).records
-    tried = read_back(record)
-    assert record.topic == retry_topic(16)
-    deferred = read_back(put_off(read_back(put_off(tried, NOW)), NOW))
+    tried = waiting(settle(delivery(1), retry, policy, NOW, 0.1, NOW))
+    assert tried.wait is not None
+    assert waiting_record(tried, NOW).topic == retry_topic(16)
+    deferred = waiting(put_off(waiting(put_off(tried, policy, NOW)), policy, NOW))
     assert deferred.attempts == tried.attempts
     assert deferred.wait is not None
-    assert (deferred.wait.deferrals, deferred.wait.total) == (2, 2.0)
-    (record,) = settle(deferred, retry, RetryPolicy(), NOW, 0.1, NOW).records
-    again = read_back(record).wait
-    assert again is not None
-    assert again.deferrals == 0
-    assert msgspec.structs.replace(read_back(record), wait=None).attempts.count == 2
+    assert (deferred.wait.deferrals, deferred.wait.total, deferred.wait.began) == (2, 2.0, NOW)
+    again = waiting(settle(deferred, retry, policy, NOW + 5, 0.1, NOW))
+    assert again.wait is not None
+    assert (again.wait.deferrals, again.wait.began) == (0, NOW)
+    assert again.attempts.count == 2
+
+
+def test_a_delivery_that_grew_too_old_while_it_waited_is_dead() -> None:
+    policy = RetryPolicy(age=5)
+    old = msgspec.structs.replace(delivery(1), wait=Wait(NOW, 1.0, 3, NOW - 5001))
+    ended = put_off(old, policy, NOW)
+    assert isinstance(ended, Ended)
+    assert (ended.state, ended.exhausted) == (VerdictState.DEAD, Exhausted.AGE)
+    assert isinstance(put_off(old, policy, NOW - 1), Again)
+
+
+def test_the_answer_that_the_receiver_is_gone_is_told_from_a_rejection() -> None:
+    gone = Rejected(Reason(ReasonCode.GONE, "no more", 410))
+    ended = settle(delivery(1), gone, RetryPolicy(), NOW, 0.1, NOW)
+    assert isinstance(ended, Ended)
+    assert ended.exhausted is Exhausted.SUSPENDED
+    assert isinstance(settle(delivery(1), gone, RetryPolicy(statuses=(410,)), NOW, 0.1, NOW), Again)
+
+
+def test_an_attempt_tells_status_and_address() -> None:
+    ended = settle(delivery(1), Delivered("ok", 202, "192.0.2.7:443"), RetryPolicy(), NOW, 0.1, NOW)
+    assert isinstance(ended, Ended)
+    (attempt,) = read_verdict(ended.records[0].value).attempts.last
+    assert (attempt.status, attempt.address) == (202, "192.0.2.7:443")
+    refused = Rejected(Reason(ReasonCode.REFUSED, "no", 404, "192.0.2.7:443"))
+    dead = settle(delivery(1), refused, RetryPolicy(), NOW, 0.1, NOW)
+    assert isinstance(dead, Ended)
+    (attempt,) = read_verdict(dead.records[1].value).attempts.last
+    assert attempt.reason is not None
+    assert (attempt.reason.status, attempt.reason.address) == (404, "192.0.2.7:443")
+
+
+def test_what_expired_has_a_verdict_and_no_letter() -> None:
+    (record,) = expired(delivery(1), NOW).records
+    assert read_verdict(record.value).state is VerdictState.EXPIRED
