@@ -161,7 +161,8 @@ class Bus(Protocol):
         ...
 
     def maintain(self) -> None:
-        """Apply retention and give space back. Never removes what a known group has not finished."""
+        """Apply retention, compact where the log does not do so by itself, and give space back. Never removes what a
+        known group has not finished, nor the last record of a key of a compacted topic, unless it is empty."""
         ...
 
     def close(self) -> None:

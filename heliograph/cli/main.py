@@ -8,7 +8,18 @@ import sys
 
 import typer
 
-from heliograph.cli import archive, deliveries, emit, events, home, inspect, names, run, subscriptions
+from heliograph.cli import (
+    archive,
+    deliveries,
+    emit,
+    events,
+    home,
+    inspect,
+    names,
+    run,
+    subscriptions,
+    targets,
+)
 from schemas.errors import HeliographError, InputError
 
 app = typer.Typer(
@@ -23,6 +34,7 @@ for module in (run, emit, names, inspect, archive, home):
     module.register(app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(events.app, name="events")
+app.add_typer(targets.app, name="targets")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(deliveries.dead_letters, name="dead-letters")
 app.add_typer(archive.app, name="archive")

@@ -106,8 +106,9 @@ class Sender:
         if isinstance(sink, Reason):
             return [Retry(sink)] * len(batch)
         limit = self._lane.target.time_limit
+        time = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as time:
+            async with time:
                 return _checked(await sink.deliver(batch), len(batch))
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping:

@@ -48,7 +48,10 @@ class InOrder:
 
     def __init__(self) -> None:
         self._parcels: deque[Parcel] = deque()
-        self.put = self._parcels.append
+
+    def put(self, parcel: Parcel) -> None:
+        """Behind the others."""
+        self._parcels.append(parcel)
 
     def put_back(self, parcels: Sequence[Parcel]) -> None:
         """Before the others, in their order."""

@@ -14,6 +14,9 @@ from heliograph.bus.sqlite.reserve import Reserve
 from schemas.clock import Clock, SystemClock
 from schemas.record import NewRecord, Position, TopicPartition
 
+_EMPTY_KEPT_MS = 24 * 3600 * 1000
+"""How long the empty record that ends a key stays in a compacted topic, as `delete.retention.ms` on Apache Kafka."""
+
 
 class SqliteBus:
     """A log in one file `path`, with its lock files in the folder `<path>.locks`, for the processes of one host.
@@ -115,10 +118,11 @@ class SqliteBus:
             return ownership.living_members(self._file.locks, group)
 
     def maintain(self) -> None:
-        """Remove what is older than the retention and behind every cursor; give its space back."""
+        """Remove what is older than the retention and behind every cursor, and what is replaced; give its space back."""
+        now, snapshot = self._clock.now(), self._file.catalogue.refresh()
         if self._retention is not None:
-            before = self._clock.now() - round(self._retention * 1000)
-            retention.expire(self._file.writer, self._file.catalogue.refresh(), before)
+            retention.expire(self._file.writer, snapshot, now - round(self._retention * 1000))
+        retention.compact(self._file.writer, snapshot, now - _EMPTY_KEPT_MS)
         retention.give_space_back(self._file.writer)
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""Removes what is old and finished, and gives its space back to the file system, a little in each transaction."""
+"""Removes what is old and finished, or replaced, and gives its space back to the file system, a little in each
+transaction."""
 
 from __future__ import annotations
 
@@ -52,6 +53,30 @@ def _expire_some(connection: sqlite3.Connection, identity: int, before: int, unr
     )
     connection.execute("UPDATE partitions SET start = ? WHERE id = ?", (end, identity))
     return end - extent.start
+
+
+def compact(writer: Writer, snapshot: Snapshot, before: int) -> int:
+    """Remove of compacted topics what a later record of its key has replaced, and what is empty and older than
+    `before` (milliseconds): by then all who follow the topic have seen that the key is gone. Returns how many."""
+    removed = 0
+    for topic, identities in snapshot.topics.items():
+        for identity in identities if kind_of(topic).compacted else ():
+            some = partial(_compact_some, identity=identity, before=before)
+            while gone := writer.run(some):
+                removed += gone
+    return removed
+
+
+def _compact_some(connection: sqlite3.Connection, identity: int, before: int) -> int:
+    superseded = connection.execute(
+        """SELECT id FROM (
+            SELECT id, timestamp, length(value) AS bytes, row_number() OVER (PARTITION BY key ORDER BY id DESC) AS age
+            FROM records WHERE id >= ? AND id < ?)
+        WHERE age > 1 OR (bytes = 0 AND timestamp < ?) LIMIT ?""",
+        (pack(identity, 0), pack(identity + 1, 0), before, _RECORDS),
+    ).fetchall()
+    connection.executemany("DELETE FROM records WHERE id = ?", superseded)
+    return len(superseded)
 
 
 def give_space_back(writer: Writer) -> None:

@@ -190,6 +190,30 @@ def test_retention_gives_the_space_back(path: Path) -> None:
         }
 
 
+def test_of_a_compacted_topic_the_last_record_of_each_key_stays(path: Path) -> None:
+    clock = ManualClock()
+    with closing(open_log(path, clock)) as log:
+        place = TopicPartition("parked", 1)
+
+        def put(key: int, value: bytes) -> NewRecord:
+            return NewRecord("parked", value, b"%d" % key, partition=1)
+
+        def held() -> list[tuple[int, bytes | None, bytes]]:
+            return [(one.offset, one.key, one.value) for one in log.read(place, 0).records]
+
+        log.append([put(number % 5, b"%d" % number) for number in range(20_000)])
+        log.append([put(3, b""), put(4, b"again")])
+        log.maintain()
+        kept = [(19_995 + key, b"%d" % key, b"%d" % (19_995 + key)) for key in range(3)]
+        ends = [(20_000, b"3", b""), (20_001, b"4", b"again")]
+        assert held() == kept + ends
+        clock.advance(25 * 3600)
+        log.append([put(0, b"")])
+        log.maintain()
+        assert held() == [*kept[1:], ends[1], (20_002, b"0", b"")]
+        assert log.extents("parked")[place] == Extent(0, 20_003)
+
+
 def test_a_failed_commit_finishes_nothing(
     path: Path, log: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

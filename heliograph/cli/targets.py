@@ -1,0 +1,125 @@
+"""`heliograph targets …`: how every destination stands, and an operator's hand on it."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
+from schemas.errors import NotFound
+from schemas.problems import suggestion
+
+if TYPE_CHECKING:
+    from heliograph.bus.base import Bus
+    from router.configuration import Configuration
+    from router.deliver.target_states import TargetStates
+    from schemas.subscription import Target
+
+app = typer.Typer(
+    help="Targets: how each destination stands; without a command, all of them.", rich_markup_mode=None
+)
+
+Id = Annotated[str, typer.Argument(metavar="TARGET")]
+
+
+@app.callback(invoke_without_command=True)
+def every(context: typer.Context) -> None:
+    """Targets: how each destination stands; without a command, all of them."""
+    if context.invoked_subcommand is None:
+        list_targets()
+
+
+@app.command("list")
+def list_targets(as_json: Json = False) -> None:
+    """List targets: active, throttled, open or suspended, since when and why."""
+    with open_deployment() as deployment:
+        configuration, states = _read(deployment.bus)
+        now = deployment.clock.now()
+        rows = (
+            _row(target, configuration, states, now) for _, target in sorted(configuration.targets.items())
+        )
+        show(rows, ("target", "kind", "state", "since", "until", "why", "by"), as_json=as_json)
+
+
+@app.command("show")
+def show_target(target: Id, as_json: Json = False) -> None:
+    """Show a target: how it stands, its settings with their defaults, who shares it."""
+    with open_deployment() as deployment:
+        configuration, states = _read(deployment.bus)
+        found = _named(configuration, target)
+        row = _row(found, configuration, states, deployment.clock.now())
+        document({**row, "definition": found.model_dump(mode="json")}, as_json=as_json)
+
+
+@app.command()
+def suspend(target: Id, why: Annotated[str, typer.Option("--why", help="For whoever looks later.")]) -> None:
+    """Send a target nothing more until it is resumed.
+
+    Its deliveries become dead letters, which `dead-letters redrive` brings back.
+    """
+    from schemas.target_state import Condition, TargetStatus, condition_record
+
+    with open_deployment() as deployment:
+        configuration, _ = _read(deployment.bus)
+        _named(configuration, target)
+        by = f"{getpass.getuser()}@{socket.gethostname()}"
+        now = deployment.clock.now()
+        condition = Condition(target, TargetStatus.SUSPENDED, now, why=why, by=by)
+        deployment.bus.append([condition_record(condition)])
+    say(f"{target} is suspended; every deliverer heeds it within a second")
+
+
+@app.command()
+def resume(target: Id) -> None:
+    """Lift whatever holds a target back: its suspension, an open breaker, a throttle."""
+    from schemas.target_state import TargetStatus, lifted_record
+
+    with open_deployment() as deployment:
+        configuration, states = _read(deployment.bus)
+        _named(configuration, target)
+        held = [status for status in TargetStatus if states.of(target, status) is not None]
+        if held:
+            deployment.bus.append([lifted_record(target, status) for status in held])
+    if not held:
+        say(f"{target} is active; nothing to lift")
+        return
+    say(f"{target} is active again; lifted: {', '.join(held)}")
+    if TargetStatus.SUSPENDED in held:
+        note(f"what ended meanwhile: heliograph dead-letters list --target {target}")
+
+
+def _read(bus: Bus) -> tuple[Configuration, TargetStates]:
+    from router.configuration import Configuration
+    from router.deliver.target_states import TargetStates
+
+    configuration, states = Configuration(bus), TargetStates(bus)
+    configuration.refresh()
+    states.refresh()
+    return configuration, states
+
+
+def _named(configuration: Configuration, target: str) -> Target:
+    found = configuration.targets.get(target)
+    if found is None:
+        raise NotFound(f"target {target!r}: there is none{suggestion(target, tuple(configuration.targets))}")
+    return found
+
+
+def _row(target: Target, configuration: Configuration, states: TargetStates, now: int) -> dict[str, Any]:
+    from schemas.target_state import TargetStatus
+
+    condition = states.gravest(target.id, now)
+    owners = [one.name for one in configuration.subscriptions.values() if target in one.target]
+    return {
+        "target": target.id,
+        "kind": target.kind,
+        "state": condition.status if condition else TargetStatus.ACTIVE,
+        "since": moment(condition.since) if condition else "",
+        "until": moment(condition.until) if condition and condition.until else "",
+        "why": condition.why if condition else "",
+        "by": condition.by if condition else "",
+        "subscriptions": owners,
+    }

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.heliograph.cli.conftest import Commands
+
+TWO = """
+[[subscription]]
+name = "all"
+target = [{ id = "ops", kind = "topic", topic = "ops" }, { id = "audit", kind = "logs", project = "au", logstore = "ev" }]
+
+[[subscription]]
+name = "some"
+levels = ["CRITICAL"]
+target = [{ id = "ops", kind = "topic", topic = "ops" }]
+"""
+
+
+@pytest.fixture
+def two(call: Commands) -> Commands:
+    call.done("subscriptions", "apply", "-", feed=TWO.encode())
+    return call
+
+
+def test_targets_are_listed_with_who_shares_them(two: Commands) -> None:
+    audit, ops = two.done("targets", "list", "--json").rows
+    assert (audit["target"], audit["kind"], audit["state"]) == ("audit", "logs", "active")
+    assert (ops["target"], ops["state"], ops["subscriptions"]) == ("ops", "active", ["all", "some"])
+    assert two.done("targets").out == two.done("targets", "list").out
+
+
+def test_a_target_is_shown_with_its_defaults(two: Commands) -> None:
+    (ops,) = two.done("targets", "show", "ops", "--json").rows
+    assert ops["definition"]["topic"] == "ops"
+    assert ops["definition"]["retry"]["tries"] == 16
+    assert "breaker" in ops["definition"]
+
+
+def test_what_is_suspended_becomes_dead_letters_until_it_is_resumed(two: Commands) -> None:
+    two.done("targets", "suspend", "ops", "--why", "moving house")
+    two.emit()
+    two.done("run", "--until-idle")
+    (_, ops) = two.done("targets", "list", "--json").rows
+    assert (ops["state"], ops["why"], ops["until"]) == ("suspended", "moving house", "")
+    assert "@" in ops["by"]
+    assert ops["since"]
+    (letter,) = two.done("dead-letters", "list", "--json").rows
+    assert (letter["target"], letter["exhausted"], letter["error"]) == ("ops", "suspended", "suspended")
+    assert letter["message"] == "moving house"
+    assert letter["attempts"] == 0
+    answer = two.done("targets", "resume", "ops")
+    assert "lifted: suspended" in answer.out
+    assert "dead-letters list --target ops" in answer.err
+    assert "nothing to lift" in two.done("targets", "resume", "ops").out
+    two.emit()
+    two.done("run", "--until-idle")
+    states = [row["state"] for row in two.done("deliveries", "list", "--target", "ops", "--json").rows]
+    assert sorted(states) == ["dead", "delivered"]
+
+
+@pytest.mark.parametrize("command", [("show",), ("resume",), ("suspend", "--why", "x")])
+def test_an_unknown_target_is_named(two: Commands, command: tuple[str, ...]) -> None:
+    answer = two("targets", command[0], "opps", *command[1:])
+    assert answer.status != 0
+    assert "'opps'" in answer.err
+    assert "ops" in answer.err.partition("'opps'")[2]
