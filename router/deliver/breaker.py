@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 
+from schemas.delivery import Delivered, Outcome, ReasonCode
 from schemas.policy import BreakerPolicy
 from schemas.target_state import Condition, TargetStatus
 
+ASKS_FOR_LESS = frozenset({ReasonCode.THROTTLED, ReasonCode.TIMED_OUT})
+"""Why a target as a whole is spared for a while."""
 LONGEST_THROTTLE = 60.0
 """Seconds that a target is spared which asks for less and does not say for how long, at most."""
 _SLICES = 10
+
+
+def holds_back(outcome: Outcome) -> bool:
+    """Whether nothing more should be sent to the target before it is decided what the outcome says about it."""
+    if isinstance(outcome, Delivered):
+        return False
+    return outcome.reason.code in ASKS_FOR_LESS or outcome.reason.code is ReasonCode.GONE
 
 
 class FailureWindow:

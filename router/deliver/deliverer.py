@@ -217,21 +217,20 @@ class Deliverer:
         """Read configuration and states at least twice a second, and at once when a delivery was matched under a later
         configuration."""
         now = self._clock.monotonic()
-        if wanted <= self._configuration.version and now - self._followed_at < _FOLLOW_SECONDS:
-            return
-        self._followed_at = now
-        if self._states.refresh():
-            for lane in self._lanes:
-                self._heed(lane)
-        if self._configuration.refresh():
-            self._place_all(self._lanes.follow(self._configuration.targets))
+        if wanted > self._configuration.version or now - self._followed_at >= _FOLLOW_SECONDS:
+            self._followed_at = now
+            if self._states.refresh():
+                for lane in self._lanes:
+                    self._heed(lane)
+            if self._configuration.refresh():
+                self._place_all(self._lanes.follow(self._configuration.targets))
         ahead, self._ahead = self._ahead, []
         self._place_all(sorted(ahead, key=lambda parcel: parcel.position))
 
     def _heed(self, lane: Lane) -> None:
         """Call back what a lane has handed out and may not send."""
         target, now = lane.target.id, self._clock.now()
-        if lane.in_flight and not isinstance(self._states.gate(target, now), Open):
+        if not isinstance(self._states.gate(target, now), Open):
             self._lanes.recall(lane)
         condition = self._states.gravest(target, now)
         TARGET_STATE.labels(target).set(GRAVITY[condition.status if condition else TargetStatus.ACTIVE])

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import structlog
 
-from router.deliver.breaker import opened, throttled
+from router.deliver.breaker import ASKS_FOR_LESS, opened, throttled
 from router.deliver.lane import Lane
 from router.deliver.policy import longest
 from router.deliver.settle import Ended, Settlement
 from router.deliver.target_states import Open, Suspended, TargetStates
-from schemas.delivery import Exhausted, Outcome, ReasonCode, Rejected, Retry
+from schemas.delivery import Exhausted, Outcome, Rejected, Retry
 from schemas.record import NewRecord
 from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record
 
-_ASKS_FOR_LESS = frozenset({ReasonCode.THROTTLED, ReasonCode.TIMED_OUT})
 _log = structlog.get_logger()
 
 
@@ -74,7 +73,7 @@ def _open(
 
 
 def _throttle(lane: Lane, failures: Sequence[Retry], states: TargetStates, now: int) -> Condition | None:
-    less = [failure for failure in failures if failure.reason.code in _ASKS_FOR_LESS]
+    less = [failure for failure in failures if failure.reason.code in ASKS_FOR_LESS]
     if not less:
         return None
     before = states.of(lane.target.id, TargetStatus.THROTTLED)

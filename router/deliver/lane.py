@@ -47,7 +47,7 @@ class Lane:
         self.stuck = False
         self.failures = FailureWindow(target.breaker) if target.breaker else None
         self._ordered = OneOfEach() if target.ordered else None
-        self._waiting: Waiting = self._ordered or InOrder()
+        self._waiting: Waiting = InOrder() if self._ordered is None else self._ordered
         self._waiting_in: Counter[int] = Counter()
         self._bytes = 0
         self._room = BYTES_LIMIT

@@ -94,8 +94,10 @@ class Lanes:
             self._loop.call(partial(_hand_over, [(self._senders[lane], parcels) for lane, parcels in handed]))
 
     def recall(self, lane: Lane) -> None:
-        """Have the loop report what it was handed and has not begun with."""
-        self._loop.call(self._senders[lane].recall)
+        """Have the loop report what it was handed and has not begun with; nothing once we are closed."""
+        sender = self._senders.get(lane)
+        if sender is not None and lane.in_flight:
+            self._loop.call(sender.recall)
 
     def reports(self) -> Iterator[Report]:
         """What has ended, or was called back, since the last time."""
@@ -116,6 +118,7 @@ class Lanes:
         except TimeoutError:
             _log.error("sinks did not close in time")
         self._lanes.clear()
+        self._senders.clear()
         self._retired.clear()
         self._loop.close()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from pydantic import ValidationError
 
+from router.deliver.breaker import holds_back
 from router.deliver.bucket import Bucket
 from router.deliver.lane import Completion, Lane, Report, Returned
 from router.deliver.waiting import Parcel
@@ -91,6 +92,8 @@ class Sender:
             took = self._clock.monotonic() - began
             self._seconds.observe(took)
             self._report(Completion(self._lane, parcels, outcomes, at, took))
+            if any(map(holds_back, outcomes)):
+                self.recall()
 
     async def _allowed(self, bucket: Bucket, wanted: int) -> int:
         """Up to `wanted`, as many as the rate has room for; waits for the first."""

@@ -94,14 +94,15 @@ def expired(delivery: Delivery, now: int) -> Ended:
 
 
 def put_off(delivery: Delivery, policy: RetryPolicy, now: int, not_before: int = 0) -> Settlement:
-    """What becomes of a delivery that cannot be tried now: it waits, at least until `not_before`, unless it has grown
-    too old. Milliseconds since the epoch."""
-    if now > gives_up_at(policy, delivery, now):
+    """What becomes of a delivery that cannot be tried now: it waits, at least until `not_before`, unless it will have
+    grown too old by then. Milliseconds since the epoch."""
+    wait = deferred(delivery, now, not_before)
+    if wait.due > gives_up_at(policy, delivery, now):
         last = delivery.attempts.last[-1:]
         reason = last[0].reason if last else None
         never = Reason(ReasonCode.UNAVAILABLE, "its target could not be tried")
         return dead(delivery, reason or never, Exhausted.AGE, now)
-    return Again(msgspec.structs.replace(delivery, wait=deferred(delivery, now, not_before)))
+    return Again(msgspec.structs.replace(delivery, wait=wait))
 
 
 def waiting_record(delivery: Delivery, now: int) -> NewRecord:

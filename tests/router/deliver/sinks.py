@@ -70,6 +70,19 @@ class Scripted:
         self.closed += 1
 
 
+class Wired(Scripted):
+    """Takes a moment for each call, as everything on a wire does."""
+
+    def __init__(self, answer: Answer = lambda _: Delivered("ok"), seconds: float = 0.02) -> None:
+        super().__init__(answer)
+        self._seconds = seconds
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        outcomes = await super().deliver(batch)
+        await asyncio.sleep(self._seconds)
+        return outcomes
+
+
 class Hanging(Scripted):
     """Answers nothing until it is let go of, from whatever thread."""
 

@@ -94,13 +94,14 @@ def test_a_deferral_keeps_the_attempts_and_a_try_forgets_the_deferrals() -> None
     assert again.attempts.count == 2
 
 
-def test_a_delivery_that_grew_too_old_while_it_waited_is_dead() -> None:
+def test_a_delivery_that_will_be_too_old_when_it_may_be_tried_is_dead() -> None:
     policy = RetryPolicy(age=5)
-    old = msgspec.structs.replace(delivery(1), wait=Wait(NOW, 1.0, 3, NOW - 5001))
+    old = msgspec.structs.replace(delivery(1), wait=Wait(NOW, 1.0, 1, NOW - 3001))
     ended = put_off(old, policy, NOW)
     assert isinstance(ended, Ended)
     assert (ended.state, ended.exhausted) == (VerdictState.DEAD, Exhausted.AGE)
     assert isinstance(put_off(old, policy, NOW - 1), Again)
+    assert isinstance(put_off(old, policy, NOW - 1, NOW + 2001), Ended)
 
 
 def test_the_answer_that_the_receiver_is_gone_is_told_from_a_rejection() -> None:
