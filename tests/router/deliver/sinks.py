@@ -56,7 +56,7 @@ class Scripted:
     """Answers as `answer` says and remembers every delivery that it was given."""
 
     def __init__(self, answer: Answer = lambda _: Delivered("ok")) -> None:
-        self.answer = answer
+        self.answer: Answer = answer
         self.seen: list[Delivery] = []
         self.batches: list[int] = []
         self.closed = 0

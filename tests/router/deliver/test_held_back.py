@@ -23,11 +23,11 @@ from schemas.delivery import (
 from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record, read_condition
 from schemas.topics import DEAD_LETTERS, STATE
 from tests.router.deliver.sinks import (
-    BROKEN,
     Hanging,
     Scripted,
     Wired,
     apply,
+    broken,
     deliverer,
     delivery,
     kinds,
@@ -115,7 +115,7 @@ def test_a_short_throttle_has_deliveries_wait_where_they_are(bus: MemoryBus, clo
 def test_an_open_breaker_uses_up_no_tries_and_a_probe_closes_it(bus: MemoryBus, clock: ManualClock) -> None:
     breaker = {"attempts": 5, "share": 0.5, "window": 60, "rest": 10}
     apply(bus, "all", {**PATIENT, "retry": {"tries": 3, "first": 1, "cap": 1}, "breaker": breaker})
-    sink = Wired(lambda _: BROKEN)
+    sink = Wired(broken)
     role, wheel = deliverer(bus, kinds(plain=sink), clock), Wheel(bus, clock)
     offer(bus, [delivery(number) for number in range(50)])
     run_for(5, clock, wheel, role)
@@ -138,7 +138,7 @@ def test_an_open_breaker_uses_up_no_tries_and_a_probe_closes_it(bus: MemoryBus, 
 
 def test_a_breaker_that_is_switched_off_stays_closed(bus: MemoryBus, clock: ManualClock) -> None:
     apply(bus, "all", {**PATIENT, "breaker": False})
-    sink = Scripted(lambda _: BROKEN)
+    sink = Scripted(broken)
     role = deliverer(bus, kinds(plain=sink), clock)
     offer(bus, [delivery(number) for number in range(100)])
     settled(role)
@@ -147,24 +147,21 @@ def test_a_breaker_that_is_switched_off_stays_closed(bus: MemoryBus, clock: Manu
     role.close()
 
 
-def test_another_process_heeds_what_one_has_found(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", {**PATIENT, "lanes": 4, "concurrency": 4, "breaker": {"attempts": 2, "rest": 100}})
-    sinks = [Scripted(lambda _: BROKEN), Scripted()]
-    first, second = (deliverer(bus, kinds(plain=sink), clock) for sink in sinks)
-    for role in (first, second, first, second):
-        role.step(0.0)
-    ours = next(iter(sorted(first._consumer.assigned()))).partition
-    theirs = next(iter(sorted(second._consumer.assigned()))).partition
-    offer(bus, [delivery(number) for number in range(4)], ours)
-    turn(first, lambda: statuses(bus) == ["open"])
+def test_what_another_process_has_found_is_heeded_within_half_a_second(
+    bus: MemoryBus, clock: ManualClock
+) -> None:
+    apply(bus, "all", {**PATIENT, "concurrency": 2})
+    hanging = Hanging()
+    role = deliverer(bus, kinds(plain=hanging), clock)
+    offer(bus, [delivery(number) for number in range(10)])
+    turn(role, lambda: len(hanging.seen) == 2)
+    bus.append([condition_record(Condition("ops", TargetStatus.OPEN, clock.now(), clock.now() + 60_000))])
     clock.advance(0.5)
-    second.step(0.0)
-    offer(bus, [delivery(number) for number in range(10, 14)], theirs)
-    settled(second)
-    assert not sinks[1].seen
-    assert len([one for one in waiting(bus) if one.source.offset >= 10]) == 4
-    first.close()
-    second.close()
+    turn(role, lambda: len(waiting(bus)) == 8)
+    hanging.let_go()
+    settled(role)
+    assert len(hanging.seen) == 2, "what was handed out and not sent is called back"
+    role.close()
 
 
 def test_a_receiver_that_is_gone_suspends_its_target(bus: MemoryBus, clock: ManualClock) -> None:
@@ -193,7 +190,7 @@ def test_what_waits_on_the_wheel_of_a_suspended_target_ends_when_it_comes_back(
     bus: MemoryBus, clock: ManualClock
 ) -> None:
     apply(bus, "all", {**PATIENT, "retry": {"first": 5, "jitter": "none"}})
-    role, wheel = deliverer(bus, kinds(plain=Scripted(lambda _: BROKEN)), clock), Wheel(bus, clock)
+    role, wheel = deliverer(bus, kinds(plain=Scripted(broken)), clock), Wheel(bus, clock)
     offer(bus, [delivery(1)])
     settled(role)
     bus.append([condition_record(Condition("ops", TargetStatus.SUSPENDED, clock.now(), why="holiday"))])

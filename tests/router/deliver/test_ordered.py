@@ -34,6 +34,7 @@ from tests.router.deliver.sinks import (
     Scripted,
     Wired,
     apply,
+    broken,
     delete,
     deliverer,
     delivery,
@@ -142,7 +143,7 @@ def test_a_resource_goes_on_when_its_head_is_given_up(bus: MemoryBus, clock: Man
 
 def test_a_restart_and_another_member_find_what_is_parked(bus: MemoryBus, clock: ManualClock) -> None:
     apply(bus, "all", ORDERED)
-    first = deliverer(bus, kinds(plain=Scripted(lambda _: BROKEN)), clock)
+    first = deliverer(bus, kinds(plain=Scripted(broken)), clock)
     offer(bus, [of(number, f"i-{number % 3}") for number in range(12)])
     settled(first)
     (member,) = bus.members("deliverer")
@@ -164,7 +165,7 @@ def test_at_the_bound_deliveries_become_dead_letters(
 ) -> None:
     monkeypatch.setattr(parking_module, "PARKED_LIMIT", 3)
     apply(bus, "all", ORDERED)
-    sink = Scripted(lambda _: BROKEN)
+    sink = Scripted(broken)
     role = deliverer(bus, kinds(plain=sink), clock)
     offer(bus, [of(number, "i-1") for number in range(6)])
     settled(role)
@@ -200,7 +201,7 @@ def test_a_target_that_hangs_or_is_held_back_has_its_deliveries_parked(
 
 def test_a_suspended_target_keeps_nothing_parked(bus: MemoryBus, clock: ManualClock) -> None:
     apply(bus, "all", ORDERED)
-    sink = Scripted(lambda _: BROKEN)
+    sink = Scripted(broken)
     role = deliverer(bus, kinds(plain=sink), clock)
     offer(bus, [of(number, "i-1") for number in range(5)])
     settled(role)
@@ -235,7 +236,7 @@ def test_a_pause_of_the_target_keeps_the_order(bus: MemoryBus, clock: ManualCloc
 
 def test_what_is_parked_of_a_deleted_target_becomes_dead_letters(bus: MemoryBus, clock: ManualClock) -> None:
     apply(bus, "all", ORDERED)
-    role = deliverer(bus, kinds(plain=Scripted(lambda _: BROKEN)), clock)
+    role = deliverer(bus, kinds(plain=Scripted(broken)), clock)
     offer(bus, [of(number, "i-1") for number in range(3)])
     settled(role)
     delete(bus, "all")
@@ -250,7 +251,7 @@ def test_a_target_that_is_ordered_no_more_lets_go_of_what_is_parked(
     bus: MemoryBus, clock: ManualClock
 ) -> None:
     apply(bus, "all", ORDERED)
-    sink = Scripted(lambda _: BROKEN)
+    sink = Scripted(broken)
     role, wheel = deliverer(bus, kinds(plain=sink), clock), Wheel(bus, clock)
     offer(bus, [of(number, "i-1") for number in range(3)])
     settled(role)
@@ -317,10 +318,18 @@ class Members:
     """Deliverers of one log that come, go and are killed."""
 
     def __init__(self, bus: MemoryBus, clock: ManualClock, receiver: Receiver) -> None:
-        self._make = lambda: deliverer(bus, kinds(plain=Wired(receiver.answer, seconds=0.001)), clock)
         self._bus = bus
+        self._clock = clock
+        self._receiver = receiver
         self._killed: list[Deliverer] = []
+        self._names: dict[Deliverer, str] = {}
         self.living = [self._make()]
+
+    def _make(self) -> Deliverer:
+        before = self._bus.members("deliverer")
+        role = deliverer(self._bus, kinds(plain=Wired(self._receiver.answer, seconds=0.001)), self._clock)
+        (self._names[role],) = self._bus.members("deliverer") - before
+        return role
 
     def join(self) -> None:
         if len(self.living) < 3:
@@ -333,7 +342,7 @@ class Members:
     def kill(self, chance: random.Random) -> None:
         self.join()
         victim = self.living.pop(chance.randrange(len(self.living)))
-        self._bus.kill(victim._consumer.member)
+        self._bus.kill(self._names[victim])
         self._killed.append(victim)
 
     def step(self) -> None:
