@@ -63,7 +63,6 @@ READS: dict[Role, tuple[str, ...]] = {
         topics.DELIVERIES,
         topics.VERDICTS,
         topics.ROUTING,
-        topics.STATE,
         *_CONFIGURATION,
     ),
     "deliverer": (topics.DELIVERIES, "retries.*", topics.VERDICTS, *topics.COMPACTED, *_CONFIGURATION),
@@ -74,7 +73,7 @@ READS: dict[Role, tuple[str, ...]] = {
 
 WRITES: dict[Role, tuple[str, ...]] = {
     "producer": ("events.*", topics.REJECTS, topics.EXECUTIONS),
-    "router": (topics.DELIVERIES, topics.REJECTS, topics.VERDICTS, topics.ROUTING, topics.STATE),
+    "router": (topics.DELIVERIES, topics.REJECTS, topics.VERDICTS, topics.ROUTING),
     "deliverer": (
         topics.DELIVERIES,
         "retries.*",
@@ -90,6 +89,7 @@ WRITES: dict[Role, tuple[str, ...]] = {
         topics.DELIVERIES,
         topics.VERDICTS,
         topics.REJECTS,
+        topics.STATE,
         "events.*",
         LOG_TOPIC,
     ),
