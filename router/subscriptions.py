@@ -30,12 +30,14 @@ _WAIT = 0.01
 
 
 class Applied(NamedTuple):
-    """What `apply` did. `version`: position in the topic `subscriptions` after it; then names, in the order given."""
+    """What `apply` did. `version`: position in the topic `subscriptions` after it; then names, in the order given.
+    `disturbed`: ordered targets of which deliveries that are under way may go out of order."""
 
     version: int
     created: tuple[str, ...]
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    disturbed: tuple[str, ...]
 
 
 class Confirmed(NamedTuple):
@@ -118,7 +120,18 @@ def apply(bus: Bus, subscriptions: Sequence[Subscription], kinds: Mapping[str, S
     changed = tuple(name for name, one in wanted.items() if name in current and one != current[name])
     unchanged = tuple(name for name, one in wanted.items() if one == current.get(name))
     version = _append(bus, [_record(wanted[name]) for name in (*created, *changed)], configuration.version)
-    return Applied(version, created, changed, unchanged)
+    disturbed = _disturbed(configuration.targets, wanted.values())
+    return Applied(version, created, changed, unchanged, disturbed)
+
+
+def _disturbed(current: Mapping[str, Target], wanted: Iterable[Subscription]) -> tuple[str, ...]:
+    """Ordered targets whose deliveries were made for other lanes, or without order."""
+    targets = {target.id: target for owner in wanted for target in owner.target if target.ordered}
+    return tuple(
+        name
+        for name, target in targets.items()
+        if name in current and (current[name].lanes, current[name].ordered) != (target.lanes, target.ordered)
+    )
 
 
 def delete(bus: Bus, name: str) -> int:

@@ -48,6 +48,10 @@ def apply(
             for name in getattr(applied, state)
         ]
         show(rows, ("subscription", "state"), as_json=as_json)
+        for target in applied.disturbed:
+            note(
+                f"warning: target {target!r}: what is under way was made for other lanes, and may go out of order"
+            )
         _confirm(deployment.bus, applied.version)
 
 

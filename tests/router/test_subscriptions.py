@@ -196,10 +196,10 @@ def test_names_outside_the_catalogue_are_doubted() -> None:
 def test_only_what_differs_is_appended() -> None:
     bus = MemoryBus()
     first = apply(bus, [subscription("a"), subscription("b")], KINDS)
-    assert first == (2, ("a", "b"), (), ())
+    assert first == (2, ("a", "b"), (), (), ())
     second = apply(bus, [subscription("a"), subscription("b", levels=["INFO"]), subscription("c")], KINDS)
-    assert second == (4, ("c",), ("b",), ("a",))
-    assert apply(bus, [subscription("c"), subscription("a")], KINDS) == (4, (), (), ("c", "a"))
+    assert second == (4, ("c",), ("b",), ("a",), ())
+    assert apply(bus, [subscription("c"), subscription("a")], KINDS) == (4, (), (), ("c", "a"), ())
     assert in_force(bus)["b"].levels == ("INFO",)
 
 
@@ -246,6 +246,20 @@ def test_a_target_is_shared_only_as_one_definition() -> None:
         " give it another id, or both the same settings",
     )
     assert apply(bus, [shared("a", "three"), shared("b", "three")], KINDS).changed == ("a", "b")
+
+
+def test_what_breaks_the_order_of_a_target_is_named() -> None:
+    bus = MemoryBus()
+
+    def applied(**settings: object) -> tuple[str, ...]:
+        target = {"id": "ops", "kind": "note", "text": "x", **settings}
+        return apply(bus, [subscription("one", target=[target])], KINDS).disturbed
+
+    assert applied(ordered=True) == ()
+    assert applied(ordered=True, rate=5) == ()
+    assert applied(ordered=True, lanes=2) == ("ops",)
+    assert applied(lanes=4) == ()
+    assert applied(lanes=4, ordered=True) == ("ops",)
 
 
 def test_delete() -> None:
