@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from schemas.errors import InputError
@@ -50,6 +50,16 @@ class Secret:
         return core_schema.no_info_after_validator_function(
             cls, core_schema.str_schema(min_length=1), serialization=core_schema.to_string_ser_schema()
         )
+
+
+def _is_named(secret: Secret) -> Secret:
+    if not secret.is_reference:
+        raise ValueError("is a secret, and would be kept readable in the log; write env:NAME or file:PATH")
+    return secret
+
+
+NamedSecret = Annotated[Secret, AfterValidator(_is_named)]
+"""A secret of which only the reference may be written: settings are kept readable in the log and in its archive."""
 
 
 def _from_file(path: Path) -> str:

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 from schemas.errors import InputError
 from schemas.problems import problems
 from schemas.subscription import Target
-from sinks import callback, function, logs, objects, topic
+from sinks import function, logs, objects, topic
 from sinks.base import SinkKind
+from sinks.callback import sink as callback
 
 KINDS: dict[str, SinkKind] = {
     "callback": callback.KIND,

@@ -18,11 +18,14 @@ LONGEST_WAIT = 86_400.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a receiver answered. `beginning`: the first bytes of the body."""
+    """What a receiver answered. `beginning`: the first bytes of the body; `retry_after` and `control`: its headers
+    Retry-After and Webhook-Delivery; `address`: as in `Reason`."""
 
     status: int
     beginning: bytes = b""
     retry_after: str | None = None
+    control: str | None = None
+    address: str = ""
 
 
 class _Rule(NamedTuple):
@@ -35,23 +38,36 @@ _RULES = (
     _Rule(range(200, 300), Delivered),
     _Rule(range(408, 409), Retry, ReasonCode.RECEIVER_FAILED),
     _Rule(range(429, 430), Retry, ReasonCode.THROTTLED),
+    _Rule(range(410, 411), Rejected, ReasonCode.GONE),
     _Rule(range(300, 500), Rejected),
-    _Rule(range(502, 505), Retry, ReasonCode.THROTTLED),
-    _Rule(range(500, 600), Retry, ReasonCode.RECEIVER_FAILED),
+    _Rule(range(502, 503), Retry, ReasonCode.THROTTLED),
+    _Rule(range(504, 505), Retry, ReasonCode.THROTTLED),
+    _Rule(range(1000), Retry, ReasonCode.RECEIVER_FAILED),
 )
-"""The first rule that has the status holds; a status in none is no answer of HTTP, and tried again."""
-_NO_RULE = _Rule(range(0), Retry, ReasonCode.RECEIVER_FAILED)
+"""The first rule that has the status holds. The last one is for 5xx, and for what is no status of HTTP."""
+_RULE_OF = [next(rule for rule in _RULES if status in rule.statuses) for status in range(1000)]
 
-_NEVER_AGAIN = frozenset({ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.TOO_LARGE})
+_NEVER_AGAIN = frozenset({ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE})
 
 
 def answered(answer: Answer, now: int) -> Outcome:
-    """The outcome of a delivery that was answered. `now`: milliseconds since the epoch."""
-    rule = next((rule for rule in _RULES if answer.status in rule.statuses), _NO_RULE)
+    """The outcome of a delivery that was answered. `now`: milliseconds since the epoch.
+
+    A receiver may also answer `webhook-delivery: disable`, whatever the status: no delivery any more; or
+    `abort-message`: not this one again, which says nothing of one that was taken (proposal "Delivery control" to
+    Standard Webhooks, July 2026, as Svix has it).
+    """
+    rule = _RULE_OF[answer.status]
     text = one_line(answer.beginning)
+    if answer.control is not None:
+        wish = answer.control.strip().lower()
+        if wish == "disable" or (wish == "abort-message" and rule.outcome is not Delivered):
+            code = ReasonCode.GONE if wish == "disable" else ReasonCode.REFUSED
+            detail = f"webhook-delivery: {wish}, {_detail(answer.status, text)}"[:DETAIL_LIMIT]
+            return Rejected(Reason(code, detail, answer.status, answer.address))
     if rule.outcome is Delivered:
-        return Delivered(text)
-    reason = Reason(rule.code, _detail(answer.status, text), answer.status)
+        return Delivered(text, answer.status, answer.address)
+    reason = Reason(rule.code, _detail(answer.status, text), answer.status, answer.address)
     if rule.outcome is Rejected:
         return Rejected(reason)
     return Retry(reason, asked_wait(answer.retry_after, now))
@@ -79,8 +95,10 @@ def asked_wait(retry_after: str | None, now: int) -> float | None:
 
 def one_line(body: bytes) -> str:
     """What a receiver said as one printable line."""
-    text = " ".join(body.decode(errors="replace").split())
-    return "".join(char if char.isprintable() else "�" for char in text[:DETAIL_LIMIT])
+    text = " ".join(body.decode(errors="replace").split())[:DETAIL_LIMIT]
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def _detail(status: int, text: str) -> str:

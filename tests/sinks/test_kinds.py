@@ -47,10 +47,10 @@ def test_settings_that_work(kind: str, settings: dict[str, object]) -> None:
             "callback",
             {"url": "http://u:hunter2@ops.test/", "timeout": 99, "headers": {"a": 1}, "bogus": "x"},
             [
-                "url: must not hold a user or password; set the header Authorization to env:NAME or file:PATH",
+                "url: must not hold a user or password; use the setting `basic`",
                 "timeout: must be less than or equal to 60",
                 "headers.a: must be text in quotes",
-                "bogus: is not a known key; known are headers, method, timeout, url",
+                "bogus: is not a known key; known are basic, bearer, format, headers, method, signing, timeout, tls, url",
             ],
         ),
         (

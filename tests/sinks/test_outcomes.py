@@ -13,8 +13,10 @@ NOW = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
 def expected(status: int) -> tuple[type[Outcome], ReasonCode | None]:
     if 200 <= status <= 299:
         return Delivered, None
-    if status in {429, 502, 503, 504}:
+    if status in {429, 502, 504}:
         return Retry, ReasonCode.THROTTLED
+    if status == 410:
+        return Rejected, ReasonCode.GONE
     if status == 408 or not 300 <= status <= 499:
         return Retry, ReasonCode.RECEIVER_FAILED
     return Rejected, ReasonCode.REFUSED
@@ -32,8 +34,10 @@ def test_every_status_has_its_outcome(status: int) -> None:
 
 
 def test_the_receipt_is_what_the_receiver_said() -> None:
-    assert answered(Answer(200, b" thank\r\nyou "), NOW) == Delivered("thank you")
-    assert answered(Answer(204), NOW) == Delivered("")
+    assert answered(Answer(200, b" thank\r\nyou ", None, None, "a:1"), NOW) == Delivered(
+        "thank you", 200, "a:1"
+    )
+    assert answered(Answer(204), NOW) == Delivered("", 204)
 
 
 def test_the_detail_is_phrase_and_answer() -> None:
@@ -77,8 +81,36 @@ def test_a_redirect_says_what_to_do() -> None:
 def test_what_a_receiver_asks_for(retry_after: str | None, seconds: float | None) -> None:
     assert asked_wait(retry_after, NOW) == seconds
     assert answered(Answer(503, b"", retry_after), NOW) == Retry(
-        Reason(ReasonCode.THROTTLED, "503 Service Unavailable", 503), seconds
+        Reason(ReasonCode.RECEIVER_FAILED, "503 Service Unavailable", 503), seconds
     )
+
+
+@pytest.mark.parametrize("status", [200, 302, 404, 410, 429, 503])
+def test_a_receiver_may_want_no_delivery_any_more(status: int) -> None:
+    for wish in ("disable", " Disable "):
+        outcome = answered(Answer(status, b"bye", "9", wish, "a:1"), NOW)
+        assert isinstance(outcome, Rejected)
+        assert (outcome.reason.code, outcome.reason.status, outcome.reason.address) == (
+            ReasonCode.GONE,
+            status,
+            "a:1",
+        )
+        assert outcome.reason.detail.startswith(f"webhook-delivery: disable, {status} ")
+
+
+def test_a_receiver_may_not_want_this_one_again() -> None:
+    for status in (302, 404, 408, 410, 429, 500, 503):
+        outcome = answered(Answer(status, b"", "9", "abort-message"), NOW)
+        assert isinstance(outcome, Rejected)
+        assert (outcome.reason.code, outcome.reason.status) == (ReasonCode.REFUSED, status)
+        assert outcome.reason.detail.startswith(f"webhook-delivery: abort-message, {status} ")
+    assert answered(Answer(200, b"", None, "abort-message"), NOW) == Delivered("", 200)
+
+
+@given(st.text(max_size=20), st.sampled_from([200, 404, 503]))
+def test_other_wishes_change_nothing(wish: str, status: int) -> None:
+    if wish.strip().lower() not in {"disable", "abort-message"}:
+        assert answered(Answer(status, b"", None, wish), NOW) == answered(Answer(status), NOW)
 
 
 @given(st.text(max_size=60))
@@ -96,7 +128,7 @@ def test_an_answer_is_one_printable_line(body: bytes) -> None:
 
 @pytest.mark.parametrize("code", list(ReasonCode))
 def test_without_an_answer_only_what_cannot_change_is_final(code: ReasonCode) -> None:
-    final = code in {ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.TOO_LARGE}
+    final = code in {ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE}
     assert unanswered(Reason(code)) == (Rejected(Reason(code)) if final else Retry(Reason(code)))
 
 

@@ -1,0 +1,31 @@
+"""The query of a call by GET: the event's fields, whose names are those of the event, since the vendor documents none."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+import msgspec
+from yarl import URL
+
+QUERY = ("ver", "id", "product", "resourceId", "level", "name", "userId", "eventTime", "regionId", "content")
+"""Fields of the event that GET sends, in this order; one that the event lacks is left out."""
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def query_url(url: URL, event: bytes) -> URL:
+    """The URL with the event's fields as query parameters: text as it is, `content` and all else as JSON text.
+
+    Raises ValueError if the event is no JSON object.
+    """
+    try:
+        fields = _fields_decoder.decode(event)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    query = urlencode([(name, _text(fields[name])) for name in QUERY if name in fields], quote_via=quote)
+    joined = f"{url.raw_query_string}&{query}" if url.raw_query_string else query
+    return URL(f"{url.with_query(None)}?{joined}", encoded=True)
+
+
+def _text(raw: msgspec.Raw) -> str:
+    text = bytes(raw)
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()

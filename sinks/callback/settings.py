@@ -1,0 +1,112 @@
+"""The settings of kind `callback`, checked for what can never work."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.secrets import NamedSecret, Secret
+from sinks.http.tls import TlsSettings
+from sinks.http.url import parse_url
+
+Format = Literal["event", "cloudevents-binary", "cloudevents-structured", "cloudevents-batch"]
+
+_OURS = frozenset(
+    {"webhook-id", "webhook-timestamp", "webhook-signature", "heliograph-source", "host", "content-length"}
+    | {
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+    }
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]+")
+_SECRET_NAME = re.compile(
+    r"authorization|cookie|token|secret|passw|credential|signature|api-?key|access-?key|auth-?key|(^|-)auth$",
+    re.IGNORECASE,
+)
+"""Names of headers whose values are secrets."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BasicSettings(_Settings):
+    """User and password of HTTP's basic authentication (RFC 7617)."""
+
+    user: str = Field(pattern=r"^[^:\x00-\x1f\x7f]*$")
+    password: NamedSecret
+
+
+class CallbackSettings(_Settings):
+    """`timeout`: seconds for a whole call. `headers`: sent with each call; a value may be `env:NAME` or `file:PATH`,
+    and must be one where the header's name says that it is secret. `signing`: references to keys, each of which signs
+    every call."""
+
+    url: str
+    method: Literal["POST", "GET"] = "POST"
+    format: Format = "event"
+    timeout: float = Field(default=5.0, gt=0, le=60)
+    headers: dict[str, Secret] = {}
+    bearer: NamedSecret | None = None
+    basic: BasicSettings | None = None
+    signing: tuple[NamedSecret, ...] = Field(default=(), max_length=8)
+    tls: TlsSettings | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _callable(cls, url: str) -> str:
+        parse_url(url)
+        return url
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, headers: dict[str, Secret]) -> dict[str, Secret]:
+        names = [name.lower() for name in headers]
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header")
+            if name.lower() in _OURS or name.lower().startswith("ce-"):
+                raise ValueError(f"{name} is set by heliograph; leave it out")
+            if names.count(name.lower()) > 1:
+                raise ValueError(f"{name} is there twice; case makes no difference")
+            if not value.is_reference:
+                check_value(name, value.reveal())
+                _check_written_out(name)
+        return headers
+
+    @model_validator(mode="after")
+    def _agree(self) -> CallbackSettings:
+        credentials = [name for name in ("basic", "bearer") if getattr(self, name) is not None]
+        credentials += [f"headers.{name}" for name in self.headers if name.lower() == "authorization"]
+        if len(credentials) > 1:
+            raise ValueError(f"{' and '.join(credentials)} set the same header, Authorization; keep one")
+        if self.format != "event" and any(name.lower() == "content-type" for name in self.headers):
+            raise ValueError(f"headers: Content-Type is set by format {self.format}; leave it out")
+        if self.method == "GET" and (self.signing or self.format != "event"):
+            raise ValueError("method: GET sends no body to sign or to shape; use POST")
+        if self.tls is not None and parse_url(self.url).scheme == "http":
+            raise ValueError("tls: the URL is http://, which has no TLS")
+        return self
+
+
+def check_value(name: str, value: str) -> None:
+    """ValueError, without the value, if it cannot be a header's."""
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"the value of {name} is empty, or has a line break or another control character")
+
+
+def _check_written_out(name: str) -> None:
+    """Settings are kept readable in the log and in its archive, so that a secret may only be named in them."""
+    if _SECRET_NAME.search(name):
+        raise ValueError(
+            f"{name} is a secret, and would be kept readable in the log; write env:NAME or file:PATH"
+        )

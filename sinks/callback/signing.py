@@ -1,0 +1,52 @@
+"""Signatures of Standard Webhooks 1.0: `v1`, HMAC-SHA256 with a shared secret, and `v1a`, Ed25519."""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+
+from schemas.errors import InputError
+
+Signer = Callable[[bytes], bytes]
+"""From what is signed, `id.timestamp.body`, to one entry of `webhook-signature`."""
+_SHARED = "whsec_"
+_PRIVATE = "whsk_"
+
+
+def signer(key: str) -> Signer:
+    """What signs with a key `whsec_…` (24 to 64 bytes in base64) or `whsk_…` (an Ed25519 seed of 32 bytes, alone or
+    followed by its public key). Raises InputError, never with the key."""
+    if key.startswith(_SHARED):
+        return _shared(_decoded(key, _SHARED))
+    if key.startswith(_PRIVATE):
+        return _private(_decoded(key, _PRIVATE))
+    raise InputError("is no signing key: it must begin with whsec_ or whsk_")
+
+
+def _shared(secret: bytes) -> Signer:
+    if not 24 <= len(secret) <= 64:
+        raise InputError(f"the secret after {_SHARED} has {len(secret)} bytes; it must have 24 to 64")
+    return lambda signed: b"v1," + b64encode(hmac.digest(secret, signed, "sha256"))
+
+
+def _private(key: bytes) -> Signer:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if len(key) not in {32, 64}:
+        raise InputError(
+            f"the key after {_PRIVATE} has {len(key)} bytes; it must have 32, or 64 with its public key"
+        )
+    private = Ed25519PrivateKey.from_private_bytes(key[:32])
+    if key[32:] not in {b"", private.public_key().public_bytes_raw()}:
+        raise InputError(f"the public key in the last 32 bytes after {_PRIVATE} is not that of the first 32")
+    return lambda signed: b"v1a," + b64encode(private.sign(signed))
+
+
+def _decoded(key: str, prefix: str) -> bytes:
+    text = key.removeprefix(prefix)
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"what follows {prefix} is not base64") from None

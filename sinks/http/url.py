@@ -1,0 +1,53 @@
+"""URLs of receivers: what may be called, and what of it a connection needs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from yarl import URL
+
+from sinks.http.guard import literal
+
+_AS_WRITTEN = "/%:@!$&'()*+,;=?-._~[]"
+
+
+class Origin(NamedTuple):
+    """Where connections go. `host`: an address or a name as in a URL, without brackets; `tls`: whether it is https."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def origin(url: URL) -> Origin:
+    """The origin of a URL that `parse_url` gave."""
+    return Origin(url.raw_host or "", url.port or 0, url.scheme == "https")
+
+
+def parse_url(text: str) -> URL:
+    """The URL of a receiver, its path and query escaped as they were written: receivers may have signed them.
+
+    Raises ValueError, never with the URL itself: it may hold a secret.
+    """
+    if not text.isprintable() or " " in text:
+        raise ValueError("has white space or characters that cannot be printed")
+    url = URL(text)
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("must begin with http:// or https://")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ValueError("must not hold a user or password; use the setting `basic`")
+    if url.raw_host is None or url.host_subcomponent is None:
+        raise ValueError("names no host")
+    if not url.port:
+        raise ValueError("port 0 cannot be called")
+    literal(url.raw_host)
+    parts = urlsplit(text)
+    return URL.build(
+        scheme=url.scheme,
+        host=url.host_subcomponent,
+        port=url.explicit_port,
+        path=quote(parts.path or "/", safe=_AS_WRITTEN),
+        query_string=quote(parts.query, safe=_AS_WRITTEN),
+        encoded=True,
+    )

@@ -1,0 +1,88 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import InputError
+from sinks.callback.credentials import Credentials, covered, without
+from sinks.callback.settings import CallbackSettings
+from sinks.outcomes import Answer
+
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def credentials(**settings: Any) -> Credentials:
+    return Credentials(CallbackSettings.model_validate({"url": "https://ops.test/", **settings}))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    for name, value in (("token", "token-one\n"), ("password", "pässword"), ("key", KEY)):
+        (tmp_path / name).write_text(value)
+    return {name: tmp_path / name for name in ("token", "password", "key")}
+
+
+def test_all_there_is(files: dict[str, Path]) -> None:
+    found = credentials(
+        headers={"X-Token": f"file:{files['token']}", "X-Team": "ops"},
+        basic={"user": "me", "password": f"file:{files['password']}"},
+        signing=[f"file:{files['key']}"] * 2,
+    ).ready(0.0)
+    assert found.headers == {
+        "x-token": "token-one",
+        "x-team": "ops",
+        "authorization": "Basic bWU6cMOkc3N3b3Jk",
+    }
+    assert len(found.signers) == 2
+    assert {"token-one", "pässword", "bWU6cMOkc3N3b3Jk"} <= set(found.covered)
+    assert "ops" not in found.covered
+
+
+def test_nothing_is_made_anew_while_nothing_changes(files: dict[str, Path]) -> None:
+    held = credentials(bearer=f"file:{files['token']}", signing=[f"file:{files['key']}"])
+    first = held.ready(0.0)
+    assert all(held.ready(now) is first for now in (0.5, 1.0, 7.0, 1e9))
+
+
+def test_within_a_second_nothing_is_looked_up(files: dict[str, Path]) -> None:
+    held = credentials(bearer=f"file:{files['token']}")
+    held.ready(0.0)
+    files["token"].unlink()
+    assert held.ready(0.9).headers == {"authorization": "Bearer token-one"}
+    with pytest.raises(InputError, match=r"^bearer: file:.*token: No such file or directory$"):
+        held.ready(1.0)
+    files["token"].write_text("token-two")
+    assert held.ready(1.1).headers == {"authorization": "Bearer token-two"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"bearer": "env:BAD"}, "bearer"),
+        ({"basic": {"user": "me", "password": "env:BAD"}}, "basic.password"),
+        ({"headers": {"X-Token": "env:BAD"}}, "headers.X-Token"),
+        ({"signing": ["env:GOOD", "env:BAD"]}, "signing[2]"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_without_its_value(
+    settings: dict[str, Any], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOD", KEY)
+    monkeypatch.setenv("BAD", "hunter2\r\nX-Evil: 1")
+    with pytest.raises(InputError) as refused:
+        credentials(**settings).ready(0.0)
+    assert str(refused.value).startswith(f"{where}: env:BAD: ")
+    assert "hunter2" not in str(refused.value)
+
+
+@given(st.text(), st.text(), st.text(st.characters(exclude_characters="*"), min_size=1))
+def test_a_secret_is_covered_wherever_it_stands(before: str, after: str, secret: str) -> None:
+    assert secret not in covered(before + secret + after, [secret])
+
+
+@given(st.binary(), st.binary())
+def test_bytes_that_are_no_text_survive_the_covering(before: bytes, after: bytes) -> None:
+    answer = Answer(200, before + b"|" + after, "1", "disable", "a:1")
+    assert without(answer, ["\0never\0"]) == answer

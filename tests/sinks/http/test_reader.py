@@ -1,0 +1,126 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sinks.http.reader import HEAD_LIMIT, KEPT, READ, AnswerReader
+from sinks.outcomes import Answer
+
+STATUSES = st.sampled_from([200, 204, 302, 410, 429, 500, 503, 599])
+CUTS = st.lists(st.integers(0, 400), max_size=8)
+
+
+def fed(*pieces: bytes) -> AnswerReader:
+    reader = AnswerReader()
+    for piece in pieces:
+        reader.feed(piece)
+    return reader
+
+
+def cut(whole: bytes, cuts: list[int]) -> list[bytes]:
+    """In pieces, none of them empty."""
+    ends = sorted({*(one for one in cuts if 0 < one < len(whole)), len(whole)})
+    return [whole[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True) if begin < end]
+
+
+@given(
+    STATUSES,
+    st.binary(max_size=2 * KEPT),
+    st.none() | st.integers(0, 10**9),
+    st.booleans(),
+    st.integers(0, 3),
+    CUTS,
+)
+def test_however_it_is_cut_an_answer_is_the_same(
+    status: int, body: bytes, after: int | None, chunked: bool, interim: int, cuts: list[int]
+) -> None:
+    body = b"" if status == 204 else body
+    lines = [b"HTTP/1.1 %d Words" % status]
+    lines += [] if after is None else [b"RETRY-AFTER: %d" % after]
+    if status == 204:
+        framed = b""
+    elif chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+        framed = (
+            b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in (body[:7], body[7:]) if one) + b"0\r\n\r\n"
+        )
+    else:
+        lines.append(b"Content-Length: %d" % len(body))
+        framed = body
+    whole = (
+        b"HTTP/1.1 103 Soon\r\nRetry-After: 99\r\n\r\n" * interim + b"\r\n".join(lines) + b"\r\n\r\n" + framed
+    )
+    reader = fed(*cut(whole, cuts))
+    assert (reader.ended, reader.reusable, reader.problem) == (True, True, "")
+    expected = Answer(status, body[:KEPT], None if after is None else str(after), None, "somewhere")
+    assert reader.answer("somewhere") == expected
+    reader.begin()
+    assert not reader.feed(whole[:12])
+
+
+@given(st.binary(max_size=400), CUTS)
+def test_whatever_comes_is_an_answer_or_a_problem_or_not_all_yet(junk: bytes, cuts: list[int]) -> None:
+    reader = fed(*cut(junk, cuts))
+    if reader.ended:
+        assert (reader.status != 0) or (reader.problem != "")
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_what_follows_an_answer_is_not_read_and_costs_the_connection(more: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    together = fed(head + more)
+    apart = fed(head, more)
+    for reader in (together, apart):
+        assert reader.answer("") == Answer(200, b"ok")
+        assert not reader.reusable or more.strip(b"\r\n") == b""
+    assert not apart.reusable
+
+
+def test_headers_of_what_follows_do_not_become_the_answers() -> None:
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    for second in (
+        b"HTTP/1.1 503 No\r\nRetry-After: 9\r\nWebhook-Delivery: disable\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 103 Soon\r\nWebhook-Delivery: disable\r\n\r\n",
+    ):
+        reader = fed(first + second)
+        assert reader.answer("") == Answer(200, b"ok")
+        assert not reader.reusable
+
+
+def test_trailers_do_not_become_headers() -> None:
+    reader = fed(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nWebhook-Delivery: disable\r\n\r\n"
+    )
+    assert reader.answer("") == Answer(200, b"a")
+    assert reader.ended
+
+
+def test_a_head_has_a_limit() -> None:
+    padding = b"X: " + b"y" * 1000 + b"\r\n"
+    fits = (HEAD_LIMIT - 100) // len(padding)
+    assert fed(b"HTTP/1.1 200 OK\r\n" + padding * fits + b"Content-Length: 0\r\n\r\n").status == 200
+    for pieces in (
+        [b"HTTP/1.1 200 OK\r\n" + padding * (fits + 1) + b"Content-Length: 0\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\n", *[padding] * (fits + 1)],
+        [b"HTTP/1.1 103 Soon\r\n\r\n"] * (HEAD_LIMIT // 21 + 1),
+    ):
+        reader = fed(*pieces)
+        assert (reader.ended, reader.reusable, reader.status) == (True, False, 0)
+        assert reader.problem == "its head has more than 64 KiB"
+
+
+def test_a_long_body_beside_its_head_is_not_a_long_head() -> None:
+    reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % READ + b"x" * READ)
+    assert (reader.ended, reader.reusable) == (True, True)
+    assert reader.answer("") == Answer(200, b"x" * KEPT)
+
+
+def test_of_a_body_only_so_much_is_read() -> None:
+    reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", b"x" * READ)
+    assert not reader.ended
+    assert reader.feed(b"x")
+    assert not reader.reusable
+    assert reader.answer("") == Answer(200, b"x" * KEPT)
+
+
+def test_what_changes_the_protocol_is_not_http() -> None:
+    reader = fed(b"HTTP/1.1 101 Go\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
+    assert (reader.status, reader.problem) == (0, "it changes to another protocol")
