@@ -25,9 +25,13 @@ from heliograph.roles import ROLES
 from heliograph.store.s3.location import Flavor, Location, Style
 from router.subscriptions import check_targets, read_file
 from schemas import metrics
-from schemas.delivery import Delivered, Reason, ReasonCode, Rejected, Retry
+from schemas.delivery import Delivered, Delivery, Reason, ReasonCode, Rejected, Retry
+from schemas.record import Position
 from schemas.subscription import Filter, Resources, RetryPolicy, Subscription, Target
 from schemas.topics import TIERS, kind_of, matches
+from sinks.callback.cloudevents import structured
+from sinks.callback.settings import BasicSettings
+from sinks.http.tls import TlsSettings
 from sinks.kinds import KINDS
 from sinks.objects import FIELDS
 from sinks.outcomes import Answer, answered, unanswered
@@ -190,6 +194,8 @@ def _default(model: type[BaseModel], key: str) -> str:
     if field.is_required():
         return "–"
     default = field.get_default(call_default_factory=True)
+    if default is None:
+        return "none"
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
@@ -224,6 +230,21 @@ def test_every_kind_has_a_section_with_its_settings() -> None:
         assert f'kind = "{name}"' in section(SUBSCRIPTIONS, heading), name
     recognised = rows(section(SUBSCRIPTIONS, "How a receiver recognises a repeat"))
     assert sorted(codes(row[0])[0] for row in recognised) == sorted(KINDS)
+
+
+def test_the_settings_of_a_callback_that_are_tables_are_documented() -> None:
+    text = section(SUBSCRIPTIONS, "Kind `callback`")
+    meanings = {codes(row[0])[0]: codes(row[-1]) for row in rows(text)}
+    assert set(BasicSettings.model_fields) <= set(meanings["basic"])
+    assert list(TlsSettings.model_fields) == meanings["tls"]
+    assert _keys("TLS of a callback") == list(TlsSettings.model_fields)
+
+
+def test_the_attributes_of_a_cloudevent_are_documented() -> None:
+    source = Position("events.ecs.disk", 0, 0)
+    event = b'{"product":"ECS","name":"A:B"}'
+    attributes = json.loads(structured(Delivery("id", source, "s", "t", "arn", event, 0, 0)))
+    assert set(_keys("CloudEvents")) == attributes.keys() - {"data"}
 
 
 def test_the_fields_of_a_key_template_are_documented() -> None:
