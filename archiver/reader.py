@@ -112,11 +112,14 @@ def read_records(
     for topic in topics or (None,):
         for _, infos in groupby(list_segments(store, topic), key=lambda info: info.topic):
             for info in _by_file(infos):
-                for record in _records(info, lambda header: _overlaps(header, since, until)):
-                    if (since is None or record.timestamp >= since) and (
-                        until is None or record.timestamp < until
-                    ):
-                        yield record
+                yield from records_between(info, since, until)
+
+
+def records_between(info: SegmentInfo, since: int | None, until: int | None = None) -> Iterator[Record]:
+    """Records of a segment with a timestamp in `[since, until)`, in milliseconds; one that has none is not decoded."""
+    for record in _records(info, lambda header: _overlaps(header, since, until)):
+        if (since is None or record.timestamp >= since) and (until is None or record.timestamp < until):
+            yield record
 
 
 def read_segment(store: ObjectStore, key: str) -> Segment:

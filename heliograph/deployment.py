@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from heliograph.bus.base import Bus
 from heliograph.bus.open import open_bus
@@ -15,6 +15,9 @@ from heliograph.store.open import open_store
 from schemas.clock import Clock, SystemClock
 from schemas.errors import InputError, InvalidConfiguration, StoreError
 from sinks.base import Surroundings
+
+if TYPE_CHECKING:
+    from heliograph.history import History
 
 
 class Deployment:
@@ -49,6 +52,13 @@ class Deployment:
     def objects(self) -> ObjectStore:
         """Where targets of kind `object` write."""
         return self._store("delivery.objects", self.config.objects_url)
+
+    @cached_property
+    def history(self) -> History:
+        """Log and archive, read as one."""
+        from heliograph.history import History
+
+        return History(self.bus, lambda: self.archive)
 
     @cached_property
     def surroundings(self) -> Surroundings:

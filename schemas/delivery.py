@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.errors import InputError
 from schemas.record import FORMAT, FORMAT_VERSION, Headers, NewRecord, Position, Record
-from schemas.topics import DELIVERIES
+from schemas.topics import DELIVERIES, VERDICTS
 
 
 class ReasonCode(enum.StrEnum):
@@ -150,7 +150,7 @@ class Exhausted(enum.StrEnum):
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted`: for a dead one, the
-    limit it met (`Exhausted`). `redrive`: as in `Delivery`."""
+    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `who` (`user@host`) and `why`: of a dropped one."""
 
     delivery: str
     state: VerdictState
@@ -163,6 +163,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempts: Attempts
     exhausted: str = ""
     redrive: str = ""
+    who: str = ""
+    why: str = ""
 
 
 _ID_BYTES = 16
@@ -174,6 +176,11 @@ def delivery_id(log_id: str, source: Position, subscription: str, target: str) -
     """The id of a delivery: the same for every repeat of it, another for everything else."""
     text = f"{log_id}\n{source.topic}\n{source.partition}\n{source.offset}\n{subscription}\n{target}"
     return blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
+
+
+def redriven_id(delivery: str, redrive: str) -> str:
+    """The id of what a redrive sends as new in place of a delivery: the same each time that the redrive is resumed."""
+    return blake2b(f"{delivery}\n{redrive}".encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 _attempts_encoder = msgspec.json.Encoder()
@@ -247,6 +254,12 @@ def read_wait(record: Record) -> Wait | None:
 def encode_verdict(verdict: Verdict) -> bytes:
     """A verdict as the JSON value of its record."""
     return _attempts_encoder.encode(verdict)
+
+
+def verdict_record(verdict: Verdict) -> NewRecord:
+    """The verdict as a record of `verdicts`."""
+    headers = ((FORMAT, FORMAT_VERSION), ("state", verdict.state.encode()))
+    return NewRecord(VERDICTS, encode_verdict(verdict), verdict.target.encode(), headers)
 
 
 def read_verdict(value: bytes) -> Verdict:

@@ -1,4 +1,4 @@
-"""`heliograph deliveries …` and `dead-letters …`: where every delivery stands."""
+"""`heliograph deliveries …`: where every delivery stands."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
+from heliograph.cli.choosing import fail_without_archive
+from heliograph.cli.output import Json, document, moment, open_deployment, show
+from schemas.delivery import Attempts, VerdictState
 from schemas.errors import InputError, NotFound
 from schemas.record import Position
+from schemas.times import parse_when
+from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
-    from router.deliver.records import DeadLetter, DeliveryState
+    from router.deliver.records import About, DeliveryState
 
 app = typer.Typer(
     help="Deliveries: one event for one target each.", no_args_is_help=True, rich_markup_mode=None
 )
-dead_letters = typer.Typer(
-    help="Dead letters: what ended undelivered, kept whole.", no_args_is_help=True, rich_markup_mode=None
-)
-
-Target = Annotated[str, typer.Option("--target")]
-Subscription = Annotated[str, typer.Option("--subscription")]
 
 
 @app.command("list")
 def list_deliveries(
-    target: Target = "",
-    subscription: Subscription = "",
+    target: Annotated[str, typer.Option("--target", help="A target's id.")] = "",
+    subscription: Annotated[str, typer.Option("--subscription", help="A subscription's name.")] = "",
     state: Annotated[
         str, typer.Option("--state", help="delivered, dead, waiting, under-way, expired, muted, dropped.")
     ] = "",
     event: Annotated[str, typer.Option("--event", help="Position of an event, topic:partition:offset.")] = "",
+    since: Annotated[str, typer.Option("--since", help="Ended or last seen at or after a time (2h).")] = "",
+    until: Annotated[str, typer.Option("--until", help="Ended or last seen before a time.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List deliveries and how they ended, or what they wait for."""
+    """List deliveries and how they ended, or what they wait for, from log and archive."""
     from router.deliver.records import STATES
     from router.deliver.records import list_deliveries as every
 
@@ -43,82 +43,40 @@ def list_deliveries(
     if event:
         Position.parse(event)
     with open_deployment() as deployment:
+        now, history = deployment.clock.now(), deployment.history
+        start = parse_when(since, now) if since else 0
+        end = parse_when(until, now) if until else 2**62
+        archived = (record for _, record in history.archived(VERDICTS, start))
         rows = (
-            _row(one)
-            for one in every(deployment.bus)
-            if (not target or one.target == target)
-            and (not subscription or one.subscription == subscription)
-            and (not state or one.state == state)
-            and (not event or one.source == event)
+            delivery_row(one)
+            for one in every(deployment.bus, _about(target, subscription, event), archived)
+            if (not state or one.state == state) and start <= one.at < end
         )
-        show(
-            rows,
-            ("delivery", "state", "target", "subscription", "source", "attempts", "detail"),
-            as_json=as_json,
-        )
+        columns = ("delivery", "state", "target", "subscription", "source", "tries", "detail")
+        show(rows, columns, as_json=as_json)
+    fail_without_archive(history)
 
 
 @app.command("show")
 def show_delivery(delivery: str, as_json: Json = False) -> None:
-    """Show one delivery."""
+    """Show one delivery, with each attempt that was kept."""
     from router.deliver.records import UNKNOWN, delivery_states
 
     with open_deployment() as deployment:
+        history = deployment.history
         found = delivery_states(deployment.bus, [delivery])[delivery]
+        if found.state == UNKNOWN:
+            archived = (record for _, record in history.archived(VERDICTS))
+            found = delivery_states(deployment.bus, [delivery], archived)[delivery]
     if found.state == UNKNOWN:
-        raise NotFound(
-            f"delivery {delivery!r}: not in the log; `heliograph query` reads what only the archive has"
-        )
-    document(_row(found), as_json=as_json)
+        fail_without_archive(history)
+        raise NotFound(f"delivery {delivery!r}: neither log nor archive knows it")
+    document(delivery_row(found), as_json=as_json)
 
 
-@dead_letters.command("list")
-def list_dead_letters(target: Target = "", subscription: Subscription = "", as_json: Json = False) -> None:
-    """List what ended undelivered, with the reason."""
-    from router.deliver.records import list_dead
-
-    with open_deployment() as deployment:
-        rows = (
-            _dead_row(one)
-            for one in list_dead(deployment.bus)
-            if (not target or one.delivery.target == target)
-            and (not subscription or one.delivery.subscription == subscription)
-        )
-        columns = ("time", "delivery", "target", "subscription", "attempts", "exhausted", "error", "message")
-        show(rows, columns, as_json=as_json)
-
-
-@dead_letters.command("show")
-def show_dead_letter(delivery: str, as_json: Json = False) -> None:
-    """Show one dead letter, with its event."""
-    from router.deliver.records import list_dead
-
-    with open_deployment() as deployment:
-        found = next((one for one in list_dead(deployment.bus) if one.delivery.id == delivery), None)
-    if found is None:
-        raise NotFound(
-            f"delivery {delivery!r}: is no dead letter; `heliograph deliveries show` says where it stands"
-        )
-    document(_dead_row(found), as_json=as_json)
-
-
-def _dead_row(one: DeadLetter) -> dict[str, Any]:
-    return {
-        "time": moment(one.at),
-        "position": str(one.position),
-        "delivery": one.delivery.id,
-        "target": one.delivery.target,
-        "subscription": one.delivery.subscription,
-        "source": str(one.delivery.source),
-        "attempts": one.delivery.attempts.count,
-        "exhausted": one.exhausted,
-        "error": one.code,
-        "message": one.message,
-        "event": text_of(one.delivery.event),
-    }
-
-
-def _row(one: DeliveryState) -> dict[str, Any]:
+def delivery_row(one: DeliveryState) -> dict[str, Any]:
+    """A delivery as listings print it."""
+    ended = one.state in list(VerdictState)
     return {
         "delivery": one.id,
         "state": one.state,
@@ -126,8 +84,42 @@ def _row(one: DeliveryState) -> dict[str, Any]:
         "subscription": one.subscription,
         "target": one.target,
         "resource": one.resource,
-        "ended": moment(one.at) if one.at else "",
+        "ended": moment(one.at) if ended else "",
+        "seen": moment(one.at) if not ended and one.at else "",
         "due": moment(one.due) if one.due else "",
-        "attempts": one.attempts,
+        "tries": one.attempts.count,
         "detail": one.detail,
+        "exhausted": one.exhausted,
+        "lane": one.lane,
+        "configuration": one.configuration,
+        "redrive": one.redrive,
+        "who": one.who,
+        "why": one.why,
+        "attempts": attempt_rows(one.attempts),
     }
+
+
+def attempt_rows(attempts: Attempts) -> list[dict[str, Any]]:
+    """The attempts that were kept: `took` in seconds, `outcome` what failed or `delivered`, `answer` its first bytes."""
+    from router.deliver.records import kept_attempts
+
+    return [
+        {
+            "number": number,
+            "at": moment(one.at),
+            "took": one.took,
+            "outcome": one.reason.code if one.reason else "delivered",
+            "status": (one.reason or one).status,
+            "address": (one.reason or one).address,
+            "answer": one.reason.detail if one.reason else one.receipt,
+        }
+        for number, one in kept_attempts(attempts)
+    ]
+
+
+def _about(target: str, subscription: str, event: str) -> About:
+    return lambda one: (
+        (not target or one.target == target)
+        and (not subscription or one.subscription == subscription)
+        and (not event or str(one.source) == event)
+    )

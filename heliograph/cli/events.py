@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from heliograph.cli.choosing import fail_without_archive
+from heliograph.cli.deliveries import delivery_row
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
 from schemas import topics
 from schemas.errors import InputError, InvalidNotification, NotFound
 from schemas.record import Position, Record, TopicPartition
+from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Events: what was emitted and what became of it.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+def register(root: typer.Typer) -> None:
+    """Add what stands at the root, too."""
+    root.command()(why)
 
 
 @app.command("list")
@@ -96,7 +104,9 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
         rows: list[dict[str, Any]] = []
         for record in find(deployment.bus, event):
             lines = explain(deployment.bus, record.position)
-            states = delivery_states(deployment.bus, [one.id for line in lines for one in line.deliveries])
+            archived = (one for _, one in deployment.history.archived(VERDICTS, record.timestamp))
+            ids = [one.id for line in lines for one in line.deliveries]
+            states = delivery_states(deployment.bus, ids, archived)
             for line in lines:
                 base = {
                     "position": str(record.position),
@@ -104,15 +114,17 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
                     "matched": line.matched,
                 }
                 rows += [
-                    {**base, "target": one.target, "delivery": one.id, "state": states[one.id].state,
-                     "because": states[one.id].detail}
+                    {
+                        **base,
+                        **delivery_row(states[one.id]),
+                        "target": one.target,
+                        "because": states[one.id].detail,
+                    }
                     for one in line.deliveries
-                ] or [{**base, "target": "", "delivery": "", "state": "", "because": line.because}]  # fmt: skip
-    show(
-        rows,
-        ("position", "subscription", "matched", "target", "state", "because", "delivery"),
-        as_json=as_json,
-    )
+                ] or [{**base, "target": "", "delivery": "", "state": "", "because": line.because}]
+        columns = ("position", "subscription", "matched", "target", "state", "because", "delivery")
+        show(rows, columns, as_json=as_json)
+    fail_without_archive(deployment.history)
 
 
 def find(bus: Bus, event: str) -> list[Record]:

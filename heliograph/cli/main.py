@@ -10,6 +10,7 @@ import typer
 
 from heliograph.cli import (
     archive,
+    dead_letters,
     deliveries,
     emit,
     events,
@@ -30,13 +31,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (run, emit, names, inspect, archive, home):
+for module in (run, emit, names, events, inspect, archive, home):
     module.register(app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(events.app, name="events")
 app.add_typer(targets.app, name="targets")
 app.add_typer(deliveries.app, name="deliveries")
-app.add_typer(deliveries.dead_letters, name="dead-letters")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(archive.app, name="archive")
 
 

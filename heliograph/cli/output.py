@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Annotated, Any
@@ -62,6 +65,30 @@ def document(value: Mapping[str, Any], *, as_json: bool) -> None:
         text = one if isinstance(one, str) else orjson.dumps(one, default=plain).decode()
         lines = "\n".join(map(visible, text.splitlines()))
         say(f"{key:<{width}}  {lines}")
+
+
+@contextmanager
+def progress(total: int, what: str) -> Generator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; yields what is told how many more are done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def operator() -> str:
+    """Who is at work here, as `user@host`, for records that name a person."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def moment(milliseconds: int) -> str:

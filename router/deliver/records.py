@@ -1,16 +1,21 @@
-"""Where every delivery stands, read from the log: for the command line, never for a role."""
+"""Where every delivery stands, read from the log: for the command line, never for a role.
+
+Verdicts that the log does not have any more are given to the functions as records, from wherever they are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 
 import msgspec
 
-from heliograph.bus.base import Bus, Lag
-from schemas.delivery import Attempts, Delivery, Verdict, VerdictState, read_delivery, read_verdict
-from schemas.record import Position, Record, TopicPartition
-from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS, matches
+from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_on, read_topic
+from schemas.delivery import Attempt, Attempts, Delivery, Verdict, VerdictState, read_delivery, read_verdict
+from schemas.record import Record, TopicPartition
+from schemas.topics import DELIVERIES, PARKED, RETRIES, VERDICTS
 
 WAITING = "waiting"
 UNDER_WAY = "under-way"
@@ -20,12 +25,16 @@ STATES = (*(state.value for state in VerdictState), WAITING, UNDER_WAY)
 
 _PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 
+About = Callable[[Verdict | Delivery], bool]
+"""Whether a delivery is asked for, by what never changes of it: event, subscription, target, resource."""
+
 
 class DeliveryState(msgspec.Struct, frozen=True, gc=False):
     """Where a delivery stands. `state`: a verdict's, or `waiting`, `under-way`, `unknown` (nothing of it is left).
 
-    `at`: when it ended, milliseconds since the epoch; `due`: when it is to be tried again; 0 where that says
-    nothing. `attempts`: how many there were. `detail`: one line, the receipt or what went wrong last.
+    `at`: when it ended, or when the log took what was last seen of it; `due`: when it is to be tried again; both in
+    milliseconds since the epoch, 0 where that says nothing. `detail`: one line, the receipt or what went wrong last.
+    `lane`: None once it has ended. The rest is as in `Verdict`.
     """
 
     id: str
@@ -36,19 +45,14 @@ class DeliveryState(msgspec.Struct, frozen=True, gc=False):
     resource: str = ""
     at: int = 0
     due: int = 0
-    attempts: int = 0
+    attempts: Attempts = Attempts()
     detail: str = ""
-
-
-class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """A dead letter, where it lies, and the reason in its headers. `at`: milliseconds since the epoch."""
-
-    position: Position
-    at: int
-    delivery: Delivery
-    code: str
-    message: str
-    exhausted: str
+    lane: int | None = None
+    configuration: int = 0
+    exhausted: str = ""
+    redrive: str = ""
+    who: str = ""
+    why: str = ""
 
 
 def reduce_verdicts(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
@@ -61,52 +65,75 @@ def reduce_verdicts(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
     return found
 
 
-def list_deliveries(bus: Bus) -> Iterator[DeliveryState]:
-    """Every delivery that the log knows of, once: those that ended, those that wait, those under way."""
-    ended = reduce_verdicts(_verdicts(_records(bus, VERDICTS)))
-    yield from (_ended(verdict) for verdict in ended.values())
-    seen = set(ended)
-    for group, topic, state in (("wheel", "retries.*", WAITING), ("deliverer", DELIVERIES, UNDER_WAY)):
-        for _, delivery in _deliveries(_records(bus, topic, group)):
-            if delivery.id not in seen:
-                seen.add(delivery.id)
-                yield _unended(delivery, state)
+def list_deliveries(
+    bus: Bus, about: About = lambda _: True, archived: Iterable[Record] = ()
+) -> Iterator[DeliveryState]:
+    """Every delivery that is asked for, once: those that ended, those that wait, those under way.
+
+    One that a redrive brought back is under way again, unless it is known as delivered. `archived`: verdicts that the
+    log does not have any more. The verdicts of all that is asked for are in memory.
+    """
+    cursors = unfinished(bus)
+    redriven: set[tuple[str, str]] = set()
+
+    def verdicts() -> Iterator[Verdict]:
+        for verdict in read_verdicts(chain(archived, read_topic(bus, VERDICTS))):
+            if about(verdict):
+                if verdict.redrive:
+                    redriven.add((verdict.delivery, verdict.redrive))
+                yield verdict
+
+    ended = reduce_verdicts(verdicts())
+    seen: set[str] = set()
+    for record, delivery in _unended(bus, cursors):
+        verdict = ended.get(delivery.id)
+        is_over = verdict is not None and (
+            verdict.state is VerdictState.DELIVERED
+            or not delivery.redrive
+            or (delivery.id, delivery.redrive) in redriven
+        )
+        if about(delivery) and not is_over and delivery.id not in seen:
+            seen.add(delivery.id)
+            yield _as_waiting(record, delivery)
+    yield from (_as_ended(verdict) for one, verdict in ended.items() if one not in seen)
 
 
-def delivery_states(bus: Bus, ids: Collection[str]) -> Mapping[str, DeliveryState]:
+def delivery_states(
+    bus: Bus, ids: Collection[str], archived: Iterable[Record] = ()
+) -> Mapping[str, DeliveryState]:
     """Where each of these deliveries stands."""
-    wanted = set(ids)
-    found = {one.id: one for one in list_deliveries(bus) if one.id in wanted}
+    wanted = frozenset(ids)
+
+    def about(one: Verdict | Delivery) -> bool:
+        return (one.delivery if isinstance(one, Verdict) else one.id) in wanted
+
+    found = {one.id: one for one in list_deliveries(bus, about, archived)} if wanted else {}
     return {one: found.get(one) or DeliveryState(one, UNKNOWN) for one in ids}
 
 
-def list_dead(bus: Bus) -> Iterator[DeadLetter]:
-    """Every dead letter, each once however often it was appended; a delivery that got through after all is none."""
-    verdicts = reduce_verdicts(_verdicts(_records(bus, VERDICTS)))
-    seen = {one for one, verdict in verdicts.items() if verdict.state is VerdictState.DELIVERED}
-    for record, delivery in _deliveries(_records(bus, DEAD_LETTERS)):
-        if delivery.id not in seen:
-            seen.add(delivery.id)
-            told = {name: value.decode(errors="replace") for name, value in record.headers}
-            code, message = told.get("errorCode", ""), told.get("errorMessage", "")
-            exhausted = told.get("exhaustedRetryCondition", "")
-            yield DeadLetter(record.position, record.timestamp, delivery, code, message, exhausted)
+def kept_attempts(attempts: Attempts) -> list[tuple[int, Attempt]]:
+    """The attempts that are kept, each with its number, which counts from 1."""
+    last = list(enumerate(attempts.last, attempts.count - len(attempts.last) + 1))
+    return last if attempts.first is None or (last and last[0][0] == 1) else [(1, attempts.first), *last]
 
 
-def _records(bus: Bus, pattern: str, unfinished_by: str | None = None) -> Iterator[Record]:
-    """Records of topics from their beginning, or from where a group's cursor is."""
-    cursors = bus.lag(unfinished_by) if unfinished_by else dict[TopicPartition, Lag]()
-    for topic in sorted(bus.topics()):
-        if not matches(topic, [pattern]):
-            continue
-        for partition, extent in bus.extents(topic).items():
-            offset = cursors[partition].cursor if partition in cursors else extent.start
-            while records := bus.read(partition, offset).records:
-                yield from records
-                offset = records[-1].offset + 1
+def unfinished(bus: Bus) -> dict[TopicPartition, int]:
+    """From where on deliveries may lie that have not ended: on the wheel, parked, under way.
+
+    The order matters: a delivery goes from one topic to another while this is read, and is in at least one of them.
+    """
+    found: dict[TopicPartition, int] = {}
+    wheel = sorted(topic for topic in bus.topics() if topic.startswith(RETRIES))
+    for group, topics in (("wheel", wheel), ("deliverer", [PARKED, DELIVERIES])):
+        cursors = bus.lag(group)
+        for topic in topics:
+            for partition, extent in sorted(bus.extents(topic).items()):
+                found[partition] = cursors[partition].cursor if partition in cursors else extent.start
+    return found
 
 
-def _deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Delivery]]:
+def read_deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Delivery]]:
+    """Records with the deliveries that they hold; what holds none is passed over, others may write to the log too."""
     for record in records:
         try:
             yield record, read_delivery(record)
@@ -114,13 +141,20 @@ def _deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Delivery]]:
             continue
 
 
-def _verdicts(records: Iterable[Record]) -> Iterator[Verdict]:
+def read_verdicts(records: Iterable[Record]) -> Iterator[Verdict]:
+    """The verdicts that records hold; what holds none is passed over."""
     for record in records:
-        with suppress(ValueError):  # others may write to the log as well
+        with suppress(ValueError):
             yield read_verdict(record.value)
 
 
-def _ended(verdict: Verdict) -> DeliveryState:
+def _unended(bus: Bus, cursors: Mapping[TopicPartition, int]) -> Iterator[tuple[Record, Delivery]]:
+    for partition, offset in cursors.items():
+        end = bus.extents(partition.topic)[partition].end
+        yield from read_deliveries(read_on(bus, partition, offset, end))
+
+
+def _as_ended(verdict: Verdict) -> DeliveryState:
     return DeliveryState(
         verdict.delivery,
         verdict.state,
@@ -130,23 +164,33 @@ def _ended(verdict: Verdict) -> DeliveryState:
         verdict.resource,
         verdict.at,
         0,
-        verdict.attempts.count,
-        ": ".join(filter(None, (verdict.exhausted, _last(verdict.attempts)))),
+        verdict.attempts,
+        ": ".join(filter(None, (verdict.exhausted, verdict.why or _last(verdict.attempts)))),
+        None,
+        verdict.configuration,
+        verdict.exhausted,
+        verdict.redrive,
+        verdict.who,
+        verdict.why,
     )
 
 
-def _unended(delivery: Delivery, state: str) -> DeliveryState:
+def _as_waiting(record: Record, delivery: Delivery) -> DeliveryState:
+    waits = record.topic != DELIVERIES
     return DeliveryState(
         delivery.id,
-        state,
+        WAITING if waits else UNDER_WAY,
         str(delivery.source),
         delivery.subscription,
         delivery.target,
         delivery.resource,
-        0,
-        delivery.wait.due if delivery.wait is not None and state == WAITING else 0,
-        delivery.attempts.count,
+        record.timestamp,
+        delivery.wait.due if delivery.wait is not None and waits else 0,
+        delivery.attempts,
         _last(delivery.attempts),
+        delivery.lane,
+        delivery.configuration,
+        redrive=delivery.redrive,
     )
 
 

@@ -1,0 +1,30 @@
+"""Reading a log from one place to another, outside of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heliograph.bus.base import Bus
+from schemas.record import Record, TopicPartition
+
+_BATCH = 1000
+
+
+def read_on(bus: Bus, partition: TopicPartition, offset: int, end: int) -> Iterator[Record]:
+    """The records of a partition with offsets in `[offset, end)` that the log has, a batch of them in memory."""
+    while offset < end:
+        polled = bus.read(partition, offset, min(_BATCH, end - offset))
+        for record in polled.records:
+            if record.offset >= end:
+                return
+            yield record
+        if not polled.records and not polled.gaps:
+            return
+        offset = polled.records[-1].offset + 1 if polled.records else polled.gaps[-1].end
+
+
+def read_topic(bus: Bus, topic: str, since: int = 0) -> Iterator[Record]:
+    """What the log has now of a topic, from the first record not before `since` (milliseconds) in each partition."""
+    for partition, extent in sorted(bus.extents(topic).items()):
+        start = bus.offset_at(partition, since) if since else extent.start
+        yield from read_on(bus, partition, start, extent.end)

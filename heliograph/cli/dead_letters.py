@@ -1,0 +1,124 @@
+"""`heliograph dead-letters list`, `show` and `drop`: what ended undelivered, kept whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli import redrive
+from heliograph.cli.choosing import Chosen, Which, changed_by, confirm, fail_without_archive, wanted_by
+from heliograph.cli.deliveries import attempt_rows
+from heliograph.cli.options import takes
+from heliograph.cli.output import Json, document, moment, open_deployment, operator, progress, show, text_of
+from schemas.delivery import VerdictState
+from schemas.errors import InputError, NotFound
+
+if TYPE_CHECKING:
+    from heliograph.dead_letters import DeadLetter
+
+app = typer.Typer(
+    help="Dead letters: what ended undelivered, kept whole.", no_args_is_help=True, rich_markup_mode=None
+)
+redrive.register(app)
+
+
+@app.command("list")
+@takes(Which)
+def list_letters(
+    which: Which,
+    include_dropped: Annotated[
+        bool, typer.Option("--include-dropped", help="Those that an operator or a redrive dropped, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List what ended undelivered, with the reason, from log and archive."""
+    from heliograph.dead_letters import find_standing, read_letters
+
+    with open_deployment() as deployment:
+        history = deployment.history
+        letters, standing = find_standing(
+            history, wanted_by(which, deployment.clock.now()), dropped=include_dropped
+        )
+        rows = (
+            {"state": standing.ended_as(one.letter.id) or VerdictState.DEAD, **_row(one)}
+            for batch in read_letters(history, letters)
+            for one in batch
+        )
+        columns = ["time", "delivery", "target", "subscription", "tries", "exhausted", "error", "message"]
+        show(rows, ["state", *columns] if include_dropped else columns, as_json=as_json)
+    fail_without_archive(history)
+
+
+@app.command("show")
+def show_letter(delivery: str, as_json: Json = False) -> None:
+    """Show one dead letter with its event, also one that was dropped."""
+    from heliograph.dead_letters import Wanted, find_standing, read_letters
+    from router.deliver.records import delivery_states
+    from schemas.topics import VERDICTS
+
+    with open_deployment() as deployment:
+        history = deployment.history
+        letters, _ = find_standing(history, Wanted(deliveries=frozenset({delivery})))
+        found = [one for batch in read_letters(history, letters) for one in batch]
+        if not found:
+            raise NotFound(
+                f"delivery {delivery!r}: is no dead letter; `heliograph deliveries show` says where it stands"
+            )
+        archived = (record for _, record in history.archived(VERDICTS, found[0].letter.event_time))
+        stands = delivery_states(deployment.bus, [delivery], archived)[delivery]
+    document({"state": stands.state, **_row(found[0]), "who": stands.who, "why": stands.why}, as_json=as_json)
+    fail_without_archive(history)
+
+
+@app.command()
+@takes(Chosen)
+def drop(
+    chosen: Chosen,
+    why: Annotated[str, typer.Option("--why", help="Why, for those who ask later.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Give letters up for good: each gets the verdict `dropped`, with who did it and why."""
+    from heliograph.dead_letters import drop_letters, find_standing, read_letters
+
+    if not why.strip():
+        raise InputError("--why: is missing; the verdict keeps it")
+    count = 0
+    with open_deployment() as deployment:
+        history = deployment.history
+        letters, standing = find_standing(history, changed_by(chosen, deployment.clock.now()))
+        to_drop = [
+            one for one in letters if not standing.is_under_way(one.id) and standing.ended_as(one.id) is None
+        ]
+        confirm(chosen, f"drop {len(to_drop)} dead letters?")
+        with progress(len(to_drop), "dead letters") as advance:
+            for batch in read_letters(history, to_drop):
+                drop_letters(deployment.bus, batch, deployment.clock.now(), who=operator(), why=why)
+                count += len(batch)
+                advance(len(batch))
+    document(
+        {"dropped": count, "under_way": sum(standing.is_under_way(one.id) for one in letters)},
+        as_json=as_json,
+    )
+    fail_without_archive(history)
+
+
+def _row(one: DeadLetter) -> dict[str, Any]:
+    delivery = one.delivery
+    return {
+        "time": moment(one.letter.at),
+        "position": str(one.record.position),
+        "archived": one.letter.segment is not None,
+        "delivery": delivery.id,
+        "target": delivery.target,
+        "subscription": delivery.subscription,
+        "source": str(delivery.source),
+        "resource": delivery.resource,
+        "tries": delivery.attempts.count,
+        "exhausted": one.letter.exhausted,
+        "error": one.letter.error,
+        "message": one.message,
+        "redrive": delivery.redrive,
+        "attempts": attempt_rows(delivery.attempts),
+        "event": text_of(delivery.event),
+    }

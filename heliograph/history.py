@@ -1,0 +1,73 @@
+"""Topics as log and archive hold them together: what the log does not have any more is read from the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+from archiver.reader import SegmentInfo, list_segments, records_between
+from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_topic
+from heliograph.store.base import ObjectStore
+from schemas.errors import StoreError
+from schemas.record import Record, TopicPartition
+
+_SEGMENTS = 16
+"""Archived segments that are kept in memory while single records are fetched."""
+
+
+class History:
+    """Log and archive, read as one. An archive that cannot be read stops nobody: `problem` then says why."""
+
+    def __init__(self, bus: Bus, archive: Callable[[], ObjectStore]) -> None:
+        self.bus = bus
+        self.problem = ""
+        self._archive = archive
+        self._loaded = lru_cache(_SEGMENTS)(_by_offset)
+
+    def read(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo | None, Record]]:
+        """Records that are not older than `since` (milliseconds), archived ones with their segment; a record may come
+        from both."""
+        yield from self.archived(topic, since)
+        for record in read_topic(self.bus, topic, since):
+            yield None, record
+
+    def archived(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo, Record]]:
+        """Of these, the ones of segments that the log does not hold whole."""
+        try:
+            for info in self._removed(topic):
+                for record in records_between(info, since or None):
+                    yield info, record
+        except StoreError as error:
+            self.problem = str(error)
+
+    def fetch(self, segment: SegmentInfo, offset: int) -> Record | None:
+        """One record of a segment; None if it is not there any more."""
+        try:
+            return self._loaded(segment).get(offset)
+        except StoreError as error:
+            self.problem = str(error)
+            return None
+
+    def _removed(self, topic: str) -> Iterator[SegmentInfo]:
+        """Segments of which the log lacks something: of another log, or before its first record."""
+        extents = self.bus.extents(topic)
+        segments = list(list_segments(self._archive(), topic))
+        tails = {info.partition: info for info in segments}
+        held = {
+            number: extents[TopicPartition(topic, number)].start
+            for number, tail in tails.items()
+            if TopicPartition(topic, number) in extents and self._is_ours(tail)
+        }
+        for info in segments:
+            start = held.get(info.partition)
+            if start is None or info.epoch != tails[info.partition].epoch or info.expected_offset < start:
+                yield info
+
+    def _is_ours(self, tail: SegmentInfo) -> bool:
+        """Whether the epoch of a chain's last segment is of this log, and goes on."""
+        return tail.header.log_id == self.bus.log_id and tail.header.begins is None
+
+
+def _by_offset(segment: SegmentInfo) -> dict[int, Record]:
+    return {record.offset: record for record in records_between(segment, None)}
