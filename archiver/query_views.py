@@ -23,7 +23,8 @@ VIEWS = ("events", "deliveries", "verdicts", "dead_letters", "rejects", "logs", 
 
 _VERDICT = (
     '{"delivery": "VARCHAR", "state": "VARCHAR", "source": "VARCHAR", "subscription": "VARCHAR",'
-    ' "target": "VARCHAR", "resource": "VARCHAR", "at": "BIGINT", "exhausted": "VARCHAR", "attempts": "JSON"}'
+    ' "target": "VARCHAR", "resource": "VARCHAR", "at": "BIGINT", "exhausted": "VARCHAR", "redrive": "VARCHAR",'
+    ' "who": "VARCHAR", "why": "VARCHAR", "attempts": "JSON"}'
 )
 _STATES = ", ".join(f"'{state}'" for state in VerdictState)
 
@@ -41,11 +42,14 @@ SELECT * FROM {records}
 _VERDICTS = """
 SELECT time, delivery, state, source, subscription, target, resourceId, ended, tries,
     last ->> '$.reason.code' AS reason, last ->> '$.reason.detail' AS detail,
-    (last ->> '$.reason.status')::INTEGER AS status, last ->> '$.receipt' AS receipt, exhausted, attempts,
+    coalesce(last ->> '$.reason.status', last ->> '$.status')::INTEGER AS status,
+    coalesce(last ->> '$.reason.address', last ->> '$.address') AS address,
+    last ->> '$.receipt' AS receipt, exhausted, redrive, who, why, attempts,
     topic, partition, epoch, "offset"
 FROM (
     SELECT *, v.delivery, v.state, v.source, v.subscription, v.target, v.resource AS resourceId,
-        epoch_ms(v.at) AS ended, coalesce(v.exhausted, '') AS exhausted, v.attempts,
+        epoch_ms(v.at) AS ended, coalesce(v.exhausted, '') AS exhausted, coalesce(v.redrive, '') AS redrive,
+        coalesce(v.who, '') AS who, coalesce(v.why, '') AS why, v.attempts,
         coalesce((v.attempts ->> '$.count')::INTEGER, 0) AS tries, v.attempts -> '$.last[#-1]' AS last
     FROM (
         SELECT *, json_transform(try_cast(text(value) AS JSON), '{form}') AS v
@@ -63,6 +67,7 @@ SELECT time, text(headers['delivery']) AS delivery, text(headers['source']) AS s
     text(headers['errorCode']) AS reason, text(headers['errorMessage']) AS detail,
     text(headers['exhaustedRetryCondition']) AS exhausted,
     try_cast(text(headers['retryAttempts']) AS INTEGER) AS tries,
+    coalesce(text(headers['redrive']), '') AS redrive,
     product, name, level, resourceId, regionId, userId, id, topic, partition, epoch, "offset", headers, value
 FROM {records}
 """

@@ -126,7 +126,7 @@ class Redriving:
         self._history = history
         self._bus: Bus = history.bus
         self._redrive = redrive
-        self._plan = plan
+        self.plan = plan
         self._clock = clock
         self._sent_as = _sent_as(redrive)
         self._partitions = self._bus.topics().get(DELIVERIES, 1)
@@ -135,19 +135,19 @@ class Redriving:
     def run(
         self, advance: Callable[[int], None] = lambda _: None, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        """Drop what is older, then send. `advance` is told how many letters more are dealt with. Raises BusError."""
-        for letters in read_letters(self._history, self._plan.of(Fate.OLDER)):
+        """Drop what is older, then send. `advance` is told how many more of the letters that are to be sent are dealt
+        with. Raises BusError."""
+        for letters in read_letters(self._history, self.plan.of(Fate.OLDER)):
             self._drop(letters, "a newer state of the resource is redriven")
             self.counts[Fate.OLDER] += len(letters)
-            advance(len(letters))
         if self._redrive.as_new:
-            done = [letter for letter in self._plan.of(Fate.DONE) if letter.redrive != self._redrive.id]
+            done = [letter for letter in self.plan.of(Fate.DONE) if letter.redrive != self._redrive.id]
             for letters in read_letters(self._history, done):
                 self._drop_replaced(letters)
         self._send_all(advance, pause)
 
     def _send_all(self, advance: Callable[[int], None], pause: Callable[[float], None]) -> None:
-        to_send, rate = self._plan.of(Fate.SENT), self._redrive.rate
+        to_send, rate = self.plan.of(Fate.SENT), self._redrive.rate
         size = max(1, min(BATCH, int(rate)))
         due = self._clock.monotonic()
         for batch in read_letters(self._history, to_send, size):
@@ -161,7 +161,7 @@ class Redriving:
 
     def _send(self, batch: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
         """Append what still is a letter and nothing else: one append, and one more for what it replaces."""
-        self._plan.standing.follow()
+        self.plan.standing.follow()
         sent = [one for one in batch if self._may_go(one.letter)]
         if sent:
             self._bus.append([self._record(one.delivery) for one in sent])
@@ -170,7 +170,7 @@ class Redriving:
         return sent
 
     def _may_go(self, letter: Letter) -> bool:
-        standing = self._plan.standing
+        standing = self.plan.standing
         ended = standing.ended_as(letter.id)
         named = letter.id in self._redrive.wanted.deliveries
         return not standing.is_under_way(letter.id) and (
@@ -179,7 +179,7 @@ class Redriving:
 
     def _record(self, dead: Delivery) -> NewRecord:
         """The delivery as it starts again: nothing tried, placed as its target is now."""
-        lane = lane_of(self._plan.targets[dead.target], dead.resource)
+        lane = lane_of(self.plan.targets[dead.target], dead.resource)
         return delivery_record(
             Delivery(
                 self._sent_as(dead.id),
@@ -189,7 +189,7 @@ class Redriving:
                 dead.resource,
                 dead.event,
                 dead.event_time,
-                self._plan.version,
+                self.plan.version,
                 lane=lane,
                 key=self._key(dead.target, lane),
                 redrive=self._redrive.id,

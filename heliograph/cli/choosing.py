@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -10,7 +11,7 @@ import typer
 
 from heliograph.cli.output import note
 from schemas.delivery import Exhausted, ReasonCode
-from schemas.errors import InputError
+from schemas.errors import InputError, NotFound
 from schemas.times import parse_when
 
 if TYPE_CHECKING:
@@ -70,13 +71,21 @@ def changed_by(chosen: Chosen, now: int) -> Wanted:
     return wanted
 
 
-def confirm(chosen: Chosen, question: str) -> None:
+def check_named(wanted: Wanted, found: Collection[str]) -> None:
+    """Raise NotFound for the deliveries that were named and are not among the letters that were found."""
+    for one in sorted(wanted.deliveries.difference(found)):
+        raise NotFound(
+            f"delivery {one!r}: is no dead letter that the filter finds; `heliograph deliveries show` says where it stands"
+        )
+
+
+def confirm(chosen: Chosen, deed: str) -> None:
     """Ask whoever sits there. Raises InputError where nobody does, and leaves the command at a no."""
     if chosen.yes:
         return
     if not sys.stdin.isatty():
-        raise InputError(f"{question} There is no terminal to ask on; add --yes")
-    if not typer.confirm(question, err=True):
+        raise InputError(f"{deed}: there is no terminal to ask on; add --yes")
+    if not typer.confirm(f"{deed}?", err=True):
         raise typer.Exit(1)
 
 

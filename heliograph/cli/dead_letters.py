@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli import redrive
-from heliograph.cli.choosing import Chosen, Which, changed_by, confirm, fail_without_archive, wanted_by
-from heliograph.cli.deliveries import attempt_rows
+from heliograph.cli.choosing import (
+    Chosen,
+    Which,
+    changed_by,
+    check_named,
+    confirm,
+    fail_without_archive,
+    wanted_by,
+)
+from heliograph.cli.deliveries import attempt_rows, show_with_attempts
 from heliograph.cli.options import takes
 from heliograph.cli.output import Json, document, moment, open_deployment, operator, progress, show, text_of
 from schemas.delivery import VerdictState
@@ -67,7 +75,9 @@ def show_letter(delivery: str, as_json: Json = False) -> None:
             )
         archived = (record for _, record in history.archived(VERDICTS, found[0].letter.event_time))
         stands = delivery_states(deployment.bus, [delivery], archived)[delivery]
-    document({"state": stands.state, **_row(found[0]), "who": stands.who, "why": stands.why}, as_json=as_json)
+    show_with_attempts(
+        {"state": stands.state, **_row(found[0]), "who": stands.who, "why": stands.why}, as_json=as_json
+    )
     fail_without_archive(history)
 
 
@@ -86,11 +96,14 @@ def drop(
     count = 0
     with open_deployment() as deployment:
         history = deployment.history
-        letters, standing = find_standing(history, changed_by(chosen, deployment.clock.now()))
+        wanted = changed_by(chosen, deployment.clock.now())
+        letters, standing = find_standing(history, wanted)
+        check_named(wanted, {letter.id for letter in letters})
         to_drop = [
             one for one in letters if not standing.is_under_way(one.id) and standing.ended_as(one.id) is None
         ]
-        confirm(chosen, f"drop {len(to_drop)} dead letters?")
+        if to_drop:
+            confirm(chosen, f"drop {len(to_drop)} dead letters")
         with progress(len(to_drop), "dead letters") as advance:
             for batch in read_letters(history, to_drop):
                 drop_letters(deployment.bus, batch, deployment.clock.now(), who=operator(), why=why)

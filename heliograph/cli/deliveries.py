@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.choosing import fail_without_archive
-from heliograph.cli.output import Json, document, moment, open_deployment, show
+from heliograph.cli.output import Json, document, moment, open_deployment, say, show
 from schemas.delivery import Attempts, VerdictState
 from schemas.errors import InputError, NotFound
 from schemas.record import Position
@@ -71,7 +71,19 @@ def show_delivery(delivery: str, as_json: Json = False) -> None:
     if found.state == UNKNOWN:
         fail_without_archive(history)
         raise NotFound(f"delivery {delivery!r}: neither log nor archive knows it")
-    document(delivery_row(found), as_json=as_json)
+    show_with_attempts(delivery_row(found), as_json=as_json)
+
+
+def show_with_attempts(row: dict[str, Any], *, as_json: bool) -> None:
+    """Print a delivery whole: for people what there is to say, and a line for each attempt that was kept."""
+    if as_json:
+        document(row, as_json=True)
+        return
+    attempts = row.pop("attempts")
+    document({name: value for name, value in row.items() if value not in {"", None}}, as_json=False)
+    if attempts:
+        say()
+        show(attempts, ("number", "at", "took", "outcome", "status", "address", "answer"), as_json=False)
 
 
 def delivery_row(one: DeliveryState) -> dict[str, Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.choosing import Chosen, changed_by, confirm, fail_without_archive
+from heliograph.cli.choosing import Chosen, changed_by, check_named, confirm, fail_without_archive
 from heliograph.cli.options import takes
 from heliograph.cli.output import Json, document, moment, note, open_deployment, operator, progress, show
-from schemas.errors import InputError
+from schemas.errors import HeliographError, InputError
 
 if TYPE_CHECKING:
-    from heliograph.redrive import Plan, Redrive
+    from heliograph.redrive import Plan, Redrive, Redriving
 
 
 class Redriven(Chosen, frozen=True):
@@ -53,19 +54,13 @@ def redrive(options: Redriven, as_json: Json = False) -> None:
             show(counted, ("target", "subscription", "error", "letters", "what"), as_json=as_json)
             fail_without_archive(history)
             return
+        if not options.resume:
+            check_named(wanted.wanted, {letter.id for letter, _ in plan.fates})
         _ask(options, wanted, plan)
-        resumed = _resuming(wanted, plan)
-        note(f"redrive {wanted.id}; if it is interrupted: {resumed}")
         work = Redriving(history, wanted, plan, clock)
-        try:
-            with progress(len(plan.of(Fate.SENT)) + len(plan.of(Fate.OLDER)), "dead letters") as advance:
-                work.run(advance)
-        except KeyboardInterrupt:
-            note(f"interrupted; go on with: {resumed}")
-            raise
-        finally:
-            counts = {str(fate): count for fate, count in work.counts.items() if count}
-            document({"redrive": wanted.id, Fate.SENT: 0, **counts}, as_json=as_json)
+        _run(work, wanted.id, _resuming(wanted, plan))
+        counts = {str(fate): count for fate, count in work.counts.items() if count}
+        document({"redrive": wanted.id, Fate.SENT: 0, **counts}, as_json=as_json)
         fail_without_archive(history)
     if any(work.counts[fate] for fate in REFUSED):
         raise typer.Exit(1)
@@ -101,16 +96,31 @@ def _counted(plan: Plan) -> list[dict[str, Any]]:
     return [{**dict(zip(names, key, strict=True)), "letters": count} for key, count in sorted(counts.items())]
 
 
-def _ask(options: Redriven, wanted: Redrive, plan: Plan) -> None:
+def _ask(options: Redriven, redrive: Redrive, plan: Plan) -> None:
     from heliograph.redrive import Fate
 
-    letters = plan.of(Fate.SENT)
-    targets = sorted({letter.target for letter in letters})
-    seconds = round(len(letters) / wanted.rate)
-    older = len(plan.of(Fate.OLDER))
-    also = f", and drop {older} older states" if older else ""
-    to = f" to {', '.join(targets)}" if targets else ""
-    confirm(options, f"redrive {len(letters)} dead letters{to}{also}, which takes about {seconds} s?")
+    letters, older = plan.of(Fate.SENT), len(plan.of(Fate.OLDER))
+    seconds = math.ceil(len(letters) / redrive.rate)
+    targets = ", ".join(sorted({letter.target for letter in letters}))
+    deeds = [f"redrive {len(letters)} dead letters to {targets} within about {seconds} s"] if letters else []
+    deeds += [f"drop {older} older states of their resources"] if older else []
+    if deeds:
+        confirm(options, " and ".join(deeds))
+
+
+def _run(work: Redriving, redrive: str, resumed: str) -> None:
+    """Send what is to be sent, and say how to go on where that ends early."""
+    from heliograph.redrive import Fate
+
+    count = len(work.plan.of(Fate.SENT))
+    if count:
+        note(f"redrive {redrive}; if it is interrupted: {resumed}")
+    try:
+        with progress(count, "dead letters") as advance:
+            work.run(advance)
+    except (KeyboardInterrupt, HeliographError):
+        note(f"ended early, after {work.counts[Fate.SENT]} of {count}; go on with: {resumed}")
+        raise
 
 
 def _resuming(redrive: Redrive, plan: Plan) -> str:
