@@ -24,7 +24,7 @@ VIEWS = ("events", "deliveries", "verdicts", "dead_letters", "rejects", "logs", 
 _VERDICT = (
     '{"delivery": "VARCHAR", "state": "VARCHAR", "source": "VARCHAR", "subscription": "VARCHAR",'
     ' "target": "VARCHAR", "resource": "VARCHAR", "at": "BIGINT", "exhausted": "VARCHAR", "redrive": "VARCHAR",'
-    ' "who": "VARCHAR", "why": "VARCHAR", "attempts": "JSON"}'
+    ' "by": "VARCHAR", "why": "VARCHAR", "attempts": "JSON"}'
 )
 _STATES = ", ".join(f"'{state}'" for state in VerdictState)
 
@@ -44,12 +44,12 @@ SELECT time, delivery, state, source, subscription, target, resourceId, ended, t
     last ->> '$.reason.code' AS reason, last ->> '$.reason.detail' AS detail,
     coalesce(last ->> '$.reason.status', last ->> '$.status')::INTEGER AS status,
     coalesce(last ->> '$.reason.address', last ->> '$.address') AS address,
-    last ->> '$.receipt' AS receipt, exhausted, redrive, who, why, attempts,
+    last ->> '$.receipt' AS receipt, exhausted, redrive, dropped_by, why, attempts,
     topic, partition, epoch, "offset"
 FROM (
     SELECT *, v.delivery, v.state, v.source, v.subscription, v.target, v.resource AS resourceId,
         epoch_ms(v.at) AS ended, coalesce(v.exhausted, '') AS exhausted, coalesce(v.redrive, '') AS redrive,
-        coalesce(v.who, '') AS who, coalesce(v.why, '') AS why, v.attempts,
+        coalesce(v."by", '') AS dropped_by, coalesce(v.why, '') AS why, v.attempts,
         coalesce((v.attempts ->> '$.count')::INTEGER, 0) AS tries, v.attempts -> '$.last[#-1]' AS last
     FROM (
         SELECT *, json_transform(try_cast(text(value) AS JSON), '{form}') AS v

@@ -160,7 +160,7 @@ def read_letters(
 
 
 def drop_letters(
-    bus: Bus, letters: Iterable[DeadLetter], now: int, *, who: str, why: str, redrive: str | None = None
+    bus: Bus, letters: Iterable[DeadLetter], now: int, *, by: str, why: str, redrive: str | None = None
 ) -> None:
     """Append the verdicts `dropped` of these letters, in one append. `redrive`: of the redrive that drops them."""
     records = [
@@ -177,7 +177,7 @@ def drop_letters(
                 one.delivery.attempts,
                 "",
                 one.delivery.redrive if redrive is None else redrive,
-                who,
+                by,
                 why,
             )
         )

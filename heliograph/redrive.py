@@ -30,11 +30,13 @@ from heliograph.dead_letters import (
 from heliograph.history import History
 from router.configuration import Configuration
 from router.deliver.standing import Standing
+from router.deliver.target_states import TargetStates
 from schemas.clock import Clock
 from schemas.delivery import Delivery, VerdictState, delivery_record, redriven_id
 from schemas.lanes import lane_key, lane_of
 from schemas.record import NewRecord
 from schemas.subscription import Target
+from schemas.target_state import TargetStatus
 from schemas.topics import DELIVERIES
 
 RATE = 100.0
@@ -59,15 +61,16 @@ class Fate(enum.StrEnum):
     CHANGED = "changed"  # delivered, dropped or brought back by somebody else since this one began
     MISSING = "missing"  # its record cannot be read any more
     NO_TARGET = "no-target"  # it was deleted
-    EXPIRED = "expired"  # the target wants nothing that old
+    SUSPENDED = "suspended"  # its target is: it would die again at once
+    EXPIRED = "expired"  # its target wants nothing that old
 
 
-REFUSED = frozenset({Fate.MISSING, Fate.NO_TARGET, Fate.EXPIRED})
+REFUSED = frozenset({Fate.MISSING, Fate.NO_TARGET, Fate.SUSPENDED, Fate.EXPIRED})
 """What stays a dead letter although it was asked for."""
 
 
 class Redrive(msgspec.Struct, frozen=True):
-    """What to redrive and how. One that is resumed is the same once more. `rate`: deliveries a second. `who`:
+    """What to redrive and how. One that is resumed is the same once more. `rate`: deliveries a second. `by`:
     `user@host`, kept in the verdicts of what it drops."""
 
     id: str
@@ -75,7 +78,7 @@ class Redrive(msgspec.Struct, frozen=True):
     order: Order = Order.OLDEST
     rate: float = RATE
     as_new: bool = False
-    who: str = ""
+    by: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -105,12 +108,24 @@ def is_redrive_id(text: str) -> bool:
 def make_plan(history: History, redrive: Redrive, now: int) -> Plan:
     """What a redrive will do, as log and archive are now. `now`: milliseconds since the epoch."""
     letters, standing = find_standing(history, redrive.wanted, also=_sent_as(redrive))
-    configuration = Configuration(history.bus)
+    configuration, states = Configuration(history.bus), TargetStates(history.bus)
     configuration.refresh()
+    states.refresh()
     targets = dict(configuration.targets)
-    fates = [
-        (letter, _fate(letter, redrive, standing, targets.get(letter.target), now)) for letter in letters
-    ]
+    suspended = {one for one in targets if states.of(one, TargetStatus.SUSPENDED) is not None}
+
+    def fate(letter: Letter) -> Fate:
+        if letter.redrive == redrive.id or standing.was_brought_back_by(
+            redrive.id, _sent_as(redrive)(letter.id)
+        ):
+            return Fate.DONE
+        if standing.is_under_way(letter.id):
+            return Fate.UNDER_WAY
+        if letter.target in suspended:
+            return Fate.SUSPENDED
+        return _of_target(letter, targets.get(letter.target), now)
+
+    fates = [(letter, fate(letter)) for letter in letters]
     newest_first = redrive.order is Order.NEWEST_PER_RESOURCE
     fates.sort(key=lambda one: (one[0].event_time, one[0].place), reverse=newest_first)
     return Plan(_without_older(fates) if newest_first else fates, standing, targets, configuration.version)
@@ -208,7 +223,7 @@ class Redriving:
 
     def _drop(self, letters: Sequence[DeadLetter], why: str) -> None:
         redrive = self._redrive
-        drop_letters(self._bus, letters, self._clock.now(), who=redrive.who, why=why, redrive=redrive.id)
+        drop_letters(self._bus, letters, self._clock.now(), by=redrive.by, why=why, redrive=redrive.id)
 
 
 def _sent_as(redrive: Redrive) -> Callable[[str], str]:
@@ -216,11 +231,8 @@ def _sent_as(redrive: Redrive) -> Callable[[str], str]:
     return (lambda dead: redriven_id(dead, redrive.id)) if redrive.as_new else str
 
 
-def _fate(letter: Letter, redrive: Redrive, standing: Standing, target: Target | None, now: int) -> Fate:
-    if letter.redrive == redrive.id or standing.was_brought_back_by(redrive.id, _sent_as(redrive)(letter.id)):
-        return Fate.DONE
-    if standing.is_under_way(letter.id):
-        return Fate.UNDER_WAY
+def _of_target(letter: Letter, target: Target | None, now: int) -> Fate:
+    """Whether its target, as it is now, takes a letter at all."""
     if target is None:
         return Fate.NO_TARGET
     if target.expires is not None and letter.event_time + target.expires * 1000 < now:

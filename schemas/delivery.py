@@ -150,7 +150,7 @@ class Exhausted(enum.StrEnum):
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted`: for a dead one, the
-    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `who` (`user@host`) and `why`: of a dropped one."""
+    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `by` (`user@host`) and `why`: of a dropped one."""
 
     delivery: str
     state: VerdictState
@@ -163,7 +163,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempts: Attempts
     exhausted: str = ""
     redrive: str = ""
-    who: str = ""
+    by: str = ""
     why: str = ""
 
 

@@ -76,7 +76,7 @@ def show_letter(delivery: str, as_json: Json = False) -> None:
         archived = (record for _, record in history.archived(VERDICTS, found[0].letter.event_time))
         stands = delivery_states(deployment.bus, [delivery], archived)[delivery]
     show_with_attempts(
-        {"state": stands.state, **_row(found[0]), "who": stands.who, "why": stands.why}, as_json=as_json
+        {"state": stands.state, **_row(found[0]), "by": stands.by, "why": stands.why}, as_json=as_json
     )
     fail_without_archive(history)
 
@@ -106,7 +106,7 @@ def drop(
             confirm(chosen, f"drop {len(to_drop)} dead letters")
         with progress(len(to_drop), "dead letters") as advance:
             for batch in read_letters(history, to_drop):
-                drop_letters(deployment.bus, batch, deployment.clock.now(), who=operator(), why=why)
+                drop_letters(deployment.bus, batch, deployment.clock.now(), by=operator(), why=why)
                 count += len(batch)
                 advance(len(batch))
     document(

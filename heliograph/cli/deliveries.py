@@ -105,7 +105,7 @@ def delivery_row(one: DeliveryState) -> dict[str, Any]:
         "lane": one.lane,
         "configuration": one.configuration,
         "redrive": one.redrive,
-        "who": one.who,
+        "by": one.by,
         "why": one.why,
         "attempts": attempt_rows(one.attempts),
     }

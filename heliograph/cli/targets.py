@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
+from heliograph.cli.output import Json, document, moment, note, open_deployment, operator, say, show
 from schemas.errors import NotFound
 from schemas.problems import suggestion
 
@@ -65,9 +63,8 @@ def suspend(target: Id, why: Annotated[str, typer.Option("--why", help="For whoe
     with open_deployment() as deployment:
         configuration, _ = _read(deployment.bus)
         _named(configuration, target)
-        by = f"{getpass.getuser()}@{socket.gethostname()}"
         now = deployment.clock.now()
-        condition = Condition(target, TargetStatus.SUSPENDED, now, why=why, by=by)
+        condition = Condition(target, TargetStatus.SUSPENDED, now, why=why, by=operator())
         deployment.bus.append([condition_record(condition)])
     say(f"{target} is suspended; every deliverer heeds it within a second")
 

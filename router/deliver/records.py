@@ -51,7 +51,7 @@ class DeliveryState(msgspec.Struct, frozen=True, gc=False):
     configuration: int = 0
     exhausted: str = ""
     redrive: str = ""
-    who: str = ""
+    by: str = ""
     why: str = ""
 
 
@@ -170,7 +170,7 @@ def _as_ended(verdict: Verdict) -> DeliveryState:
         verdict.configuration,
         verdict.exhausted,
         verdict.redrive,
-        verdict.who,
+        verdict.by,
         verdict.why,
     )
 
