@@ -35,6 +35,9 @@ from schemas.topics import DEAD_LETTERS, VERDICTS
 BATCH = 1000
 """Letters that are read and dealt with at a time: what is in memory whole, and what one append holds at most."""
 
+_SKEW = 3_600_000
+"""Milliseconds by which clocks of brokers may differ: no verdict is older than its event by more."""
+
 _CLOSE = 200
 """Letters of a partition that lie no further apart are read in one go."""
 
@@ -120,7 +123,7 @@ def find_standing(
     letters = _find_letters(history, wanted)
     if letters:
         watched = {watched for letter in letters for watched in (letter.id, also(letter.id))}
-        since = min(letter.event_time for letter in letters)
+        since = max(0, min(letter.event_time for letter in letters) - _SKEW)
         standing.watch(watched, since, (record for _, record in history.archived(VERDICTS, since)))
     kept = {None, VerdictState.DROPPED} if dropped or wanted.deliveries else {None}
     return [letter for letter in letters if standing.ended_as(letter.id) in kept], standing

@@ -24,6 +24,7 @@ from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
     from heliograph.dead_letters import DeadLetter
+    from router.deliver.standing import Standing
 
 app = typer.Typer(
     help="Dead letters: what ended undelivered, kept whole.", no_args_is_help=True, rich_markup_mode=None
@@ -49,12 +50,22 @@ def list_letters(
             history, wanted_by(which, deployment.clock.now()), dropped=include_dropped
         )
         rows = (
-            {"state": standing.ended_as(one.letter.id) or VerdictState.DEAD, **_row(one)}
+            {"state": _state(one.letter.id, standing), **_row(one)}
             for batch in read_letters(history, letters)
             for one in batch
         )
-        columns = ["time", "delivery", "target", "subscription", "tries", "exhausted", "error", "message"]
-        show(rows, ["state", *columns] if include_dropped else columns, as_json=as_json)
+        columns = (
+            "time",
+            "state",
+            "delivery",
+            "target",
+            "subscription",
+            "tries",
+            "exhausted",
+            "error",
+            "message",
+        )
+        show(rows, columns, as_json=as_json)
     fail_without_archive(history)
 
 
@@ -114,6 +125,14 @@ def drop(
         as_json=as_json,
     )
     fail_without_archive(history)
+
+
+def _state(delivery: str, standing: Standing) -> str:
+    from router.deliver.records import UNDER_WAY
+
+    if standing.is_under_way(delivery):
+        return UNDER_WAY
+    return standing.ended_as(delivery) or VerdictState.DEAD
 
 
 def _row(one: DeadLetter) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""A log, an archive and letters in memory, and the part of the deliverer that redrive needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from archiver.loop import Archiver
+from archiver.policy import ArchivePolicy
+from heliograph.bus.memory import MemoryBus
+from heliograph.dead_letters import Letter, Wanted, find_standing
+from heliograph.history import History
+from heliograph.redrive import Fate, Plan, Redrive, Redriving, make_plan
+from heliograph.store.memory import MemoryStore
+from router.deliver.settle import dead
+from schemas.clock import ManualClock
+from schemas.delivery import (
+    Attempt,
+    Attempts,
+    Delivery,
+    Exhausted,
+    Reason,
+    ReasonCode,
+    Verdict,
+    VerdictState,
+    delivery_id,
+    read_delivery,
+    verdict_record,
+)
+from schemas.record import NewRecord, Position, Record
+from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS
+from tests.archiver.stores import Crash, FaultyStore
+from tests.router.deliver.sinks import apply, records
+
+UNREACHABLE = Reason(ReasonCode.UNREACHABLE, "nobody there")
+ALL = Wanted()
+POLICY = ArchivePolicy(max_bytes=2**20, max_records=3, max_age=60, max_idle=1)
+
+
+def letter(number: int, target: str = "ops", resource: str = "", subscription: str = "all") -> Delivery:
+    """A delivery that was tried twice; of the event at that offset."""
+    source = Position("events.other", 0, number)
+    attempts = Attempts().plus(Attempt(1, 0.5, UNREACHABLE)).plus(Attempt(2, 0.5, UNREACHABLE))
+    return Delivery(
+        delivery_id("log", source, subscription, target),
+        source,
+        subscription,
+        target,
+        resource or f"acs:ecs:r:1:instance/i-{number}",
+        b'{"name":"Disk:Stalled","level":"INFO","product":"ECS","n":%d}' % number,
+        1_699_999_000_000 + number,
+        1,
+        attempts,
+    )
+
+
+class CrashingBus(MemoryBus):
+    """A log whose user dies at an append: `left` of them still work, then one is made and nobody hears of it, or,
+    where `before`, not even that."""
+
+    left: int | None = None
+    before = False
+
+    def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+        if self.left is None:
+            return super().append(records)
+        self.left -= 1
+        if self.left < 0 and self.before:
+            raise Crash
+        positions = super().append(records)
+        if self.left < 0:
+            raise Crash
+        return positions
+
+
+class Rig:
+    """Everything of one deployment that redrive touches. Target `ops` of subscription `all` exists."""
+
+    def __init__(self, **target: Any) -> None:
+        self.clock = ManualClock()
+        self.bus = CrashingBus(self.clock, partitions=2)
+        self.store = FaultyStore(MemoryStore())
+        apply(self.bus, "all", {"id": "ops", "kind": "plain", **target})
+        for topic in (DELIVERIES, VERDICTS, DEAD_LETTERS):
+            self.bus.create(topic)
+        self.pauses: list[float] = []
+        self._deliverer = self.bus.consumer([DELIVERIES], "deliverer")
+        self._under_way: list[tuple[Record, Delivery]] = []
+
+    def history(self) -> History:
+        return History(self.bus, lambda: self.store)
+
+    def die(self, *deliveries: Delivery, exhausted: Exhausted = Exhausted.TRIES) -> None:
+        """Each ends undelivered, a millisecond after the one before."""
+        for one in deliveries:
+            self.clock.advance(0.001)
+            self.bus.append(dead(one, UNREACHABLE, exhausted, self.clock.now()).records)
+
+    def settle(self, state: VerdictState, *deliveries: Delivery) -> None:
+        """Append a verdict of each."""
+        for one in deliveries:
+            self.bus.append([verdict_record(_verdict(one, state, self.clock.now()))])
+
+    def listed(self, wanted: Wanted = ALL, *, dropped: bool = False) -> list[Letter]:
+        """The letters that are listed."""
+        return find_standing(self.history(), wanted, dropped=dropped)[0]
+
+    def plan(self, redrive: Redrive) -> Plan:
+        return make_plan(self.history(), redrive, self.clock.now())
+
+    def fates(self, redrive: Redrive) -> dict[Fate, list[str]]:
+        """What a redrive would do, as ids."""
+        found: dict[Fate, list[str]] = {}
+        for one, fate in self.plan(redrive).fates:
+            found.setdefault(fate, []).append(one.id)
+        return found
+
+    def redrive(self, redrive: Redrive) -> Redriving:
+        """Do it to its end, or to a crash."""
+        work = Redriving(self.history(), redrive, self.plan(redrive), self.clock)
+        work.run(pause=self._pause)
+        return work
+
+    def appended(self) -> list[Delivery]:
+        """What lies in `deliveries`, in the order of each partition."""
+        return [read_delivery(record) for record in records(self.bus, DELIVERIES)]
+
+    def take(self) -> list[Delivery]:
+        """Take in what has come to `deliveries`, as the deliverer does; it is under way then."""
+        polled = self._deliverer.poll(1000, 0.0).records
+        taken = [(record, read_delivery(record)) for record in polled]
+        self._under_way += taken
+        return [one for _, one in taken]
+
+    def end(self, delivers: Callable[[Delivery], bool]) -> None:
+        """All that is under way ends: delivered, or dead once more."""
+        self.take()
+        for record, one in self._under_way:
+            self.clock.advance(0.001)
+            now = self.clock.now()
+            if delivers(one):
+                follows: Iterable[NewRecord] = [verdict_record(_verdict(one, VerdictState.DELIVERED, now))]
+            else:
+                follows = dead(one, UNREACHABLE, Exhausted.TRIES, now).records
+            self._deliverer.done([record.position], list(follows))
+        self._under_way = []
+
+    def archive(self) -> None:
+        """Archive everything, and let retention remove it from the log."""
+        self.archive_only()
+        for topic in (DEAD_LETTERS, VERDICTS):
+            for partition, extent in self.bus.extents(topic).items():
+                self.bus.truncate(partition, extent.end)
+
+    def archive_only(self) -> None:
+        """Archive everything."""
+        archiver = Archiver(self.bus, self.store, POLICY, self.clock)
+        for _ in range(3):
+            archiver.step(0)
+        archiver.flush()
+        while archiver.busy():
+            archiver.step(0)
+        archiver.close()
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.clock.advance(seconds)
+
+
+def _verdict(one: Delivery, state: VerdictState, now: int) -> Verdict:
+    return Verdict(
+        one.id,
+        state,
+        str(one.source),
+        one.subscription,
+        one.target,
+        one.resource,
+        now,
+        one.configuration,
+        one.attempts,
+        redrive=one.redrive,
+    )

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from archiver.chain import begin_epoch
+from archiver.reader import list_segments
+from heliograph.bus.memory import MemoryBus
+from heliograph.dead_letters import Wanted
+from heliograph.history import History
+from heliograph.redrive import Fate, Redrive
+from schemas.delivery import VerdictState
+from schemas.topics import DEAD_LETTERS, VERDICTS
+from tests.heliograph.redriving import Rig, letter
+
+REDRIVE = Redrive("20260101-000000-000001", Wanted(), rate=1000)
+
+
+def numbers(history: History, since: int = 0) -> list[str]:
+    """Deliveries of all letters that are read, repeats included."""
+    return [str(record.header("delivery"), "ascii") for _, record in history.read(DEAD_LETTERS, since)]
+
+
+def ids(*found: int) -> list[str]:
+    return [letter(number).id for number in found]
+
+
+def test_what_the_log_lost_comes_from_the_archive_and_nothing_else() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(8)))
+    rig.archive()
+    rig.die(letter(8))
+    history = rig.history()
+    assert sorted(numbers(history)) == sorted(ids(*range(9)))
+    assert [record.header("delivery") for info, record in history.read(DEAD_LETTERS) if info is None] == [
+        letter(8).id.encode()
+    ]
+    assert [one.id for one in rig.listed()] == ids(*range(9))
+    assert len([one for one in rig.listed() if one.segment]) == 8
+
+
+def test_what_the_log_still_holds_is_not_read_from_the_archive() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(8)))
+    ends = {part: extent.end for part, extent in rig.bus.extents(DEAD_LETTERS).items()}
+    rig.archive_only()
+    assert list(rig.history().archived(DEAD_LETTERS)) == []
+    (partition, end) = max(ends.items(), key=lambda one: one[1])
+    rig.bus.truncate(partition, end - 1)
+    removed = [record.offset for _, record in rig.history().archived(DEAD_LETTERS)]
+    assert removed[: end - 1] == list(range(end - 1)), (
+        "whole segments: the log's records come twice, and count once"
+    )
+    assert len(rig.listed()) == 8
+
+
+def test_since_leaves_out_what_is_older() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(4)))
+    rig.archive()
+    rig.clock.advance(10)
+    since = rig.clock.now()
+    rig.die(letter(5))
+    rig.archive()
+    assert numbers(rig.history(), since) == ids(5)
+    assert [one.id for one in rig.listed(Wanted(since=since))] == ids(5)
+    assert [one.id for one in rig.listed(Wanted(until=since))] == ids(0, 1, 2, 3)
+
+
+def test_archived_letters_are_redriven_and_archived_verdicts_are_heeded() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(4)))
+    rig.settle(VerdictState.DROPPED, letter(0))
+    rig.settle(VerdictState.DELIVERED, letter(1))
+    rig.archive()
+    assert rig.redrive(REDRIVE).counts[Fate.SENT] == 2
+    assert sorted(one.id for one in rig.appended()) == sorted(ids(2, 3))
+    rig.end(lambda _: True)
+    rig.archive()
+    assert rig.listed() == []
+
+
+def test_letters_of_a_log_that_was_lost_are_found() -> None:
+    rig = Rig()
+    rig.die(letter(1))
+    rig.archive()
+    lost = rig.bus
+    rig.bus = type(lost)(rig.clock, partitions=2)
+    rig.bus.create(DEAD_LETTERS)
+    rig.bus.create(VERDICTS)
+    assert [one.id for one in rig.listed()] == ids(1)
+    begin_epoch(rig.store, rig.bus, DEAD_LETTERS)
+    assert [one.id for one in rig.listed()] == ids(1)
+    rig.die(letter(2))
+    assert [one.id for one in rig.listed()] == ids(1, 2)
+
+
+def test_an_archive_that_cannot_be_read_leaves_the_log() -> None:
+    rig = Rig()
+    rig.die(letter(1))
+    rig.archive()
+    rig.die(letter(2))
+    rig.store.down = True
+    history = rig.history()
+    assert numbers(history) == ids(2)
+    assert "down" in history.problem
+    assert rig.history().problem == ""
+
+
+def test_a_segment_that_is_lost_between_is_a_letter_less() -> None:
+    rig = Rig()
+    rig.die(letter(1))
+    rig.archive()
+    plan = rig.plan(REDRIVE)
+    for info in list_segments(rig.store, DEAD_LETTERS):
+        rig.store.delete(info.key)
+    history = rig.history()
+    (one,) = plan.of(Fate.SENT)
+    assert one.segment
+    assert history.fetch(one.segment, one.offset) is None
+    assert history.problem
+
+
+def test_nothing_archived_is_nothing_found() -> None:
+    assert list(Rig().history().read(DEAD_LETTERS)) == []
+    assert list(History(MemoryBus(), lambda: Rig().store).read(DEAD_LETTERS)) == []

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+
+from heliograph.dead_letters import Wanted, drop_letters, read_letters
+from heliograph.redrive import Fate, Order, Redrive, Redriving, is_redrive_id, new_redrive_id
+from router.deliver.settle import waiting_record
+from schemas.delivery import (
+    Attempts,
+    Delivery,
+    Exhausted,
+    VerdictState,
+    Wait,
+    delivery_record,
+    redriven_id,
+)
+from schemas.record import NewRecord
+from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record
+from schemas.topics import DEAD_LETTERS, PARKED, VERDICTS
+from tests.archiver.stores import Crash
+from tests.heliograph.redriving import Rig, letter
+from tests.router.deliver.sinks import apply, delete, records, verdicts
+
+FIRST = Redrive("20260101-000000-000001", Wanted(), rate=1000)
+SECOND = Redrive("20260101-000000-000002", Wanted(), rate=1000)
+NEWEST = Redrive("20260101-000000-000003", Wanted(), Order.NEWEST_PER_RESOURCE, 1000)
+AS_NEW = Redrive("20260101-000000-000004", Wanted(), rate=1000, as_new=True, by="jo@host")
+
+
+def ids(*deliveries: Delivery) -> list[str]:
+    return [one.id for one in deliveries]
+
+
+def test_a_letter_starts_again_under_its_id_where_its_target_is_now() -> None:
+    rig = Rig()
+    one = letter(1)
+    rig.die(one)
+    version = apply(rig.bus, "all", {"id": "ops", "kind": "plain", "lanes": 7, "concurrency": 7})
+    assert rig.redrive(FIRST).counts == Counter({Fate.SENT: 1})
+    (sent,) = rig.appended()
+    assert (sent.id, sent.source, sent.event, sent.resource) == (one.id, one.source, one.event, one.resource)
+    assert (sent.attempts, sent.wait, sent.redrive) == (Attempts(), None, FIRST.id)
+    assert (sent.configuration, sent.lane) == (version, 5)
+    assert sent.key.startswith(b"ops#5.")
+
+
+def test_the_oldest_event_goes_first_whenever_it_died() -> None:
+    rig = Rig()
+    rig.die(letter(3), letter(1), letter(2))
+    assert [one.resource for one, _ in rig.plan(FIRST).fates] == [letter(n).resource for n in (1, 2, 3)]
+
+
+def test_what_got_through_was_dropped_or_is_under_way_is_not_sent() -> None:
+    rig = Rig()
+    through, dropped, deliveries, wheel, parked, free = (letter(number) for number in range(1, 7))
+    rig.settle(VerdictState.DELIVERED, through)
+    rig.die(through, dropped, deliveries, wheel, parked, free)
+    rig.settle(VerdictState.DROPPED, dropped)
+    redrive = {"redrive": SECOND.id, "key": b"ops"}
+    wait = Wait(rig.clock.now() + 900_000, 900.0)
+    rig.bus.append(
+        [
+            delivery_record(replaced(deliveries, **redrive)),
+            waiting_record(replaced(wheel, **redrive, wait=wait), rig.clock.now()),
+            delivery_record(replaced(parked, **redrive), PARKED),
+        ]
+    )
+    fates = rig.fates(FIRST)
+    assert fates == {Fate.SENT: [free.id], Fate.UNDER_WAY: ids(deliveries, wheel, parked)}
+    assert rig.redrive(FIRST).counts == Counter({Fate.SENT: 1, Fate.UNDER_WAY: 3})
+    assert [one.id for one in rig.listed()] == ids(deliveries, wheel, parked, free)
+
+
+def replaced(delivery: Delivery, **fields: object) -> Delivery:
+    return Delivery(**{name: getattr(delivery, name) for name in delivery.__struct_fields__} | fields)  # type: ignore[arg-type]
+
+
+def test_a_delivery_that_only_seems_unfinished_does_not_stand_in_the_way() -> None:
+    """Its record lies beyond the cursor because one before it has not ended; it died all the same."""
+    rig = Rig()
+    stuck, over = letter(1), letter(2)
+    rig.bus.append([delivery_record(one) for one in (stuck, over)])
+    rig.take()
+    rig.die(over)
+    assert rig.fates(FIRST) == {Fate.SENT: [over.id]}
+    rig.redrive(FIRST)
+    rig.die(replaced(over, redrive=FIRST.id))
+    assert rig.fates(SECOND) == {Fate.SENT: [over.id]}
+    assert rig.fates(FIRST) == {Fate.DONE: [over.id]}
+
+
+def test_a_named_letter_is_sent_although_it_was_dropped() -> None:
+    rig = Rig()
+    dropped = letter(1)
+    rig.die(dropped)
+    rig.settle(VerdictState.DROPPED, dropped)
+    named = Redrive(FIRST.id, Wanted(deliveries=frozenset({dropped.id})), rate=1000)
+    assert rig.redrive(named).counts == Counter({Fate.SENT: 1})
+    assert rig.redrive(named).counts == Counter({Fate.DONE: 1})
+
+
+def test_what_its_target_would_not_take_is_refused_and_stays_a_letter() -> None:
+    rig = Rig()
+    apply(rig.bus, "late", {"id": "late", "kind": "plain", "expires": 1060})
+    apply(rig.bus, "off", {"id": "off", "kind": "plain"})
+    rig.bus.append([condition_record(Condition("off", TargetStatus.SUSPENDED, 1))])
+    gone, late, off, fits = letter(1, "gone"), letter(2, "late"), letter(3, "off"), letter(4)
+    rig.die(gone, late, off, fits)
+    rig.clock.advance(61)
+    counts = rig.redrive(FIRST).counts
+    assert counts == Counter({Fate.NO_TARGET: 1, Fate.EXPIRED: 1, Fate.SUSPENDED: 1, Fate.SENT: 1})
+    rig.end(lambda _: True)
+    assert [one.id for one in rig.listed()] == ids(gone, late, off)
+    rig.bus.append([lifted_record("off", TargetStatus.SUSPENDED)])
+    delete(rig.bus, "late")
+    assert rig.fates(FIRST)[Fate.SENT] == [off.id]
+    assert rig.fates(FIRST)[Fate.NO_TARGET] == ids(gone, late)
+
+
+def test_of_a_resource_only_the_newest_state_is_sent_and_the_older_are_dropped() -> None:
+    rig = Rig()
+    apply(rig.bus, "other", {"id": "other", "kind": "plain"})
+    a1, a2, b3, a4 = (letter(n, resource=r) for n, r in ((1, "a"), (2, "a"), (3, "b"), (4, "a")))
+    other = letter(1, "other", resource="a", subscription="other")
+    rig.die(a4, a1, other, b3, a2)
+    work = rig.redrive(NEWEST)
+    assert work.counts == Counter({Fate.SENT: 3, Fate.OLDER: 2})
+    assert [one.id for one, fate in work.plan.fates if fate is Fate.SENT] == ids(a4, b3, other)
+    assert {one.id for one in rig.appended()} == {a4.id, b3.id, other.id}
+    older = [one for one in verdicts(rig.bus) if one.state is VerdictState.DROPPED]
+    assert {one.delivery for one in older} == {a1.id, a2.id}
+    assert {(one.redrive, one.why) for one in older} == {
+        (NEWEST.id, "a newer state of the resource is redriven")
+    }
+    rig.end(lambda _: False)
+    assert {one.id for one in rig.listed()} == {a4.id, b3.id, other.id}
+
+
+def test_events_of_one_moment_are_told_apart_by_their_place() -> None:
+    rig = Rig()
+    one, two = (replaced(letter(number, resource="a"), event_time=7) for number in (9, 10))
+    rig.die(two, one)
+    assert rig.fates(NEWEST) == {Fate.SENT: [two.id], Fate.OLDER: [one.id]}
+
+
+def test_an_older_state_does_not_follow_a_newer_one_that_is_under_way() -> None:
+    rig = Rig()
+    older, newer = letter(1, resource="a"), letter(2, resource="a")
+    rig.die(older, newer)
+    rig.redrive(Redrive(FIRST.id, Wanted(deliveries=frozenset({newer.id})), rate=1000))
+    assert rig.redrive(NEWEST).counts == Counter({Fate.UNDER_WAY: 1, Fate.OLDER: 1})
+    assert len(rig.appended()) == 1
+
+
+def test_as_new_gives_each_an_id_that_follows_from_the_redrive() -> None:
+    rig = Rig()
+    one = letter(1)
+    rig.die(one)
+    rig.redrive(AS_NEW)
+    (sent,) = rig.appended()
+    assert sent.id == redriven_id(one.id, AS_NEW.id) != redriven_id(one.id, FIRST.id)
+    assert sent.source == one.source
+    (dropped,) = (found for found in verdicts(rig.bus) if found.state is VerdictState.DROPPED)
+    assert (dropped.delivery, dropped.by) == (one.id, "jo@host")
+    assert AS_NEW.id in dropped.why
+    assert rig.listed() == []
+    rig.end(lambda _: False)
+    assert [found.id for found in rig.listed()] == [sent.id]
+    assert rig.redrive(AS_NEW).counts == Counter({Fate.DONE: 1})
+    assert [found.id for found in rig.listed()] == [sent.id], "what died anew is not dropped by going on"
+
+
+def test_a_letter_is_listed_until_it_gets_through_and_in_its_newest_form() -> None:
+    rig = Rig()
+    rig.die(letter(1), letter(2))
+    rig.redrive(FIRST)
+    rig.end(lambda one: one.id == letter(1).id)
+    (listed,) = rig.listed()
+    assert (listed.id, listed.redrive) == (letter(2).id, FIRST.id)
+    (whole,) = next(read_letters(rig.history(), [listed]))
+    assert whole.delivery.attempts == Attempts()
+    told = {one.delivery: one.redrive for one in verdicts(rig.bus)[-2:]}
+    assert set(told.values()) == {FIRST.id}
+
+
+def test_batches_keep_to_the_rate() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(25)))
+    rig.redrive(Redrive(FIRST.id, Wanted(), rate=10))
+    assert rig.pauses == pytest.approx([0.0, 1.0, 1.0])
+    rig = Rig()
+    rig.die(*map(letter, range(3)))
+    rig.redrive(Redrive(FIRST.id, Wanted(), rate=0.5))
+    assert rig.pauses == pytest.approx([0.0, 2.0, 2.0])
+
+
+def test_what_somebody_else_does_meanwhile_is_heeded() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(4)))
+    plan = rig.plan(FIRST)
+    rig.settle(VerdictState.DROPPED, letter(1))
+    rig.redrive(Redrive(SECOND.id, Wanted(deliveries=frozenset({letter(2).id})), rate=1000))
+    work = Redriving(rig.history(), FIRST, plan, rig.clock)
+    work.run(pause=lambda _: None)
+    assert work.counts == Counter({Fate.SENT: 2, Fate.CHANGED: 2, Fate.MISSING: 0})
+    assert len(rig.appended()) == 3
+
+
+def test_a_letter_whose_record_is_gone_is_counted() -> None:
+    rig = Rig()
+    rig.die(letter(1))
+    plan = rig.plan(FIRST)
+    for partition, extent in rig.bus.extents(DEAD_LETTERS).items():
+        rig.bus.truncate(partition, extent.end)
+    work = Redriving(rig.history(), FIRST, plan, rig.clock)
+    work.run(pause=lambda _: None)
+    assert work.counts == Counter({Fate.MISSING: 1})
+
+
+@pytest.mark.parametrize("redrive", [FIRST, NEWEST, AS_NEW], ids=lambda one: one.order + str(one.as_new))
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("survived", range(6))
+@pytest.mark.parametrize("ended_between", [None, True, False])
+def test_a_redrive_that_died_is_gone_on_with(
+    redrive: Redrive, before: bool, survived: int, ended_between: bool | None
+) -> None:
+    """Wherever it dies, each letter is sent once, and of a resource the newest state is not followed by an older."""
+    redrive = Redrive(redrive.id, Wanted(), redrive.order, 2, redrive.as_new)
+    rig = Rig()
+    dying = [letter(number, resource=f"r-{number % 4}") for number in range(6)]
+    rig.die(*dying)
+    rig.bus.left, rig.bus.before = survived, before
+    with suppress(Crash):
+        rig.redrive(redrive)
+    rig.bus.left = None
+    if ended_between is not None:
+        rig.end(lambda _: ended_between)
+    rig.redrive(redrive)
+    wanted = dying[2:] if redrive.order is Order.NEWEST_PER_RESOURCE else dying
+    sent_as = [redriven_id(one.id, redrive.id) if redrive.as_new else one.id for one in wanted]
+    assert sorted(one.id for one in rig.appended()) == sorted(sent_as)
+    rig.end(lambda _: True)
+    died_between = {one.id for one in rig.listed()}
+    assert died_between <= set(sent_as)
+    assert not died_between or ended_between is False
+
+
+def test_dropping_says_who_and_why() -> None:
+    rig = Rig()
+    rig.die(letter(1), letter(2))
+    (batch,) = read_letters(rig.history(), rig.listed(Wanted(deliveries=frozenset({letter(1).id}))))
+    drop_letters(rig.bus, batch, rig.clock.now(), by="jo@host", why="old news")
+    (dropped,) = (one for one in verdicts(rig.bus) if one.state is VerdictState.DROPPED)
+    assert (dropped.by, dropped.why, dropped.source) == ("jo@host", "old news", str(letter(1).source))
+    assert dropped.attempts == letter(1).attempts
+    assert [one.id for one in rig.listed()] == [letter(2).id]
+    assert len(rig.listed(dropped=True)) == 2
+
+
+def test_junk_beside_the_letters_is_passed_over() -> None:
+    rig = Rig()
+    rig.die(letter(1))
+    deep = b'{"more":' + b"[" * 100_000
+    rig.bus.append(
+        [
+            NewRecord(topic, value)
+            for topic in (DEAD_LETTERS, VERDICTS)
+            for value in (b"", b"junk", deep, b"\xff", b'{"delivery": 1}')
+        ]
+    )
+    assert rig.redrive(FIRST).counts == Counter({Fate.SENT: 1})
+
+
+def test_ids_tell_when_a_redrive_began() -> None:
+    made = new_redrive_id(1_700_000_000_000)
+    assert made.startswith("20231114-221320-")
+    assert is_redrive_id(made)
+    assert made != new_redrive_id(1_700_000_000_000)
+    assert not is_redrive_id(made[:-1])
+    assert not is_redrive_id(f"{made}\n")
+
+
+def test_only_what_the_filter_finds_is_touched() -> None:
+    rig = Rig()
+    rig.die(letter(1))
+    rig.die(letter(2), exhausted=Exhausted.AGE)
+    wanted = Wanted(exhausted=Exhausted.AGE)
+    assert rig.redrive(Redrive(FIRST.id, wanted, rate=1000)).counts == Counter({Fate.SENT: 1})
+    assert [one.id for one in rig.appended()] == [letter(2).id]
+    assert len(records(rig.bus, VERDICTS)) == 2

@@ -1,0 +1,108 @@
+"""Any history of letters, redrives that die, drops and retention, beside a model that knows what must be listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from heliograph.dead_letters import Wanted, drop_letters, read_letters
+from heliograph.redrive import Order, Redrive
+from schemas.delivery import Delivery
+from tests.archiver.stores import Crash
+from tests.heliograph.redriving import Rig, letter
+
+RESOURCES = 3
+
+
+class Redrives(RuleBasedStateMachine):
+    """`dead`, `under_way`, `dropped` and `delivered` are the model: ids of deliveries, all sent under their own ids."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.rig = Rig()
+        self.made = 0
+        self.redrives = 0
+        self.letters: dict[str, Delivery] = {}
+        self.dead: set[str] = set()
+        self.under_way: set[str] = set()
+        self.dropped: set[str] = set()
+        self.delivered: set[str] = set()
+
+    @rule(count=st.integers(1, 4))
+    def die(self, count: int) -> None:
+        for _ in range(count):
+            one = letter(self.made, resource=f"r-{self.made % RESOURCES}")
+            self.made += 1
+            self.rig.die(one)
+            self.letters[one.id] = one
+            self.dead.add(one.id)
+
+    @rule(
+        order=st.sampled_from(Order),
+        resource=st.sampled_from(["", *(f"r-{number}" for number in range(RESOURCES))]),
+        lives=st.integers(0, 4),
+        before=st.booleans(),
+    )
+    def redrive(self, order: Order, resource: str, lives: int, before: bool) -> None:
+        """One that dies, and then is gone on with to its end."""
+        self.redrives += 1
+        redrive = Redrive(f"redrive-{self.redrives}", Wanted(resource=resource), order, rate=2)
+        chosen = {one for one in self.dead if not resource or self.letters[one].resource == resource}
+        sent = self._newest(chosen, resource) if order is Order.NEWEST_PER_RESOURCE else chosen
+        appended = Counter(one.id for one in self.rig.appended())
+        self.rig.bus.left, self.rig.bus.before = lives, before
+        with suppress(Crash):
+            self.rig.redrive(redrive)
+        self.rig.bus.left = None
+        self.rig.redrive(redrive)
+        assert Counter(one.id for one in self.rig.appended()) - appended == Counter(sent)
+        self.dead -= chosen
+        self.under_way |= sent
+        self.dropped |= chosen - sent
+
+    def _newest(self, chosen: set[str], resource: str) -> set[str]:
+        """What is left of the chosen: of each resource the newest, if nothing newer of it is under way."""
+        newest: dict[str, str] = {}
+        rivals = [one for one in self.under_way if not resource or self.letters[one].resource == resource]
+        for one in sorted([*chosen, *rivals], key=lambda each: self.letters[each].source.offset):
+            newest[self.letters[one].resource] = one
+        return chosen & set(newest.values())
+
+    @rule(luck=st.integers(0, 15))
+    def end(self, luck: int) -> None:
+        """Everything under way ends, delivered or dead as luck has it."""
+        through = {one for one in self.under_way if luck >> self.letters[one].source.offset % 4 & 1}
+        self.rig.end(lambda one: one.id in through)
+        self.delivered |= through
+        self.dead |= self.under_way - through
+        self.under_way = set()
+
+    @rule(number=st.integers(0, 20))
+    def drop(self, number: int) -> None:
+        chosen = {one for one in self.dead if self.letters[one].source.offset == number}
+        if chosen:
+            letters = self.rig.listed(Wanted(deliveries=frozenset(chosen)))
+            for batch in read_letters(self.rig.history(), letters):
+                drop_letters(self.rig.bus, batch, self.rig.clock.now(), by="jo@host", why="old")
+            self.dead -= chosen
+            self.dropped |= chosen
+
+    @rule()
+    def forget(self) -> None:
+        """Everything is archived, and retention removes it from the log."""
+        self.rig.archive()
+
+    @invariant()
+    def what_is_listed_is_what_did_not_end_well(self) -> None:
+        listed = [one.id for one in self.rig.listed()]
+        assert sorted(listed) == sorted(self.dead | self.under_way)
+        everything = {one.id for one in self.rig.listed(dropped=True)}
+        assert everything == self.dead | self.under_way | self.dropped
+
+
+Redrives.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestRedrives = Redrives.TestCase
