@@ -216,6 +216,34 @@ def test_deliveries_are_verdicts_reduced_by_precedence(archive: Archive) -> None
     ]
 
 
+def test_verdicts_say_which_redrive_who_and_why(archive: Archive) -> None:
+    answered = Attempt(START, 0.1, None, "ok", 202, "192.0.2.7:443")
+    failed = Attempt(START, 0.1, Reason(ReasonCode.REFUSED, "no", 404, "192.0.2.8:443"))
+    told = [("id-1", "delivered", 202, "192.0.2.7:443"), ("id-2", "dead", 404, "192.0.2.8:443")]
+    archive.add(
+        "verdicts", [verdict(1, VerdictState.DELIVERED, answered), verdict(2, VerdictState.DEAD, failed)]
+    )
+    assert archive.ask("SELECT delivery, state, status, address FROM deliveries ORDER BY delivery") == told
+    dropped = Verdict(
+        "id-3",
+        VerdictState.DROPPED,
+        "s",
+        "sub",
+        "ops",
+        "r",
+        START,
+        3,
+        Attempts(),
+        "",
+        "r-1",
+        "jo@host",
+        "old",
+    )
+    archive.add("verdicts", [encode_verdict(dropped)])
+    sql = "SELECT redrive, dropped_by, why FROM verdicts ORDER BY delivery"
+    assert archive.ask(sql) == [("", "", ""), ("", "", ""), ("r-1", "jo@host", "old")]
+
+
 def test_events_and_deliveries_join_by_source(archive: Archive) -> None:
     archive.add("events.ecs.disk", [event(number) for number in range(3)])
     archive.add("verdicts", [verdict(number, VerdictState.DELIVERED) for number in range(1, 3)])
@@ -233,7 +261,7 @@ def test_dead_letters_and_rejects_say_why(archive: Archive) -> None:
     )
     archive.add("dead-letters", [event(1)], headers)
     archive.add("rejects", [b"\xff", b"{}"], (("reason", b"level: missing"), ("where", b"edge, item 1")))
-    sql = "SELECT delivery, source, subscription, target, reason, detail, exhausted, tries, id, value FROM dead_letters"
+    sql = "SELECT delivery, source, subscription, target, reason, detail, exhausted, tries, redrive, id, value FROM dead_letters"
     assert archive.ask(sql) == [
         (
             "id-1",
@@ -244,6 +272,7 @@ def test_dead_letters_and_rejects_say_why(archive: Archive) -> None:
             "404 Not Found",
             "rejected",
             1,
+            "",
             "event-1",
             event(1),
         )

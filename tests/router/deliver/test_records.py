@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import msgspec
+import pytest
+
 from heliograph.bus.memory import MemoryBus
-from router.deliver.records import delivery_states, list_dead, list_deliveries, reduce_verdicts
+from router.deliver.records import delivery_states, kept_attempts, list_deliveries, reduce_verdicts
 from schemas.clock import ManualClock
 from schemas.delivery import (
+    Attempt,
     Attempts,
     Delivered,
     Delivery,
@@ -15,10 +19,12 @@ from schemas.delivery import (
     Rejected,
     Verdict,
     VerdictState,
+    delivery_record,
     encode_verdict,
+    verdict_record,
 )
-from schemas.record import NewRecord
-from schemas.topics import DEAD_LETTERS, VERDICTS
+from schemas.record import NewRecord, Record
+from schemas.topics import PARKED, VERDICTS
 from tests.router.deliver.sinks import (
     BROKEN,
     Scripted,
@@ -27,7 +33,6 @@ from tests.router.deliver.sinks import (
     delivery,
     kinds,
     offer,
-    records,
     settled,
 )
 
@@ -78,24 +83,76 @@ def test_every_delivery_is_listed_once_where_it_stands() -> None:
         4: "",
     }
     assert stands[3].due == clock.now() + 50_000
-    assert [one.attempts for one in stands.values()] == [1, 1, 1, 0]
+    assert [one.attempts.count for one in stands.values()] == [1, 1, 1, 0]
     assert delivery_states(bus, [delivery(3).id])[delivery(3).id] == stands[3]
     assert delivery_states(bus, ["none"])["none"].state == "unknown"
 
 
-def test_dead_letters_are_listed_once_with_their_reason() -> None:
-    bus = MemoryBus()
-    apply(bus, "all", {"id": "ops", "kind": "plain"})
-    role = deliverer(bus, kinds(plain=Scripted(outcome)))
-    offer(bus, [delivery(2)])
-    settled(role)
-    role.close()
-    (letter,) = records(bus, DEAD_LETTERS)
-    bus.append([NewRecord(letter.topic, letter.value, letter.key, letter.headers)])
-    (dead,) = list_dead(bus)
-    assert dead.delivery.event == delivery(2).event
-    assert (dead.code, dead.message, dead.exhausted) == ("refused", "no", "rejected")
-    assert dead.position == letter.position
+def test_what_a_redrive_brought_back_is_under_way_until_it_ends_again() -> None:
+    bus = MemoryBus(ManualClock())
+    one = delivery(1)
+    died = msgspec.structs.replace(verdict(VerdictState.DEAD), delivery=one.id)
+    bus.append([delivery_record(one), verdict_record(died)])
+
+    def state() -> str:
+        return delivery_states(bus, [one.id])[one.id].state
+
+    assert state() == "dead", "its record lies beyond the cursor, and it has ended"
+    bus.append([delivery_record(msgspec.structs.replace(one, redrive="again"))])
+    assert state() == "under-way"
+    assert delivery_states(bus, [one.id])[one.id].redrive == "again"
+    bus.append([verdict_record(msgspec.structs.replace(died, redrive="other"))])
+    assert state() == "under-way"
+    bus.append([verdict_record(msgspec.structs.replace(died, redrive="again"))])
+    assert state() == "dead"
+    bus.append([delivery_record(msgspec.structs.replace(one, redrive="late"))])
+    bus.append([verdict_record(msgspec.structs.replace(died, state=VerdictState.DELIVERED))])
+    assert state() == "delivered"
+
+
+def test_verdicts_that_the_log_has_no_more_are_taken_into_account() -> None:
+    bus = MemoryBus(ManualClock())
+    bus.append([verdict_record(verdict(VerdictState.DEAD))])
+    elsewhere = [Record(VERDICTS, 0, 0, 1, None, (), encode_verdict(verdict(VerdictState.DELIVERED, number)))
+                 for number in (1, 2)]  # fmt: skip
+    listed = {one.id: one.state for one in list_deliveries(bus, archived=elsewhere)}
+    assert listed == {"1": "delivered", "2": "delivered"}
+    assert delivery_states(bus, ["2"], elsewhere)["2"].state == "delivered"
+
+
+def test_only_what_is_asked_for_is_listed() -> None:
+    bus = MemoryBus(ManualClock())
+    bus.append([verdict_record(verdict(VerdictState.DEAD, number)) for number in range(3)])
+    bus.append([delivery_record(delivery(7, target="other"))])
+    assert [one.target for one in list_deliveries(bus, lambda one: one.target == "other")] == ["other"]
+    assert len(list(list_deliveries(bus, lambda one: one.target == "ops"))) == 3
+
+
+def test_parked_deliveries_wait() -> None:
+    bus = MemoryBus(ManualClock())
+    bus.append([delivery_record(delivery(1), PARKED), NewRecord(PARKED, b"", b"released")])
+    (one,) = list_deliveries(bus)
+    assert (one.state, one.due, one.lane) == ("waiting", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "numbers"), [(0, []), (1, [1]), (3, [1, 2, 3]), (4, [1, 2, 3, 4]), (9, [1, 7, 8, 9])]
+)
+def test_kept_attempts_have_their_numbers(count: int, numbers: list[int]) -> None:
+    attempts = Attempts()
+    for number in range(1, count + 1):
+        attempts = attempts.plus(Attempt(number, 0.1))
+    kept = kept_attempts(attempts)
+    assert [number for number, _ in kept] == numbers
+    assert [attempt.at for _, attempt in kept] == numbers
+
+
+def test_dropped_says_why() -> None:
+    bus = MemoryBus(ManualClock())
+    dropped = msgspec.structs.replace(verdict(VerdictState.DROPPED), by="jo@host", why="old news")
+    bus.append([verdict_record(dropped)])
+    (one,) = list_deliveries(bus)
+    assert (one.state, one.detail, one.by, one.why) == ("dropped", "old news", "jo@host", "old news")
 
 
 def test_what_is_no_verdict_is_passed_over() -> None:
@@ -105,4 +162,3 @@ def test_what_is_no_verdict_is_passed_over() -> None:
         [NewRecord(VERDICTS, value) for value in (b"junk", deep, encode_verdict(verdict(VerdictState.DEAD)))]
     )
     assert [one.state for one in list_deliveries(bus)] == ["dead"]
-    assert list(list_dead(bus)) == []

@@ -1,0 +1,75 @@
+"""What `tests/heliograph/test_redrive.py` does not show of it: that it follows the log, and what it remembers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from heliograph.bus.memory import MemoryBus
+from router.deliver.standing import Standing
+from schemas.clock import ManualClock
+from schemas.delivery import Attempts, Delivery, Verdict, VerdictState, delivery_record, verdict_record
+from schemas.record import NewRecord
+from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS
+from tests.router.deliver.sinks import delivery
+
+
+def bus() -> MemoryBus:
+    made = MemoryBus(ManualClock())
+    for topic in (DELIVERIES, VERDICTS, DEAD_LETTERS):
+        made.create(topic)
+    return made
+
+
+def brought_back(one: Delivery, redrive: str) -> NewRecord:
+    return delivery_record(msgspec.structs.replace(one, redrive=redrive))
+
+
+def verdict(one: Delivery, state: VerdictState, redrive: str = "") -> NewRecord:
+    return verdict_record(
+        Verdict(one.id, state, str(one.source), "all", "ops", "i-1", 1, 1, Attempts(), redrive=redrive)
+    )
+
+
+def test_it_follows_what_is_appended() -> None:
+    log = bus()
+    one = delivery(1)
+    standing = Standing(log)
+    standing.watch({one.id}, 0, ())
+    assert (standing.is_under_way(one.id), standing.ended_as(one.id)) == (False, None)
+    log.append([brought_back(one, "r-1")])
+    assert not standing.is_under_way(one.id)
+    standing.follow()
+    assert standing.is_under_way(one.id)
+    assert standing.was_brought_back_by("r-1", one.id)
+    assert not standing.was_brought_back_by("r-2", one.id)
+    log.append([verdict(one, VerdictState.DEAD, "r-1")])
+    standing.follow()
+    assert (standing.is_under_way(one.id), standing.ended_as(one.id)) == (False, None)
+    assert standing.was_brought_back_by("r-1", one.id)
+    log.append([verdict(one, VerdictState.DELIVERED), verdict(one, VerdictState.DROPPED)])
+    standing.follow()
+    assert standing.ended_as(one.id) is VerdictState.DELIVERED
+
+
+def test_what_ends_between_its_making_and_its_first_look_is_seen() -> None:
+    """It leaves the list of what is under way, and its verdict is read afterwards."""
+    log = bus()
+    one = delivery(1)
+    log.append([brought_back(one, "r-1")])
+    standing = Standing(log)
+    consumer = log.consumer([DELIVERIES], "deliverer")
+    (record,) = consumer.poll().records
+    consumer.done([record.position], [verdict(one, VerdictState.DELIVERED, "r-1")])
+    standing.watch({one.id}, 0, ())
+    assert not standing.is_under_way(one.id)
+    assert standing.ended_as(one.id) is VerdictState.DELIVERED
+    consumer.close()
+
+
+def test_others_are_not_remembered() -> None:
+    log = bus()
+    log.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
+    standing = Standing(log)
+    standing.watch({delivery(1).id}, 0, ())
+    assert not standing.is_under_way(delivery(2).id)
+    assert standing.ended_as(delivery(2).id) is None
