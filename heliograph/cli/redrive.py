@@ -43,7 +43,7 @@ def redrive(options: Redriven, as_json: Json = False) -> None:
 
     What is known as delivered, was dropped or is under way is not sent. Interrupted, it says how to go on.
     """
-    from heliograph.redrive import REFUSED, Fate, Redriving, make_plan
+    from heliograph.redrive import REFUSED, Redriving, make_plan
 
     with open_deployment() as deployment:
         clock, history = deployment.clock, deployment.history
@@ -60,7 +60,7 @@ def redrive(options: Redriven, as_json: Json = False) -> None:
         work = Redriving(history, wanted, plan, clock)
         _run(work, wanted.id, _resuming(wanted, plan))
         counts = {str(fate): count for fate, count in work.counts.items() if count}
-        document({"redrive": wanted.id, Fate.SENT: 0, **counts}, as_json=as_json)
+        document({"redrive": wanted.id, "sent": 0, **counts}, as_json=as_json)
         fail_without_archive(history)
     if any(work.counts[fate] for fate in REFUSED):
         raise typer.Exit(1)

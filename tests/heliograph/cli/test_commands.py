@@ -121,8 +121,37 @@ def test_deliveries_and_dead_letters(used: Commands) -> None:
     (letter,) = used.done("dead-letters", "list", "--json").rows
     assert letter["delivery"] == dead["delivery"]
     assert json.loads(letter["event"])["level"] == "CRITICAL"
-    assert used.done("dead-letters", "show", dead["delivery"], "--json").rows == [letter]
+    (shown,) = used.done("dead-letters", "show", dead["delivery"], "--json").rows
+    assert shown == {**letter, "by": "", "why": ""}
     assert used.done("dead-letters", "list", "--target", "queue", "--json").rows == []
+
+
+def test_deliveries_are_found_by_when_they_ended(used: Commands) -> None:
+    def found(*words: str) -> int:
+        return len(used.done("deliveries", "list", *words, "--json").rows)
+
+    assert found("--since", "1h") == 3
+    assert found("--until", "1h") == found("--subscription", "nobody", "--state", "delivered") == 0
+
+
+def test_a_delivery_is_shown_with_its_attempts(used: Commands) -> None:
+    (dead,) = used.done("deliveries", "list", "--state", "dead", "--json").rows
+    (attempt,) = dead["attempts"]
+    assert (attempt["number"], attempt["outcome"], dead["tries"]) == (1, "unreachable", 1)
+    text = used.done("deliveries", "show", dead["delivery"]).out
+    assert f"state          {dead['state']}" in text
+    assert "redrive" not in text, "what is empty is not printed for people"
+    assert text.splitlines()[-1].startswith(f"1       {attempt['at']}")
+    assert attempt["answer"] in text
+
+
+def test_verdicts_that_only_the_archive_has_are_found(used: Commands) -> None:
+    everything = used.done("deliveries", "list", "--json").rows
+    (used.home / "bus.db").unlink()
+    assert sorted(used.done("deliveries", "list", "--json").rows, key=str) == sorted(everything, key=str)
+    assert used.done("deliveries", "show", everything[0]["delivery"], "--json").rows == everything[:1]
+    (letter,) = used.done("dead-letters", "list", "--json").rows
+    assert letter["archived"]
 
 
 def test_why(used: Commands) -> None:
@@ -130,8 +159,10 @@ def test_why(used: Commands) -> None:
     (event,) = events
     by_position = used.done("events", "why", event["position"], "--json").rows
     assert used.done("events", "why", event["id"], "--json").rows == by_position
+    assert used.done("why", event["id"], "--json").rows == by_position
     matched = {row["subscription"]: row for row in by_position}
     assert (matched["running"]["matched"], matched["running"]["state"]) == (True, "delivered")
+    assert [one["outcome"] for one in matched["running"]["attempts"]] == ["delivered"]
     assert not matched["nobody"]["matched"]
     assert "CRITICAL" in matched["nobody"]["because"]
     explained = used.done("subscriptions", "explain", event["position"], "--json").rows

@@ -47,7 +47,7 @@ def test_what_is_suspended_becomes_dead_letters_until_it_is_resumed(two: Command
     (letter,) = two.done("dead-letters", "list", "--json").rows
     assert (letter["target"], letter["exhausted"], letter["error"]) == ("ops", "suspended", "suspended")
     assert letter["message"] == "moving house"
-    assert letter["attempts"] == 0
+    assert letter["tries"] == 0
     answer = two.done("targets", "resume", "ops")
     assert "lifted: suspended" in answer.out
     assert "dead-letters list --target ops" in answer.err

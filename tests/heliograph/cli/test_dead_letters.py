@@ -1,0 +1,229 @@
+"""Dead letters by command: which are listed, and what becomes of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import pytest
+import typer
+
+from heliograph.cli.choosing import Chosen, confirm
+from heliograph.dead_letters import DeadLetter, Letter, read_letters
+from heliograph.history import History
+from schemas.errors import InputError
+from tests.acceptance.product import Receiver, receiver
+from tests.heliograph.cli.conftest import Commands
+
+TWO = """
+[[subscription]]
+name = "states"
+names = ["Instance:*"]
+target = [{{ id = "hook", kind = "callback", url = "{url}/states", retry = {{ tries = 1 }} }}]
+
+[[subscription]]
+name = "disks"
+names = ["Disk:*"]
+target = [{{ id = "disk-hook", kind = "callback", url = "{url}/disks", retry = {{ tries = 1 }} }}]
+"""
+RUN = ("run", "--until-idle")
+
+
+@pytest.fixture
+def hook() -> Iterator[Receiver]:
+    with receiver() as found:
+        found.statuses = {"/states": 500, "/disks": 404}
+        yield found
+
+
+@pytest.fixture
+def dead(call: Commands, hook: Receiver) -> Commands:
+    """A home with three letters of instances and one of a disk; their receiver is well again."""
+    call.done("subscriptions", "apply", "-", feed=TWO.format(url=hook.url).encode())
+    for resource in ("i-1", "i-2", "i-1"):
+        call.done(
+            "emit", "Instance:StateChange", "--resource", resource, "--content", "state=Running", "--json"
+        )
+    call.done("emit", "Disk:DiskOperationCompleted", "--resource", "d-1", "--content", "operation=AttachDisk",
+              "--content", "result=accomplished")  # fmt: skip
+    call.done(*RUN)
+    hook.statuses = {}
+    return call
+
+
+def letters(call: Commands, *words: str) -> list[dict[str, Any]]:
+    return call.done("dead-letters", "list", *words, "--json").rows
+
+
+def test_each_filter_narrows_the_list(dead: Commands) -> None:
+    every = letters(dead)
+    assert len(every) == 4
+    (disk,) = letters(dead, "--target", "disk-hook")
+    for words in (
+        ("--subscription", "disks"),
+        ("--error", "refused"),
+        ("--exhausted", "rejected"),
+        ("--name", "Disk:*"),
+        ("--resource", "d-1"),
+        ("--resource", disk["resource"]),
+        ("--delivery", disk["delivery"]),
+    ):
+        assert letters(dead, *words) == [disk], words
+    assert len(letters(dead, "--resource", "i-1", "--since", "1h")) == 2
+    assert letters(dead, "--until", "1h") == letters(dead, "--target", "disk-hook", "--name", "Inst*") == []
+    assert len(letters(dead, *(word for one in every[:2] for word in ("--delivery", one["delivery"])))) == 2
+    assert json.loads(disk["event"])["name"] == "Disk:DiskOperationCompleted"
+
+
+def test_a_dry_run_counts_and_does_nothing(dead: Commands) -> None:
+    rows = dead.done("dead-letters", "redrive", "--all", "--dry-run", "--json").rows
+    assert rows == [
+        {"target": "disk-hook", "subscription": "disks", "error": "refused", "what": "sent", "letters": 1},
+        {
+            "target": "hook",
+            "subscription": "states",
+            "error": "receiver-failed",
+            "what": "sent",
+            "letters": 3,
+        },
+    ]
+    newest = ("dead-letters", "redrive", "--target", "hook", "--order", "newest-per-resource", "--dry-run")
+    rows = dead.done(*newest, "--json").rows
+    assert {row["what"]: row["letters"] for row in rows} == {"sent": 2, "older": 1}
+    assert "older" in dead.done(*newest).out
+    dead.done("targets", "suspend", "hook", "--why", "x")
+    rows = dead.done("dead-letters", "redrive", "--target", "hook", "--dry-run", "--json").rows
+    assert [row["what"] for row in rows] == ["suspended"]
+    assert len(dead.done("deliveries", "list", "--state", "dead", "--json").rows) == 4
+
+
+def test_what_is_redriven_arrives_under_its_id(dead: Commands, hook: Receiver) -> None:
+    before = {row["delivery"]: row for row in letters(dead)}
+    hook.bodies.clear()
+    answer = dead.done("dead-letters", "redrive", "--target", "hook", "--yes", "--json")
+    (done,) = answer.rows
+    assert done == {"redrive": done["redrive"], "sent": 3}
+    assert f"--resume {done['redrive']}" in answer.err
+    assert {row["state"] for row in letters(dead, "--target", "hook")} == {"under-way"}
+    again = dead.done("dead-letters", "redrive", "--target", "hook", "--yes", "--json").rows[0]
+    assert (again["sent"], again["under-way"]) == (0, 3)
+    dead.done(*RUN)
+    assert hook.bodies == {
+        one: [row["event"].encode()] for one, row in before.items() if row["target"] == "hook"
+    }
+    assert [row["target"] for row in letters(dead)] == ["disk-hook"]
+    (event,) = {row["source"] for row in before.values() if row["resource"].endswith("i-2")}
+    (row,) = dead.done("why", event, "--json").rows[:1]
+    rows = {one["subscription"]: one for one in dead.done("why", event, "--json").rows}
+    assert (rows["states"]["state"], rows["states"]["redrive"]) == ("delivered", done["redrive"])
+    assert row["attempts"] or not row["matched"]
+
+
+def test_what_is_refused_makes_the_exit_status_1(dead: Commands) -> None:
+    dead.done("subscriptions", "delete", "disks")
+    answer = dead("dead-letters", "redrive", "--all", "--yes", "--json")
+    assert answer.status == 1
+    assert (answer.rows[0]["sent"], answer.rows[0]["no-target"]) == (3, 1)
+    assert [row["state"] for row in letters(dead, "--target", "disk-hook")] == ["dead"]
+
+
+def test_an_interrupted_redrive_says_how_to_go_on(
+    dead: Commands, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.bodies.clear()
+    words = ("dead-letters", "redrive", "--name", "Instance:*", "--since", "2h", "--rate", "1")
+
+    def batches(history: History, found: Sequence[Letter], size: int = 1) -> Iterator[list[DeadLetter]]:
+        yield from islice(read_letters(history, found, size), 1)
+        if found:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("heliograph.redrive.read_letters", batches)
+        stopped = dead(*words, "--yes", "--json")
+    assert stopped.status == 130
+    (line,) = (line for line in stopped.err.splitlines() if line.startswith("ended early"))
+    assert "after 1 of 3" in line
+    command = shlex.split(line.partition("go on with: ")[2])
+    assert command[:2] == ["heliograph", "dead-letters"]
+    resumed = dead.done(*command[1:], "--json").rows[0]
+    assert (resumed["sent"], resumed["sent-before"]) == (2, 1)
+    dead.done(*RUN)
+    assert sorted(map(len, hook.bodies.values())) == [1, 1, 1]
+    assert [row["target"] for row in letters(dead)] == ["disk-hook"]
+
+
+def test_what_is_dropped_is_listed_only_when_asked_for(dead: Commands) -> None:
+    answer = dead.done(
+        "dead-letters", "drop", "--resource", "i-1", "--why", "superseded by hand", "--yes", "--json"
+    )
+    assert answer.rows == [{"dropped": 2, "under_way": 0}]
+    assert len(letters(dead)) == 2
+    dropped = [row for row in letters(dead, "--include-dropped") if row["state"] == "dropped"]
+    assert {row["resource"].rpartition("/")[2] for row in dropped} == {"i-1"}
+    (shown,) = dead.done("dead-letters", "show", dropped[0]["delivery"], "--json").rows
+    assert (shown["state"], shown["why"]) == ("dropped", "superseded by hand")
+    assert re.fullmatch(r".+@.+", shown["by"])
+    (row,) = dead.done("dead-letters", "redrive", "--target", "hook", "--dry-run", "--json").rows
+    assert row["letters"] == 1
+    named = ("dead-letters", "redrive", "--delivery", dropped[0]["delivery"], "--yes", "--json")
+    assert dead.done(*named).rows[0]["sent"] == 1
+    again = dead.done("dead-letters", "drop", "--target", "hook", "--why", "x", "--yes", "--json").rows
+    assert again == [{"dropped": 1, "under_way": 0}]
+
+
+def test_a_dead_letter_is_printed_for_people(dead: Commands) -> None:
+    (row,) = letters(dead, "--target", "disk-hook")
+    text = dead.done("dead-letters", "show", row["delivery"]).out
+    assert f"event         {row['event']}" in text
+    assert "404" in text.splitlines()[-1]
+
+
+def test_without_an_archive_the_log_alone_is_listed(dead: Commands) -> None:
+    archive = dead.home / "archive"
+    archive.rename(dead.home / "elsewhere")
+    archive.write_text("not a folder")
+    answer = dead("dead-letters", "list", "--json")
+    assert (answer.status, len(answer.rows)) == (1, 4)
+    assert "the archive cannot be read, this is of the log alone" in answer.err
+    assert dead("deliveries", "list", "--json").status == 1
+
+
+def test_archived_letters_are_redriven(dead: Commands, hook: Receiver) -> None:
+    """The log is lost with all of them; its subscriptions are applied again."""
+    before = {row["delivery"] for row in letters(dead)}
+    (dead.home / "bus.db").unlink()
+    dead.done("subscriptions", "apply", "-", feed=TWO.format(url=hook.url).encode())
+    hook.bodies.clear()
+    assert dead.done("dead-letters", "redrive", "--all", "--yes", "--json").rows[0]["sent"] == 4
+    dead.done("run", "deliverer", "--until-idle")
+    assert set(hook.bodies) == before
+    assert letters(dead) == []
+
+
+class Terminal(io.StringIO):
+    """Somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_whoever_sits_there_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    confirm(Chosen(yes=True), "redrive 7 dead letters")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(InputError, match="redrive 7 dead letters: there is no terminal to ask on; add --yes"):
+        confirm(Chosen(), "redrive 7 dead letters")
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    confirm(Chosen(), "redrive 7 dead letters")
+    assert "redrive 7 dead letters? [y/N]" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
+    with pytest.raises(typer.Exit):
+        confirm(Chosen(), "redrive 7 dead letters")
