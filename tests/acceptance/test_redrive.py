@@ -1,0 +1,106 @@
+"""A receiver that was dead for a while: what it missed comes to it once, whatever happens to the redrive."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.reading import read_topic
+from schemas.delivery import VerdictState, read_verdict
+from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS
+from tests.acceptance.product import Product, Receiver, receiver, until
+
+SUBSCRIPTION = """
+[[subscription]]
+name = "all"
+target = [{{ id = "hook", kind = "callback", url = "{url}/hook", retry = {{ tries = 1 }}, breaker = false }}]
+"""
+EACH = 60
+
+
+@pytest.fixture
+def hook() -> Iterator[Receiver]:
+    with receiver() as found:
+        found.statuses = {"/hook": 500}
+        yield found
+
+
+@pytest.fixture
+def product(tmp_path: Path, hook: Receiver) -> Iterator[Product]:
+    with ExitStack() as started:
+        made = Product(tmp_path / "home", started=started)
+        made.apply(SUBSCRIPTION.format(url=hook.url))
+        yield made
+
+
+def emit(product: Product, first: int) -> None:
+    """As many events of ten resources, which all die."""
+    built = product.rows("emit", "Instance:StateChange", "--resource", "i-1", "--content", "state=Running")
+    value = str(built[0]["value"])
+    lines = [value.replace("i-1", f"i-{number % 10}") for number in range(first + 1, first + EACH)]
+    product.do("emit", "--file", "-", feed="\n".join(lines).encode())
+    product.until_idle()
+
+
+def forget(product: Product) -> None:
+    """Let retention remove what every role has finished."""
+    short = Product(product.home, HELIOGRAPH_BUS_RETENTION_HOURS="0.000001")
+    with closing(short.bus()) as bus:
+        bus.maintain()
+        assert not list(read_topic(bus, DEAD_LETTERS))
+
+
+def ended(product: Product) -> dict[str, str]:
+    """Which redrive each delivery got through by."""
+    with product.deployment() as deployment:
+        verdicts = [read_verdict(record.value) for record in read_topic(deployment.bus, VERDICTS)]
+    return {one.delivery: one.redrive for one in verdicts if one.state is VerdictState.DELIVERED}
+
+
+def interrupted(product: Product, number: signal.Signals, *words: str) -> list[str]:
+    """Begin a redrive, end it by a signal after its first batch; returns the command that goes on with it."""
+    before = product.count(DELIVERIES)
+    process = product.start("dead-letters", "redrive", "--rate", "20", "--yes", *words)
+    until(lambda: product.count(DELIVERIES) > before)
+    process.send_signal(number)
+    assert process.wait(30) == (130 if number is signal.SIGINT else -number)
+    assert product.count(DELIVERIES) < before + 2 * EACH
+    (found,) = re.findall(
+        r"^redrive .*?; if it is interrupted: heliograph (.*)$", product.log(), re.MULTILINE
+    )
+    return shlex.split(found)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_a_dead_receiver_missed_comes_once_though_the_redrive_dies(
+    product: Product, hook: Receiver, number: signal.Signals
+) -> None:
+    emit(product, 0)
+    forget(product)
+    emit(product, EACH)
+    letters = {row["delivery"]: row for row in product.rows("dead-letters", "list")}
+    assert len(letters) == 2 * EACH
+    assert sum(row["archived"] for row in letters.values()) == EACH
+    assert set(hook.bodies) == set(letters)
+    hook.bodies.clear()
+    hook.statuses = {}
+    resumed = interrupted(product, number, "--all")
+    product.until_idle()
+    assert 0 < len(hook.bodies) < len(letters)
+    (done,) = product.rows(*resumed)
+    assert done["sent"] + done.get("sent-before", 0) <= len(letters)
+    product.until_idle()
+    assert {one: [body.decode() for body in bodies] for one, bodies in hook.bodies.items()} == {
+        one: [row["event"]] for one, row in letters.items()
+    }
+    assert ended(product) == dict.fromkeys(letters, done["redrive"])
+    assert product.rows("dead-letters", "list") == []
+    assert product.rows("dead-letters", "redrive", "--all", "--dry-run") == []
+    product.do("archive", "verify")
