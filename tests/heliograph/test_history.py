@@ -6,7 +6,7 @@ from heliograph.bus.memory import MemoryBus
 from heliograph.dead_letters import Wanted
 from heliograph.history import History
 from heliograph.redrive import Fate, Redrive
-from schemas.delivery import VerdictState
+from schemas.delivery import VerdictState, read_delivery
 from schemas.topics import DEAD_LETTERS, VERDICTS
 from tests.heliograph.redriving import Rig, letter
 
@@ -15,7 +15,7 @@ REDRIVE = Redrive("20260101-000000-000001", Wanted(), rate=1000)
 
 def numbers(history: History, since: int = 0) -> list[str]:
     """Deliveries of all letters that are read, repeats included."""
-    return [str(record.header("delivery"), "ascii") for _, record in history.read(DEAD_LETTERS, since)]
+    return [read_delivery(record).id for _, record in history.read(DEAD_LETTERS, since)]
 
 
 def ids(*found: int) -> list[str]:

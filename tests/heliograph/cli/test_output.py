@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
+import io
 import json
+import os
+import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from heliograph.cli.output import MEASURED_ROWS, document, moment, show, text_of, visible
+from heliograph.cli.output import MEASURED_ROWS, document, moment, operator, progress, show, text_of, visible
 
 
 def test_a_table_is_as_wide_as_its_first_rows_need(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,3 +71,36 @@ def test_a_time_beyond_the_calendar_stays_a_number() -> None:
 
 def test_what_turns_the_direction_of_writing_is_escaped() -> None:
     assert visible("a\u202eb\u2066c") == r"a\u202eb\u2066c"
+
+
+class Terminal(io.StringIO):
+    """Somebody looks."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_for_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress(3, "letters") as advance:
+        advance(3)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress(3, "letters") as advance:
+        advance(2)
+        advance(1)
+    assert isinstance(sys.stderr, Terminal)
+    shown = sys.stderr.getvalue()
+    assert "letters" in shown
+    assert "3/3" in shown
+
+
+def test_whoever_is_at_work_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert operator() == f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def nameless() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    assert operator() == f"{os.getuid()}@{socket.gethostname()}"
