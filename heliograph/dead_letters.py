@@ -43,8 +43,11 @@ _CLOSE = 200
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
-    """A dead letter without its event: what it is about, and where it lies. `at`: when it died, `event_time`: when the
-    log took its event, milliseconds since the epoch; `place`: the event's offset. `segment` None: in the log. `redrive`: the one that it died of."""
+    """A dead letter without its event: what it is about, and where it lies.
+
+    `at`: when it died, `event_time`: when the log took its event, milliseconds since the epoch; `place`: the event's
+    offset. `redrive`: the one that it died of. `segment` None: it lies in the log.
+    """
 
     id: str
     target: str

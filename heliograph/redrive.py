@@ -1,7 +1,7 @@
 """Redrive: dead letters go back to `deliveries`, each once, at a rate, and so that it can be gone on with.
 
 Nothing about a redrive is kept but what it appends: its id is in the headers of every delivery and in the verdicts that
-follow, and there a redrive that is resumed finds what was done. Decision 15 tells why.
+follow, and there a redrive that is resumed finds what was done (docs/decisions).
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from heliograph.bus.base import Bus
 from schemas.record import Record, TopicPartition
 
-_BATCH = 1000
+BATCH = 1000
 
 
 def read_on(bus: Bus, partition: TopicPartition, offset: int, end: int) -> Iterator[Record]:
     """The records of a partition with offsets in `[offset, end)` that the log has, a batch of them in memory."""
     while offset < end:
-        polled = bus.read(partition, offset, min(_BATCH, end - offset))
+        polled = bus.read(partition, offset, min(BATCH, end - offset))
         for record in polled.records:
             if record.offset >= end:
                 return

@@ -33,7 +33,7 @@ class Standing:
     """What the log says of the deliveries that are watched, all of which have died once; followed as it grows.
 
     It is made before the letters are looked for: so whatever leaves the log's lists of what is under way meanwhile
-    has a verdict that is read later. Of what was never redriven nothing is in memory.
+    has a verdict that is read later. Of what was never redriven its id is in memory, and no more.
     """
 
     def __init__(self, bus: Bus) -> None:

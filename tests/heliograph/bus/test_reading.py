@@ -11,7 +11,7 @@ PARTITION = TopicPartition("words", 0)
 
 def test_reading_goes_from_one_offset_to_another_over_what_is_gone() -> None:
     bus = MemoryBus(ManualClock(), partitions=1)
-    count = 2 * reading._BATCH + 1
+    count = 2 * reading.BATCH + 1
     bus.append([NewRecord("words", b"%d" % number) for number in range(count)])
     assert [one.offset for one in read_on(bus, PARTITION, 0, count)] == list(range(count))
     assert [one.offset for one in read_on(bus, PARTITION, 5, 7)] == [5, 6]
