@@ -176,7 +176,7 @@ class Redriving:
 
     def _send(self, batch: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
         """Append what still is a letter and nothing else: one append, and one more for what it replaces."""
-        self.plan.standing.follow()
+        self.plan.standing.follow(self._redrive.id)
         sent = [one for one in batch if self._may_go(one.letter)]
         if sent:
             self._bus.append([self._record(one.delivery) for one in sent])

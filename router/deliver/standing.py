@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import lru_cache
 
 import msgspec
 
@@ -15,7 +16,7 @@ from schemas.delivery import VerdictState
 from schemas.record import Record
 from schemas.topics import VERDICTS
 
-_NONE: AbstractSet[str] = frozenset()
+_NONE: frozenset[str] = frozenset()
 
 
 class _Ending(msgspec.Struct, gc=False):
@@ -41,8 +42,8 @@ class Standing:
         self._next = unfinished(bus)
         self._watched: AbstractSet[str] = _NONE
         self._settled: dict[str, VerdictState] = {}
-        self._brought_back: dict[str, set[str]] = {}
-        self._ended: dict[str, set[str]] = {}
+        self._brought_back: dict[str, frozenset[str]] = {}
+        self._ended: dict[str, frozenset[str]] = {}
 
     def watch(self, deliveries: AbstractSet[str], since: int, archived: Iterable[Record]) -> None:
         """Read what became of these. `since`: when the first of their events was appended, milliseconds since the
@@ -54,13 +55,13 @@ class Standing:
             self._next[partition] = self._bus.offset_at(partition, since)
         self.follow()
 
-    def follow(self) -> None:
-        """Read what came since."""
+    def follow(self, ignored: str = "") -> None:
+        """Read what came since. `ignored`: a redrive whose own doings need not be remembered."""
         for topic in sorted({partition.topic for partition in self._next}):
             for partition, extent in self._bus.extents(topic).items():
                 offset = self._next.get(partition, extent.start)
                 for record in read_on(self._bus, partition, offset, extent.end):
-                    self._take(record)
+                    self._take(record, ignored)
                 self._next[partition] = max(offset, extent.end)
 
     def ended_as(self, delivery: str) -> VerdictState | None:
@@ -77,18 +78,18 @@ class Standing:
             delivery, _NONE
         )
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: Record, ignored: str) -> None:
         if record.topic == VERDICTS:
-            self._take_verdict(record)
+            self._take_verdict(record, ignored)
             return
         delivery, redrive = record.header("delivery"), record.header("redrive")
-        if delivery and redrive:
+        if delivery and redrive and redrive != ignored.encode():
             _note(self._brought_back, self._watched, delivery.decode(), redrive.decode())
 
-    def _take_verdict(self, record: Record) -> None:
+    def _take_verdict(self, record: Record, ignored: str = "") -> None:
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             ending = _decoder.decode(record.value)
-            if ending.delivery not in self._watched:
+            if ending.delivery not in self._watched or (ignored and ending.redrive == ignored):
                 return
             _note(self._ended, self._watched, ending.delivery, ending.redrive)
             if self._settled.get(ending.delivery) is not VerdictState.DELIVERED and ending.state in _SETTLING:
@@ -98,6 +99,14 @@ class Standing:
 _SETTLING = {VerdictState.DELIVERED, VerdictState.DROPPED}
 
 
-def _note(redrives: dict[str, set[str]], watched: AbstractSet[str], delivery: str, redrive: str) -> None:
+def _note(
+    redrives: dict[str, frozenset[str]], watched: AbstractSet[str], delivery: str, redrive: str
+) -> None:
     if redrive and delivery in watched:
-        redrives.setdefault(delivery, set()).add(redrive)
+        redrives[delivery] = _joined(redrives.get(delivery, _NONE), redrive)
+
+
+@lru_cache(1024)
+def _joined(redrives: frozenset[str], redrive: str) -> frozenset[str]:
+    """One set for all that were brought back by the same: a million of them share it."""
+    return redrives | {redrive}

@@ -66,6 +66,19 @@ def test_what_ends_between_its_making_and_its_first_look_is_seen() -> None:
     consumer.close()
 
 
+def test_a_redrive_need_not_remember_what_it_does_itself() -> None:
+    log = bus()
+    one, two = delivery(1), delivery(2)
+    standing = Standing(log)
+    standing.watch({one.id, two.id}, 0, ())
+    log.append([brought_back(one, "mine"), verdict(one, VerdictState.DELIVERED, "mine")])
+    log.append([brought_back(two, "other"), verdict(two, VerdictState.DROPPED)])
+    standing.follow("mine")
+    assert not standing.was_brought_back_by("mine", one.id)
+    assert (standing.ended_as(one.id), standing.ended_as(two.id)) == (None, VerdictState.DROPPED)
+    assert standing.is_under_way(two.id)
+
+
 def test_others_are_not_remembered() -> None:
     log = bus()
     log.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
