@@ -181,10 +181,9 @@ def drop_letters(
                 now,
                 one.delivery.configuration,
                 one.delivery.attempts,
-                "",
-                one.delivery.redrive if redrive is None else redrive,
-                by,
-                why,
+                redrive=one.delivery.redrive if redrive is None else redrive,
+                by=by,
+                why=why,
             )
         )
         for one in letters

@@ -234,10 +234,9 @@ def test_verdicts_say_which_redrive_who_and_why(archive: Archive) -> None:
         START,
         3,
         Attempts(),
-        "",
-        "r-1",
-        "jo@host",
-        "old",
+        redrive="r-1",
+        by="jo@host",
+        why="old",
     )
     archive.add("verdicts", [encode_verdict(dropped)])
     sql = "SELECT redrive, dropped_by, why FROM verdicts ORDER BY delivery"
