@@ -10,7 +10,7 @@ from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_topic
 from heliograph.store.base import ObjectStore
 from schemas.errors import StoreError
-from schemas.record import Record, TopicPartition
+from schemas.record import Position, Record, TopicPartition
 
 _SEGMENTS = 16
 """Archived segments that are kept in memory while single records are fetched."""
@@ -40,6 +40,18 @@ class History:
                     yield info, record
         except StoreError as error:
             self.problem = str(error)
+
+    def at(self, position: Position) -> Record | None:
+        """The archived record at a position of this log; None if there is none."""
+        try:
+            segments = list(list_segments(self._archive(), position.topic))
+            for info in reversed(segments):
+                before = info.partition == position.partition and info.expected_offset <= position.offset
+                if before and info.header.log_id == self.bus.log_id:
+                    return self.fetch(info, position.offset)
+        except StoreError as error:
+            self.problem = str(error)
+        return None
 
     def fetch(self, segment: SegmentInfo, offset: int) -> Record | None:
         """One record of a segment; None if it is not there any more."""

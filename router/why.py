@@ -61,12 +61,13 @@ class _Identified(msgspec.Struct, gc=False):
 _identity = msgspec.json.Decoder(_Identified)
 
 
-def why(bus: Bus, position: Position) -> list[Explanation]:
-    """Each subscription's answer to the event at `position`, as it was when the event was routed.
+def why(bus: Bus, position: Position, record: Record | None = None) -> list[Explanation]:
+    """Each subscription's answer to the event at `position`, as it was when the event was routed. `record`: the event, of
+    which the log may know no more than that it was routed.
 
     Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected).
     """
-    record = _record_at(bus, position)
+    record = record or _record_at(bus, position)
     version = _version_at(bus, position)
     routing = decode(record)
     found: list[Explanation] = []

@@ -18,6 +18,7 @@ from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
+    from heliograph.history import History
 
 app = typer.Typer(
     help="Events: what was emitted and what became of it.", no_args_is_help=True, rich_markup_mode=None
@@ -78,7 +79,7 @@ def list_events(
 def show_event(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
     """Show an event, byte for byte, with its record; every one if several share the id."""
     with open_deployment() as deployment:
-        for record in find(deployment.bus, event):
+        for record in find(deployment.history, event):
             document(
                 {
                     "position": str(record.position),
@@ -102,8 +103,8 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
 
     with open_deployment() as deployment:
         rows: list[dict[str, Any]] = []
-        for record in find(deployment.bus, event):
-            lines = explain(deployment.bus, record.position)
+        for record in find(deployment.history, event):
+            lines = explain(deployment.bus, record.position, record)
             archived = (one for _, one in deployment.history.archived(VERDICTS, record.timestamp))
             ids = [one.id for line in lines for one in line.deliveries]
             states = delivery_states(deployment.bus, ids, archived)
@@ -127,20 +128,33 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     fail_without_archive(deployment.history)
 
 
-def find(bus: Bus, event: str) -> list[Record]:
-    """The events with an id, newest first, or the one at a position. Raises NotFound."""
+def find(history: History, event: str) -> list[Record]:
+    """The events of the log with an id, newest first, or the one at a position, which may be archived only. Raises
+    NotFound."""
     from router.why import find_event
 
     try:
         position = Position.parse(event)
     except InputError:
-        found = find_event(bus, event)
+        found = find_event(history.bus, event)
     else:
-        records = bus.read(position.topic_partition, position.offset, 1).records
-        found = [one for one in records if one.offset == position.offset]
+        found = _at(history, position) if position.topic.startswith(topics.EVENTS) else []
     if not found:
-        raise NotFound(f"event {event!r}: not in the log; `heliograph query` reads what only the archive has")
+        remedy = (
+            f"the archive cannot be read: {history.problem}"
+            if history.problem
+            else "one that only the archive has is named by its position, which the view `events` of `heliograph query` has"
+        )
+        raise NotFound(f"event {event!r}: not in the log; {remedy}")
     return found
+
+
+def _at(history: History, position: Position) -> list[Record]:
+    for record in history.bus.read(position.topic_partition, position.offset, 1).records:
+        if record.offset == position.offset:
+            return [record]
+    archived = history.at(position)
+    return [archived] if archived else []
 
 
 def _events(bus: Bus, since_ms: int, until_ms: int) -> Iterator[Record]:

@@ -13,6 +13,7 @@ from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
+    from heliograph.history import History
     from schemas.subscription import Subscription
 
 app = typer.Typer(help="Subscriptions: which events go where.", no_args_is_help=True, rich_markup_mode=None)
@@ -144,7 +145,7 @@ def explain(
     from schemas.notification import check
 
     with open_deployment() as deployment:
-        value = sys.stdin.buffer.read() if event == "-" else _event(deployment.bus, event)
+        value = sys.stdin.buffer.read() if event == "-" else _event(deployment.history, event)
         routing = check(value.strip())
         rows: list[dict[str, Any]] = []
         for name, subscription in _in_force(deployment.bus).items():
@@ -206,10 +207,10 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
     return shown
 
 
-def _event(bus: Bus, event: str) -> bytes:
+def _event(history: History, event: str) -> bytes:
     from heliograph.cli.events import find
 
-    return find(bus, event)[0].value
+    return find(history, event)[0].value
 
 
 def _bytes(file: str) -> bytes:

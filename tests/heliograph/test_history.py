@@ -7,8 +7,10 @@ from heliograph.dead_letters import Wanted
 from heliograph.history import History
 from heliograph.redrive import Fate, Redrive
 from schemas.delivery import VerdictState, read_delivery
+from schemas.record import Position, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
 from tests.heliograph.redriving import Rig, letter
+from tests.router.deliver.sinks import records
 
 REDRIVE = Redrive("20260101-000000-000001", Wanted(), rate=1000)
 
@@ -39,7 +41,7 @@ def test_what_the_log_lost_comes_from_the_archive_and_nothing_else() -> None:
 def test_what_the_log_still_holds_is_not_read_from_the_archive() -> None:
     rig = Rig()
     rig.die(*map(letter, range(8)))
-    ends = {part: extent.end for part, extent in rig.bus.extents(DEAD_LETTERS).items()}
+    ends = extent_ends(rig.bus)
     rig.archive_only()
     assert list(rig.history().archived(DEAD_LETTERS)) == []
     (partition, end) = max(ends.items(), key=lambda one: one[1])
@@ -116,6 +118,27 @@ def test_a_segment_that_is_lost_between_is_a_letter_less() -> None:
     assert one.segment
     assert history.fetch(one.segment, one.offset) is None
     assert history.problem
+
+
+def test_one_archived_record_is_found_by_its_position() -> None:
+    rig = Rig()
+    rig.die(*map(letter, range(8)))
+    everything = records(rig.bus, DEAD_LETTERS)
+    rig.archive()
+    history = rig.history()
+    assert [history.at(record.position) for record in everything] == everything
+    partition, end = max(extent_ends(rig.bus).items(), key=lambda one: one[1])
+    assert history.at(Position(*partition, end)) is None
+    assert history.at(Position("events.none", 0, 0)) is None
+    lost = type(rig.bus)(rig.clock, partitions=2)
+    assert History(lost, lambda: rig.store).at(everything[0].position) is None, "of another log"
+    rig.store.down = True
+    assert history.at(everything[0].position) is None
+    assert "down" in history.problem
+
+
+def extent_ends(bus: MemoryBus) -> dict[TopicPartition, int]:
+    return {partition: extent.end for partition, extent in bus.extents(DEAD_LETTERS).items()}
 
 
 def test_nothing_archived_is_nothing_found() -> None:

@@ -154,6 +154,22 @@ def test_verdicts_that_only_the_archive_has_are_found(used: Commands) -> None:
     assert letter["archived"]
 
 
+def test_why_an_event_that_only_the_archive_has(used: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = used.done("events", "list", "--json").rows
+    before = [used.done("why", event["position"], "--json").rows for event in events]
+    with closing(open_bus(f"sqlite://{used.home}/bus.db", reserve=0, retention=0.0)) as bus:
+        bus.maintain()
+    assert used.done("events", "list", "--json").rows == []
+    assert [used.done("why", event["position"], "--json").rows for event in events] == before
+    assert (
+        used.done("events", "show", events[0]["position"], "--json").rows[0]["position"]
+        == events[0]["position"]
+    )
+    assert "named by its position" in used.refused("why", events[0]["id"])
+    monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", f"file://{used.home}/bus.db")
+    assert "the archive cannot be read" in used.refused("why", events[0]["position"])
+
+
 def test_why(used: Commands) -> None:
     events = used.done("events", "list", "--level", "info", "--json").rows
     (event,) = events
