@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.errors import InputError
 from schemas.record import FORMAT, FORMAT_VERSION, Headers, NewRecord, Position, Record
-from schemas.topics import DELIVERIES
+from schemas.topics import DELIVERIES, VERDICTS
 
 
 class ReasonCode(enum.StrEnum):
@@ -150,7 +150,8 @@ class Exhausted(enum.StrEnum):
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted`: for a dead one, the
-    limit it met (`Exhausted`). `redrive`: as in `Delivery`."""
+    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `opener`: for a muted one, the position of the event that
+    went out and muted it."""
 
     delivery: str
     state: VerdictState
@@ -163,6 +164,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempts: Attempts
     exhausted: str = ""
     redrive: str = ""
+    opener: str = ""
 
 
 _ID_BYTES = 16
@@ -247,6 +249,12 @@ def read_wait(record: Record) -> Wait | None:
 def encode_verdict(verdict: Verdict) -> bytes:
     """A verdict as the JSON value of its record."""
     return _attempts_encoder.encode(verdict)
+
+
+def verdict_record(verdict: Verdict) -> NewRecord:
+    """A verdict as a record: its key is the target, and a header has the state for those who only choose."""
+    headers = ((FORMAT, FORMAT_VERSION), ("state", verdict.state.encode()))
+    return NewRecord(VERDICTS, encode_verdict(verdict), verdict.target.encode(), headers)
 
 
 def read_verdict(value: bytes) -> Verdict:

@@ -15,6 +15,7 @@ from schemas.record import Position, Record, TopicPartition
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
+    from router.why import Repeat
 
 app = typer.Typer(
     help="Events: what was emitted and what became of it.", no_args_is_help=True, rich_markup_mode=None
@@ -90,12 +91,16 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     As it was when the event was routed: what became of the delivery, or which clause did not hold.
     """
     from router.deliver.records import delivery_states
+    from router.why import Repeat
     from router.why import why as explain
 
     with open_deployment() as deployment:
         rows: list[dict[str, Any]] = []
         for record in find(deployment.bus, event):
             lines = explain(deployment.bus, record.position)
+            if isinstance(lines, Repeat):
+                rows.append(_repeated(record, lines))
+                continue
             states = delivery_states(deployment.bus, [one.id for line in lines for one in line.deliveries])
             for line in lines:
                 base = {
@@ -113,6 +118,18 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
         ("position", "subscription", "matched", "target", "state", "because", "delivery"),
         as_json=as_json,
     )
+
+
+def _repeated(record: Record, repeat: Repeat) -> dict[str, Any]:
+    return {
+        "position": str(record.position),
+        "subscription": "",
+        "matched": False,
+        "target": "",
+        "delivery": "",
+        "state": "duplicate",
+        "because": f"repeats {repeat.earlier}; only the first is routed",
+    }
 
 
 def find(bus: Bus, event: str) -> list[Record]:

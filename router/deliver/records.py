@@ -131,7 +131,7 @@ def _ended(verdict: Verdict) -> DeliveryState:
         verdict.at,
         0,
         verdict.attempts.count,
-        ": ".join(filter(None, (verdict.exhausted, _last(verdict.attempts)))),
+        ": ".join(filter(None, (verdict.exhausted, _last(verdict.attempts), _muted(verdict)))),
     )
 
 
@@ -148,6 +148,10 @@ def _unended(delivery: Delivery, state: str) -> DeliveryState:
         delivery.attempts.count,
         _last(delivery.attempts),
     )
+
+
+def _muted(verdict: Verdict) -> str:
+    return f"by {verdict.opener}, which went out" if verdict.opener else ""
 
 
 def _last(attempts: Attempts) -> str:

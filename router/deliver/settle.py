@@ -23,11 +23,11 @@ from schemas.delivery import (
     VerdictState,
     Wait,
     delivery_record,
-    encode_verdict,
+    verdict_record,
 )
 from schemas.policy import RetryPolicy
-from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
-from schemas.topics import DEAD_LETTERS, VERDICTS
+from schemas.record import NewRecord
+from schemas.topics import DEAD_LETTERS
 
 _DETAIL_LIMIT = 500
 """Characters of a reason or a receipt that are kept: four of them travel in headers."""
@@ -128,18 +128,18 @@ def _storable(text: str) -> str:
 def _verdict(
     delivery: Delivery, state: VerdictState, attempts: Attempts, now: int, exhausted: str = ""
 ) -> NewRecord:
-    verdict = Verdict(
-        delivery.id,
-        state,
-        str(delivery.source),
-        delivery.subscription,
-        delivery.target,
-        delivery.resource,
-        now,
-        delivery.configuration,
-        attempts,
-        exhausted,
-        delivery.redrive,
+    return verdict_record(
+        Verdict(
+            delivery.id,
+            state,
+            str(delivery.source),
+            delivery.subscription,
+            delivery.target,
+            delivery.resource,
+            now,
+            delivery.configuration,
+            attempts,
+            exhausted,
+            delivery.redrive,
+        )
     )
-    headers = ((FORMAT, FORMAT_VERSION), ("state", state.encode()))
-    return NewRecord(VERDICTS, encode_verdict(verdict), delivery.target.encode(), headers)
