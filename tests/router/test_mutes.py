@@ -101,15 +101,15 @@ def test_a_muted_delivery_has_a_verdict_at_each_target(
     bus: MemoryBus, router: Router, clock: ManualClock
 ) -> None:
     targets = [{"id": one, "kind": "note", "text": one} for one in ("first", "second")]
-    version = apply(bus, [subscription("both", mute_for=MUTED, target=targets)], KINDS).version
+    version = apply(bus, [subscription("muting", mute_for=MUTED, target=targets)], KINDS).version
     after(bus, router, clock, 0, 1)
     opener, repeat = (Position(TOPIC, 0, offset) for offset in (0, 1))
     assert sorted(verdicts(bus), key=lambda one: one.target) == [
         Verdict(
-            delivery_id(bus.log_id, repeat, "both", target),
+            delivery_id(bus.log_id, repeat, "muting", target),
             VerdictState.MUTED,
             str(repeat),
-            "both",
+            "muting",
             target,
             "acs:ecs:cn-hangzhou:1690:instance/i-one",
             ManualClock().now() + 1000,
@@ -123,7 +123,7 @@ def test_a_muted_delivery_has_a_verdict_at_each_target(
     states = {one.source: (one.state, one.attempts, one.detail) for one in list_deliveries(bus)}
     assert states[str(repeat)] == ("muted", 0, f"by {opener}, which went out")
     assert counted("heliograph_verdicts_total", target="second", state="muted") == 1
-    assert counted("heliograph_matched_total", subscription="both") == 2
+    assert counted("heliograph_matched_total", subscription="muting") == 2
 
 
 def test_a_change_of_mute_for_holds_for_the_mutes_that_are_open(
