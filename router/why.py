@@ -15,7 +15,7 @@ from router.match.explain import Clause, explain
 from router.routing import Routed, routed_since
 from router.subscriptions import ROUTERS
 from schemas.delivery import delivery_id
-from schemas.errors import NotFound
+from schemas.errors import DuplicateEvent, NotFound
 from schemas.record import Position, Record
 from schemas.topics import EVENTS
 
@@ -62,23 +62,17 @@ class _Identified(msgspec.Struct, gc=False):
 _identity = msgspec.json.Decoder(_Identified)
 
 
-class Repeat(msgspec.Struct, frozen=True):
-    """The event repeats the one at `earlier`, and was not routed."""
-
-    earlier: Position
-
-
-def why(bus: Bus, position: Position) -> list[Explanation] | Repeat:
+def why(bus: Bus, position: Position) -> list[Explanation]:
     """Each subscription's answer to the event at `position`, as it was when the event was routed.
 
-    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected).
+    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected), DuplicateEvent.
     """
     record = _record_at(bus, position)
     routed = _routed_at(bus, position)
     routing = decode(record)
     earlier = duplicate_of(bus, record, routed.duplicate_window)
     if earlier is not None:
-        return Repeat(earlier)
+        raise DuplicateEvent(str(position), str(earlier))
     found: list[Explanation] = []
     for one in Configuration(bus).at(routed.version).values():
         failed = next((clause for clause in explain(one, routing) if not clause.held), None)

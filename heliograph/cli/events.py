@@ -10,12 +10,11 @@ import typer
 
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
 from schemas import topics
-from schemas.errors import InputError, InvalidNotification, NotFound
+from schemas.errors import DuplicateEvent, InputError, InvalidNotification, NotFound
 from schemas.record import Position, Record, TopicPartition
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
-    from router.why import Repeat
 
 app = typer.Typer(
     help="Events: what was emitted and what became of it.", no_args_is_help=True, rich_markup_mode=None
@@ -91,15 +90,15 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     As it was when the event was routed: what became of the delivery, or which clause did not hold.
     """
     from router.deliver.records import delivery_states
-    from router.why import Repeat
     from router.why import why as explain
 
     with open_deployment() as deployment:
         rows: list[dict[str, Any]] = []
         for record in find(deployment.bus, event):
-            lines = explain(deployment.bus, record.position)
-            if isinstance(lines, Repeat):
-                rows.append(_repeated(record, lines))
+            try:
+                lines = explain(deployment.bus, record.position)
+            except DuplicateEvent as error:
+                rows.append(_duplicate(record, error))
                 continue
             states = delivery_states(deployment.bus, [one.id for line in lines for one in line.deliveries])
             for line in lines:
@@ -120,7 +119,7 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     )
 
 
-def _repeated(record: Record, repeat: Repeat) -> dict[str, Any]:
+def _duplicate(record: Record, error: DuplicateEvent) -> dict[str, Any]:
     return {
         "position": str(record.position),
         "subscription": "",
@@ -128,7 +127,7 @@ def _repeated(record: Record, repeat: Repeat) -> dict[str, Any]:
         "target": "",
         "delivery": "",
         "state": "duplicate",
-        "because": f"repeats {repeat.earlier}; only the first is routed",
+        "because": f"repeats {error.earlier}; only the first is routed",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -31,7 +31,7 @@ WINDOW = 45
 
 
 @contextmanager
-def torn(bus: MemoryBus) -> Iterator[None]:
+def torn(bus: MemoryBus) -> Generator[None]:
     """What follows from the work is appended, and the work is not finished: as a kill between the two leaves it."""
 
     def tear(

@@ -9,7 +9,7 @@ lateness, and nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ class Put:
 
 
 @contextmanager
-def torn(bus: MemoryBus, appended: list[NewRecord]) -> Iterator[None]:
+def torn(bus: MemoryBus, appended: list[NewRecord]) -> Generator[None]:
     """What is moved is appended and not finished, as a kill between the two leaves it."""
 
     def tear(

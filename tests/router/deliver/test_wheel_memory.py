@@ -37,8 +37,8 @@ class Endless:
     def consumer(
         self, _topics: Sequence[str], _group: str, *, gained: PartitionsChanged, lost: PartitionsChanged
     ) -> Endless:
-        assert gained
-        assert lost
+        gained(PARTITIONS)
+        self.lost = lost
         return self
 
     def poll(self, limit: int, _timeout: float) -> Polled:
