@@ -8,7 +8,9 @@ nothing is ever taken for a duplicate that is none, because the bytes themselves
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from heliograph.bus.base import Bus
 from router.recent import Recent
@@ -19,8 +21,8 @@ WINDOW = 600.0
 REACH = 100_000
 """Records of a partition that a duplicate may lie behind the first. What is remembered of a partition is at most twice
 as many, of 120 bytes each; who gains the partition reads as many again."""
-_PAGE = 200
-"""Records that are read at once to be compared: who repeats one event mostly repeats those after it."""
+_PAGE = 5000
+"""Offsets that are read at once to be compared."""
 
 
 class Duplicates:
@@ -34,18 +36,26 @@ class Duplicates:
         self._bus = bus
         self._span = round(window * 1000)
         self._seen: dict[tuple[str, int], Recent[int, int]] = {}
-        self._page: dict[Position, Record] = {}
 
-    def earlier(self, record: Record) -> Position | None:
-        """The record that this one repeats; None if it repeats none. Raises BusUnavailable."""
+    def among(self, records: Sequence[Record]) -> Mapping[Position, Position]:
+        """Of the next records, those that repeat one before them, and which. Raises BusUnavailable."""
         if not self._span:
-            return None
-        partition = (record.topic, record.partition)
-        seen = self._seen.get(partition)
-        if seen is None:
-            seen = self._seen[partition] = self._rebuilt(record)
-        offset = seen.put(hash(record.value), record.offset, record.timestamp)
-        return None if offset is None else self._compared(record, offset)
+            return {}
+        suspects: defaultdict[TopicPartition, defaultdict[int, list[Record]]] = defaultdict(_by_offset)
+        for record in records:
+            seen = self._seen.get((record.topic, record.partition))
+            if seen is None:
+                seen = self._rebuilt(record)
+            offset = seen.put(hash(record.value), record.offset, record.timestamp)
+            if offset is not None:
+                suspects[TopicPartition(record.topic, record.partition)][offset].append(record)
+        return {
+            record.position: before.position
+            for partition, repeats in suspects.items()
+            for before in _at(self._bus, partition, sorted(repeats))
+            for record in repeats[before.offset]
+            if _repeats(record, before, self._span)
+        }
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """What is known of partitions that come or go: others may have read what lies between."""
@@ -57,16 +67,8 @@ class Duplicates:
         seen = Recent[int, int](self._span, REACH)
         for before in _window(self._bus, record, self._span):
             seen.put(hash(before.value), before.offset, before.timestamp)
+        self._seen[record.topic, record.partition] = seen
         return seen
-
-    def _compared(self, record: Record, offset: int) -> Position | None:
-        """The position of `offset`, if the record there is the same indeed."""
-        position = Position(record.topic, record.partition, offset)
-        if position not in self._page:
-            page = self._bus.read(position.topic_partition, offset, _PAGE).records
-            self._page = {each.position: each for each in page}
-        before = self._page.get(position)
-        return position if before is not None and _repeats(record, before, self._span) else None
 
 
 def duplicate_of(bus: Bus, record: Record, window: float) -> Position | None:
@@ -99,3 +101,19 @@ def _window(bus: Bus, record: Record, span: int) -> Iterator[Record]:
                 return
             yield each
         offset = found[-1].offset + 1
+
+
+def _by_offset() -> defaultdict[int, list[Record]]:
+    return defaultdict(list)
+
+
+def _at(bus: Bus, partition: TopicPartition, offsets: Sequence[int]) -> Iterator[Record]:
+    """The records at `offsets`, which ascend; as few reads as pages that hold one, and none wider than it must be."""
+    place = 0
+    while place < len(offsets):
+        first = offsets[place]
+        last = offsets[bisect_left(offsets, first + _PAGE) - 1]
+        found = bus.read(partition, first, last - first + 1).records
+        wanted = set(offsets[place:])
+        yield from (record for record in found if record.offset in wanted)
+        place = bisect_right(offsets, found[-1].offset if found else last)

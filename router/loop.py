@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import cast
 
@@ -57,6 +57,7 @@ class Router:
         self._compile()
         self._reported: int | None = None
         self._polled: deque[Record] = deque()
+        self._repeated: Mapping[Position, Position] = {}
         self._underway = False
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._forget)
 
@@ -75,6 +76,7 @@ class Router:
         if not self._polled:
             polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
             self._polled.extend(polled.records)
+            self._repeated = self._duplicates.among(polled.records)
             for gap in polled.gaps:
                 _lost(gap)
         self._underway = bool(self._polled)
@@ -106,20 +108,19 @@ class Router:
 
     def _route(self, batch: _Batch) -> None:
         """What follows from each record, until the batch is full; nothing that one holds stops the others."""
-        match, deliveries, earlier = self._table.match, self._deliveries.of, self._duplicates.earlier
-        mutes = self._table.mutes
+        match, deliveries, mutes = self._table.match, self._deliveries.of, self._table.mutes
+        repeated = self._repeated
         polled, taken, routed = self._polled, batch.taken, batch.routed
         while polled and not batch.full:
             record = polled.popleft()
             taken.append(record)
-            repeated = earlier(record)
             try:
                 routing = decode(record)
             except InvalidNotification as error:
                 batch.reject(record, str(error))
                 continue
-            if repeated is not None:
-                batch.repeat(record, repeated)
+            if repeated and record.position in repeated:
+                batch.repeat(record, repeated[record.position])
                 continue
             routed.append(record.topic)
             matches = match(routing)

@@ -98,8 +98,21 @@ def test_a_duplicate_is_what_the_model_says_whoever_reads_it_and_whenever(
             elif record.offset % 7 == 3:
                 found.forget([PARTITION])
             expected = modelled(log, record)
-            assert found.earlier(record) == expected
+            assert found.among([record]).get(record.position) == expected
             assert duplicate_of(bus, record, SPAN) == expected
+
+
+@given(stream=streams, batch=st.integers(1, 60))
+def test_batches_of_any_size_give_the_same(stream: list[tuple[int, int]], batch: int) -> None:
+    bus, log = log_of(stream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates_module, "REACH", FAR)
+        duplicates = Duplicates(bus, SPAN)
+        found: dict[Position, Position] = {}
+        for first in range(0, len(log), batch):
+            found |= duplicates.among(log[first : first + batch])
+    expected = {record.position: modelled(log, record) for record in log}
+    assert found == {position: before for position, before in expected.items() if before is not None}
 
 
 @given(stream=streams)
@@ -114,33 +127,31 @@ def test_hashes_that_collide_make_no_duplicates(stream: list[tuple[int, int]]) -
         patch.setattr(duplicates_module, "REACH", FAR)
         found = Duplicates(bus, SPAN)
         for record in log:
-            assert found.earlier(record) in {None, modelled(log, record)}
+            assert found.among([record]).get(record.position) in {None, modelled(log, record)}
 
 
 def test_what_the_log_has_lost_is_repeated_by_nothing(bus: MemoryBus) -> None:
     bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
     first, second = records(bus, TOPIC)
     found = Duplicates(bus, WINDOW)
-    assert found.earlier(first) is None
+    assert found.among([first]) == {}
     bus.truncate(PARTITION, 1)
-    assert found.earlier(second) is None
+    assert found.among([second]) == {}
     assert duplicate_of(bus, second, WINDOW) is None
 
 
 def test_no_window_no_duplicates(bus: MemoryBus) -> None:
     bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
-    found = Duplicates(bus, 0.0)
+    assert Duplicates(bus, 0.0).among(records(bus, TOPIC)) == {}
     for record in records(bus, TOPIC):
-        assert found.earlier(record) is None
         assert duplicate_of(bus, record, 0.0) is None
 
 
 def test_partitions_are_apart() -> None:
     bus = MemoryBus(ManualClock(), partitions=2)
     bus.append([NewRecord(TOPIC, b"x", partition=number) for number in (0, 1, 1)])
-    found = Duplicates(bus, WINDOW)
-    earlier = [found.earlier(record) for record in records(bus, TOPIC)]
-    assert earlier == [None, None, Position(TOPIC, 1, 0)]
+    found = Duplicates(bus, WINDOW).among(records(bus, TOPIC))
+    assert found == {Position(TOPIC, 1, 1): Position(TOPIC, 1, 0)}
 
 
 def test_a_repeat_is_routed_once_and_kept_with_what_it_repeats(bus: MemoryBus, router: Router) -> None:
