@@ -4,7 +4,7 @@ An event that goes out opens a mute for its subscription, name, resource and lev
 of the events, others like it are muted. Whether an event opened one depends on all that came before it, so openers are
 kept in a topic, `mutes`, appended in the commit of the events that opened them. Those of one partition of events lie in
 one partition there. Who gains a partition reads the openers before its first event, and so decides what it routes as
-whoever read it before (docs/decisions/0010-duplicates-and-mutes.md).
+whoever read it before (docs/decisions/0011-duplicates-and-mutes.md).
 """
 
 from __future__ import annotations
