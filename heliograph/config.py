@@ -17,6 +17,7 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from archiver.policy import ArchivePolicy
+from router.duplicates import WINDOW
 from schemas.errors import InvalidConfiguration
 from schemas.problems import problems, suggestion
 from schemas.topics import NAMESPACE
@@ -57,9 +58,11 @@ class BusSection(_Section):
 
 
 class EventsSection(_Section):
-    """`[events]`. `topics`: names or patterns beyond ECS that get a topic `events.<product>.<type>` of their own."""
+    """`[events]`. `topics`: names or patterns beyond ECS that get a topic `events.<product>.<type>` of their own.
+    `duplicate_window`: seconds in which an event with the same bytes as one before it is not routed; 0 routes all."""
 
     topics: tuple[str, ...] = ()
+    duplicate_window: float = Field(default=WINDOW, ge=0, le=86_400)
 
 
 class DeliverySection(_Section):

@@ -62,10 +62,9 @@ class Fate(enum.StrEnum):
     MISSING = "missing"  # its record cannot be read any more
     NO_TARGET = "no-target"  # it was deleted
     SUSPENDED = "suspended"  # its target is: it would die again at once
-    EXPIRED = "expired"  # its target wants nothing that old
 
 
-REFUSED = frozenset({Fate.MISSING, Fate.NO_TARGET, Fate.SUSPENDED, Fate.EXPIRED})
+REFUSED = frozenset({Fate.MISSING, Fate.NO_TARGET, Fate.SUSPENDED})
 """What stays a dead letter although it was asked for."""
 
 
@@ -105,8 +104,8 @@ def is_redrive_id(text: str) -> bool:
     return re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", text) is not None
 
 
-def make_plan(history: History, redrive: Redrive, now: int) -> Plan:
-    """What a redrive will do, as log and archive are now. `now`: milliseconds since the epoch."""
+def make_plan(history: History, redrive: Redrive) -> Plan:
+    """What a redrive will do, as log and archive are now."""
     letters, standing = find_standing(history, redrive.wanted, also=_sent_as(redrive))
     configuration, states = Configuration(history.bus), TargetStates(history.bus)
     configuration.refresh()
@@ -123,7 +122,7 @@ def make_plan(history: History, redrive: Redrive, now: int) -> Plan:
             return Fate.UNDER_WAY
         if letter.target in suspended:
             return Fate.SUSPENDED
-        return _of_target(letter, targets.get(letter.target), now)
+        return Fate.SENT if letter.target in targets else Fate.NO_TARGET
 
     fates = [(letter, fate(letter)) for letter in letters]
     newest_first = redrive.order is Order.NEWEST_PER_RESOURCE
@@ -229,15 +228,6 @@ class Redriving:
 def _sent_as(redrive: Redrive) -> Callable[[str], str]:
     """The id under which a delivery is sent."""
     return (lambda dead: redriven_id(dead, redrive.id)) if redrive.as_new else str
-
-
-def _of_target(letter: Letter, target: Target | None, now: int) -> Fate:
-    """Whether its target, as it is now, takes a letter at all."""
-    if target is None:
-        return Fate.NO_TARGET
-    if target.expires is not None and letter.event_time + target.expires * 1000 < now:
-        return Fate.EXPIRED
-    return Fate.SENT
 
 
 def _without_older(fates: Iterable[tuple[Letter, Fate]]) -> list[tuple[Letter, Fate]]:

@@ -24,7 +24,7 @@ WRITTEN_BY_OTHERS = ("events.*", EXECUTIONS)
 
 
 def _router(deployment: Deployment) -> Role:
-    return Router(deployment.bus)
+    return Router(deployment.bus, deployment.config.events.duplicate_window)
 
 
 def _deliverer(deployment: Deployment) -> Role:

@@ -22,12 +22,14 @@ _log = structlog.get_logger()
 class Routed(msgspec.Struct, frozen=True):
     """`member` routes under `version` (next offset to read of `subscriptions`) from these offsets on.
 
-    `start`: next offset to be routed, by `topic:partition`; in JSON it is called `from`.
+    `start`: next offset to be routed, by `topic:partition`; in JSON it is called `from`. `duplicate_window`: seconds, the
+    window in which it recognises duplicates; what older routers wrote has none, as they did not.
     """
 
     member: str
     version: int
     start: Mapping[str, int] = msgspec.field(name="from")
+    duplicate_window: float = 0.0
 
     def covers(self, position: Position) -> bool:
         """Whether the position is one of those that this record speaks of."""
@@ -39,9 +41,12 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Routed)
 
 
-def routed_record(member: str, version: int, start: Mapping[TopicPartition, int]) -> NewRecord:
+def routed_record(
+    member: str, version: int, start: Mapping[TopicPartition, int], duplicate_window: float
+) -> NewRecord:
     """The record that says so; its key is the member."""
-    routed = Routed(member, version, {str(partition): offset for partition, offset in start.items()})
+    offsets = {str(partition): offset for partition, offset in start.items()}
+    routed = Routed(member, version, offsets, duplicate_window)
     return NewRecord(ROUTING, _encoder.encode(routed), member.encode(), ((FORMAT, FORMAT_VERSION),))
 
 

@@ -24,7 +24,7 @@ from sinks.base import SinkKind
 ROUTERS = "router"
 """The group of the routers."""
 
-_LATER = ("pattern", "mute_for")
+_LATER = ("pattern",)
 _LATER_RESOURCES = ("groups",)
 _WAIT = 0.01
 

@@ -10,11 +10,12 @@ import msgspec
 from heliograph.bus.base import Bus
 from router.configuration import Configuration
 from router.decode import decode
+from router.duplicates import duplicate_of
 from router.match.explain import Clause, explain
-from router.routing import routed_since
+from router.routing import Routed, routed_since
 from router.subscriptions import ROUTERS
 from schemas.delivery import delivery_id
-from schemas.errors import NotFound
+from schemas.errors import DuplicateEvent, NotFound
 from schemas.record import Position, Record
 from schemas.topics import EVENTS
 
@@ -65,17 +66,20 @@ def why(bus: Bus, position: Position, record: Record | None = None) -> list[Expl
     """Each subscription's answer to the event at `position`, as it was when the event was routed. `record`: the event, of
     which the log may know no more than that it was routed.
 
-    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected).
+    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected), DuplicateEvent.
     """
     record = record or _record_at(bus, position)
-    version = _version_at(bus, position)
+    routed = _routed_at(bus, position)
     routing = decode(record)
+    earlier = duplicate_of(bus, record, routed.duplicate_window)
+    if earlier is not None:
+        raise DuplicateEvent(str(position), str(earlier))
     found: list[Explanation] = []
-    for one in Configuration(bus).at(version).values():
+    for one in Configuration(bus).at(routed.version).values():
         failed = next((clause for clause in explain(one, routing) if not clause.held), None)
         targets = [] if failed else [target.id for target in one.target]
         made = [Made(target, delivery_id(bus.log_id, position, one.name, target)) for target in targets]
-        found.append(Explanation(one.name, version, made, failed))
+        found.append(Explanation(one.name, routed.version, made, failed))
     return found
 
 
@@ -94,13 +98,13 @@ def _record_at(bus: Bus, position: Position) -> Record:
     raise NotFound(f"position {position}: the log holds no event there")
 
 
-def _version_at(bus: Bus, position: Position) -> int:
-    """The version that the last report which covers the position names."""
+def _routed_at(bus: Bus, position: Position) -> Routed:
+    """The last report that covers the position."""
     cursor = bus.lag(ROUTERS).get(position.topic_partition)
-    versions = [routed.version for _, routed in routed_since(bus) if routed.covers(position)]
-    if cursor is None or cursor.cursor <= position.offset or not versions:
+    reports = [routed for _, routed in routed_since(bus) if routed.covers(position)]
+    if cursor is None or cursor.cursor <= position.offset or not reports:
         raise NotFound(f"event {position}: not routed yet; `heliograph run router` routes it")
-    return versions[-1]
+    return reports[-1]
 
 
 def _with_id(bus: Bus, topic: str, event_id: str) -> Iterator[Record]:

@@ -150,7 +150,8 @@ class Exhausted(enum.StrEnum):
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted`: for a dead one, the
-    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `by` (`user@host`) and `why`: of a dropped one."""
+    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `by` (`user@host`) and `why`: of a dropped one. `opener`: for
+    a muted one, the position of the event that went out and muted it."""
 
     delivery: str
     state: VerdictState
@@ -165,6 +166,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     redrive: str = ""
     by: str = ""
     why: str = ""
+    opener: str = ""
 
 
 _ID_BYTES = 16
@@ -257,7 +259,7 @@ def encode_verdict(verdict: Verdict) -> bytes:
 
 
 def verdict_record(verdict: Verdict) -> NewRecord:
-    """The verdict as a record of `verdicts`."""
+    """A verdict as a record: its key is the target, and a header has the state for those who only choose."""
     headers = ((FORMAT, FORMAT_VERSION), ("state", verdict.state.encode()))
     return NewRecord(VERDICTS, encode_verdict(verdict), verdict.target.encode(), headers)
 

@@ -3,6 +3,7 @@
 HeliographError
 ├── InputError                  what somebody gave us is wrong; the command line exits with 2
 │   ├── InvalidNotification     not a notification; names the field
+│   ├── DuplicateEvent          an event that repeats another, and was not routed
 │   ├── InvalidSubscription     a subscription file or record; lists every problem
 │   ├── InvalidConfiguration    heliograph.toml or the environment; lists every problem
 │   └── NotFound                a name, id, topic or key that does not exist
@@ -39,6 +40,14 @@ class InvalidNotification(InputError):  # noqa: N818 - the names read as what th
         self.field = field
         self.problem = problem
         super().__init__(f"{field}: {problem}")
+
+
+class DuplicateEvent(InputError):  # noqa: N818
+    """An event whose bytes are those of the one at position `earlier`: that one was routed."""
+
+    def __init__(self, position: str, earlier: str) -> None:
+        self.earlier = earlier
+        super().__init__(f"event {position}: repeats {earlier}; only the first is routed")
 
 
 class _Listed(InputError):  # noqa: N818

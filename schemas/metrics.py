@@ -9,6 +9,9 @@ REJECTED = Counter(
     "heliograph_rejected_total", "Inputs that are not notifications, kept in `rejects`.", ["where"]
 )
 ROUTED = Counter("heliograph_routed_total", "Events read and decided upon by the router.", ["topic"])
+DUPLICATES = Counter(
+    "heliograph_duplicates_total", "Events that repeat one before them and are not routed.", ["topic"]
+)
 MATCHED = Counter("heliograph_matched_total", "Events that a subscription wanted.", ["subscription"])
 ATTEMPTS = Counter("heliograph_attempts_total", "Attempts, by what came of them.", ["target", "outcome"])
 ATTEMPT_SECONDS = Histogram("heliograph_attempt_seconds", "How long attempts took.", ["target"])

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from schemas import arn
 from schemas.delivery import ReasonCode
+from schemas.errors import InputError
 from schemas.policy import BreakerPolicy, Policy, RetryPolicy
+from schemas.times import read_duration
 
 __all__ = [
+    "LONGEST_MUTE",
     "BreakerPolicy",
     "Filter",
     "Level",
@@ -27,6 +30,8 @@ __all__ = [
 
 EventType = Literal["StatusNotification", "Exception", "Maintenance", "*"]
 Level = Literal["CRITICAL", "WARN", "INFO"]
+LONGEST_MUTE = 86_400.0
+"""Seconds of the longest `mute_for`: what a router reads of the mutes when it takes over is never more."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -53,7 +58,19 @@ def _exact(values: tuple[str, ...], form: re.Pattern[str], example: str) -> tupl
     return values
 
 
+def _seconds(written: object) -> object:
+    """`5m` as 300.0; a number as it is."""
+    if not isinstance(written, str):
+        return written
+    try:
+        return read_duration(written)
+    except InputError as error:
+        raise ValueError(f"{error}, or seconds as a number") from None
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
+"""Seconds, as a number or as a text such as `5m`."""
 
 
 class Resources(Policy):
@@ -159,11 +176,16 @@ class Filter(Policy):
 
 
 class Subscription(Filter):
-    """A named filter with 1 to 100 targets; `enabled = false` keeps it and matches nothing."""
+    """A named filter with 1 to 100 targets; `enabled = false` keeps it and matches nothing.
+
+    `mute_for`: seconds after an event that went out in which events of the same name, resource and level do not; what
+    CloudMonitor calls the silence time.
+    """
 
     name: Name
     enabled: bool = True
     description: str = ""
+    mute_for: Duration | None = Field(default=None, gt=0, le=LONGEST_MUTE)
     target: tuple[Target, ...] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")

@@ -102,3 +102,11 @@ def parse_when(text: str, now_ms: int) -> int:
     except ValueError:
         raise InputError(f"time {text!r}: expected 2h, 2026-01-01 or 2026-01-01T00:00:00Z") from None
     return _milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def read_duration(text: str) -> float:
+    """Seconds of a duration as people write it: 90s, 5m, 2h (ms, s, m, h, d, w). InputError if it is none."""
+    found = _AGO.fullmatch(text)
+    if found is None:
+        raise InputError(f"{text[:40]!r} is not a duration; expected the form 90s, 5m or 2h")
+    return int(found[1]) * _UNITS[found[2]] / 1000

@@ -29,6 +29,7 @@ ROUTING = "routing"
 EXECUTIONS = "executions"
 RETRIES = "retries."
 STATE = "state"
+MUTES = "mutes"
 PARKED = "parked"
 
 TIERS: tuple[int, ...] = tuple(4**power for power in range(8))
@@ -91,7 +92,7 @@ def is_internal(topic: str) -> bool:
     return (
         topic.startswith((EVENTS, RETRIES))
         or topic in CONFIGURATION
-        or topic in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, EXECUTIONS, *COMPACTED}
+        or topic in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, MUTES, EXECUTIONS, *COMPACTED}
     )
 
 

@@ -12,7 +12,7 @@ from heliograph.cli.choosing import fail_without_archive
 from heliograph.cli.deliveries import delivery_row
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
 from schemas import topics
-from schemas.errors import InputError, InvalidNotification, NotFound
+from schemas.errors import DuplicateEvent, InputError, InvalidNotification, NotFound
 from schemas.record import Position, Record, TopicPartition
 from schemas.topics import VERDICTS
 
@@ -104,7 +104,11 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     with open_deployment() as deployment:
         rows: list[dict[str, Any]] = []
         for record in find(deployment.history, event):
-            lines = explain(deployment.bus, record.position, record)
+            try:
+                lines = explain(deployment.bus, record.position, record)
+            except DuplicateEvent as error:
+                rows.append(_duplicate(record, error))
+                continue
             archived = (one for _, one in deployment.history.archived(VERDICTS, record.timestamp))
             ids = [one.id for line in lines for one in line.deliveries]
             states = delivery_states(deployment.bus, ids, archived)
@@ -126,6 +130,18 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
         columns = ("position", "subscription", "matched", "target", "state", "because", "delivery")
         show(rows, columns, as_json=as_json)
     fail_without_archive(deployment.history)
+
+
+def _duplicate(record: Record, error: DuplicateEvent) -> dict[str, Any]:
+    return {
+        "position": str(record.position),
+        "subscription": "",
+        "matched": False,
+        "target": "",
+        "delivery": "",
+        "state": "duplicate",
+        "because": f"repeats {error.earlier}; only the first is routed",
+    }
 
 
 def find(history: History, event: str) -> list[Record]:

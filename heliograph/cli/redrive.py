@@ -48,7 +48,7 @@ def redrive(options: Redriven, as_json: Json = False) -> None:
     with open_deployment() as deployment:
         clock, history = deployment.clock, deployment.history
         wanted = _redrive(options, clock.now())
-        plan = make_plan(history, wanted, clock.now())
+        plan = make_plan(history, wanted)
         counted = _counted(plan)
         if options.dry_run:
             show(counted, ("target", "subscription", "error", "letters", "what"), as_json=as_json)

@@ -165,7 +165,7 @@ def _as_ended(verdict: Verdict) -> DeliveryState:
         verdict.at,
         0,
         verdict.attempts,
-        ": ".join(filter(None, (verdict.exhausted, verdict.why or _last(verdict.attempts)))),
+        ": ".join(filter(None, (verdict.exhausted, verdict.why or _last(verdict.attempts), _muted(verdict)))),
         None,
         verdict.configuration,
         verdict.exhausted,
@@ -192,6 +192,10 @@ def _as_waiting(record: Record, delivery: Delivery) -> DeliveryState:
         delivery.configuration,
         redrive=delivery.redrive,
     )
+
+
+def _muted(verdict: Verdict) -> str:
+    return f"by {verdict.opener}, which went out" if verdict.opener else ""
 
 
 def _last(attempts: Attempts) -> str:

@@ -25,6 +25,10 @@ from schemas.topics import DELIVERIES, TIERS, retry_topic
 LIMIT = 200
 """Records of one poll: what is kept in memory of a partition is never more."""
 
+_SINCE = "tier-since"
+"""Header: when whoever turned the wheel put the record into its tier, milliseconds since the epoch by that clock. The
+log's own time of it would do if clocks agreed: by one that is ahead of the log's, a record had aged as soon as it came,
+and went from tier to tier as fast as it could be written."""
 _SLACK_MS = 1000
 _SLACK_SHARE = 0.05
 _WIDTHS = {retry_topic(width): width for width in TIERS}
@@ -188,14 +192,19 @@ def _waiting(record: Record, seen: float) -> _Waiting:
     width = _WIDTHS.get(record.topic, 0)
     try:
         wait = read_wait(record)
+        since = int(record.header(_SINCE) or record.timestamp)
     except ValueError:
-        wait = None
+        wait, since = None, record.timestamp
     wait = wait or Wait(record.timestamp, 0.0)
-    return _Waiting(record, wait, min(wait.due, record.timestamp + width * 1000), seen + width)
+    return _Waiting(record, wait, min(wait.due, since + width * 1000), seen + width)
 
 
 def _moved(one: _Waiting, now: int) -> NewRecord:
-    return NewRecord(topic_for(one.wait, now), one.record.value, one.record.key, one.record.headers)
+    topic = topic_for(one.wait, now)
+    headers = tuple(header for header in one.record.headers if header[0] != _SINCE)
+    if topic != DELIVERIES:
+        headers = (*headers, (_SINCE, b"%d" % now))
+    return NewRecord(topic, one.record.value, one.record.key, headers)
 
 
 def _positions(moved: Sequence[_Waiting]) -> Sequence[Position]:

@@ -1,1 +1,1 @@
-"""Which subscriptions want an event, and why. Pure: no input or output. Patterns, groups and mutes get modules here."""
+"""Which subscriptions want an event, and why. Pure: no input or output. Patterns and groups get modules here."""

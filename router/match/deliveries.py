@@ -1,4 +1,5 @@
-"""The records that a match makes: one delivery for each target of each subscription that wants the event."""
+"""The records that a match makes: a delivery, or the verdict that it is muted, for each target of each subscription that
+wants the event."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from collections.abc import Sequence
 
 from heliograph.bus.partition import partition_for
 from router.match.index import Match
-from schemas.delivery import delivery_id
+from schemas.delivery import NO_ATTEMPTS, Verdict, VerdictState, delivery_id, verdict_record
 from schemas.lanes import lane_key, lane_of
-from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Record
+from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Position, Record
 from schemas.subscription import Target
 from schemas.topics import DELIVERIES
 
@@ -25,6 +26,7 @@ class Deliveries:
 
     def __init__(self, log_id: str, version: int, partitions: int) -> None:
         self._log_id = log_id
+        self._version = version
         self._partitions = partitions
         self._configuration = ("configuration", b"%d" % version)
         self._constant: dict[tuple[str, str], tuple[_Header, _Header]] = {}
@@ -37,7 +39,7 @@ class Deliveries:
         about = ("resource", resource.encode())
         time = ("event-time", b"%d" % record.timestamp)
         made: list[NewRecord] = []
-        for name, targets in matches:
+        for name, targets, _ in matches:
             for target in targets:
                 subscription_header, target_header = self._headers(name, target.id)
                 key, lane = self._lane(target, resource)
@@ -55,6 +57,26 @@ class Deliveries:
                 )
                 made.append(NewRecord(DELIVERIES, record.value, key, headers))
         return made
+
+    def muted(self, record: Record, resource: str, match: Match, opener: Position) -> list[NewRecord]:
+        """The verdicts of an event that is not delivered because the one at `opener` was, in place of deliveries."""
+        return [
+            verdict_record(
+                Verdict(
+                    delivery_id(self._log_id, record.position, match.subscription, target.id),
+                    VerdictState.MUTED,
+                    str(record.position),
+                    match.subscription,
+                    target.id,
+                    resource,
+                    record.timestamp,
+                    self._version,
+                    NO_ATTEMPTS,
+                    opener=str(opener),
+                )
+            )
+            for target in match.targets
+        ]
 
     def _lane(self, target: Target, resource: str) -> tuple[bytes, tuple[_Header, ...]]:
         """The key of the resource's lane, and the header that tells of it: none for a target's first."""

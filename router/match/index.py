@@ -24,10 +24,11 @@ _Signature = tuple[str, str, str, str]
 
 
 class Match(NamedTuple):
-    """A subscription that wants the event, and its targets."""
+    """A subscription that wants the event, and its targets. `mute_for`: milliseconds; 0 mutes nothing."""
 
     subscription: str
     targets: tuple[Target, ...]
+    mute_for: int = 0
 
 
 class Table:
@@ -40,9 +41,12 @@ class Table:
         self._anywhere: list[Entry] = []
         self._remembered: dict[_Signature, tuple[Match, ...]] = {}
         self._size = 0
+        self.mutes = False
+        """Whether any match may have a `mute_for`."""
         for subscription in subscriptions:
             if subscription.enabled:
                 self._add(subscription)
+                self.mutes |= subscription.mute_for is not None
 
     def match(self, routing: Routing) -> Sequence[Match]:
         """Every subscription that wants the event, each once, in no particular order."""
@@ -102,7 +106,8 @@ class Entry:
     )
 
     def __init__(self, subscription: Subscription) -> None:
-        self.match = Match(subscription.name, subscription.target)
+        mute_for = round((subscription.mute_for or 0) * 1000)
+        self.match = Match(subscription.name, subscription.target, mute_for)
         self._product = subscription.product.upper() if subscription.product else None
         self._event_types = () if "*" in subscription.event_types else subscription.event_types
         self._levels = subscription.levels

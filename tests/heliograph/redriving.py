@@ -106,7 +106,7 @@ class Rig:
         return find_standing(self.history(), wanted, dropped=dropped)[0]
 
     def plan(self, redrive: Redrive) -> Plan:
-        return make_plan(self.history(), redrive, self.clock.now())
+        return make_plan(self.history(), redrive)
 
     def fates(self, redrive: Redrive) -> dict[Fate, list[str]]:
         """What a redrive would do, as ids."""

@@ -56,7 +56,7 @@ def test_the_answer_is_of_the_version_that_the_event_was_routed_under(bus: Memor
     (first,) = routed(bus, event_record())
     delete(bus, "early")
     apply(bus, [subscription("late")], KINDS)
-    (second,) = routed(bus, event_record())
+    (second,) = routed(bus, event_record(event(id="E-2")))
     assert [one.subscription for one in why(bus, first)] == ["early"]
     assert [one.subscription for one in why(bus, second)] == ["late"]
 

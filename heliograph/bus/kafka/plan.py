@@ -47,6 +47,7 @@ KNOWN_TOPICS = (
     topics.DEAD_LETTERS,
     topics.EXECUTIONS,
     topics.ROUTING,
+    topics.MUTES,
     *topics.CONFIGURATION,
     *topics.COMPACTED,
     LOG_TOPIC,
@@ -63,6 +64,7 @@ READS: dict[Role, tuple[str, ...]] = {
         topics.DELIVERIES,
         topics.VERDICTS,
         topics.ROUTING,
+        topics.MUTES,
         *_CONFIGURATION,
     ),
     "deliverer": (topics.DELIVERIES, "retries.*", topics.VERDICTS, *topics.COMPACTED, *_CONFIGURATION),
@@ -73,7 +75,7 @@ READS: dict[Role, tuple[str, ...]] = {
 
 WRITES: dict[Role, tuple[str, ...]] = {
     "producer": ("events.*", topics.REJECTS, topics.EXECUTIONS),
-    "router": (topics.DELIVERIES, topics.REJECTS, topics.VERDICTS, topics.ROUTING),
+    "router": (topics.DELIVERIES, topics.REJECTS, topics.VERDICTS, topics.ROUTING, topics.MUTES),
     "deliverer": (
         topics.DELIVERIES,
         "retries.*",

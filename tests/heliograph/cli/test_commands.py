@@ -187,6 +187,28 @@ def test_why(used: Commands) -> None:
     assert used.done("subscriptions", "explain", "-", "--json", feed=value.encode()).rows == explained
 
 
+def test_what_was_repeated_and_what_was_muted(call: Commands) -> None:
+    muting = APPLIED.replace(b'name = "running"', b'name = "running"\nmute_for = "1h"')
+    call.done("subscriptions", "apply", "-", feed=muting)
+    first = call.emit()
+    value = call.done("events", "show", first, "--json").rows[0]["value"].encode()
+    repeat = call.done("emit", "--file", "-", "--json", feed=value).rows[0]
+    second = call.emit("Stopped")
+    call.done(*RUN)
+    assert repeat["accepted"] == 1
+    assert {second: "muted"} == {
+        row["source"]: row["state"]
+        for row in call.done("deliveries", "list", "--state", "muted", "--json").rows
+    }
+    (why,) = (row for row in call.done("events", "why", second, "--json").rows if row["matched"])
+    assert (why["state"], why["because"]) == ("muted", f"by {first}, which went out")
+    event = call.done("events", "show", first, "--json").rows[0]
+    rows = call.done("events", "why", json.loads(event["value"])["id"], "--json").rows
+    duplicates = [row["because"] for row in rows if row["state"] == "duplicate"]
+    assert duplicates == [f"repeats {first}; only the first is routed"]
+    assert any(row["state"] == "delivered" for row in rows)
+
+
 def test_events_are_found(used: Commands) -> None:
     def found(*words: str) -> int:
         return len(used.done("events", "list", *words, "--json").rows)

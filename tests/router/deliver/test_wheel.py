@@ -54,6 +54,51 @@ def test_tiers_of_some_waits(remaining: float, total: float, width: int) -> None
     assert next_tier(round(remaining * 1000), total) == width
 
 
+def appends(wait_ms: int) -> int:
+    """Appends of a wait: to each tier on its way, and to `deliveries` at its end."""
+    remaining, made = wait_ms, 1
+    while (width := next_tier(remaining, wait_ms / 1000)) is not None:
+        made += 1
+        remaining -= min(remaining, width * 1000)
+    return made
+
+
+WEEK = 7 * 86_400
+MOST_APPENDS = [(3_600, 8), (86_400, 9), (WEEK, 38)]
+"""Seconds of a wait, and how many appends one up to so long takes at the most."""
+
+
+def test_appends_of_a_wait() -> None:
+    """Every whole second up to a day, and every ten minutes of a week."""
+    seconds = (*range(1, 86_401), *range(86_400, WEEK + 1, 600))
+    taken = {wait: appends(wait * 1000) for wait in seconds}
+    for longest, most in MOST_APPENDS:
+        assert max(made for wait, made in taken.items() if wait <= longest) == most
+
+
+@given(st.integers(1, WEEK * 1000))
+def test_fractions_of_a_second_take_no_more(wait_ms: int) -> None:
+    assert appends(wait_ms) <= next(most for longest, most in MOST_APPENDS if wait_ms <= longest * 1000)
+
+
+def test_a_clock_ahead_of_the_logs_sends_nothing_round_and_round() -> None:
+    """By such a clock a record has aged by its tier's width as soon as it comes."""
+    for ahead in (5, 3600):
+        wheeled = Wheeled()
+        wheeled.wheel.close()
+        mine = ManualClock(wheeled.clock.now() + ahead * 1000)
+        wheel = Wheel(wheeled.bus, mine)
+        wheeled.put(60_000 + ahead * 1000)
+        for _ in range(60):
+            wheel.step(0.0)
+            passes = 0.001 if wheel.busy() else min(wheel.until_ready(), 60)
+            for clock in (mine, wheeled.clock):
+                clock.advance(passes)
+        assert len(records(wheeled.bus, DELIVERIES)) == 1
+        assert sum(len(records(wheeled.bus, retry_topic(width))) for width in TIERS) <= appends(60_000)
+        wheel.close()
+
+
 @dataclass
 class Wheeled:
     """A bus, its wheel, and what was put on the wheel: due times by the number of the delivery."""

@@ -54,7 +54,7 @@ def test_equal_to_the_plain_record(
             lane=(lane := lane_of(target, resource)),
             key=lane_key(target.id, lane, 4, partition_for),
         )
-        for name, targets in matches
+        for name, targets, _ in matches
         for target in targets
     ]
     made = Deliveries("log", version, 4).of(record, resource, matches)

@@ -1,0 +1,252 @@
+"""Duplicates: what is one, against a model that looks at the whole log, and what the router makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.base import Bus
+from heliograph.bus.memory import MemoryBus
+from heliograph.bus.open import open_bus
+from router import duplicates as duplicates_module
+from router.duplicates import WINDOW, Duplicates, duplicate_of
+from router.loop import Router
+from router.subscriptions import apply
+from router.why import why
+from schemas.clock import ManualClock
+from schemas.errors import DuplicateEvent
+from schemas.record import NewRecord, Position, Record, TopicPartition
+from schemas.topics import DELIVERIES, REJECTS
+from tests.acceptance.product import EXAMPLES
+from tests.router.deliver.sinks import records
+from tests.router.events import KINDS, event, event_record, subscription
+from tests.router.test_loop import counted, deliveries
+
+TOPIC = "events.ecs.instance"
+PARTITION = TopicPartition(TOPIC, 0)
+SPAN = 20
+"""Seconds of the window in the tests against the model."""
+FAR = 6
+"""`REACH` in them."""
+
+streams = st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 0, 1, 5, 15])), max_size=60)
+"""What is appended: a value, and the seconds that pass before it."""
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return MemoryBus(ManualClock(), partitions=1)
+
+
+@pytest.fixture
+def router(bus: MemoryBus) -> Iterator[Router]:
+    router = Router(bus)
+    yield router
+    router.close()
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates_module, "_PAGE", 3)
+
+
+def log_of(stream: list[tuple[int, int]]) -> tuple[MemoryBus, list[Record]]:
+    clock = ManualClock()
+    bus = MemoryBus(clock, partitions=1)
+    for value, passes in stream:
+        clock.advance(passes)
+        bus.append([NewRecord(TOPIC, b"%d" % value)])
+    return bus, records(bus, TOPIC)
+
+
+def repeated(bus: Bus, position: Position) -> str:
+    """The event that `events why` says is repeated here."""
+    with pytest.raises(DuplicateEvent) as raised:
+        why(bus, position)
+    return raised.value.earlier
+
+
+def modelled(log: list[Record], record: Record) -> Position | None:
+    """The last record before with the same bytes, if it is near enough."""
+    same = [one for one in log[: record.offset] if one.value == record.value]
+    if (
+        not same
+        or record.timestamp - same[-1].timestamp > SPAN * 1000
+        or record.offset - same[-1].offset > FAR
+    ):
+        return None
+    return same[-1].position
+
+
+@given(stream=streams, restarts=st.sets(st.integers(0, 59)))
+def test_a_duplicate_is_what_the_model_says_whoever_reads_it_and_whenever(
+    stream: list[tuple[int, int]], restarts: set[int]
+) -> None:
+    bus, log = log_of(stream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates_module, "REACH", FAR)
+        found = Duplicates(bus, SPAN)
+        for record in log:
+            if record.offset in restarts:
+                found = Duplicates(bus, SPAN)
+            elif record.offset % 7 == 3:
+                found.forget([PARTITION])
+            expected = modelled(log, record)
+            assert found.among([record]).get(record.position) == expected
+            assert duplicate_of(bus, record, SPAN) == expected
+
+
+@given(stream=streams, batch=st.integers(1, 60))
+def test_batches_of_any_size_give_the_same(stream: list[tuple[int, int]], batch: int) -> None:
+    bus, log = log_of(stream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates_module, "REACH", FAR)
+        duplicates = Duplicates(bus, SPAN)
+        found: dict[Position, Position] = {}
+        for first in range(0, len(log), batch):
+            found |= duplicates.among(log[first : first + batch])
+    expected = {record.position: modelled(log, record) for record in log}
+    assert found == {position: before for position, before in expected.items() if before is not None}
+
+
+@given(stream=streams)
+def test_hashes_that_collide_make_no_duplicates(stream: list[tuple[int, int]]) -> None:
+    bus, log = log_of(stream)
+
+    def poor(value: bytes) -> int:
+        return value[0] % 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates_module, "hash", poor, raising=False)
+        patch.setattr(duplicates_module, "REACH", FAR)
+        found = Duplicates(bus, SPAN)
+        for record in log:
+            assert found.among([record]).get(record.position) in {None, modelled(log, record)}
+
+
+def test_what_the_log_has_lost_is_repeated_by_nothing(bus: MemoryBus) -> None:
+    bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
+    first, second = records(bus, TOPIC)
+    found = Duplicates(bus, WINDOW)
+    assert found.among([first]) == {}
+    bus.truncate(PARTITION, 1)
+    assert found.among([second]) == {}
+    assert duplicate_of(bus, second, WINDOW) is None
+
+
+def test_no_window_no_duplicates(bus: MemoryBus) -> None:
+    bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
+    assert Duplicates(bus, 0.0).among(records(bus, TOPIC)) == {}
+    for record in records(bus, TOPIC):
+        assert duplicate_of(bus, record, 0.0) is None
+
+
+def test_partitions_are_apart() -> None:
+    bus = MemoryBus(ManualClock(), partitions=2)
+    bus.append([NewRecord(TOPIC, b"x", partition=number) for number in (0, 1, 1)])
+    found = Duplicates(bus, WINDOW).among(records(bus, TOPIC))
+    assert found == {Position(TOPIC, 1, 1): Position(TOPIC, 1, 0)}
+
+
+def test_a_repeat_is_routed_once_and_kept_with_what_it_repeats(bus: MemoryBus, router: Router) -> None:
+    rejected = counted("heliograph_rejected_total", where="router")
+    routed = counted("heliograph_routed_total", topic="events.repeated")
+    apply(bus, [subscription()], KINDS)
+    first, second, third = bus.append([event_record(topic="events.repeated") for _ in range(3)])
+    router.step(0)
+    (made,) = deliveries(bus)
+    assert made.source == first
+    told = [dict(record.headers) for record in records(bus, REJECTS)]
+    assert [one["reason"] for one in told] == [
+        b"duplicate of %b" % str(one).encode() for one in (first, second)
+    ]
+    assert [one["where"] for one in told] == [b"router %b" % str(one).encode() for one in (second, third)]
+    assert {record.value for record in records(bus, REJECTS)} == {event()}
+    assert counted("heliograph_duplicates_total", topic="events.repeated") == 2
+    assert counted("heliograph_routed_total", topic="events.repeated") - routed == 1
+    assert counted("heliograph_rejected_total", where="router") == rejected
+    assert [repeated(bus, one) for one in (second, third)] == [str(first), str(second)]
+    (explained,) = why(bus, first)
+    assert explained.deliveries == [("all-target", made.id)]
+
+
+def test_what_shares_id_name_and_time_is_another_event(bus: MemoryBus, router: Router) -> None:
+    apply(bus, [subscription()], KINDS)
+    values = [event(), event(level="WARN"), event().replace(b'"INFO"', b' "INFO"')]
+    bus.append([event_record(value) for value in values])
+    router.step(0)
+    assert [one.event for one in deliveries(bus)] == values
+
+
+def test_after_the_window_an_event_is_routed_again() -> None:
+    clock = ManualClock()
+    bus = MemoryBus(clock, partitions=1)
+    apply(bus, [subscription()], KINDS)
+    router = Router(bus)
+    for passes in (0, WINDOW, WINDOW + 0.001, 1):
+        clock.advance(passes)
+        bus.append([event_record()])
+        router.step(0)
+    assert [one.source.offset for one in deliveries(bus)] == [0, 2]
+    router.close()
+
+
+def test_a_repeat_of_the_work_is_not_a_repeat_of_the_event(bus: MemoryBus) -> None:
+    """What a router read and did not commit is read again, and still is routed."""
+    apply(bus, [subscription()], KINDS)
+    bus.append([event_record(), event_record(event(id="E-2")), event_record()])
+    for _ in range(2):
+        router = Router(bus)
+        router._consumer.poll(100)  # pyright: ignore[reportPrivateUsage]
+        (member,) = bus.members("router")
+        bus.kill(member)
+    router = Router(bus)
+    router.step(0)
+    assert [one.source.offset for one in deliveries(bus)] == [0, 1]
+    router.close()
+
+
+def test_the_answer_is_of_the_window_that_the_event_was_routed_under(bus: MemoryBus) -> None:
+    apply(bus, [subscription()], KINDS)
+    positions: list[Position] = []
+    for window in (0.0, WINDOW, 0.0):
+        router = Router(bus, window)
+        positions += bus.append([event_record()])
+        router.step(0)
+        router.close()
+    assert [one.source for one in deliveries(bus)] == [positions[0], positions[2]]
+    assert repeated(bus, positions[1]) == str(positions[0])
+    for position in (positions[0], positions[2]):
+        assert len(why(bus, position)) == 1
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the official examples are not beside this checkout")
+def test_official_examples_that_share_id_name_and_time_are_no_duplicates(
+    bus: MemoryBus, router: Router
+) -> None:
+    values = [path.read_bytes().strip() for path in sorted(EXAMPLES.glob("*.json"))]
+    known = [tuple(orjson.loads(value)[key] for key in ("id", "name", "eventTime")) for value in values]
+    assert len(set(known)) < len(values)
+    apply(bus, [subscription()], KINDS)
+    bus.append([NewRecord("events.other", value, b"k") for value in values])
+    router.step(0)
+    assert sorted(one.event for one in deliveries(bus)) == sorted(values)
+    assert records(bus, REJECTS) == []
+
+
+def test_on_the_embedded_log(tmp_path: Path) -> None:
+    with closing(open_bus(f"sqlite://{tmp_path}/bus.db")) as log:
+        apply(log, [subscription()], KINDS)
+        first, second = log.append([event_record(), event_record()])
+        router = Router(log)
+        while log.lag("router").get(first.topic_partition, (0, 0))[0] < 2:
+            router.step(0.1)
+        router.close()
+        assert sum(extent.end for extent in log.extents(DELIVERIES).values()) == 1
+        assert repeated(log, second) == str(first)

@@ -1,0 +1,226 @@
+"""Mutes: who gets an event and who does not, against a model that goes through the log once; across crashes too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.memory import MemoryBus
+from heliograph.bus.open import open_bus
+from router import mutes as mutes_module
+from router.deliver.records import list_deliveries
+from router.loop import Router
+from router.match.index import Match
+from router.mutes import Mutes
+from router.subscriptions import apply
+from schemas.clock import ManualClock
+from schemas.delivery import Verdict, VerdictState, delivery_id
+from schemas.notification import check
+from schemas.record import NewRecord, Position
+from schemas.subscription import LONGEST_MUTE
+from schemas.topics import MUTES, VERDICTS
+from tests.router.deliver.sinks import records, verdicts
+from tests.router.events import KINDS, event, event_record, subscription
+from tests.router.test_loop import counted, deliveries
+
+TOPIC = "events.ecs.instance"
+MUTED = 60
+"""Seconds."""
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def bus(clock: ManualClock) -> MemoryBus:
+    return MemoryBus(clock, partitions=1)
+
+
+@pytest.fixture
+def router(bus: MemoryBus) -> Iterator[Router]:
+    router = Router(bus)
+    yield router
+    router.close()
+
+
+def numbered(number: int, **changes: object) -> NewRecord:
+    """An event of its own, of the resource that the changes say."""
+    value = event(id=f"E-{number}", **changes)
+    return event_record(value, key=check(value).resource_id.encode())
+
+
+def arn(resource: int) -> str:
+    return f"acs:ecs:cn-hangzhou:1690:instance/i-{resource}"
+
+
+def gone_out(bus: MemoryBus, name: str = "all") -> list[int]:
+    """Offsets of what was delivered to a subscription."""
+    return sorted({one.source.offset for one in deliveries(bus) if one.subscription == name})
+
+
+def muted(bus: MemoryBus, name: str = "all") -> list[int]:
+    return sorted({Position.parse(one.source).offset for one in verdicts(bus) if one.subscription == name})
+
+
+def after(bus: MemoryBus, router: Router, clock: ManualClock, *passes: float, **changes: object) -> None:
+    """An event after each of so many seconds, routed at once."""
+    for seconds in passes:
+        clock.advance(seconds)
+        end = sum(extent.end for extent in bus.extents(TOPIC).values())
+        bus.append([numbered(end, **changes)])
+        router.step(0)
+
+
+def test_events_like_one_that_went_out_are_muted_until_it_is_over(
+    bus: MemoryBus, router: Router, clock: ManualClock
+) -> None:
+    apply(bus, [subscription(mute_for="1m"), subscription("loud")], KINDS)
+    after(bus, router, clock, 0, 1, 58.999, 0.001, 59.999, 60)
+    assert gone_out(bus) == [0, 3, 5]
+    assert muted(bus) == [1, 2, 4]
+    assert gone_out(bus, "loud") == [0, 1, 2, 3, 4, 5]
+
+
+def test_another_level_name_or_resource_is_not_muted(
+    bus: MemoryBus, router: Router, clock: ManualClock
+) -> None:
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    for changes in ({}, {"level": "WARN"}, {"name": "Instance:Other"}, {"resourceId": arn(2)}):
+        after(bus, router, clock, 1, **changes)
+    assert gone_out(bus) == [0, 1, 2, 3]
+    after(bus, router, clock, 1, level="WARN")
+    assert muted(bus) == [4]
+
+
+def test_a_muted_delivery_has_a_verdict_at_each_target(
+    bus: MemoryBus, router: Router, clock: ManualClock
+) -> None:
+    targets = [{"id": one, "kind": "note", "text": one} for one in ("first", "second")]
+    version = apply(bus, [subscription("muting", mute_for=MUTED, target=targets)], KINDS).version
+    after(bus, router, clock, 0, 1)
+    opener, repeat = (Position(TOPIC, 0, offset) for offset in (0, 1))
+    assert sorted(verdicts(bus), key=lambda one: one.target) == [
+        Verdict(
+            delivery_id(bus.log_id, repeat, "muting", target),
+            VerdictState.MUTED,
+            str(repeat),
+            "muting",
+            target,
+            "acs:ecs:cn-hangzhou:1690:instance/i-one",
+            ManualClock().now() + 1000,
+            version,
+            verdicts(bus)[0].attempts,
+            opener=str(opener),
+        )
+        for target in ("first", "second")
+    ]
+    assert {record.key for record in records(bus, VERDICTS)} == {b"first", b"second"}
+    states = {one.source: (one.state, one.attempts.count, one.detail) for one in list_deliveries(bus)}
+    assert states[str(repeat)] == ("muted", 0, f"by {opener}, which went out")
+    assert counted("heliograph_verdicts_total", target="second", state="muted") == 1
+    assert counted("heliograph_matched_total", subscription="muting") == 2
+
+
+def test_a_change_of_mute_for_holds_for_the_mutes_that_are_open(
+    bus: MemoryBus, router: Router, clock: ManualClock
+) -> None:
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    after(bus, router, clock, 0, 1)
+    apply(bus, [subscription(mute_for=5)], KINDS)
+    after(bus, router, clock, 1, 5)
+    apply(bus, [subscription(mute_for="1d")], KINDS)
+    after(bus, router, clock, 3600)
+    apply(bus, [subscription()], KINDS)
+    after(bus, router, clock, 1)
+    assert gone_out(bus) == [0, 3, 5]
+
+
+def test_a_clock_that_was_far_ahead_mutes_nothing_for_longer(
+    bus: MemoryBus, router: Router, clock: ManualClock
+) -> None:
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    clock.step(86_400 * 365)
+    after(bus, router, clock, 0)
+    clock.step(-86_400 * 365)
+    after(bus, router, clock, 0, 1)
+    assert gone_out(bus) == [0, 1]
+
+
+def test_the_longest_mute_outlasts_a_restart(bus: MemoryBus, clock: ManualClock) -> None:
+    apply(bus, [subscription(mute_for=LONGEST_MUTE)], KINDS)
+    for passes in (0, LONGEST_MUTE - 0.001, 0.001):
+        router = Router(bus)
+        after(bus, router, clock, passes)
+        router.close()
+    assert gone_out(bus) == [0, 2]
+
+
+def test_what_others_write_among_the_openers_is_passed_over(
+    bus: MemoryBus, router: Router, clock: ManualClock
+) -> None:
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    after(bus, router, clock, 0)
+    strange = records(bus, MUTES)[0].value.replace(f"{TOPIC}:0:0".encode(), b"nowhere")
+    bus.append([NewRecord(MUTES, value) for value in (b"", b"[" * 100_000, strange)])
+    router.close()
+    again = Router(bus)
+    after(bus, again, clock, 1)
+    assert muted(bus) == [1]
+    again.close()
+
+
+def test_the_oldest_openers_are_forgotten_when_there_are_too_many(
+    bus: MemoryBus, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutes_module, "REMEMBERED", 2)
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    router = Router(bus)
+    for resource in (0, 1, 2, 3, 4, 4, 0):
+        after(bus, router, clock, 1, resourceId=arn(resource))
+    assert muted(bus) == [5]
+    router.close()
+
+
+def test_an_opener_is_never_muted_by_itself(bus: MemoryBus, router: Router) -> None:
+    """A router that was killed between append and commit has left openers that the next one decides anew."""
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    bus.append([numbered(0), numbered(1)])
+    router.step(0)
+    first, second = records(bus, TOPIC)
+    match = Match("all", (), MUTED * 1000)
+    assert Mutes(bus).opener(first, check(first.value), match) is None
+    assert Mutes(bus).opener(second, check(second.value), match) == first.position
+
+
+def test_of_several_openers_the_last_position_counts(bus: MemoryBus, clock: ManualClock) -> None:
+    """Whoever was slow may append what is old after what is new."""
+    bus.create(TOPIC)
+    apply(bus, [subscription(mute_for=MUTED)], KINDS)
+    router = Router(bus)
+    after(bus, router, clock, 0, MUTED, 1)
+    router.close()
+    early, late = records(bus, MUTES)
+    bus.append([NewRecord(MUTES, early.value, early.key)])
+    last = records(bus, TOPIC)[-1]
+    match = Match("all", (), MUTED * 1000)
+    assert Mutes(bus).opener(last, check(last.value), match) == Position(TOPIC, 0, 1)
+    assert late.value != early.value
+
+
+def test_on_the_embedded_log(tmp_path: Path) -> None:
+    with closing(open_bus(f"sqlite://{tmp_path}/bus.db")) as log:
+        apply(log, [subscription(mute_for=LONGEST_MUTE)], KINDS)
+        positions: list[Position] = []
+        for number in range(3):
+            positions += log.append([numbered(number)])
+            router = Router(log)
+            while log.lag("router").get(positions[0].topic_partition, (0, 0))[0] <= number:
+                router.step(0.1)
+            router.close()
+        states = {one.source: one.state for one in list_deliveries(log)}
+        assert [states[str(one)] for one in positions] == ["under-way", "muted", "muted"]
