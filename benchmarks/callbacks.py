@@ -1,0 +1,158 @@
+"""The deliverer on the embedded log and one callback target, beside a bare aiohttp client with the same receiver.
+
+Both send the same bodies under the same headers, as many at once, and read the answers; each in a process of its own,
+in turn. The deliverer reads its deliveries, which the router has appended before, from the log and writes a verdict of
+each. What counts is the work done by a core: processor seconds of the whole process, from the first step to the last
+verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import structlog
+import uvloop
+
+from benchmarks.receiver import receiving
+from heliograph.collector import collect_seldom
+from heliograph.deployment import Deployment
+from heliograph.roles import roles
+from producers.edge import Edge
+from producers.stream import generate
+from router.loop import Router
+from schemas.topics import VERDICTS
+from tests.acceptance.product import Product
+
+EVENTS = 20_000
+ROUNDS = 5
+AT_ONCE = 32
+SUBSCRIPTION = """
+[[subscription]]
+name = "all"
+[[subscription.target]]
+id = "hook"
+kind = "callback"
+url = "{url}/hook"
+concurrency = {at_once}
+"""
+
+
+class Spent(NamedTuple):
+    """Seconds of the clock and of the processors."""
+
+    wall: float
+    processor: float
+
+
+def bare(url: str, events: list[bytes]) -> Spent:
+    """A careful program of its own: one session, its workers share the work, every answer is read to its end."""
+    collect_seldom()
+    return uvloop.run(_bare(url, events))
+
+
+async def _bare(url: str, events: list[bytes]) -> Spent:
+    work = iter(enumerate(events))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        with_ended = _spent()
+        await asyncio.gather(*(_send(session, url, work) for _ in range(AT_ONCE)))
+        return with_ended()
+
+
+async def _send(session: aiohttp.ClientSession, url: str, work: Iterator[tuple[int, bytes]]) -> None:
+    for number, body in work:
+        headers = {
+            "user-agent": "heliograph",
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "content-type": "application/json",
+            "webhook-id": f"{number:032x}",
+            "heliograph-source": f"events.ecs.instance:0:{number}",
+        }
+        async with session.post(url, data=body, headers=headers) as response:
+            await response.read()
+            assert response.status == 200
+
+
+def deliver(home: Path, count: int) -> Spent:
+    """The deliverer's own loop, without the thread that `heliograph run` gives it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    collect_seldom()
+    with Product(home).deployment() as deployment:
+        with closing(roles(deployment, ["deliverer"])["deliverer"]()) as role:
+            ended = _spent()
+            while _appended(deployment) < count:
+                role.step(0.5)
+            return ended()
+
+
+def _appended(deployment: Deployment) -> int:
+    return sum(extent.end for extent in deployment.bus.extents(VERDICTS).values())
+
+
+def _spent() -> Callable[[], Spent]:
+    wall, processor = time.perf_counter(), time.process_time()
+    return lambda: Spent(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def prepared(home: Path, url: str, events: list[bytes]) -> None:
+    """A log with a delivery of each event."""
+    product = Product(home)
+    product.apply(SUBSCRIPTION.format(url=url, at_once=AT_ONCE))
+    with product.deployment() as deployment:
+        Edge(deployment.bus).submit(events)
+        with closing(Router(deployment.bus)) as router:
+            while sum(lag.cursor for lag in deployment.bus.lag(router.name).values()) < len(events):
+                router.step(0.1)
+
+
+def _alone(*work: object) -> Spent:
+    """Call in a process that begins with it."""
+    function, *arguments = work
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(function, *arguments).result()  # type: ignore[arg-type]
+
+
+def _round(folder: Path, events: list[bytes]) -> tuple[Spent, Spent]:
+    with receiving() as receiver:
+        prepared(folder / "home", receiver.url, events)
+        ours = _alone(deliver, folder / "home", len(events))
+        got = receiver.arrivals()
+        assert len({arrival.id for arrival in got}) == len(got) == len(events)
+        theirs = _alone(bare, f"{receiver.url}/hook", events)
+        assert len(receiver.arrivals()) == len(events)
+    return ours, theirs
+
+
+def run() -> None:
+    """Measure and print."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    events = list(generate(17, EVENTS, 1_700_000_000_000))
+    rounds: list[tuple[Spent, Spent]] = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder:
+            rounds.append(_round(Path(folder), events))
+        if os.environ.get("V"): print(rounds[-1])
+    print(f"callbacks: {EVENTS:,} events, {AT_ONCE} at once, medians of {ROUNDS} rounds")
+    for place, name in enumerate(("deliverer", "bare client")):
+        wall, processor = (statistics.median(column) for column in zip(*(each[place] for each in rounds), strict=True))
+        print(f"  {name:<12} {EVENTS / wall:10,.0f} events/s {processor / EVENTS * 1e6:8.1f} µs of processor an event")
+    for place, name in enumerate(("by the clock", "per core")):
+        ratio = statistics.median(bare[place] / ours[place] for ours, bare in rounds)
+        print(f"  ratio {name:<12} {ratio:6.2f}")
+
+
+if __name__ == "__main__":
+    run()
