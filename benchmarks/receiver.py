@@ -63,6 +63,11 @@ class _Identity(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Identity).decode
 
 
+def identity(body: bytes) -> str:
+    """The id of a notification."""
+    return _decode(body).id
+
+
 class _Arrivals:
     """Shared by the loop, which adds, and the thread that tells of them."""
 
@@ -99,7 +104,7 @@ class _Conversation(asyncio.Protocol):
         if path == self._arrivals.hanging:
             asyncio.get_running_loop().call_later(self._arrivals.seconds, self._transport.write, _ANSWER)
             return
-        self._arrivals.seen.append(Arrival(path, _decode(body).id, time.monotonic()))
+        self._arrivals.seen.append(Arrival(path, identity(body), time.monotonic()))
         self._transport.write(_ANSWER)
 
 
