@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,9 +65,9 @@ def bare(url: str, events: list[bytes]) -> Spent:
 async def _bare(url: str, events: list[bytes]) -> Spent:
     work = iter(enumerate(events))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        with_ended = _spent()
+        ended = _spent()
         await asyncio.gather(*(_send(session, url, work) for _ in range(AT_ONCE)))
-        return with_ended()
+        return ended()
 
 
 async def _send(session: aiohttp.ClientSession, url: str, work: Iterator[tuple[int, bytes]]) -> None:
@@ -89,12 +89,14 @@ def deliver(home: Path, count: int) -> Spent:
     """The deliverer's own loop, without the thread that `heliograph run` gives it."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     collect_seldom()
-    with Product(home).deployment() as deployment:
-        with closing(roles(deployment, ["deliverer"])["deliverer"]()) as role:
-            ended = _spent()
-            while _appended(deployment) < count:
-                role.step(0.5)
-            return ended()
+    with (
+        Product(home).deployment() as deployment,
+        closing(roles(deployment, ["deliverer"])["deliverer"]()) as role,
+    ):
+        ended = _spent()
+        while _appended(deployment) < count:
+            role.step(0.5)
+        return ended()
 
 
 def _appended(deployment: Deployment) -> int:
@@ -117,21 +119,19 @@ def prepared(home: Path, url: str, events: list[bytes]) -> None:
                 router.step(0.1)
 
 
-def _alone(*work: object) -> Spent:
-    """Call in a process that begins with it."""
-    function, *arguments = work
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(function, *arguments).result()  # type: ignore[arg-type]
+def _alone(work: Callable[[], Spent]) -> Spent:
+    """Do it in a process that begins with it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(work).result()
 
 
 def _round(folder: Path, events: list[bytes]) -> tuple[Spent, Spent]:
     with receiving() as receiver:
         prepared(folder / "home", receiver.url, events)
-        ours = _alone(deliver, folder / "home", len(events))
+        ours = _alone(partial(deliver, folder / "home", len(events)))
         got = receiver.arrivals()
         assert len({arrival.id for arrival in got}) == len(got) == len(events)
-        theirs = _alone(bare, f"{receiver.url}/hook", events)
+        theirs = _alone(partial(bare, f"{receiver.url}/hook", events))
         assert len(receiver.arrivals()) == len(events)
     return ours, theirs
 
@@ -144,11 +144,16 @@ def run() -> None:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder:
             rounds.append(_round(Path(folder), events))
-        if os.environ.get("V"): print(rounds[-1])
+        if os.environ.get("V"):
+            print(rounds[-1])
     print(f"callbacks: {EVENTS:,} events, {AT_ONCE} at once, medians of {ROUNDS} rounds")
     for place, name in enumerate(("deliverer", "bare client")):
-        wall, processor = (statistics.median(column) for column in zip(*(each[place] for each in rounds), strict=True))
-        print(f"  {name:<12} {EVENTS / wall:10,.0f} events/s {processor / EVENTS * 1e6:8.1f} µs of processor an event")
+        wall, processor = (
+            statistics.median(column) for column in zip(*(each[place] for each in rounds), strict=True)
+        )
+        print(
+            f"  {name:<12} {EVENTS / wall:10,.0f} events/s {processor / EVENTS * 1e6:8.1f} µs of processor an event"
+        )
     for place, name in enumerate(("by the clock", "per core")):
         ratio = statistics.median(bare[place] / ours[place] for ours, bare in rounds)
         print(f"  ratio {name:<12} {ratio:6.2f}")

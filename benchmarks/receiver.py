@@ -16,7 +16,9 @@ import msgspec
 import uvloop
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-_REQUEST = re.compile(rb"POST (\S+) .*?\r\ncontent-length: *(\d+)\r\n(?:.*?\r\n)?\r\n", re.DOTALL | re.IGNORECASE)
+_REQUEST = re.compile(
+    rb"POST (\S+) .*?\r\ncontent-length: *(\d+)\r\n(?:.*?\r\n)?\r\n", re.DOTALL | re.IGNORECASE
+)
 _HEAD_END = b"\r\n\r\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
@@ -16,21 +15,19 @@ from router.deliver.lane import Completion, Lane, Returned
 from router.deliver.lanes import Lanes
 from router.deliver.parking import Parking
 from router.deliver.settle import Again, Ended, Settlement, dead, expired, put_off, settle, waiting_record
+from router.deliver.tally import Tally
 from router.deliver.target_states import Closed, Open, Suspended, TargetStates
 from router.deliver.waiting import Parcel
 from schemas.clock import Clock
 from schemas.delivery import (
-    Delivered,
     Exhausted,
-    Outcome,
     Reason,
     ReasonCode,
-    Rejected,
     Retry,
     read_delivery,
 )
 from schemas.errors import BusError
-from schemas.metrics import ATTEMPTS, DEFERRED, GAPS, REJECTED, RETRIED, TARGET_STATE, VERDICTS
+from schemas.metrics import DEFERRED, GAPS, REJECTED, TARGET_STATE, VERDICTS
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
 from schemas.target_state import GRAVITY, TargetStatus
@@ -77,17 +74,18 @@ class Deliverer:
         self._ended: list[Position] = []
         self._follows: list[NewRecord] = []
         self._outstanding = 0
+        self._tally = Tally()
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
         self._lanes = Lanes(kinds, surroundings, clock, self._consumer.wake)
 
     def step(self, timeout: float) -> None:
-        """Settle what has ended, take in what has come, hand out what there is room for."""
-        self._take_reports()
-        self._commit()
-        self._follow()
-        self._bring_out_parked()
-        self._hand_out()
+        """Take in what has come, settle what has ended, hand out what there is room for, and commit while it is sent."""
+        self._commit()  # what the step before could not store: until it is, nothing more is sent
         self._accept(self._consumer.poll(LIMIT, self._patience(timeout)))
+        self._bring_out_parked()
+        self._take_reports()
+        self._hand_out()
+        self._commit()
 
     def busy(self) -> bool:
         """Whether anything was polled and is not committed as ended, or is parked and due."""
@@ -120,6 +118,7 @@ class Deliverer:
                     self._take_back(report)
                 case _ as never:
                     assert_never(never)
+        self._tally.show()
 
     def _take_back(self, returned: Returned) -> None:
         """Let what was not tried wait again, unless it is another member's by now."""
@@ -149,7 +148,7 @@ class Deliverer:
         if records:
             self._follows += records
             self._heed(lane)
-        _count(lane.target.id, outcomes, settlements)
+        self._tally.add(lane.target.id, outcomes, settlements)
 
     def _conclude(self, lane: Lane, parcel: Parcel, settlement: Settlement) -> None:
         """Append what follows for a delivery, and finish the record that it came from."""
@@ -213,7 +212,7 @@ class Deliverer:
 
     # What is known of targets.
 
-    def _follow(self, wanted: int = 0) -> None:
+    def _follow(self, wanted: int) -> None:
         """Read configuration and states at least twice a second, and at once when a delivery was matched under a later
         configuration."""
         now = self._clock.monotonic()
@@ -238,7 +237,7 @@ class Deliverer:
     # What has come.
 
     def _accept(self, polled: Polled) -> None:
-        """Read records as deliveries, give each its place and hand out what fits."""
+        """Read records as deliveries and give each its place."""
         for gap in polled.gaps:
             GAPS.labels(self.name, gap.topic).inc(gap.end - gap.start)
             _log.error(
@@ -248,7 +247,6 @@ class Deliverer:
         parcels = [parcel for parcel in map(self._read, polled.records) if parcel is not None]
         self._follow(max((parcel.delivery.configuration for parcel in parcels), default=0))
         self._place_all(parcels)
-        self._hand_out()
 
     def _read(self, record: Record) -> Parcel | None:
         try:
@@ -396,23 +394,3 @@ def _is_late(parcel: Parcel, expires: float, now: int) -> bool:
     """Whether the event is older than its target wants. Who redrives a delivery wants it all the same."""
     delivery = parcel.delivery
     return not delivery.redrive and now - delivery.event_time > expires * 1000
-
-
-def _count(target: str, outcomes: Sequence[Outcome], settlements: Sequence[Settlement]) -> None:
-    for outcome, number in Counter(map(_name, outcomes)).items():
-        ATTEMPTS.labels(target, outcome).inc(number)
-    for state, number in Counter(one.state if isinstance(one, Ended) else "" for one in settlements).items():
-        if state:
-            VERDICTS.labels(target, state).inc(number)
-        else:
-            RETRIED.labels(target).inc(number)
-
-
-def _name(outcome: Outcome) -> str:
-    match outcome:
-        case Delivered():
-            return "delivered"
-        case Retry():
-            return "retry"
-        case Rejected():
-            return "rejected"
