@@ -144,8 +144,6 @@ def run() -> None:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder:
             rounds.append(_round(Path(folder), events))
-        if os.environ.get("V"):
-            print(rounds[-1])
     print(f"callbacks: {EVENTS:,} events, {AT_ONCE} at once, medians of {ROUNDS} rounds")
     for place, name in enumerate(("deliverer", "bare client")):
         wall, processor = (
