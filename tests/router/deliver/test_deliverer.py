@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from schemas.delivery import (
     read_delivery,
 )
 from schemas.errors import BusFull
-from schemas.record import NewRecord, Record
+from schemas.record import NewRecord, Position, Record
 from schemas.subscription import Subscription
 from schemas.topics import DEAD_LETTERS, DELIVERIES, REJECTS
 from sinks.base import Sink, SinkKind, Surroundings
@@ -327,6 +328,38 @@ def test_a_lane_that_is_full_but_moves_holds_its_partition(bus: MemoryBus, clock
     slow.let_go()
     settled(role)
     assert [one.source.offset for one in slow.seen] == list(range(total)), "and in order"
+    assert not waiting(bus)
+    role.close()
+
+
+def test_a_slow_log_does_not_make_a_target_look_dead(
+    bus: MemoryBus, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the target answered during a commit counts before its lane is judged."""
+    apply(bus, "all", {"id": "slow", "kind": "slow", "concurrency": 1})
+    slow = Hanging()
+    role = deliverer(bus, kinds(slow=slow), clock)
+    offer(bus, [delivery(number, "slow") for number in range(SMALLEST_LIMIT + 50)], 0)
+    turn(role, lambda: bool(slow.answers))
+    commit = MemoryConsumer.done
+
+    def slowly(consumer: MemoryConsumer, *what: Any) -> Sequence[Position]:
+        clock.advance(2)
+        answer_one()
+        return commit(consumer, *what)
+
+    def answer_one() -> None:
+        seen = len(slow.seen)
+        slow.answers.pop(0)()
+        while len(slow.answers) == 0 or len(slow.seen) == seen:
+            time.sleep(0.001)
+
+    answer_one()
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryConsumer, "done", slowly)
+        turn(role, lambda: len(slow.seen) > 20)
+    slow.let_go()
+    settled(role)
     assert not waiting(bus)
     role.close()
 
