@@ -83,8 +83,9 @@ class Deliverer:
         self._commit()  # what the step before could not store: until it is, nothing more is sent
         self._accept(self._consumer.poll(LIMIT, self._patience(timeout)))
         self._bring_out_parked()
+        heard = self._lanes.heard()
         self._take_reports()
-        self._hand_out()
+        self._hand_out(heard)
         self._commit()
 
     def busy(self) -> bool:
@@ -300,8 +301,11 @@ class Deliverer:
 
     # What goes out.
 
-    def _hand_out(self) -> None:
-        """Give every lane what it has room for; what it cannot take for longer goes to the wheel, or is parked."""
+    def _hand_out(self, heard: float) -> None:
+        """Give every lane what it has room for; what it cannot take for longer goes to the wheel, or is parked.
+
+        `heard`: up to when lanes are judged, in seconds of the monotonic clock.
+        """
         now, monotonic, room = self._clock.now(), self._clock.monotonic(), self._lanes.room
         handed: list[tuple[Lane, list[Parcel]]] = []
         for lane in self._pressed:
@@ -319,19 +323,19 @@ class Deliverer:
                     assert_never(never)
             if parcels:
                 handed.append((lane, parcels))
-            self._relieve(lane, now, monotonic, probing=probe)
+            self._relieve(lane, now, heard, probing=probe)
         self._pressed = {lane for lane in self._pressed if lane.waiting}
         self._lanes.send(handed)
         self._hold()
 
-    def _relieve(self, lane: Lane, now: int, monotonic: float, *, probing: bool) -> None:
+    def _relieve(self, lane: Lane, now: int, heard: float, *, probing: bool) -> None:
         """Put off what a lane will not take soon: it probes, is at its rate, or does not move."""
         if not lane.waiting:
             return
         if probing or (lane.rate is not None and lane.full):
             self._put_off(lane, now)
             return
-        if lane.newly_stuck(monotonic):
+        if lane.newly_stuck(heard):
             _log.warning("target does not answer, deliveries are put off", target=lane.target.id)
         if lane.stuck:
             self._put_off(lane, now)

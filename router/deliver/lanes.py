@@ -51,6 +51,8 @@ class Lanes:
         self._retired: set[Lane] = set()
         self._reports: deque[Report] = deque()
         self._signalled = False
+        self._heard = clock.monotonic()
+        self._listening = False
 
     @property
     def room(self) -> int:
@@ -106,6 +108,14 @@ class Lanes:
             yield self._reports.popleft()
         self._close_retired()
 
+    def heard(self) -> float:
+        """Up to when all answers that came are among the reports, in seconds of the monotonic clock. Behind while the
+        loop is slow, for which no target is to blame."""
+        if not self._listening:
+            self._listening = True
+            self._loop.call_after_reading(partial(self._hear, self._clock.monotonic()))
+        return self._heard
+
     def forget(self, partitions: frozenset[int]) -> int:
         """Drop what waits from these partitions; returns how many of `deliveries` that were."""
         return sum(lane.forget(partitions) for lane in self._lanes.values())
@@ -140,6 +150,10 @@ class Lanes:
         if not self._signalled:
             self._signalled = True
             self._wake()
+
+    def _hear(self, until: float) -> None:
+        self._heard = until
+        self._listening = False
 
     def _close_retired(self) -> None:
         for lane in [lane for lane in self._retired if not lane.in_flight]:

@@ -34,6 +34,10 @@ class SinkLoop:
         """Have `work` called on the loop soon."""
         self._loop.call_soon_threadsafe(work)
 
+    def call_after_reading(self, work: Callable[[], None]) -> None:
+        """Have `work` called on the loop once it has seen to everything that lay at its sockets before this call."""
+        self._loop.call_soon_threadsafe(self._loop.call_soon, work)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         """Begin a coroutine on the loop."""
         begun = asyncio.run_coroutine_threadsafe(work, self._loop)
