@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import isolation, kafka, latency, router, s3, spine
+from benchmarks import callbacks, isolation, kafka, latency, router, s3, spine
 
 BENCHMARKS = {
     "spine": spine.run,
     "latency": latency.run,
+    "callbacks": callbacks.run,
     "isolation": isolation.run,
     "s3": s3.run,
     "kafka": kafka.run,

@@ -7,6 +7,7 @@ import multiprocessing
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -76,11 +77,10 @@ class _Arrivals:
     def __init__(self, hanging: str, seconds: float) -> None:
         self.hanging = hanging
         self.seconds = seconds
-        self.seen: list[Arrival] = []
+        self.seen: deque[Arrival] = deque()
 
     def take(self) -> list[Arrival]:
-        taken, self.seen = self.seen, []
-        return taken
+        return [self.seen.popleft() for _ in range(len(self.seen))]
 
 
 class _Conversation(asyncio.Protocol):
