@@ -52,7 +52,8 @@ class Sender:
         """Send these too."""
         self._queue.extend(parcels)
         wanted = -(-len(self._queue) // self._lane.batch)
-        for _ in range(min(wanted, self._lane.concurrency - len(self._workers))):
+        at_work = sum(not worker.done() for worker in self._workers)  # one may be done and still be listed
+        for _ in range(min(wanted, self._lane.concurrency - at_work)):
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)

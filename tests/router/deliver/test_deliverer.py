@@ -282,7 +282,7 @@ def test_deferrals_double_and_use_up_no_try(bus: MemoryBus, clock: ManualClock) 
     for _ in range(120):
         clock.advance(0.25)
         wheel.step(0.0)
-        turn(role, lambda: role._lanes.heard() == clock.monotonic())
+        turn(role, lambda: role._lanes.heard() == clock.monotonic())  # pyright: ignore[reportPrivateUsage]
         role.step(0.0)
         seen += [(one.wait.total, one.wait.deferrals) for one in waiting(bus) if one.wait]
     assert list(dict.fromkeys(seen)) == [(1, 1), (2, 2), (4, 3), (8, 4), (16, 5)]
