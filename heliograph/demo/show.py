@@ -52,7 +52,7 @@ def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -
     """
     console = Console()
     logs.configure(LogSection(level="warning"))
-    with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder, borrowed(bus, archive) as parts:
+    with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder, borrowed("demo", bus, archive) as parts:
         receiver = Receiver()
         config = _config(Path(folder), parts)
         with Deployment(config) as deployment:
