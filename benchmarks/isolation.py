@@ -17,9 +17,10 @@ from pathlib import Path
 
 import msgspec
 
+from heliograph.receiver import serving
 from producers.edge import Edge
 from producers.stream import generate
-from tests.acceptance.product import Product, serving, until
+from tests.acceptance.product import Product, until
 
 TARGETS = 10
 HANGING = "/0"

@@ -15,10 +15,11 @@ from heliograph.bus.base import Bus
 from heliograph.chaos.faults import FAULTS, Fault, Stroke
 from heliograph.chaos.processes import Processes
 from heliograph.chaos.receiver import Misbehaving
+from heliograph.demo.reconcile import read_all
 from heliograph.deployment import Deployment
-from heliograph.runner import unfinished
 from producers.edge import Edge
 from producers.stream import generate
+from schemas.delivery import read_verdict
 from schemas.topics import DELIVERIES, VERDICTS
 
 EVENTS_A_TURN = 120
@@ -30,7 +31,6 @@ ROOM_BYTES = 64 * 1024
 """By which the log may grow under a process whose disk is full."""
 _STREAM, _START_MS = 10_000_000, 1_700_000_000_000
 _LOOK_SECONDS = 0.01
-_READERS = (("router", "events.*"), ("deliverer", DELIVERIES), ("wheel", "retries.*"))
 
 Heal = Callable[[], None]
 
@@ -41,15 +41,17 @@ class Stuck(Exception):  # noqa: N818 - it names a state
 
 class Drive:
     """`accepted`: values whose append returned; `appended`: when it was called, seconds of the monotonic clock; `made`:
-    faults by kind. `broker_pid`: of the broker that may be paused, else 0."""
+    faults by kind. `targets`: how many an event has; `broker_pid`: of the broker that may be paused, else 0."""
 
     def __init__(
         self,
         deployment: Deployment,
         processes: Processes,
         receiver: Misbehaving,
+        *,
         seed: int,
-        broker_pid: int = 0,
+        targets: int,
+        broker_pid: int,
     ) -> None:
         self.accepted: list[bytes] = []
         self.appended: dict[bytes, float] = {}
@@ -57,6 +59,7 @@ class Drive:
         self._deployment = deployment
         self._processes = processes
         self._receiver = receiver
+        self._targets = targets
         self._broker_pid = broker_pid
         self._edge = Edge(deployment.bus)
         self._events = generate(seed, _STREAM, _START_MS)
@@ -88,11 +91,10 @@ class Drive:
         self.appended.update(dict.fromkeys(values, began))
 
     def rest(self) -> None:
-        """Undo what lasts, wait until nothing is unread and nothing waits on the wheel, then let the archive become
-        complete. Raises Stuck."""
+        """Undo what lasts, wait for every verdict, then let the archive become complete. Raises Stuck."""
         self._heal(list(self._lasting))
-        bus = self._deployment.bus
-        self._seen("the end of every delivery", lambda: _ended(bus), RESTS_WITHIN)
+        owed = len(self.accepted) * self._targets
+        self._seen(f"the end of {owed} deliveries", lambda: self._ended(owed), RESTS_WITHIN)
         self._processes.kill_all()
         failure = self._processes.until_idle()
         if failure:
@@ -165,6 +167,13 @@ class Drive:
             case _:
                 return sum(1 for _ in self._deployment.archive.list("topics/"))
 
+    def _ended(self, owed: int) -> bool:
+        """Whether so many deliveries have a verdict; a repeat may have two."""
+        bus = self._deployment.bus
+        return _end(bus, VERDICTS) >= owed and owed == len(
+            {read_verdict(record.value).delivery for record in read_all(bus, [VERDICTS])}
+        )
+
     def _is_member(self, role: str, process: str) -> bool:
         pid = str(self._processes.pid(process))
         return any(pid in member.split("-") for member in self._deployment.bus.members(role))
@@ -179,7 +188,3 @@ class Drive:
 
 def _end(bus: Bus, topic: str) -> int:
     return sum(extent.end for extent in bus.extents(topic).values())
-
-
-def _ended(bus: Bus) -> bool:
-    return not any(unfinished(bus, group, (topic,))[0] for group, topic in _READERS)

@@ -50,12 +50,12 @@ class Kind(NamedTuple):
 
 FAULTS: Mapping[Fault, Kind] = {
     Fault.KILL: Kind(24, PROCESSES, (0.0, 0.2), blocks=True),
-    Fault.PAUSE: Kind(2, PROCESSES, (1.0, 8.0), blocks=True),
-    Fault.STALL: Kind(3, (RECEIVER,), (2.0, 6.0)),
-    Fault.REFUSE: Kind(2, (RECEIVER,), (2.0, 6.0)),
-    Fault.LATE: Kind(2, (RECEIVER,), (2.0, 6.0)),
-    Fault.DENY: Kind(2, (RECEIVER,), (2.0, 6.0)),
-    Fault.FULL_DISK: Kind(3, PROCESSES, (3.0, 6.0), needs=Ground.EMBEDDED),
+    Fault.PAUSE: Kind(1, PROCESSES, (1.0, 8.0), blocks=True),
+    Fault.STALL: Kind(2, (RECEIVER,), (1.0, 3.0)),
+    Fault.REFUSE: Kind(1, (RECEIVER,), (1.0, 3.0)),
+    Fault.LATE: Kind(1, (RECEIVER,), (1.0, 3.0)),
+    Fault.DENY: Kind(1, (RECEIVER,), (1.0, 3.0)),
+    Fault.FULL_DISK: Kind(3, PROCESSES, (2.0, 5.0), needs=Ground.EMBEDDED),
     Fault.CLOCK_STEP: Kind(2, PROCESSES, (3.0, 9.0)),
     Fault.BROKER_PAUSE: Kind(1, (BROKER,), (2.0, 10.0), blocks=True, needs=Ground.OWN_BROKER),
 }

@@ -11,15 +11,17 @@ from heliograph.receiver import Answer, Receiver
 TIME_LIMIT = 1.0
 """Seconds for which our senders wait for it, as `subscriptions.toml` says."""
 REFUSING_PATH = "/refused"
-REFUSED_EACH = 17
-"""Of so many requests it refuses one when it is well, so that something waits on the timing wheel at all times."""
+FAILED_EACH = 17
+"""Of so many requests one fails when it is well, so that something waits on the timing wheel at all times."""
 
-_WELL = Answer()
+_TAKEN = Answer()
+_FAILED = Answer(500, takes=False)
 _REFUSED = Answer(503, takes=False)
+"""Which asks for less, so that the target is spared for a while."""
 
 
 class Misbehaving(Receiver):
-    """Refuses one request of `REFUSED_EACH`, and for good all that comes to `/refused`; else behaves as `now` says."""
+    """Fails one request of `FAILED_EACH`, and refuses for good all that comes to `/refused`; else does as told."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,10 +48,10 @@ class Misbehaving(Receiver):
                 self._well.wait()
                 return _REFUSED
             case Fault.REFUSE:
-                return _REFUSED if number % 2 else _WELL
+                return _REFUSED if number % 2 else _TAKEN
             case Fault.LATE:
                 return Answer(after=1.5 * TIME_LIMIT)
             case Fault.DENY:
                 return Answer(500)
             case _:
-                return _WELL if number % REFUSED_EACH else _REFUSED
+                return _TAKEN if number % FAILED_EACH else _FAILED

@@ -55,7 +55,10 @@ def _round(place: Place, seed: int, enough: Enough, tell: Tell) -> Report:
         subscribed = subscriptions(receiver.url)
         apply(deployment.bus, subscribed, KINDS)
         processes = opened.enter_context(Processes(ground.folder, ground.environment))
-        drive = Drive(deployment, processes, receiver, seed, place.broker_pid)
+        targets = sum(len(subscription.target) for subscription in subscribed)
+        drive = Drive(
+            deployment, processes, receiver, seed=seed, targets=targets, broker_pid=place.broker_pid
+        )
         found: list[Finding] = []
         try:
             for stroke in schedule(seed, place.grounds):
