@@ -129,3 +129,12 @@ def test_a_lane_of_an_ordered_target_holds_its_partitions_only_when_too_much_wai
     assert not set(one.holds)
     filled(2, one)
     assert set(one.holds) == {0, 1}
+
+
+def test_a_lane_of_an_ordered_target_hands_out_one_delivery_of_a_resource_at_a_time() -> None:
+    one = filled(2, of(ordered=True))
+    (first,) = one.take(0.0)
+    assert one.take(0.0) == []
+    one.ended([first], answered=True, now=0.0)
+    (second,) = one.take(0.0)
+    assert (first.position.offset, second.position.offset) == (0, 1)
