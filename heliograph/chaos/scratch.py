@@ -11,8 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from heliograph.chaos.faults import Ground
 from heliograph.demo.parts import Parts, borrowed
+from heliograph.receiver import Arrival
 from router.subscriptions import read_file
 from schemas.subscription import Subscription
 
@@ -24,6 +27,8 @@ _EAGER = {
     "HELIOGRAPH_DELIVERY_ALLOW_NETWORKS": "127.0.0.0/8",
 }
 """Small segments, so that the archiver is at work all the time; few partitions, so that roles meet in each."""
+
+_KEPT = "arrivals.jsonl"
 
 
 class Place(NamedTuple):
@@ -51,9 +56,10 @@ class Scratch(NamedTuple):
     folder: Path
     environment: Mapping[str, str]
 
-    def keep(self) -> None:
-        """Leave the folder there at the end."""
-        (self.folder / "kept").touch()
+    def keep(self, arrivals: Sequence[Arrival]) -> None:
+        """Leave the folder there at the end, with `arrivals.jsonl` in it."""
+        encoder = msgspec.json.Encoder()
+        (self.folder / _KEPT).write_bytes(encoder.encode_lines(arrivals))
 
 
 @contextmanager
@@ -67,7 +73,7 @@ def scratch(place: Place) -> Generator[Scratch]:
         with borrowed("chaos", place.bus, place.archive) as parts:
             yield Scratch(folder, _environment(folder / "home", parts))
     finally:
-        if not (folder / "kept").exists():
+        if not (folder / _KEPT).exists():
             shutil.rmtree(folder)
 
 

@@ -73,6 +73,6 @@ def _round(place: Place, seed: int, enough: Enough, tell: Tell) -> Report:
         books = take(deployment, receiver, subscribed, drive.accepted)
         found += findings(books)
         if found:
-            ground.keep()
-            tell(f"kept, with what the roles logged: {ground.folder}")
+            ground.keep(books.arrivals)
+            tell(f"kept, with what the roles logged and what arrived: {ground.folder}")
         return report(books, drive.made, drive.appended, found)
