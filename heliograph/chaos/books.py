@@ -16,6 +16,7 @@ from heliograph.chaos.receiver import REFUSING_PATH
 from heliograph.demo.reconcile import read_all
 from heliograph.deployment import Deployment
 from heliograph.receiver import Arrival, Receiver
+from heliograph.store.memory import MemoryStore
 from router.deliver.records import reduce_verdicts
 from schemas.delivery import Delivery, Verdict, VerdictState, delivery_id, read_delivery, read_verdict
 from schemas.errors import ArchiveBroken
@@ -24,6 +25,7 @@ from schemas.subscription import Subscription
 from schemas.topics import ARCHIVED, DEAD_LETTERS, VERDICTS, matches
 
 _LOGGED = "select delivery, event from logs"
+"""Asked beside no archive, which would be read whole for it."""
 
 Bodies = Mapping[str, Sequence[bytes]]
 """What one target took, by delivery id, repeats included. Callbacks of a target come to the path of its id."""
@@ -92,7 +94,7 @@ def take(
     bus, config = deployment.bus, deployment.config
     archived, unsound = _archived(deployment)
     stored = ((info.key, deployment.objects.get(info.key)) for info in deployment.objects.list("events/"))
-    logged = query(deployment.archive, _LOGGED, cache=config.home / "cache", logs=config.logs_folder)
+    logged = query(MemoryStore(), _LOGGED, cache=config.home / "cache", logs=config.logs_folder)
     received: dict[str, Bodies] = {
         "queue": _grouped((_delivery(record), record.value) for record in read_all(bus, ["queue"])),
         "store": _grouped((key.rpartition("/")[2].removesuffix(".json"), body) for key, body in stored),
