@@ -30,7 +30,6 @@ RESTS_WITHIN = 180.0
 ROOM_BYTES = 64 * 1024
 """By which the log may grow under a process whose disk is full."""
 _STREAM, _START_MS = 10_000_000, 1_700_000_000_000
-_LOOK_SECONDS = 0.01
 
 Heal = Callable[[], None]
 
@@ -94,7 +93,7 @@ class Drive:
         """Undo what lasts, wait for every verdict, then let the archive become complete. Raises Stuck."""
         self._heal(list(self._lasting))
         owed = len(self.accepted) * self._targets
-        self._seen(f"the end of {owed} deliveries", lambda: self._ended(owed), RESTS_WITHIN)
+        self._seen(f"the end of {owed} deliveries", lambda: self._ended(owed), RESTS_WITHIN, every=0.5)
         self._processes.kill_all()
         failure = self._processes.until_idle()
         if failure:
@@ -178,12 +177,18 @@ class Drive:
         pid = str(self._processes.pid(process))
         return any(pid in member.split("-") for member in self._deployment.bus.members(role))
 
-    def _seen(self, what: str, condition: Callable[[], bool], seconds: float = WORKS_WITHIN) -> None:
+    def _seen(
+        self,
+        what: str,
+        condition: Callable[[], bool],
+        seconds: float = WORKS_WITHIN,
+        every: float = 0.01,
+    ) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() >= deadline:
                 raise Stuck(f"{what} was not seen within {seconds:.0f} s")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(every)
 
 
 def _end(bus: Bus, topic: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -23,8 +23,11 @@ WHOLE = Report(
 )
 
 
-def came_to(report: Report) -> Any:
-    return lambda *_, **__: report
+def came_to(report: Report) -> Callable[..., Report]:
+    def torment(*_: object, **__: object) -> Report:
+        return report
+
+    return torment
 
 
 def test_the_command_succeeds_when_nothing_is_wrong(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
