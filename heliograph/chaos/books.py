@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from heliograph.chaos.receiver import REFUSING_PATH
 from heliograph.demo.reconcile import read_all
 from heliograph.deployment import Deployment
 from heliograph.receiver import Arrival, Receiver
+from heliograph.store.base import ObjectStore
 from heliograph.store.memory import MemoryStore
 from router.deliver.records import reduce_verdicts
 from schemas.delivery import Delivery, Verdict, VerdictState, delivery_id, read_delivery, read_verdict
@@ -24,6 +26,8 @@ from schemas.record import Position, Record
 from schemas.subscription import Subscription
 from schemas.topics import ARCHIVED, DEAD_LETTERS, VERDICTS, matches
 
+_READERS = 8
+"""Objects that are read at once."""
 _LOGGED = "select delivery, event from logs"
 """Asked beside no archive, which would be read whole for it."""
 
@@ -93,11 +97,10 @@ def take(
     """Read everything. Raises BusError, StoreError."""
     bus, config = deployment.bus, deployment.config
     archived, unsound = _archived(deployment)
-    stored = ((info.key, deployment.objects.get(info.key)) for info in deployment.objects.list("events/"))
     logged = query(MemoryStore(), _LOGGED, cache=config.home / "cache", logs=config.logs_folder)
     received: dict[str, Bodies] = {
         "queue": _grouped((_delivery(record), record.value) for record in read_all(bus, ["queue"])),
-        "store": _grouped((key.rpartition("/")[2].removesuffix(".json"), body) for key, body in stored),
+        "store": _grouped(_stored(deployment.objects)),
         "logged": _grouped((row["delivery"], row["event"].encode()) for row in logged.rows()),
     }
     for path in {arrival.path for arrival in receiver.taken}:
@@ -224,6 +227,13 @@ def _archived(deployment: Deployment) -> tuple[Sequence[Record], Sequence[str]]:
     except ArchiveBroken as error:
         unsound.append(str(error))
     return records, unsound
+
+
+def _stored(objects: ObjectStore) -> Iterator[tuple[str, bytes]]:
+    keys = [info.key for info in objects.list("events/")]
+    with ThreadPoolExecutor(_READERS) as readers:
+        for key, body in zip(keys, readers.map(objects.get, keys), strict=True):
+            yield key.rpartition("/")[2].removesuffix(".json"), body
 
 
 def _grouped(came: Iterable[tuple[str, bytes]]) -> Bodies:

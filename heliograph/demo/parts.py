@@ -4,6 +4,7 @@ too."""
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from uuid import uuid4
 
@@ -14,6 +15,9 @@ from heliograph.bus.kafka.settings import parse
 from heliograph.config import ArchiveSection, BusSection
 from heliograph.store.open import open_store
 from schemas.errors import InvalidConfiguration
+
+_REMOVERS = 8
+"""Objects that are removed at once."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -52,9 +56,8 @@ def borrowed(borrower: str, bus: str, archive: str) -> Generator[Parts]:
             with Administration(parse(bus, name)) as administration:
                 administration.remove_all()
         if store:
-            with closing(open_store(store)) as opened:
-                for found in list(opened.list("")):
-                    opened.delete(found.key)
+            with closing(open_store(store)) as opened, ThreadPoolExecutor(_REMOVERS) as removers:
+                list(removers.map(opened.delete, [found.key for found in opened.list("")]))
 
 
 def _below(url: str, name: str) -> str:
