@@ -40,7 +40,7 @@ bench: $(VENV)/dev.stamp ## measure, as ratios to the bare work in the same run
 MINUTES ?= 5
 KILLS ?= 0
 SEED ?= 1
-soak: $(VENV)/dev.stamp ## break a deployment for MINUTES=n or KILLS=n times, with SEED=n, on Kafka and S3 with WHERE=cluster; nothing may be lost
+soak: $(VENV)/dev.stamp ## break a deployment for MINUTES=n or until KILLS=n, with SEED=n, on Kafka and S3 with WHERE=cluster; nothing may be lost
 	$(BIN)/python -m $(if $(filter cluster,$(WHERE)),tests.acceptance.soak,heliograph chaos) --for $(MINUTES)m --kills $(KILLS) --seed $(SEED)
 
 schemas: $(VENV)/run.stamp ## write the published JSON Schema files again

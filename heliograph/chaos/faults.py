@@ -77,8 +77,9 @@ class Stroke(NamedTuple):
     wait: float
 
     def __str__(self) -> str:
+        whom = f"process {self.place}" if self.place in PROCESSES else self.place
         step = f" by {self.step:+.1f} s" if self.fault is Fault.CLOCK_STEP else ""
-        return f"{self.fault} {self.place}{step} for {self.seconds:.1f} s"
+        return f"{self.fault} {whom}{step} for {self.seconds:.1f} s"
 
 
 def schedule(seed: int, grounds: Collection[Ground]) -> Iterator[Stroke]:

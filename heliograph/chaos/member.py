@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -41,7 +40,6 @@ def main() -> None:
     parser.add_argument("--file-limit", type=int, default=0, help="bytes that no file may exceed")
     arguments = parser.parse_args()
     if arguments.file_limit:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_limit, arguments.file_limit))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = load(os.environ)
