@@ -6,11 +6,13 @@ The seeds are those of a short schedule with every fault in it that the deployme
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from heliograph.chaos.faults import Fault
+from heliograph.store.open import open_store
 from tests.acceptance.product import Product
 from tests.acceptance.soak import cluster
 from tests.services.obtain import Unavailable, unavailable
@@ -29,12 +31,18 @@ def test_nothing_is_lost_on_one_machine(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_nothing_is_lost_on_kafka_and_s3(tmp_path: Path) -> None:
+def test_nothing_is_lost_on_kafka_and_s3_and_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     try:
         with cluster() as options:
             made = survived(
                 Product(tmp_path / "home", started=None, **ENVIRONMENT), "--seed", "1879", *options
             )
+            with closing(open_store(options[-1])) as store:
+                assert not list(store.list(""))
     except Unavailable as error:
         unavailable(error)
     else:
