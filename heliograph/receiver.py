@@ -70,7 +70,11 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # the sender died in the middle
+                    self.close_connection = True
+                    return
                 arrival = Arrival(self.path, self.headers["webhook-id"], body, time.monotonic())
                 receiver.arrivals.append(arrival)
                 receiver.arrived.set()
