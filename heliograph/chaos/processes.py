@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from heliograph.chaos.faults import ALL, PROCESSES
@@ -81,9 +80,7 @@ class Processes:
             self.start(name)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self.kill_all()
 
     def kill_all(self) -> None:

@@ -16,6 +16,7 @@ from heliograph.chaos.scratch import Place, scratch, subscriptions
 from heliograph.config import load
 from heliograph.deployment import Deployment
 from router.subscriptions import apply
+from schemas.errors import BusError
 from sinks.kinds import KINDS
 
 KILLS_A_ROUND = 20
@@ -67,8 +68,8 @@ def _round(place: Place, seed: int, enough: Enough, tell: Tell) -> Report:
                 tell(str(stroke))
                 drive.turn(stroke)
             drive.rest()
-        except Stuck as stuck:
-            found.append(Finding(Wrong.FAILED, str(stuck)))
+        except (Stuck, BusError) as error:
+            found.append(Finding(Wrong.FAILED, str(error)))
         processes.kill_all()
         books = take(deployment, receiver, subscribed, drive.accepted)
         found += findings(books)
