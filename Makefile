@@ -40,9 +40,8 @@ bench: $(VENV)/dev.stamp ## measure, as ratios to the bare work in the same run
 MINUTES ?= 5
 KILLS ?= 0
 SEED ?= 1
-WHERE ?= embedded
-soak: $(VENV)/dev.stamp ## kill roles for MINUTES=n or KILLS=n times, with SEED=n, WHERE=embedded|cluster; nothing may be lost
-	$(BIN)/python -m tests.acceptance.soak --minutes $(MINUTES) --kills $(KILLS) --seed $(SEED) --where $(WHERE)
+soak: $(VENV)/dev.stamp ## break a deployment for MINUTES=n or until KILLS=n, with SEED=n, on Kafka and S3 with WHERE=cluster; nothing may be lost
+	$(BIN)/python -m $(if $(filter cluster,$(WHERE)),tests.acceptance.soak,heliograph chaos) --for $(MINUTES)m --kills $(KILLS) --seed $(SEED)
 
 schemas: $(VENV)/run.stamp ## write the published JSON Schema files again
 	$(BIN)/python -m schemas.publish

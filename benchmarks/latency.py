@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from heliograph.bus.open import open_bus
 from producers.edge import Edge
 from producers.stream import generate
-from tests.acceptance.product import Product, Receiver, receiver
+from tests.acceptance.product import Hook, Product
 
 EVENTS = 200
 PAUSE = 0.02
@@ -24,7 +24,7 @@ HOOK = '[[subscription]]\nname = "all"\n[[subscription.target]]\nid = "hook"\nki
 def run() -> None:
     """Measure and print."""
     events = list(generate(11, EVENTS, 1_700_000_000_000))
-    with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder, receiver() as hook:
+    with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder, Hook() as hook:
         product = Product(Path(folder) / "home")
         product.apply(HOOK.format(url=hook.url))
         roles = product.start("run")
@@ -46,7 +46,7 @@ def run() -> None:
     print(f"  ratio of the medians   {statistics.median(through) / statistics.median(bare):6.2f}")
 
 
-def _arrival(hook: Receiver, act: Callable[[], object]) -> float:
+def _arrival(hook: Hook, act: Callable[[], object]) -> float:
     """Seconds from the act until something more has arrived."""
     before = hook.count
     began = time.perf_counter()

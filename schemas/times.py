@@ -86,6 +86,14 @@ _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w":
 _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as people type it: `90s`, `5m`, `2h` (ms, s, m, h, d, w). InputError if it is none."""
+    found = _AGO.fullmatch(text.strip())
+    if found is None:
+        raise InputError(f"duration {text!r}: expected 90s, 5m or 2h")
+    return int(found[1]) * _UNITS[found[2]] / 1000
+
+
 def parse_when(text: str, now_ms: int) -> int:
     """A time as people type it, in milliseconds since the epoch.
 

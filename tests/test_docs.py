@@ -20,6 +20,7 @@ from archiver.segment import SegmentHeader
 from heliograph.bus.kafka.layout import topic_configs
 from heliograph.bus.kafka.plan import KNOWN_TOPICS
 from heliograph.bus.kafka.settings import LOG_TOPIC, Client, KafkaSettings, Sasl, Security
+from heliograph.chaos.faults import FAULTS, Fault, Ground
 from heliograph.config import load, settings
 from heliograph.roles import ROLES
 from heliograph.store.s3.location import Flavor, Location, Style
@@ -176,6 +177,16 @@ def test_lines_of_the_log_are_what_the_code_says() -> None:
 def test_the_widths_of_the_wheel() -> None:
     *most, last = map(str, TIERS)
     assert f"Widths: {', '.join(most)} and {last} s." in section(OPERATIONS, "The timing wheel")
+
+
+def test_every_fault_is_documented() -> None:
+    stated = {codes(name)[0]: text for name, text in rows(section(OPERATIONS, "Chaos"))}
+    assert list(stated) == list(Fault)
+    for fault, text in stated.items():
+        kind = FAULTS[Fault(fault)]
+        longest = re.search(r"after up to (\d+) s|for up to (\d+) s", text)
+        assert longest is None or float(longest[1] or longest[2]) == kind.seconds[1], fault
+        assert ("embedded only" in text) == (kind.needs is Ground.EMBEDDED), fault
 
 
 # Subscriptions.

@@ -10,6 +10,7 @@ import typer
 
 from heliograph.cli import (
     archive,
+    chaos,
     dead_letters,
     deliveries,
     emit,
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (run, emit, names, events, inspect, archive, home):
+for module in (run, chaos, emit, names, events, inspect, archive, home):
     module.register(app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(events.app, name="events")

@@ -1,8 +1,10 @@
-"""What the demo runs on: files of its own, or names of its own on a cluster and in a store that others use too."""
+"""What the demo and chaos run on: files of their own, or names of their own on a cluster and in a store that others use
+too."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from uuid import uuid4
 
@@ -14,10 +16,13 @@ from heliograph.config import ArchiveSection, BusSection
 from heliograph.store.open import open_store
 from schemas.errors import InvalidConfiguration
 
+_REMOVERS = 8
+"""Objects that are removed at once."""
+
 
 class Parts(msgspec.Struct, frozen=True):
-    """Sections of the demo's configuration, and the URL of the store for targets of kind `object`. `name`: what
-    everything begins with that is made elsewhere than in the demo's folder; empty if nothing is."""
+    """Sections of the configuration, and the URL of the store for targets of kind `object`. `name`: what everything
+    begins with that is made elsewhere than in the borrower's folder; empty if nothing is."""
 
     name: str
     bus: BusSection
@@ -26,15 +31,15 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def borrowed(bus: str, archive: str) -> Generator[Parts]:
-    """Parts on what the URLs name, the demo's own folder where they are empty; what was made is removed at the end.
+def borrowed(borrower: str, bus: str, archive: str) -> Generator[Parts]:
+    """Parts on what the URLs name, the borrower's own folder where they are empty; what was made is removed at the end.
 
     Raises InvalidConfiguration for a log that is no cluster or a store that has no prefixes.
     """
-    name = f"demo-{uuid4().hex[:8]}"
+    name = f"{borrower}-{uuid4().hex[:8]}"
     if bus and not bus.startswith("kafka://"):
         raise InvalidConfiguration(
-            ["--bus: write kafka://host:port; without it the demo makes a log of its own"]
+            [f"--bus: write kafka://host:port; without it {borrower} makes a log of its own"]
         )
     if bus:
         parse(bus, name)
@@ -51,9 +56,8 @@ def borrowed(bus: str, archive: str) -> Generator[Parts]:
             with Administration(parse(bus, name)) as administration:
                 administration.remove_all()
         if store:
-            with closing(open_store(store)) as opened:
-                for found in list(opened.list("")):
-                    opened.delete(found.key)
+            with closing(open_store(store)) as opened, ThreadPoolExecutor(_REMOVERS) as removers:
+                list(removers.map(opened.delete, [found.key for found in opened.list("")]))
 
 
 def _below(url: str, name: str) -> str:

@@ -11,12 +11,13 @@ import msgspec
 from archiver.reader import read_records
 from archiver.verify import verify
 from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_topic
 from heliograph.runner import unfinished
 from heliograph.store.base import ObjectStore
 from router.deliver.records import reduce_verdicts
 from schemas import topics
 from schemas.delivery import Verdict, VerdictState, read_verdict
-from schemas.record import Record, TopicPartition
+from schemas.record import Record
 
 T = TypeVar("T", bound=Hashable)
 
@@ -47,8 +48,7 @@ def read_all(bus: Bus, wanted: Sequence[str]) -> Iterator[Record]:
     """Every record of the topics."""
     for topic in sorted(bus.topics()):
         if topics.matches(topic, wanted):
-            for partition, extent in bus.extents(topic).items():
-                yield from _read(bus, partition, extent.start)
+            yield from read_topic(bus, topic)
 
 
 def take(bus: Bus) -> Books:
@@ -97,12 +97,6 @@ def reconcile(
             archived.total(),
         ),
     ]
-
-
-def _read(bus: Bus, partition: TopicPartition, offset: int) -> Iterator[Record]:
-    while records := bus.read(partition, offset).records:
-        yield from records
-        offset = records[-1].offset + 1
 
 
 def _appended(bus: Bus) -> Counter[str]:

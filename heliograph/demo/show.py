@@ -22,7 +22,7 @@ from heliograph.bus.base import Bus
 from heliograph.config import Config, DeliverySection, LogSection
 from heliograph.demo.account import tell
 from heliograph.demo.parts import Parts, borrowed
-from heliograph.demo.receiver import Receiver
+from heliograph.demo.receiver import DemoReceiver
 from heliograph.demo.reconcile import Check, reconcile, take
 from heliograph.deployment import Deployment
 from heliograph.roles import roles
@@ -52,8 +52,11 @@ def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -
     """
     console = Console()
     logs.configure(LogSection(level="warning"))
-    with tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder, borrowed(bus, archive) as parts:
-        receiver = Receiver()
+    with (
+        tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder,
+        borrowed("demo", bus, archive) as parts,
+        DemoReceiver() as receiver,
+    ):
         config = _config(Path(folder), parts)
         with Deployment(config) as deployment:
             apply(deployment.bus, read_file(_subscriptions(receiver.url)), KINDS)
@@ -65,13 +68,14 @@ def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -
                     _serve(console, deployment, runner)
             finally:
                 runner.join()
-        receiver.close()
         if parts.name:
             console.print(f"everything named {parts.name} on the cluster or in the store is removed now")
     return held
 
 
-def _job(console: Console, deployment: Deployment, runner: Runner, receiver: Receiver, count: int) -> bool:
+def _job(
+    console: Console, deployment: Deployment, runner: Runner, receiver: DemoReceiver, count: int
+) -> bool:
     console.rule("emit, route, deliver, archive")
     accepted: list[bytes] = []
     with _watching(console, deployment.bus):
@@ -84,13 +88,11 @@ def _job(console: Console, deployment: Deployment, runner: Runner, receiver: Rec
     for role, why in failures.items():
         console.print(f"[red]{role}: {why}")
     books = take(deployment.bus)
-    tell(console, deployment, books, receiver.received)
+    tell(console, deployment, books, receiver.bodies)
     console.rule("an answer in SQL: heliograph query")
     console.print(_answer(deployment))
     console.rule("the books")
-    checks = reconcile(
-        deployment.bus, deployment.archive, books, accepted=accepted, received=receiver.received
-    )
+    checks = reconcile(deployment.bus, deployment.archive, books, accepted=accepted, received=receiver.bodies)
     console.print(_checked(checks))
     return not failures and all(check.holds for check in checks)
 

@@ -128,6 +128,10 @@ class Deliverer:
         gone = {one.position.partition for one in parcels if not self._parking.owns(one)}
         if gone:
             self._outstanding -= lane.forget(gone)
+        for one in parcels:
+            if one.position.topic != PARKED and self._parking.knows(one.delivery):
+                self._ended += [each.position for each in lane.of(one.delivery.resource)]
+                self._parking.back(one, 0)  # it kept its place there
         if self._lanes.has(lane):
             self._pressed.add(lane)
         else:
@@ -166,25 +170,32 @@ class Deliverer:
                 assert_never(never)
 
     def _finish(self, parcel: Parcel) -> None:
-        if parcel.position.topic == PARKED:
+        if parcel.position.topic == PARKED or self._parking.knows(parcel.delivery):
             self._follows.append(self._parking.ended(parcel))
-        else:
+        if parcel.position.topic != PARKED:
             self._ended.append(parcel.position)
 
     def _park(self, lane: Lane, parcel: Parcel) -> None:
         """Keep a delivery of an ordered target that must wait, and behind it what waits here for its turn after it."""
+        if self._parking.knows(parcel.delivery):
+            self._follows.append(self._parking.again(parcel))
         if parcel.position.topic == PARKED:
-            if self._parking.knows(parcel.delivery):
-                self._follows.append(self._parking.again(parcel))
             return
         behind = lane.of(parcel.delivery.resource)
         for one in behind:
             if one.position.topic == PARKED:
                 self._parking.back(one, 0)
-        self._keep(parcel)
+        self._keep_after(lane.under_way(parcel.delivery.resource), parcel)
         for one in behind:
             if one.position.topic != PARKED:
                 self._keep(one)
+
+    def _keep_after(self, before: Parcel | None, parcel: Parcel) -> None:
+        """Keep a delivery, and first the place of the one of its resource that is under way: else whoever takes over
+        might send this one before it reads that one again."""
+        if before is not None and self._parking.owns(before) and not self._parking.holds(before.delivery):
+            self._follows.append(self._parking.park_under_way(before))
+        self._keep(parcel)
 
     def _keep(self, parcel: Parcel) -> None:
         """Keep a delivery of `deliveries` in `parked`; at the bound it becomes a dead letter."""

@@ -98,6 +98,10 @@ class Lane:
         self._left(parcels)
         return parcels
 
+    def under_way(self, resource: str) -> Parcel | None:
+        """What is in flight of a resource, in a lane of an ordered target."""
+        return self._ordered.under_way(resource) if self._ordered is not None else None
+
     def forget(self, partitions: Container[int]) -> int:
         """Drop what waits from these partitions; returns how many of `deliveries` that were."""
         dropped = 0

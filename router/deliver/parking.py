@@ -89,12 +89,22 @@ class Parking:
         self._add(parked)
         return _record(parked)
 
+    def park_under_way(self, parcel: Parcel) -> NewRecord:
+        """Keep the place of a delivery that is under way, of whose resource nothing is parked: who takes over finds it
+        before what is parked behind it. Returns its record."""
+        record = self.park(parcel)
+        self._queues[_resource(parcel.delivery)][0].under_way = True
+        return record
+
     def again(self, parcel: Parcel) -> NewRecord:
         """Keep a parked delivery that was tried once more, with its new wait; returns its record."""
-        head = self._queues[_resource(parcel.delivery)][0]
-        head.parcel = parcel
-        self.back(parcel, _due(parcel.delivery))
-        return _record(parcel)
+        _, partition, place = parcel.position
+        parked = Parcel(Position(PARKED, partition, place), parcel.delivery)
+        queue = self._queues[_resource(parcel.delivery)]
+        one = next(one for one in queue if one.parcel.delivery.id == parcel.delivery.id)
+        one.parcel = parked
+        self.back(parked, _due(parcel.delivery))
+        return _record(parked)
 
     def back(self, parcel: Parcel, due: int) -> None:
         """It was not tried; have it come again at `due`, milliseconds since the epoch."""

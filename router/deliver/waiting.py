@@ -80,7 +80,7 @@ class OneOfEach:
     def __init__(self) -> None:
         self._queues: dict[str, deque[Parcel]] = {}
         self._ready: deque[str] = deque()
-        self._busy: set[str] = set()
+        self._busy: dict[str, Parcel] = {}
         self._size = 0
 
     def put(self, parcel: Parcel) -> None:
@@ -98,7 +98,7 @@ class OneOfEach:
         """Before those of their resources, which are free again."""
         for parcel in parcels:
             resource = parcel.delivery.resource
-            self._busy.discard(resource)
+            self._busy.pop(resource, None)
             if resource not in self._queues:
                 self._queues[resource] = deque()
             self._ready.appendleft(resource)
@@ -113,7 +113,7 @@ class OneOfEach:
         parcel = self._queues[resource].popleft()
         if not self._queues[resource]:
             del self._queues[resource]
-        self._busy.add(resource)
+        self._busy[resource] = parcel
         self._size -= 1
         return parcel
 
@@ -121,9 +121,13 @@ class OneOfEach:
         """Their resources are free again."""
         for parcel in parcels:
             resource = parcel.delivery.resource
-            self._busy.discard(resource)
+            self._busy.pop(resource, None)
             if resource in self._queues:
                 self._ready.append(resource)
+
+    def under_way(self, resource: str) -> Parcel | None:
+        """What is handed out of a resource."""
+        return self._busy.get(resource)
 
     def of(self, resource: str) -> list[Parcel]:
         """Take away what waits of a resource."""

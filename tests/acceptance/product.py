@@ -8,16 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from heliograph.bus.base import Bus
 from heliograph.config import load
 from heliograph.deployment import Deployment
+from heliograph.receiver import Answer, Receiver
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -125,70 +124,16 @@ def until(seen: Callable[[], T], seconds: float = 60, every: float = 0.1) -> T:
     raise AssertionError(f"not seen within {seconds} s")
 
 
-class Receiver:
-    """What came to an HTTP server: bodies by delivery id, in order of arrival. One of `refuses_each` is answered 503."""
+class Hook(Receiver):
+    """Answers with what `statuses` says of a path, and nothing while it `hangs`."""
 
     def __init__(self) -> None:
-        self.url = ""
-        self.bodies: dict[str, list[bytes]] = defaultdict(list)
+        super().__init__()
         self.statuses: Mapping[str, int] = {}
-        self.count = 0
-        self.refuses_each = 0
-        self.refused = 0
-        self.arrived = threading.Event()
         self.hangs = threading.Event()
 
-    def all(self) -> list[bytes]:
-        """Every body, repeats included."""
-        return [body for bodies in self.bodies.values() for body in bodies]
-
-
-@contextmanager
-def receiver() -> Generator[Receiver]:
-    """A receiver on a free loopback port."""
-    found = Receiver()
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                found.bodies[self.headers["webhook-id"]].append(body)
-                found.count += 1
-                refused = found.refuses_each > 0 and found.count % found.refuses_each == 0
-                found.refused += refused
-                found.arrived.set()
-            while found.hangs.is_set():
-                time.sleep(0.05)
-            self.send_response(503 if refused else found.statuses.get(self.path, 200))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """A test's output is its failures."""
-
-    with serving(Handler) as found.url:
-        yield found
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Generator[str]:
-    """A server on a free loopback port; yields its URL. Senders may end in the middle of a request."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A sender that was killed in the middle is what the tests are about."""
-
-    server = Server(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    def answer(self, path: str) -> Answer:
+        status = self.statuses.get(path, 200)
+        while self.hangs.is_set():
+            time.sleep(0.05)
+        return Answer(status, takes=status < 300)

@@ -20,6 +20,7 @@ from archiver.compaction import CompactionPolicy, compact
 from archiver.survey import topics_of
 from heliograph.bus.kafka.administration import Administration
 from heliograph.bus.kafka.settings import KafkaSettings, parse
+from heliograph.demo.reconcile import read_all
 from heliograph.store.open import open_store
 from producers.stream import generate
 from router.deliver.records import reduce_verdicts
@@ -29,7 +30,6 @@ from schemas.notification import check
 from schemas.topics import VERDICTS
 from tests.acceptance.deployed import on_cluster
 from tests.acceptance.product import Product, until
-from tests.acceptance.unlost import read
 from tests.services.kafka import Kafka, kafka
 from tests.services.s3 import ENVIRONMENT, Service
 from tests.services.seaweedfs import seaweedfs
@@ -87,7 +87,7 @@ class Cluster(Product):
     def ended(self) -> dict[str, Any]:
         """The verdict of each delivery."""
         with closing(self.deployment().bus) as bus:
-            return dict(reduce_verdicts(read_verdict(record.value) for record in read(bus, VERDICTS)))
+            return dict(reduce_verdicts(read_verdict(record.value) for record in read_all(bus, [VERDICTS])))
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_member_of_each_role_is_killed_and_nothing_is_lost(product: Cluster) -
 
 def _queued(product: Cluster) -> int:
     with closing(product.deployment().bus) as bus:
-        return len({record.header("delivery") for record in read(bus, "queue")})
+        return len({record.header("delivery") for record in read_all(bus, ["queue"])})
 
 
 def _check_unlost(product: Cluster, values: list[bytes]) -> None:
@@ -140,7 +140,7 @@ def _check_unlost(product: Cluster, values: list[bytes]) -> None:
     }
     assert {one.attempts.count for one in verdicts if one.state is VerdictState.DEAD} == {TRIES}
     with closing(product.deployment().bus) as bus:
-        by_delivery = {record.header("delivery"): record.value for record in read(bus, "queue")}
+        by_delivery = {record.header("delivery"): record.value for record in read_all(bus, ["queue"])}
     assert set(values) <= set(by_delivery.values())
     archived = [row for row in product.rows("archive", "read") if row["topic"].startswith("events.")]
     assert len({(row["topic"], row["partition"], row["offset"]) for row in archived}) == len(archived) == 402

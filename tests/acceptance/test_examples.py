@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from producers.examples import EXAMPLES as OUR_OWN
-from tests.acceptance.product import EXAMPLES, Product, receiver, until
+from tests.acceptance.product import EXAMPLES, Hook, Product, until
 
 SOME_EVENT = next(one for one in OUR_OWN if b'"Instance:StateChange"' in one).replace(b"\n", b"") + b"\n"
 
@@ -30,12 +30,12 @@ def test_the_official_examples_arrive_and_are_archived_byte_for_byte(tmp_path: P
     assert len(files) == 14
     wanted = Counter(path.read_bytes().strip() for path in files)
     product = Product(tmp_path / "home")
-    with receiver() as hook:
+    with Hook() as hook:
         product.apply(HOOK.format(url=hook.url))
         for path in files:
             product.do("emit", "--file", str(path))
         product.until_idle()
-        assert Counter(hook.all()) == wanted
+        assert Counter(arrival.body for arrival in hook.taken) == wanted
     archived = [row for row in product.rows("archive", "read") if row["topic"].startswith("events.")]
     assert Counter(row["value"].encode() for row in archived) == wanted
     product.do("archive", "verify")

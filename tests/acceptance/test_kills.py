@@ -1,38 +1,61 @@
-"""SIGKILL at seeded moments, on both deployments; the long version is `make soak`."""
+"""`heliograph chaos` on both deployments, as long as a test may take; the long version is `make soak`.
+
+The seeds are those of a short schedule with every fault in it that the deployment allows.
+"""
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.deployed import EMBEDDED, on_cluster
-from tests.acceptance.kills import TARGETS, survive
-from tests.services.kafka import Kafka, kafka
-from tests.services.s3 import ENVIRONMENT, Service
-from tests.services.seaweedfs import seaweedfs
+from heliograph.chaos.faults import Fault
+from heliograph.store.open import open_store
+from tests.acceptance.product import Product
+from tests.acceptance.soak import cluster
+from tests.services.obtain import Unavailable, unavailable
+from tests.services.s3 import ENVIRONMENT
 
-__all__ = ["kafka", "seaweedfs"]
-
+TARGETS = 6
 KILLS = 15
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_nothing_is_lost_on_one_machine_when_roles_are_killed(tmp_path: Path) -> None:
-    survived = survive(tmp_path / "home", seed=1, kills=KILLS, environment=EMBEDDED)
-    assert survived.kills == KILLS
-    assert survived.deliveries == survived.accepted * TARGETS
+def test_nothing_is_lost_on_one_machine(tmp_path: Path) -> None:
+    made = survived(Product(tmp_path / "home"), "--seed", "1052")
+    assert made == set(Fault) - {Fault.BROKER_PAUSE}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_nothing_is_lost_on_kafka_and_s3_when_roles_are_killed(
-    tmp_path: Path, kafka: Kafka, seaweedfs: Service, monkeypatch: pytest.MonkeyPatch
+def test_nothing_is_lost_on_kafka_and_s3_and_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    environment = on_cluster(kafka, seaweedfs)
-    survived = survive(tmp_path / "home", seed=2, kills=KILLS, environment=environment)
-    assert survived.kills == KILLS
-    assert survived.deliveries == survived.accepted * TARGETS
+    try:
+        with cluster() as options:
+            made = survived(
+                Product(tmp_path / "home", started=None, **ENVIRONMENT), "--seed", "1879", *options
+            )
+            with closing(open_store(options[-1])) as store:
+                assert not list(store.list(""))
+    except Unavailable as error:
+        unavailable(error)
+    else:
+        assert made == set(Fault) - {Fault.FULL_DISK}
+
+
+def survived(product: Product, *options: str) -> set[str]:
+    """The faults that were made."""
+    done = product.call("chaos", "--kills", str(KILLS), "--json", *options)
+    assert done.returncode == 0, f"{done.stderr.decode()}\n{done.stdout.decode()}"
+    report = json.loads(done.stdout)
+    assert report["faults"]["kill"] == KILLS
+    assert report["delivered"] + report["dead"] == report["accepted"] * TARGETS
+    assert report["latency_ms"].keys() == {"p50", "p90", "p99", "max"}
+    assert (report["lost"], report["wrong"]) == (0, [])
+    return set(report["faults"])

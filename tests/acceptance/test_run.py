@@ -19,7 +19,7 @@ import pytest
 from producers.stream import generate
 from schemas.delivery import read_delivery
 from schemas.record import NewRecord
-from tests.acceptance.product import Product, receiver, until
+from tests.acceptance.product import Hook, Product, until
 
 NOW = 1_700_000_000_000
 QUEUE = """
@@ -82,7 +82,7 @@ def test_asked_to_stop_it_drains_and_commits(product: Product, number: int) -> N
 
 
 def test_what_waits_for_its_time_is_delivered_by_a_later_run(product: Product) -> None:
-    with receiver() as hook:
+    with Hook() as hook:
         hook.statuses = {"/hook": 503}
         product.apply(
             f"""
@@ -113,7 +113,7 @@ def test_what_waits_for_its_time_is_delivered_by_a_later_run(product: Product) -
 
 
 def test_a_target_that_hangs_delays_no_other(product: Product) -> None:
-    with receiver() as slow, receiver() as quick:
+    with Hook() as slow, Hook() as quick:
         slow.hangs.set()
         product.apply(
             "".join(

@@ -112,3 +112,16 @@ def test_times_as_people_type_them(text: str, expected: int) -> None:
 def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError, match="expected 2h, 2026-01-01 or"):
         times.parse_when(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("5m", 300.0), (" 2h ", 7200.0), ("250ms", 0.25)]
+)
+def test_durations_as_people_type_them(text: str, seconds: float) -> None:
+    assert times.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "soon", "-5m", "1.5h", "2026-01-01"])
+def test_what_is_no_duration_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(InputError, match="expected 90s, 5m or 2h"):
+        times.parse_duration(text)

@@ -18,7 +18,7 @@ from heliograph.cli.choosing import Chosen, confirm
 from heliograph.dead_letters import DeadLetter, Letter, read_letters
 from heliograph.history import History
 from schemas.errors import InputError
-from tests.acceptance.product import Receiver, receiver
+from tests.acceptance.product import Hook
 from tests.heliograph.cli.conftest import Commands
 
 TWO = """
@@ -36,14 +36,14 @@ RUN = ("run", "--until-idle")
 
 
 @pytest.fixture
-def hook() -> Iterator[Receiver]:
-    with receiver() as found:
+def hook() -> Iterator[Hook]:
+    with Hook() as found:
         found.statuses = {"/states": 500, "/disks": 404}
         yield found
 
 
 @pytest.fixture
-def dead(call: Commands, hook: Receiver) -> Commands:
+def dead(call: Commands, hook: Hook) -> Commands:
     """A home with three letters of instances and one of a disk; their receiver is well again."""
     call.done("subscriptions", "apply", "-", feed=TWO.format(url=hook.url).encode())
     for resource in ("i-1", "i-2", "i-1"):
@@ -103,9 +103,9 @@ def test_a_dry_run_counts_and_does_nothing(dead: Commands) -> None:
     assert len(dead.done("deliveries", "list", "--state", "dead", "--json").rows) == 4
 
 
-def test_what_is_redriven_arrives_under_its_id(dead: Commands, hook: Receiver) -> None:
+def test_what_is_redriven_arrives_under_its_id(dead: Commands, hook: Hook) -> None:
     before = {row["delivery"]: row for row in letters(dead)}
-    hook.bodies.clear()
+    hook.taken.clear()
     answer = dead.done("dead-letters", "redrive", "--target", "hook", "--yes", "--json")
     (done,) = answer.rows
     assert done == {"redrive": done["redrive"], "sent": 3}
@@ -134,9 +134,9 @@ def test_what_is_refused_makes_the_exit_status_1(dead: Commands) -> None:
 
 
 def test_an_interrupted_redrive_says_how_to_go_on(
-    dead: Commands, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+    dead: Commands, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hook.bodies.clear()
+    hook.taken.clear()
     words = ("dead-letters", "redrive", "--name", "Instance:*", "--since", "2h", "--rate", "1")
 
     def batches(history: History, found: Sequence[Letter], size: int = 1) -> Iterator[list[DeadLetter]]:
@@ -195,12 +195,12 @@ def test_without_an_archive_the_log_alone_is_listed(dead: Commands) -> None:
     assert dead("deliveries", "list", "--json").status == 1
 
 
-def test_archived_letters_are_redriven(dead: Commands, hook: Receiver) -> None:
+def test_archived_letters_are_redriven(dead: Commands, hook: Hook) -> None:
     """The log is lost with all of them; its subscriptions are applied again."""
     before = {row["delivery"] for row in letters(dead)}
     (dead.home / "bus.db").unlink()
     dead.done("subscriptions", "apply", "-", feed=TWO.format(url=hook.url).encode())
-    hook.bodies.clear()
+    hook.taken.clear()
     assert dead.done("dead-letters", "redrive", "--all", "--yes", "--json").rows[0]["sent"] == 4
     dead.done("run", "deliverer", "--until-idle")
     assert set(hook.bodies) == before

@@ -20,7 +20,7 @@ from router.subscriptions import apply, read_file
 from schemas.record import NewRecord
 from schemas.topics import DELIVERIES
 from sinks.kinds import KINDS
-from tests.acceptance.product import Receiver, receiver
+from tests.acceptance.product import Hook
 
 APPLIED = """
 [[subscription]]
@@ -48,14 +48,14 @@ def test_the_demo_holds(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def ran(tmp_path: Path) -> Iterator[tuple[Deployment, Books, Receiver]]:
+def ran(tmp_path: Path) -> Iterator[tuple[Deployment, Books, Hook]]:
     """Everything at rest after twenty events."""
     environment = {
         "HELIOGRAPH_HOME": str(tmp_path),
         "HELIOGRAPH_BUS_RESERVE_MB": "0",
         "HELIOGRAPH_DELIVERY_ALLOW_NETWORKS": "127.0.0.0/8",
     }
-    with receiver() as hook, Deployment(load(environment)) as deployment:
+    with Hook() as hook, Deployment(load(environment)) as deployment:
         apply(deployment.bus, read_file(APPLIED.format(url=hook.url)), KINDS)
         Edge(deployment.bus).submit(VALUES)
         runner = Runner(deployment.bus, roles(deployment))
@@ -74,7 +74,7 @@ def broken(
     return {check.says for check in checks if not check.holds}
 
 
-def test_the_books_find_what_was_tampered_with(ran: tuple[Deployment, Books, Receiver]) -> None:
+def test_the_books_find_what_was_tampered_with(ran: tuple[Deployment, Books, Hook]) -> None:
     deployment, books, hook = ran
     received = dict(hook.bodies)
     assert broken(deployment, books, received, VALUES) == set()
@@ -90,7 +90,7 @@ def test_the_books_find_what_was_tampered_with(ran: tuple[Deployment, Books, Rec
     assert "deliveries = delivered + dead + waiting" in broken(deployment, lost, received, VALUES)
 
 
-def test_the_books_find_what_the_archive_lacks(ran: tuple[Deployment, Books, Receiver]) -> None:
+def test_the_books_find_what_the_archive_lacks(ran: tuple[Deployment, Books, Hook]) -> None:
     deployment, books, hook = ran
     deployment.bus.append([NewRecord("verdicts", b"{}")])
     assert broken(deployment, books, hook.bodies, VALUES) == {
@@ -99,7 +99,7 @@ def test_the_books_find_what_the_archive_lacks(ran: tuple[Deployment, Books, Rec
     }
 
 
-def test_the_books_find_an_event_that_was_not_routed(ran: tuple[Deployment, Books, Receiver]) -> None:
+def test_the_books_find_an_event_that_was_not_routed(ran: tuple[Deployment, Books, Hook]) -> None:
     deployment, _, hook = ran
     Edge(deployment.bus).submit(VALUES[:1])
     found = broken(deployment, take(deployment.bus), hook.bodies, VALUES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from router.deliver.lane import SMALLEST_LIMIT, Lane
@@ -129,3 +130,15 @@ def test_a_lane_of_an_ordered_target_holds_its_partitions_only_when_too_much_wai
     assert not set(one.holds)
     filled(2, one)
     assert set(one.holds) == {0, 1}
+
+
+def test_a_lane_of_an_ordered_target_hands_out_one_delivery_of_a_resource_at_a_time() -> None:
+    one = of(ordered=True)
+    for offset in range(2):
+        same = msgspec.structs.replace(delivery(offset), resource="i-1")
+        one.put(Parcel(Position("deliveries", 0, offset), same))
+    (first,) = one.take(0.0)
+    assert one.take(0.0) == []
+    one.ended([first], answered=True, now=0.0)
+    (second,) = one.take(0.0)
+    assert (first.position.offset, second.position.offset) == (0, 1)

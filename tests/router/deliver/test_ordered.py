@@ -12,7 +12,7 @@ import pytest
 
 import router.deliver.parking as parking_module
 from heliograph.bus.memory import MemoryBus
-from router.deliver.deliverer import Deliverer
+from router.deliver.deliverer import LIMIT, Deliverer
 from router.deliver.wheel import Wheel
 from schemas.clock import ManualClock
 from schemas.delivery import (
@@ -190,7 +190,7 @@ def test_a_target_that_hangs_or_is_held_back_has_its_deliveries_parked(
     clock.advance(1.5)
     offer(bus, [delivery(number, "well") for number in range(10)], 0)
     turn(role, lambda: len(well.seen) == 10)
-    assert len(held(bus)) == 18
+    assert len(held(bus)) == 20, "those under way keep their place"
     hanging.let_go()
     let_pass(20, clock, role)
     assert all(order == sorted(order) for order in first_sends(hanging.seen).values())
@@ -285,6 +285,31 @@ def test_new_settings_wait_until_calls_with_the_old_ones_have_ended(
     let_pass(5, clock, role)
     assert first_sends(hanging.seen)["i-1"] == [0, 1, 2, 3, 4]
     role.close()
+
+
+def test_what_was_under_way_goes_before_what_was_parked_behind_it(bus: MemoryBus, clock: ManualClock) -> None:
+    """Though the next owner sees what is parked before it reads what was never finished."""
+    apply(bus, "all", {**ORDERED, "in_flight": 1, "concurrency": 1}, {"id": "well", "kind": "well"})
+    hanging, well = Hanging(), Scripted()
+    first = deliverer(bus, kinds(plain=hanging, well=well), clock)
+    offer(bus, [of(number, "i-1") for number in range(4)], 1)
+    turn(first, lambda: len(hanging.seen) == 1)
+    clock.advance(1.5)
+    turn(first, lambda: len(held(bus)) > 1)
+    (member,) = bus.members("deliverer")
+    bus.kill(member)
+    offer(bus, [delivery(number, "well") for number in range(4 * LIMIT)], 0)
+    clock.advance(60)
+    sink = Scripted()
+    second = deliverer(bus, kinds(plain=sink, well=well), clock)
+    settled(second)
+    let_pass(5, clock, second)
+    assert first_sends(sink.seen)["i-1"] == [0, 1, 2, 3]
+    assert not held(bus)
+    assert unfinished(bus) == 0
+    hanging.let_go()
+    second.close()
+    first.close()
 
 
 class Receiver:

@@ -1,0 +1,92 @@
+"""`heliograph chaos`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from heliograph.cli.output import document, note
+from schemas.errors import InputError
+
+SHOWN = 50
+"""Findings in the table; `--json` has all."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(chaos)
+
+
+def chaos(
+    seed: Annotated[int, typer.Option("--seed", help="Chooses the faults and their order.")] = 1,
+    lasting: Annotated[str, typer.Option("--for", metavar="DURATION", help="For how long, as in 5m.")] = "5m",
+    kills: Annotated[
+        int, typer.Option("--kills", help="Until so many kills, instead of for a time.", min=0)
+    ] = 0,
+    bus: Annotated[
+        str, typer.Option("--bus", metavar="URL", help="A Kafka cluster to run on, kafka://host:port.")
+    ] = "",
+    archive: Annotated[
+        str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
+    ] = "",
+    broker_pid: Annotated[
+        int, typer.Option("--broker-pid", help="A broker's process that may be paused.", min=0)
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Break a deployment of its own in every way that it should survive, and prove that nothing was lost.
+
+    Exit status 1 if anything is wrong.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from heliograph import logs
+    from heliograph.chaos.scratch import Place
+    from heliograph.chaos.torment import torment
+    from heliograph.config import LogSection
+    from schemas.times import parse_duration
+
+    logs.configure(LogSection(level="error"))
+    began = time.monotonic()
+    total = torment(
+        Place(bus, archive, _running(broker_pid)),
+        seed=seed,
+        seconds=parse_duration(lasting),
+        kills=kills,
+        tell=lambda line: note(f"{time.monotonic() - began:7.1f} s  {line}"),
+    )
+    row = {"seed": seed, **total.row()}
+    document(row if as_json else _short(row), as_json=as_json)
+    if total.findings:
+        raise typer.Exit(1)
+
+
+def _running(broker_pid: int) -> int:
+    """Raises InputError for a process that cannot be paused."""
+    if broker_pid:
+        try:
+            os.kill(broker_pid, 0)
+        except OSError as error:
+            raise InputError(f"--broker-pid {broker_pid}: {error.strerror}") from None
+    return broker_pid
+
+
+def _short(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """For a person: figures in words, and the first findings."""
+    wrong = [f"{one['what']}: {one['detail']}" for one in row["wrong"]]
+    if len(wrong) > SHOWN:
+        wrong[SHOWN:] = [f"and {len(wrong) - SHOWN} more; --json lists all"]
+    return {
+        **row,
+        "latency_ms": _figures(row["latency_ms"]),
+        "faults": _figures(row["faults"]),
+        "wrong": "\n".join(wrong) or "nothing",
+    }
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {figure}" for name, figure in figures.items())

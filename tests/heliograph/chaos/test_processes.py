@@ -1,0 +1,100 @@
+"""Faults of processes are real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from heliograph.chaos.drive import ROOM_BYTES
+from heliograph.chaos.member import JumpingClock
+from heliograph.chaos.processes import Processes
+from heliograph.chaos.receiver import Misbehaving
+from heliograph.chaos.scratch import Place, Scratch, scratch, subscriptions
+from heliograph.config import load
+from heliograph.deployment import Deployment
+from producers.edge import Edge
+from producers.stream import generate
+from router.subscriptions import apply
+from schemas.clock import SystemClock
+from sinks.kinds import KINDS
+from tests.acceptance.product import until
+
+
+class Begun(NamedTuple):
+    """A scratch deployment with subscriptions and 50 events, and no process yet."""
+
+    ground: Scratch
+    deployment: Deployment
+    processes: Processes
+
+    def routed(self) -> int:
+        return sum(extent.end for extent in self.deployment.bus.extents("deliveries").values())
+
+
+@pytest.fixture
+def begun() -> Iterator[Begun]:
+    with ExitStack() as opened:
+        ground = opened.enter_context(scratch(Place()))
+        receiver = opened.enter_context(Misbehaving())
+        deployment = opened.enter_context(Deployment(load(ground.environment)))
+        apply(deployment.bus, subscriptions(receiver.url), KINDS)
+        Edge(deployment.bus).submit(generate(1, 50, 1_700_000_000_000))
+        processes = Processes(ground.folder, ground.environment)
+        opened.callback(processes.kill_all)
+        yield Begun(ground, deployment, processes)
+
+
+def test_a_full_disk_is_met_and_nothing_is_lost_by_it(begun: Begun) -> None:
+    begun.processes.start("router", ROOM_BYTES)
+    until(lambda: "free some space" in begun.processes.log_file.read_text())
+    assert begun.routed() == 0
+    begun.processes.kill("router")
+    begun.processes.start("router")
+    until(lambda: begun.routed() == 300)
+
+
+def test_a_paused_process_does_nothing_until_it_goes_on(begun: Begun) -> None:
+    begun.processes.start("router")
+    begun.processes.signal("router", signal.SIGSTOP)
+    _, status = os.waitpid(begun.processes.pid("router"), os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    assert begun.routed() == 0
+    begun.processes.signal("router", signal.SIGCONT)
+    until(lambda: begun.routed() == 300)
+
+
+def test_one_that_ended_by_itself_is_told_from_one_that_was_killed(begun: Begun) -> None:
+    for name in ("router", "deliverer"):
+        begun.processes.start(name)
+    begun.processes.kill("deliverer")
+    assert begun.processes.ended() == set()
+    os.kill(begun.processes.pid("router"), signal.SIGKILL)
+    until(lambda: begun.processes.ended() == {"router"})
+
+
+def test_a_process_ends_with_the_one_that_started_it(begun: Begun) -> None:
+    command = [sys.executable, "-P", "-m", "heliograph.chaos.member", "router", "--clock", "none"]
+    with subprocess.Popen(
+        command, env=begun.ground.environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 1
+
+
+def test_a_clock_jumps_by_what_its_file_says(tmp_path: Path) -> None:
+    clock, file = JumpingClock(tmp_path / "clock"), tmp_path / "clock"
+    assert abs(clock.now() - SystemClock().now()) < 30_000
+    file.write_text("-3600.5")
+    assert abs(clock.now() + 3_600_500 - SystemClock().now()) < 30_000
+    before = clock.monotonic()
+    file.write_text("3600")
+    assert clock.monotonic() - before < 30
