@@ -31,7 +31,7 @@ from schemas.delivery import (
 from schemas.errors import ArchiveBroken, InputError
 from schemas.log_line import LogLine
 from schemas.record import Headers, Position, Record
-from sinks.logs import LogsSink, LogWriter
+from sinks.logs import LogsSink, LogWriter, event_line
 
 START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 REGIONS = ("cn-hangzhou", "cn-beijing")
@@ -117,7 +117,7 @@ def fill(archive: Archive) -> None:
 
 def deliver(archive: Archive, numbers: Sequence[int]) -> None:
     async def send() -> None:
-        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()))
+        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()), event_line)
         await sink.deliver([delivery(number) for number in numbers])
         await sink.close()
 
@@ -333,7 +333,7 @@ def test_any_cut_of_a_log_file_leaves_the_frames_before_it(archive: Archive) -> 
 def test_a_log_file_that_grew_is_read_again(archive: Archive) -> None:
     writer = LogWriter(archive.logs / "project" / "store", ManualClock())
     for number in range(3):
-        asyncio.run(LogsSink(writer).deliver([delivery(number)]))
+        asyncio.run(LogsSink(writer, event_line).deliver([delivery(number)]))
         assert archive.ask("SELECT count(*) FROM logs") == [(number + 1,)]
     writer.close()
 

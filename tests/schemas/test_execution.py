@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -222,7 +223,7 @@ def test_content_that_was_refused_for_its_form_is_kept_as_sent() -> None:
     assert json.loads(check_execution(encoded(FILE, **change)).encode())["FileContent"] == "not base64!"
 
 
-PRIORITIES = [
+PRIORITIES: list[tuple[str, Callable[[set[str]], bool]]] = [
     ("Running", lambda found: "Running" in found),
     ("Stopping", lambda found: "Stopping" in found),
     ("Stopped", lambda found: found == {"Stopped"}),
