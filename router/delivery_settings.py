@@ -39,7 +39,7 @@ def remove(bus: Bus, regions: Sequence[str]) -> int:
     used = [region for region in regions if known[region].on]
     if used:
         raise InputError(
-            f"delivery of execution records is on in {_listed(used)}; switch it off there first: delivery set … --off"
+            f"delivery of execution records is on in {_listed(used)}; switch it off there first: `heliograph assistant delivery off REGION`"
         )
     waiting = _under_way(bus, {known[region].name: region for region in regions})
     if waiting:

@@ -340,6 +340,10 @@ class FileRecord(_Record):
 
 
 ExecutionRecord = CommandRecord | FileRecord
+FIELDS: tuple[str, ...] = tuple(
+    dict.fromkeys(to_pascal(name) for model in (CommandRecord, FileRecord) for name in model.model_fields)
+)
+"""Every field of a record of either kind, by its name in JSON."""
 
 
 def execution_record(record: ExecutionRecord) -> NewRecord:

@@ -18,6 +18,7 @@ from heliograph.cli import (
     home,
     inspect,
     names,
+    policies,
     run,
     subscriptions,
     targets,
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (run, emit, names, events, inspect, archive, home):
+for module in (run, emit, names, events, inspect, archive, home, policies):
     module.register(app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(events.app, name="events")

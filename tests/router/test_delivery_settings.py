@@ -1,0 +1,120 @@
+"""Delivery settings: in force by a position in `subscriptions`, and not removed while they are used."""
+
+from __future__ import annotations
+
+import pytest
+import structlog.testing
+
+from heliograph.bus.memory import MemoryBus
+from router.configuration import Configuration
+from router.delivery_settings import current, put, remove
+from router.executions import ExecutionRouter
+from router.subscriptions import apply
+from schemas.delivery_settings import (
+    BucketDelivery,
+    DeliverySettings,
+    LogDelivery,
+    in_force_record,
+    settings_record,
+)
+from schemas.errors import InputError, NotFound
+from schemas.record import NewRecord
+from schemas.subscription import Target
+from tests.executions import command
+from tests.router.events import KINDS, subscription
+
+
+def settings(region: str, **changes: object) -> DeliverySettings:
+    return DeliverySettings.model_validate({"region": region, "bucket": {"url": "memory://"}, **changes})
+
+
+def test_a_change_is_in_force_from_a_position_of_subscriptions_on() -> None:
+    bus = MemoryBus()
+    configuration = Configuration(bus)
+    before = apply(bus, [subscription("a")], KINDS).version
+    wanted = settings("cn-hangzhou", logs={"project": "ops", "logstore": "runs"})
+    version = put(bus, wanted)
+    assert version == before + 1
+    assert configuration.refresh()
+    assert configuration.version == version
+    assert dict(configuration.settings) == {"cn-hangzhou": wanted}
+    assert set(configuration.targets) == {"a-target", "bucket@cn-hangzhou", "logs@cn-hangzhou"}
+    assert set(configuration.subscriptions) == {"a"}
+    assert set(configuration.at(version)) == {"a"}
+
+
+def test_a_change_that_was_cut_off_is_not_in_force_before_the_next() -> None:
+    bus = MemoryBus()
+    bus.append([settings_record("cn-hangzhou", settings("cn-hangzhou").encode())])
+    assert dict(current(bus).settings) == {}
+    put(bus, settings("cn-beijing"))
+    assert set(current(bus).settings) == {"cn-hangzhou", "cn-beijing"}
+
+
+def test_positions_that_come_late_take_nothing_back() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    put(bus, settings("cn-beijing"))
+    bus.append([in_force_record(1)])
+    assert set(current(bus).settings) == {"cn-hangzhou", "cn-beijing"}
+
+
+def test_no_target_of_a_subscription_can_be_called_like_one_of_the_settings() -> None:
+    (target,) = settings("cn-hangzhou").targets()
+    with pytest.raises(ValueError, match="is not a name"):
+        Target(id=target.id, kind="logs")
+
+
+def test_settings_are_written_and_read_as_they_are() -> None:
+    bucket = BucketDelivery(
+        url="s3://audit", prefix="x", encryption="kms", kms_key="k", file_content="as-sent"
+    )
+    one = DeliverySettings(
+        region="cn-hangzhou", on=False, bucket=bucket, logs=LogDelivery(project="ops", logstore="runs")
+    )
+    assert DeliverySettings.model_validate_json(one.encode()) == one
+
+
+def test_settings_go_somewhere() -> None:
+    with pytest.raises(ValueError, match="name a bucket, a project and logstore, or both"):
+        DeliverySettings(region="cn-hangzhou")
+
+
+def test_what_cannot_be_read_leaves_the_settings_before() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    (bad,) = bus.append([settings_record("cn-hangzhou", b"{}")])
+    bus.append([NewRecord("settings", b"1", b"something else"), in_force_record(bad.offset + 2)])
+    with structlog.testing.capture_logs() as logged:
+        assert set(current(bus).settings) == {"cn-hangzhou"}
+    assert [line["region"] for line in logged] == ["cn-hangzhou"]
+
+
+def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_regions() -> None:
+    bus = MemoryBus()
+    for region in ("cn-beijing", "cn-hangzhou", "cn-shanghai"):
+        put(bus, settings(region, on=region != "cn-beijing"))
+    with pytest.raises(InputError, match=r"is on in cn-hangzhou, cn-shanghai; switch it off"):
+        remove(bus, ["cn-hangzhou", "cn-beijing", "cn-shanghai"])
+    assert len(current(bus).settings) == 3
+    remove(bus, ["cn-beijing"])
+    assert set(current(bus).settings) == {"cn-hangzhou", "cn-shanghai"}
+
+
+def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    bus.append([NewRecord("executions", command(number), b"i") for number in range(3)])
+    role = ExecutionRouter(bus)
+    role.step(0.0)
+    role.close()
+    put(bus, settings("cn-hangzhou", on=False))
+    with pytest.raises(InputError, match=r"on their way by the settings of cn-hangzhou \(3\)"):
+        remove(bus, ["cn-hangzhou"])
+
+
+def test_a_region_without_settings_has_none_to_remove() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-beijing", on=False))
+    with pytest.raises(NotFound, match=r"cn-hangzhou: no delivery settings; there are some for cn-beijing"):
+        remove(bus, ["cn-hangzhou"])
