@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
+
+import msgspec
 
 from archiver.reader import list_segments
 from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
 from router.delivery_settings import current
-from router.executions import deliveries
+from router.executions import RecordDeliveries
 from schemas.delivery_settings import DeliverySettings
 from schemas.errors import InvalidExecution
 from schemas.execution import ExecutionRecord, Key, check_execution
@@ -67,7 +71,7 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: Wanted) -> list[Found]:
 
 def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Found]:
     """Every record that is wanted, progress and repeats too; what is no execution record is left out."""
-    for record in (*_archived(bus, archive, wanted.since), *_in_log(bus, wanted.since)):
+    for record in chain(_archived(bus, archive, wanted.since), _in_log(bus, wanted.since)):
         if wanted.may_be(record.value):
             try:
                 execution = check_execution(record.value)
@@ -83,8 +87,8 @@ def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, si
     To be called once the settings are in force: the router makes those of what comes from then on. One that is made
     twice has the same id, and finds its own object.
     """
-    version = current(bus).version
     bus.create(DELIVERIES)
+    deliveries = RecordDeliveries(bus, current(bus).version)
     final = (
         found
         for found in each_record(bus, archive, Wanted(region=settings.region, since=since))
@@ -92,11 +96,25 @@ def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, si
     )
     count = 0
     while batch := list(islice(final, _BATCH)):
-        bus.append(
-            [new for one in batch for new in deliveries(bus, one.record, one.execution, settings, version)]
-        )
+        bus.append([new for one in batch for new in deliveries.of(one.record, one.execution, settings)])
         count += len(batch)
     return count
+
+
+class _Regional(msgspec.Struct, gc=False, rename="pascal"):
+    region_id: str
+
+
+def count_regions(bus: Bus) -> Counter[str]:
+    """How many records the topic holds of each region, progress and repeats too."""
+    counts = Counter[str]()
+    for record in _in_log(bus, None):
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            counts[_decode_region(record.value).region_id] += 1
+    return counts
+
+
+_decode_region = msgspec.json.Decoder(_Regional).decode
 
 
 def _place(found: Found) -> tuple[str, Key]:
@@ -116,11 +134,11 @@ def _archived(bus: Bus, archive: ObjectStore, since: int | None) -> Iterator[Rec
     """What the archive has and the log has not: offsets before its beginning, and all that is of another log."""
     extents = bus.extents(EXECUTIONS)
     for number, infos in groupby(list_segments(archive, EXECUTIONS), key=lambda info: info.partition):
-        chain = list(infos)
+        segments = list(infos)
         partition = TopicPartition(EXECUTIONS, number)
         start = extents[partition].start if partition in extents else 0
-        last = chain[-1]
+        last = segments[-1]
         is_ours = last.header.log_id == bus.log_id
-        for info in chain:
+        for info in segments:
             if not (is_ours and info.epoch == last.epoch and info.expected_offset >= start):
                 yield from (one for one in info.load().records if since is None or one.timestamp >= since)

@@ -64,7 +64,7 @@ class Configuration:
         """By id, of all subscriptions and delivery settings; deliveries of what was disabled still need theirs."""
         if self._targets is None:
             owned = [one for owner in self._state.subscriptions.values() for one in owner.target]
-            made = [one for settings in self.settings.values() for one in settings.targets()]
+            made = [one for settings in self.settings.values() for one in settings.targets]
             self._targets = {one.id: one for one in (*owned, *made)}
         return self._targets
 

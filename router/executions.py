@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import structlog
 
 from heliograph.bus.base import Bus
@@ -42,7 +40,7 @@ class ExecutionRouter:
         self._bus = bus
         self._configuration = Configuration(bus)
         self._configuration.refresh()
-        self._kept: set[str] = set()
+        self._compile()
         self._underway = False
         self._consumer = bus.consumer(self.topics, self.name)
 
@@ -53,7 +51,7 @@ class ExecutionRouter:
             _lost(gap)
         self._underway = bool(polled.records)
         if self._configuration.refresh():
-            self._kept.clear()
+            self._compile()
         follows = [new for record in polled.records for new in self._route(record)]
         if polled.records:
             self._consumer.done([record.position for record in polled.records], follows)
@@ -88,7 +86,11 @@ class ExecutionRouter:
             self._keep(execution.region_id)
             return []
         MATCHED.labels(settings.name).inc()
-        return list(deliveries(self._bus, record, execution, settings, self._configuration.version))
+        return self._deliveries.of(record, execution, settings)
+
+    def _compile(self) -> None:
+        self._deliveries = RecordDeliveries(self._bus, self._configuration.version)
+        self._kept = set[str]()
 
     def _keep(self, region: str) -> None:
         """Say once under each version that the records of a region go nowhere."""
@@ -97,25 +99,32 @@ class ExecutionRouter:
             _log.warning("no delivery settings, records stay in the topic", region=region)
 
 
-def deliveries(
-    bus: Bus, record: Record, execution: ExecutionRecord, settings: DeliverySettings, version: int
-) -> Iterator[NewRecord]:
-    """The deliveries of one record, its bytes untouched: the same however often they are made."""
-    partitions = bus.topics()[DELIVERIES]
-    for target in settings.targets():
-        yield delivery_record(
-            Delivery(
-                delivery_id(bus.log_id, record.position, settings.name, target.id),
-                record.position,
-                settings.name,
-                target.id,
-                resource_of(execution),
-                record.value,
-                record.timestamp,
-                version,
-                key=lane_key(target.id, 0, partitions, partition_for),
+class RecordDeliveries:
+    """Makes the deliveries of execution records under one version: the same however often they are made."""
+
+    def __init__(self, bus: Bus, version: int) -> None:
+        self._log_id = bus.log_id
+        self._partitions = bus.topics()[DELIVERIES]
+        self._version = version
+
+    def of(self, record: Record, execution: ExecutionRecord, settings: DeliverySettings) -> list[NewRecord]:
+        """One for each store that the settings name, the record's bytes untouched."""
+        return [
+            delivery_record(
+                Delivery(
+                    delivery_id(self._log_id, record.position, settings.name, target.id),
+                    record.position,
+                    settings.name,
+                    target.id,
+                    resource_of(execution),
+                    record.value,
+                    record.timestamp,
+                    self._version,
+                    key=lane_key(target.id, 0, self._partitions, partition_for),
+                )
             )
-        )
+            for target in settings.targets
+        ]
 
 
 def resource_of(execution: ExecutionRecord) -> str:

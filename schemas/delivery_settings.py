@@ -7,7 +7,7 @@ subscriptions and which settings a delivery was made under.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -94,13 +94,17 @@ class DeliverySettings(Policy):
         """What deliveries by these settings have in place of a subscription's name."""
         return f"executions@{self.region}"
 
-    def targets(self) -> Iterator[RecordTarget]:
+    @cached_property
+    def targets(self) -> tuple[RecordTarget, ...]:
         """One target for each store: so one that is denied holds up no other."""
-        for label, kind, stored in (("bucket", BUCKET_KIND, self.bucket), ("logs", LOGS_KIND, self.logs)):
-            if stored is not None:
-                yield RecordTarget.model_validate(
-                    {"id": f"{label}@{self.region}", "kind": kind, "retry": RETRY, **_written(stored)}
-                )
+        stores = (("bucket", BUCKET_KIND, self.bucket), ("logs", LOGS_KIND, self.logs))
+        return tuple(
+            RecordTarget.model_validate(
+                {"id": f"{label}@{self.region}", "kind": kind, "retry": RETRY, **_written(stored)}
+            )
+            for label, kind, stored in stores
+            if stored is not None
+        )
 
     def encode(self) -> bytes:
         """As the JSON value of its record."""

@@ -74,13 +74,13 @@ def encoded(record: dict[str, Any], **changes: object) -> bytes:
     return json.dumps({name: value for name, value in changed.items() if value is not None}).encode()
 
 
-def command(number: int = 0, **changes: object) -> bytes:
+def command(number: int = 0, /, **changes: object) -> bytes:
     """The example of a command, of an execution and an instance of its own."""
     own = {"InvokeId": f"t-{number}", "InstanceId": f"i-{number}"}
     return encoded(COMMAND, **{**own, **changes})
 
 
-def file(number: int = 0, **changes: object) -> bytes:
+def file(number: int = 0, /, **changes: object) -> bytes:
     """The example of a file that was sent."""
     own = {"InvokeId": f"f-{number}", "InstanceId": f"i-{number}", "InvocationStatus": "Success"}
     return encoded(FILE, **{**own, "ErrorCode": None, "ErrorInfo": None, **changes})

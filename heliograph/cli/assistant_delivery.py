@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,22 +92,21 @@ def on(region: Region) -> None:
 def show_delivery(
     region: Annotated[str, typer.Argument(help="One region; all without one.")] = "", as_json: Json = False
 ) -> None:
-    """Show the settings, and how many final records the topic holds of each region."""
-    from heliograph.executions import Wanted, read_records
+    """Show the settings, and how many records the topic holds of each region."""
+    from heliograph.executions import count_regions
     from router.delivery_settings import current
 
     with open_deployment() as deployment:
         known = current(deployment.bus).settings
-        found = read_records(deployment.bus, deployment.archive, Wanted(region=region))
-        counts = Counter(one.execution.region_id for one in found)
+        counts = count_regions(deployment.bus)
         if region and region not in known:
             raise NotFound(
                 f"{region}: no delivery settings; its {counts[region]} records stay in the topic"
                 " `executions` and in the archive"
             )
-        regions = [region] if region else sorted({*known, *counts})
-        show((_row(one, known.get(one), counts[one]) for one in regions), _COLUMNS, as_json=as_json)
-    for one in sorted(set(counts) - set(known)):
+    regions = [region] if region else sorted({*known, *counts})
+    show((_row(one, known.get(one), counts[one]) for one in regions), _COLUMNS, as_json=as_json)
+    for one in (one for one in regions if one not in known):
         note(f"{one}: no delivery settings; its records stay in the topic `executions` and in the archive")
 
 
@@ -178,7 +176,7 @@ def _changed(
         settings = DeliverySettings.model_validate({**wanted, "on": True})
     except ValidationError as error:
         raise InputError("\n".join(problems(error, DeliverySettings))) from None
-    found = [line for target in settings.targets() for line in check_settings(target)]
+    found = [line for target in settings.targets for line in check_settings(target)]
     if found:
         raise InputError("\n".join(found))
     return settings

@@ -14,6 +14,7 @@ from heliograph.store.memory import MemoryStore
 from router.delivery_settings import put
 from router.executions import ExecutionRouter
 from schemas.clock import ManualClock
+from schemas.execution import Key
 from schemas.record import NewRecord
 from tests.executions import command, file
 from tests.router.test_delivery_settings import settings
@@ -38,8 +39,8 @@ def archived(bus: MemoryBus, log_id: str = "") -> MemoryStore:
 ALL = Wanted()
 
 
-def keys(bus: MemoryBus, store: MemoryStore, wanted: Wanted = ALL) -> Sequence[tuple[str, str, int]]:
-    return [tuple(one.execution.key) for one in read_records(bus, store, wanted)]
+def keys(bus: MemoryBus, store: MemoryStore, wanted: Wanted = ALL) -> Sequence[Key]:
+    return [one.execution.key for one in read_records(bus, store, wanted)]
 
 
 def test_each_run_is_there_once_in_order_with_its_final_record() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from minio import MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 
 from heliograph.bus.kafka.plan import plan
 from heliograph.bus.kafka.settings import parse

@@ -60,7 +60,7 @@ def test_positions_that_come_late_take_nothing_back() -> None:
 
 
 def test_no_target_of_a_subscription_can_be_called_like_one_of_the_settings() -> None:
-    (target,) = settings("cn-hangzhou").targets()
+    (target,) = settings("cn-hangzhou").targets
     with pytest.raises(ValueError, match="is not a name"):
         Target(id=target.id, kind="logs")
 

@@ -28,7 +28,9 @@ def delivery(value: bytes, number: int = 0) -> Delivery:
 
 def deliver(store: ObjectStore, values: Sequence[bytes], **settings: str) -> Sequence[Outcome]:
     return asyncio.run(
-        _deliver(Results(ResultsSettings(url="memory://", **settings), lambda: store), values)  # type: ignore[arg-type]
+        _deliver(
+            Results(ResultsSettings.model_validate({"url": "memory://", **settings}), lambda: store), values
+        )
     )
 
 
