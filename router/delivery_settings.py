@@ -10,6 +10,7 @@ from router.deliver.records import list_deliveries
 from schemas.delivery import VerdictState
 from schemas.delivery_settings import DeliverySettings, in_force_record, settings_record
 from schemas.errors import InputError, NotFound
+from schemas.topics import EXECUTIONS
 
 _ENDED = frozenset(state.value for state in VerdictState)
 
@@ -22,7 +23,11 @@ def current(bus: Bus) -> Configuration:
 
 
 def put(bus: Bus, settings: DeliverySettings) -> int:
-    """Put a region's settings into force, in place of those before; returns the version from which they hold."""
+    """Put a region's settings into force, in place of those before; returns the version from which they hold.
+
+    The topic of the records is there afterwards, for producers that may not make topics.
+    """
+    bus.create(EXECUTIONS)
     return _change(bus, settings.region, settings.encode())
 
 
