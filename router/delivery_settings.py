@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from heliograph.bus.base import Bus
@@ -25,17 +26,21 @@ def current(bus: Bus) -> Configuration:
 def put(bus: Bus, settings: DeliverySettings) -> int:
     """Put a region's settings into force, in place of those before; returns the version from which they hold.
 
-    The topic of the records is there afterwards, for producers that may not make topics.
+    The topic of the records is there afterwards, for producers that may not make topics. Raises InputError where a store
+    is taken away that records are still on their way to.
     """
     bus.create(EXECUTIONS)
+    known = current(bus).settings.get(settings.region)
+    kept = {target.id for target in settings.targets}
+    _check_unused(bus, [target.id for target in (known.targets if known else ()) if target.id not in kept])
     return _change(bus, settings.region, settings.encode())
 
 
 def remove(bus: Bus, regions: Sequence[str]) -> int:
     """Remove the settings of regions, of all or none; returns the version without them.
 
-    Settings in use stay. Raises InputError that names each region which is switched on, or which records are still on
-    their way by; NotFound for a region that has none.
+    Settings in use stay. Raises InputError that names each region which is switched on, or each target which records
+    are still on their way to; NotFound for a region that has none.
     """
     known = current(bus).settings
     unknown = [region for region in regions if region not in known]
@@ -44,15 +49,26 @@ def remove(bus: Bus, regions: Sequence[str]) -> int:
     used = [region for region in regions if known[region].on]
     if used:
         raise InputError(
-            f"delivery of execution records is on in {_listed(used)}; switch it off there first: `heliograph assistant delivery off REGION`"
+            f"delivery of execution records is on in {_listed(used)}; switch it off there first:"
+            " `heliograph assistant delivery off REGION`"
         )
-    waiting = _under_way(bus, {known[region].name: region for region in regions})
-    if waiting:
-        counted = _listed([f"{region} ({count})" for region, count in waiting.items()])
-        raise InputError(
-            f"records are still on their way by the settings of {counted}; wait until they are delivered, or drop them"
-        )
+    _check_unused(bus, [target.id for region in regions for target in known[region].targets])
     return max(_change(bus, region, b"") for region in regions)
+
+
+def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
+    """Raise InputError that names the targets which records are still on their way to, and how many."""
+    if not targets:
+        return
+    waiting = Counter(
+        one.target for one in list_deliveries(bus) if one.state not in _ENDED and one.target in targets
+    )
+    if waiting:
+        counted = _listed(f"{target} ({count})" for target, count in sorted(waiting.items()))
+        raise InputError(
+            f"records are still on their way to {counted}; wait until they are delivered, or let them become dead"
+            " letters: `heliograph targets suspend TARGET`"
+        )
 
 
 def _change(bus: Bus, region: str, value: bytes) -> int:
@@ -60,16 +76,6 @@ def _change(bus: Bus, region: str, value: bytes) -> int:
     (changed,) = bus.append([settings_record(region, value)])
     (named,) = bus.append([in_force_record(changed.offset + 1)])
     return named.offset + 1
-
-
-def _under_way(bus: Bus, names: dict[str, str]) -> dict[str, int]:
-    """How many deliveries have not ended, by region; `names`: regions by the name that their deliveries have."""
-    found: dict[str, int] = {}
-    for one in list_deliveries(bus):
-        if one.state not in _ENDED and one.subscription in names:
-            region = names[one.subscription]
-            found[region] = found.get(region, 0) + 1
-    return found
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -109,8 +109,12 @@ def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
     role.step(0.0)
     role.close()
     put(bus, settings("cn-hangzhou", on=False))
-    with pytest.raises(InputError, match=r"on their way by the settings of cn-hangzhou \(3\)"):
+    with pytest.raises(InputError, match=r"on their way to bucket@cn-hangzhou \(3\); wait"):
         remove(bus, ["cn-hangzhou"])
+    with pytest.raises(InputError, match=r"on their way to bucket@cn-hangzhou \(3\); wait"):
+        put(bus, settings("cn-hangzhou", bucket=None, logs={"project": "ops", "logstore": "runs"}))
+    put(bus, settings("cn-hangzhou", logs={"project": "ops", "logstore": "runs"}))
+    put(bus, settings("cn-hangzhou"))
 
 
 def test_a_region_without_settings_has_none_to_remove() -> None:

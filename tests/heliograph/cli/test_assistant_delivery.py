@@ -74,8 +74,11 @@ def test_a_denied_bucket_holds_up_no_other_region(call: Commands, tmp_path: Path
         call, *(command(number, RegionId=("cn-beijing", "cn-hangzhou")[number % 2]) for number in range(8))
     )
     call.done("run", "--until-idle")
-    states = {(row["target"], row["state"]) for row in call.done("deliveries", "list", "--json").rows}
-    assert states == {("bucket@cn-beijing", "waiting"), ("bucket@cn-hangzhou", "delivered")}
+    states: dict[str, set[str]] = {}
+    for row in call.done("deliveries", "list", "--json").rows:
+        states.setdefault(row["target"], set()).add(row["state"])
+    assert states["bucket@cn-hangzhou"] == {"delivered"}
+    assert states["bucket@cn-beijing"] <= {"waiting", "under-way"}
     assert len(objects(tmp_path / "bucket")) == 8
     failed = {
         row["check"]: row["detail"] for row in call("doctor", "--json").rows if row["state"] == "failed"
