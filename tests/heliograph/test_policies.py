@@ -99,6 +99,8 @@ def test_records_are_delivered_by_writing_alone(users: Users) -> None:
     stored = users.service.client().list_objects_v2(Bucket=bucket)["Contents"]
     assert len(stored) == 4
     store = open_store(url)
+    assert not store.put_new("audit/invocationResults/t-0/i-0/1.json", b"else"), "taken, whoever asks"
+    assert store.put_new("audit/invocationResults/t-0/i-0/2.json", b"free")
     for act in (lambda: store.get("audit/invocationResults/t-0/i-0/1.json"), lambda: list(store.list(""))):
         with pytest.raises(StoreRefused, match="AccessDenied"):
             act()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import structlog.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heliograph.bus.memory import MemoryBus
 from router.configuration import Configuration
@@ -122,3 +126,37 @@ def test_a_region_without_settings_has_none_to_remove() -> None:
     put(bus, settings("cn-beijing", on=False))
     with pytest.raises(NotFound, match=r"cn-hangzhou: no delivery settings; there are some for cn-beijing"):
         remove(bus, ["cn-hangzhou"])
+
+
+Step = tuple[str, int, bool]
+"""What one writer does: the region, the prefix that it sets (0 removes), and whether it is killed between its appends."""
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["cn-a", "cn-b"]), st.integers(0, 3), st.booleans()), min_size=1, max_size=8
+)
+
+
+@given(STEPS, st.randoms(use_true_random=False))
+def test_what_is_in_force_is_what_was_named_however_writers_meet(steps: list[Step], chance: Random) -> None:
+    """Writers append and then name, in any interleaving; a model remembers what lies before the furthest name."""
+    bus = MemoryBus()
+    follower = Configuration(bus)
+    written: list[tuple[str, int]] = []
+    named = 0
+    late: list[int] = []
+    for region, prefix, killed in steps:
+        value = (
+            settings(region, bucket={"url": "memory://", "prefix": str(prefix)}).encode() if prefix else b""
+        )
+        bus.append([settings_record(region, value)])
+        written.append((region, prefix))
+        late += [] if killed else [len(written)]
+        while late and chance.random() < 0.6:
+            position = late.pop(chance.randrange(len(late)))
+            bus.append([in_force_record(position)])
+            named = max(named, position)
+        model = {region: prefix for region, prefix in dict(written[:named]).items() if prefix}
+        follower.refresh()
+        for configuration in (follower, current(bus)):
+            found = {name: one.bucket.prefix for name, one in configuration.settings.items() if one.bucket}
+            assert found == {name: str(prefix) for name, prefix in model.items()}
+            assert set(configuration.targets) == {f"bucket@{name}" for name in model}

@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.base import ObjectStore
+from heliograph.store.keys import key_problem
 from heliograph.store.memory import MemoryStore
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.delivery_settings import PREFIX_LIMIT
 from schemas.errors import InputError, StoreRefused, StoreUnavailable
+from schemas.execution import ID, check_execution
 from schemas.record import Position
 from sinks.base import Surroundings
-from sinks.results import KIND, Results, ResultsSettings, ResultsSink
+from sinks.results import KIND, Layout, Results, ResultsSettings, ResultsSink
 from tests.executions import command, file
 
 
@@ -224,3 +229,18 @@ def test_the_kind_opens_its_own_store(tmp_path: Path) -> None:
 
     assert isinstance(asyncio.run(send())[0], Delivered)
     assert (tmp_path / "bucket/invocationResults/t-0/commandContent.sh").read_bytes() == b"hostname"
+
+
+IDS = st.from_regex(ID, fullmatch=True)
+
+
+@given(st.lists(st.tuples(IDS, IDS, st.integers(1, 2**63 - 1)), min_size=2, max_size=2, unique=True))
+def test_every_record_has_a_name_of_its_own_in_any_store(keys: list[tuple[str, str, int]]) -> None:
+    layout = Layout("x" * PREFIX_LIMIT, "{Repeats}.json")
+    records = [
+        check_execution(command(InvokeId=invoke_id, InstanceId=instance_id, Repeats=repeats))
+        for invoke_id, instance_id, repeats in keys
+    ]
+    names = {layout.record(record) for record in records}
+    assert len(names) == 2
+    assert not any(key_problem(key) for key in (*names, *map(layout.content, records)))
