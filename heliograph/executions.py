@@ -34,7 +34,7 @@ class Wanted:
     since: int | None = None
 
     def may_be(self, value: bytes) -> bool:
-        """Whether a record's bytes may hold what is wanted, before they are read."""
+        """Whether a record's bytes may hold what is wanted, if only behind JSON's escapes, before they are read."""
         needles = (self.invoke_id, self.instance_id, self.region)
         return b"\\u" in value or all(needle.encode() in value for needle in needles)
 
