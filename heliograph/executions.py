@@ -12,6 +12,7 @@ import msgspec
 
 from archiver.reader import list_segments
 from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_topic
 from heliograph.store.base import ObjectStore
 from router.delivery_settings import current
 from router.executions import RecordDeliveries
@@ -71,7 +72,9 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: Wanted) -> list[Found]:
 
 def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Found]:
     """Every record that is wanted, progress and repeats too; what is no execution record is left out."""
-    for record in chain(_archived(bus, archive, wanted.since), _in_log(bus, wanted.since)):
+    for record in chain(
+        _archived(bus, archive, wanted.since), read_topic(bus, EXECUTIONS, wanted.since or 0)
+    ):
         if wanted.may_be(record.value):
             try:
                 execution = check_execution(record.value)
@@ -108,7 +111,7 @@ class _Regional(msgspec.Struct, gc=False, rename="pascal"):
 def count_regions(bus: Bus) -> Counter[str]:
     """How many records the topic holds of each region, progress and repeats too."""
     counts = Counter[str]()
-    for record in _in_log(bus, None):
+    for record in read_topic(bus, EXECUTIONS):
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             counts[_decode_region(record.value).region_id] += 1
     return counts
@@ -119,15 +122,6 @@ _decode_region = msgspec.json.Decoder(_Regional).decode
 
 def _place(found: Found) -> tuple[str, Key]:
     return found.execution.creation_time, found.execution.key
-
-
-def _in_log(bus: Bus, since: int | None) -> Iterator[Record]:
-    """Up to the ends as they are now, so that this comes to an end while others append."""
-    for partition, extent in bus.extents(EXECUTIONS).items():
-        offset = extent.start if since is None else max(extent.start, bus.offset_at(partition, since))
-        while offset < extent.end and (records := bus.read(partition, offset).records):
-            yield from records
-            offset = records[-1].offset + 1
 
 
 def _archived(bus: Bus, archive: ObjectStore, since: int | None) -> Iterator[Record]:

@@ -60,9 +60,8 @@ def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
     """Raise InputError that names the targets which records are still on their way to, and how many."""
     if not targets:
         return
-    waiting = Counter(
-        one.target for one in list_deliveries(bus) if one.state not in _ENDED and one.target in targets
-    )
+    states = list_deliveries(bus, lambda delivery: delivery.target in targets)
+    waiting = Counter(one.target for one in states if one.state not in _ENDED)
     if waiting:
         counted = _listed(f"{target} ({count})" for target, count in sorted(waiting.items()))
         raise InputError(
