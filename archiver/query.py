@@ -58,11 +58,11 @@ def query(store: ObjectStore, sql: str, *, cache: Path, logs: Path | None = None
     """
     sql = _one_select(sql)
     files = QueryCache(cache, store, logs)
-    segments, log_files = files.segments(), files.logs()
-    files.clean([*log_files, *(path for paths in segments.values() for path in paths)])
+    segments, log_files, record_logs = files.segments(), files.logs(), files.record_logs()
+    files.clean([*log_files, *record_logs, *(path for paths in segments.values() for path in paths)])
     connection = _connect(files.spill_folder())
     try:
-        for statement in view_statements(segments, log_files):
+        for statement in view_statements(segments, log_files, record_logs):
             connection.execute(statement)
         _lock(connection, files.folder)
         _check(connection, sql)

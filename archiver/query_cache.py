@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -29,7 +29,8 @@ from archiver.manifest import DataFile
 from archiver.reader import SegmentInfo, list_segments
 from archiver.rows import RECORDS, record_row
 from heliograph.store.base import ObjectStore
-from schemas.log_line import SUFFIX, LogLine
+from schemas.execution import FIELDS
+from schemas.log_line import RECORD_SUFFIX, SUFFIX, LogLine
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -51,9 +52,16 @@ LOGS: Columns = {
     **dict.fromkeys(LogLine.__struct_encode_fields__[1:], "VARCHAR"),
 }
 """Columns of a transcoded log file."""
+RECORD_LOGS: Columns = {
+    "time": "TIMESTAMP",
+    **dict.fromkeys(("project", "logstore", "delivery", "source", *FIELDS), "VARCHAR"),
+}
+"""Columns of a transcoded file of execution records; a field that a record does not have is null."""
 
 _log = structlog.get_logger()
+_Line = TypeVar("_Line")
 _decode_line = msgspec.json.Decoder(LogLine).decode
+_decode_record_line = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class QueryCache:
@@ -78,15 +86,14 @@ class QueryCache:
         return {topic: list(paths) for topic, paths in found.items()}
 
     def logs(self) -> list[Path]:
-        """The Parquet files of the log files; made where missing."""
-        found: list[Path] = []
-        for source in sorted(self._logs.glob(f"*/*/*/*{SUFFIX}")) if self._logs else ():
-            with suppress(FileNotFoundError):
-                stat = source.stat()
-                path = self._path("log", str(source), stat.st_size, stat.st_mtime_ns)
-                self._ensure(path, partial(parquet.write, path, LOGS, _log_rows(source)))
-                found.append(path)
-        return found
+        """The Parquet files of the log files of events; made where missing."""
+        return self._transcoded(LOGS, _log_rows, lambda source: not source.name.endswith(RECORD_SUFFIX))
+
+    def record_logs(self) -> list[Path]:
+        """The Parquet files of the log files of execution records; made where missing."""
+        return self._transcoded(
+            RECORD_LOGS, _record_log_rows, lambda source: source.name.endswith(RECORD_SUFFIX)
+        )
 
     def clean(self, used: Iterable[Path]) -> None:
         """Remove what was not asked for now, nor by another query within the hour, and what killed queries left."""
@@ -104,6 +111,21 @@ class QueryCache:
     def spill_folder(self) -> Path:
         """A folder of its own for what one query cannot hold in memory; the query's end removes it."""
         return self.folder.parent / f"spill-{uuid.uuid4().hex}"
+
+    def _transcoded(
+        self,
+        columns: Columns,
+        rows: Callable[[Path], Iterator[Sequence[Any]]],
+        wanted: Callable[[Path], bool],
+    ) -> list[Path]:
+        found: list[Path] = []
+        for source in filter(wanted, sorted(self._logs.glob(f"*/*/*/*{SUFFIX}")) if self._logs else ()):
+            with suppress(FileNotFoundError):
+                stat = source.stat()
+                path = self._path("log", str(source), stat.st_size, stat.st_mtime_ns)
+                self._ensure(path, partial(parquet.write, path, columns, rows(source)))
+                found.append(path)
+        return found
 
     def _path(self, *identity: object) -> Path:
         return self.folder / f"{_digest(*identity)}.parquet"
@@ -135,15 +157,26 @@ def _digest(*identity: object) -> str:
 
 def _log_rows(source: Path) -> Iterator[Sequence[Any]]:
     project, logstore = source.parts[-4:-2]
-    for line in read_log_lines(source):
+    for line in read_lines(source, _decode_line):
         yield line.time, project, logstore, *msgspec.structs.astuple(line)[1:]
 
 
+def _record_log_rows(source: Path) -> Iterator[Sequence[Any]]:
+    project, logstore = source.parts[-4:-2]
+    for line in read_lines(source, _decode_record_line):
+        yield line["time"], project, logstore, *map(line.get, ("delivery", "source", *FIELDS))
+
+
 def read_log_lines(source: Path) -> Iterator[LogLine]:
-    """The logs of one file, up to what a crash left incomplete at its end."""
+    """The logs of one file of events, up to what a crash left incomplete at its end."""
+    return read_lines(source, _decode_line)
+
+
+def read_lines(source: Path, decode: Callable[[bytes], _Line]) -> Iterator[_Line]:
+    """The lines of one file, up to what a crash left incomplete at its end."""
     try:
         with zstd.ZstdFile(source) as file:
             for line in file:
-                yield _decode_line(line)
+                yield decode(line)
     except (EOFError, zstd.ZstdError, msgspec.DecodeError) as error:
         _log.warning("logs.file-torn", file=str(source), error=str(error))

@@ -6,20 +6,35 @@ deliveries, dead letters and logs are joined.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pydantic.alias_generators import to_pascal
+
 from archiver.formats.parquet import Columns
-from archiver.query_cache import LOGS
+from archiver.query_cache import LOGS, RECORD_LOGS
 from archiver.rows import RECORDS
 from schemas.delivery import VerdictState
-from schemas.topics import DEAD_LETTERS, EVENTS, REJECTS, VERDICTS
+from schemas.execution import CommandRecord, FileRecord, RecordState
+from schemas.topics import DEAD_LETTERS, EVENTS, EXECUTIONS, REJECTS, VERDICTS
 
 _TEXT_OF_BYTES = "CREATE MACRO text(bytes) AS coalesce(try(decode(bytes)), bytes::VARCHAR)"
 """Bytes that are not UTF-8 are shown with escapes: one bad record must not fail a query."""
 
-VIEWS = ("events", "deliveries", "verdicts", "dead_letters", "rejects", "logs", "records")
+VIEWS = (
+    "events",
+    "deliveries",
+    "verdicts",
+    "dead_letters",
+    "rejects",
+    "executions",
+    "files",
+    "logs",
+    "execution_logs",
+    "records",
+)
 
 _VERDICT = (
     '{"delivery": "VARCHAR", "state": "VARCHAR", "source": "VARCHAR", "subscription": "VARCHAR",'
@@ -80,12 +95,35 @@ _LOGS = """
 SELECT * REPLACE (try_cast(event AS JSON) AS event) FROM {logs}
 QUALIFY row_number() OVER (PARTITION BY project, logstore, delivery ORDER BY time) = 1
 """
+_EXECUTIONS = """
+SELECT {columns}, time, topic, partition, epoch, "offset", concat_ws(':', topic, partition, "offset") AS source, value
+FROM (
+    SELECT *, json_transform(try_cast(text(value) AS JSON), '{form}') AS r
+    FROM (SELECT time, topic, partition, epoch, "offset", value FROM {records}))
+WHERE r.{mark} IS NOT NULL AND r.InvokeId IS NOT NULL AND r.InstanceId IS NOT NULL
+QUALIFY row_number() OVER (
+    PARTITION BY {key} ORDER BY r.InvocationStatus IN ({going_on}),
+        CASE WHEN r.InvocationStatus IN ({going_on}) THEN -epoch_ms(time) ELSE epoch_ms(time) END, "offset") = 1
+"""
+"""One row of each key: the first final record, while there is none the last."""
+_EXECUTION_LOGS = """
+SELECT * FROM {logs}
+QUALIFY row_number() OVER (
+    PARTITION BY project, logstore, InvokeId, InstanceId, Repeats ORDER BY time, delivery) = 1
+"""
+_COLUMNS = {
+    **dict.fromkeys(("ResourceOwnerUid", "CallerUid", "Timeout", "Repeats", "Dropped", "ExitCode"), "BIGINT"),
+    "Overwrite": "BOOLEAN",
+}
+_GOING_ON = ", ".join(f"'{state}'" for state in RecordState if not state.final)
 
 
-def view_statements(segments: Mapping[str, Sequence[Path]], logs: Sequence[Path]) -> Iterator[str]:
+def view_statements(
+    segments: Mapping[str, Sequence[Path]], logs: Sequence[Path], record_logs: Sequence[Path] = ()
+) -> Iterator[str]:
     """The statements that make the views, to be run in order.
 
-    `segments`: the Parquet files of each topic; `logs`: those of the log store.
+    `segments`: the Parquet files of each topic; `logs`, `record_logs`: those of the log store.
     """
 
     def records(pattern: str) -> str:
@@ -99,11 +137,30 @@ def view_statements(segments: Mapping[str, Sequence[Path]], logs: Sequence[Path]
         "deliveries": _DELIVERIES.format(states=_STATES),
         "dead_letters": _DEAD_LETTERS.format(records=records(DEAD_LETTERS)),
         "rejects": _REJECTS.format(records=records(REJECTS)),
+        "executions": _executions(records(EXECUTIONS), CommandRecord, "CommandId"),
+        "files": _executions(records(EXECUTIONS), FileRecord, "FileName"),
         "logs": _LOGS.format(logs=_table(logs, LOGS)),
+        "execution_logs": _EXECUTION_LOGS.format(logs=_table(record_logs, RECORD_LOGS)),
     }
     yield _TEXT_OF_BYTES
     for name, definition in definitions.items():
         yield f"CREATE VIEW {name} AS {definition}"
+
+
+def _executions(records: str, model: type[CommandRecord | FileRecord], mark: str) -> str:
+    """The records of one kind, a column for each field; empty times are null."""
+    names = [to_pascal(name) for name in model.model_fields]
+    return _EXECUTIONS.format(
+        columns=", ".join(
+            f"try_cast(r.{name} AS TIMESTAMP) AS {name}" if name.endswith("Time") else f"r.{name}"
+            for name in names
+        ),
+        form=json.dumps({name: _COLUMNS.get(name, "VARCHAR") for name in names}),
+        records=records,
+        mark=mark,
+        key=", ".join(f"r.{name}" for name in ("InvokeId", "InstanceId", "Repeats") if name in names),
+        going_on=_GOING_ON,
+    )
 
 
 def _table(paths: Iterable[Path], columns: Columns) -> str:

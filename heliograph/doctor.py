@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from heliograph.config import Config, load
 from heliograph.deployment import Deployment
 from heliograph.finding import Finding, State
 from heliograph.store.base import ObjectStore
+from heliograph.store.open import store_at
 from heliograph.store.probe import probe
 from router.configuration import Configuration
-from schemas.errors import HeliographError
+from schemas.delivery_settings import BUCKET_KIND
+from schemas.errors import HeliographError, InputError
+from schemas.subscription import Target
 from sinks.kinds import check_settings
+from sinks.results import ResultsSettings
 
 
 def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -95,10 +100,18 @@ def _targets(deployment: Deployment) -> Iterator[Finding]:
     count = len(configuration.subscriptions)
     yield Finding("subscriptions", "ok" if count else "warning", _counted(count))
     for target in configuration.targets.values():
-        problems = check_settings(target)
-        yield Finding(
-            f"target {target.id}", "failed" if problems else "ok", "; ".join(problems) or target.kind
-        )
+        yield _tried(f"target {target.id}", partial(_checked, target))
+
+
+def _checked(target: Target) -> str:
+    """The target's kind. Raises InputError for settings that cannot work, StoreError for a store of execution records
+    that cannot be opened: credentials that are missing here are told with the region that needs them."""
+    problems = check_settings(target)
+    if problems:
+        raise InputError("; ".join(problems))
+    if target.kind == BUCKET_KIND:
+        store_at(ResultsSettings.model_validate(target.settings).store_url)().close()
+    return target.kind
 
 
 def _counted(count: int) -> str:

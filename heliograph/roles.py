@@ -10,11 +10,12 @@ from heliograph.deployment import Deployment
 from heliograph.store.probe import probe
 from router.deliver.deliverer import Deliverer
 from router.deliver.wheel import Wheel
+from router.executions import ExecutionRouter
 from router.loop import Router
 from schemas.errors import InputError
 from schemas.role import Role
 from schemas.topics import EXECUTIONS
-from sinks.kinds import KINDS
+from sinks.kinds import ALL_KINDS
 
 Build = Callable[[Deployment], Role]
 
@@ -27,8 +28,12 @@ def _router(deployment: Deployment) -> Role:
     return Router(deployment.bus, deployment.config.events.duplicate_window)
 
 
+def _executions(deployment: Deployment) -> Role:
+    return ExecutionRouter(deployment.bus)
+
+
 def _deliverer(deployment: Deployment) -> Role:
-    return Deliverer(deployment.bus, deployment.surroundings, deployment.clock, KINDS)
+    return Deliverer(deployment.bus, deployment.surroundings, deployment.clock, ALL_KINDS)
 
 
 def _wheel(deployment: Deployment) -> Role:
@@ -48,11 +53,12 @@ def _archiver(deployment: Deployment) -> Role:
 
 
 ROLES: dict[str, dict[str, Build]] = {
-    "router": {"router": _router},
+    "router": {"router": _router, "executions": _executions},
     "deliverer": {"deliverer": _deliverer, "wheel": _wheel},
     "archiver": {"archiver": _archiver},
 }
-"""What a role named on the command line consists of: the deliverer comes with the timing wheel that serves it."""
+"""What a role named on the command line consists of: the deliverer comes with the timing wheel that serves it, the
+router of events with that of execution records."""
 
 
 def roles(deployment: Deployment, names: Sequence[str] = ()) -> dict[str, Callable[[], Role]]:

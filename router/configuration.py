@@ -1,4 +1,4 @@
-"""The subscriptions in force: what the topic `subscriptions` says up to a position, followed as it grows."""
+"""What is in force: the subscriptions, and the delivery settings that they name, up to a position, as it grows."""
 
 from __future__ import annotations
 
@@ -9,60 +9,84 @@ import structlog
 from pydantic import ValidationError
 
 from heliograph.bus.base import Bus
+from schemas.delivery_settings import DeliverySettings, in_force, region_of
 from schemas.record import Record, TopicPartition
 from schemas.subscription import Subscription, Target
-from schemas.topics import SUBSCRIPTIONS
+from schemas.topics import SETTINGS, SUBSCRIPTIONS
 
 _PARTITION = TopicPartition(SUBSCRIPTIONS, 0)
+_SETTINGS = TopicPartition(SETTINGS, 0)
 _log = structlog.get_logger()
+
+
+class _State:
+    """What the records of `subscriptions` say. `settings`: the position in the topic `settings` that is in force."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[str, Subscription] = {}
+        self.settings = 0
 
 
 class Configuration:
     """A view of the topic `subscriptions`, read outside of groups. Belongs to one thread.
 
     A version is a position in that topic: the next offset to read. Nothing is read before the first `refresh`.
+    Delivery settings are read when they are asked for: the router, which reads the version after each poll, needs none.
     """
 
     def __init__(self, bus: Bus) -> None:
         bus.create(SUBSCRIPTIONS)
         self._bus = bus
         self._version = 0
-        self._subscriptions: dict[str, Subscription] = {}
+        self._state = _State()
+        self._settings: Mapping[str, DeliverySettings] | None = None
         self._targets: dict[str, Target] | None = None
 
     @property
     def version(self) -> int:
-        """The position that `subscriptions` and `targets` are of."""
+        """The position that `subscriptions`, `settings` and `targets` are of."""
         return self._version
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:
         """By name, in the order in which they were last applied. Disabled ones too."""
-        return MappingProxyType(self._subscriptions)
+        return MappingProxyType(self._state.subscriptions)
+
+    @property
+    def settings(self) -> Mapping[str, DeliverySettings]:
+        """Delivery settings of execution records, by region; those that are switched off too."""
+        if self._settings is None:
+            self._settings = _settings(self._bus, self._state.settings)
+        return self._settings
 
     @property
     def targets(self) -> Mapping[str, Target]:
-        """By id, of all subscriptions; deliveries of a subscription that was disabled still need theirs."""
+        """By id, of all subscriptions and delivery settings; deliveries of what was disabled still need theirs."""
         if self._targets is None:
-            self._targets = {one.id: one for owner in self._subscriptions.values() for one in owner.target}
+            owned = [one for owner in self._state.subscriptions.values() for one in owner.target]
+            made = [one for settings in self.settings.values() for one in settings.targets]
+            self._targets = {one.id: one for one in (*owned, *made)}
         return self._targets
 
     def refresh(self) -> bool:
         """Read to the end of the topic; True if the version changed. One read of the bus when nothing did."""
-        version = _read(self._bus, self._version, None, self._subscriptions)
+        before = self._state.settings
+        version = _read(self._bus, self._version, None, self._state)
         if version == self._version:
             return False
+        if self._state.settings != before:
+            self._settings = None
         self._version, self._targets = version, None
         return True
 
     def at(self, version: int) -> Mapping[str, Subscription]:
         """The subscriptions as they were at a version, read again from the topic's beginning."""
-        found: dict[str, Subscription] = {}
+        found = _State()
         _read(self._bus, 0, version, found)
-        return found
+        return found.subscriptions
 
 
-def _read(bus: Bus, offset: int, until: int | None, into: dict[str, Subscription]) -> int:
+def _read(bus: Bus, offset: int, until: int | None, into: _State) -> int:
     """Apply the records `[offset, until)` (None: to the end) to `into`; returns the next offset to read."""
     while until is None or offset < until:
         polled = bus.read(_PARTITION, offset)
@@ -79,11 +103,15 @@ def _read(bus: Bus, offset: int, until: int | None, into: dict[str, Subscription
     return offset
 
 
-def _apply(record: Record, into: dict[str, Subscription]) -> None:
+def _apply(record: Record, into: _State) -> None:
     """Later records of a name replace earlier ones; an unreadable one changes nothing."""
+    position = in_force(record)
+    if position is not None:
+        into.settings = max(into.settings, position)
+        return
     name = (record.key or b"").decode(errors="replace")
     if not record.value:
-        into.pop(name, None)
+        into.subscriptions.pop(name, None)
         return
     try:
         subscription = Subscription.model_validate_json(record.value)
@@ -95,8 +123,36 @@ def _apply(record: Record, into: dict[str, Subscription]) -> None:
             error=_problem(error),
         )
         return
-    into.pop(subscription.name, None)
-    into[subscription.name] = subscription
+    into.subscriptions.pop(subscription.name, None)
+    into.subscriptions[subscription.name] = subscription
+
+
+def _settings(bus: Bus, until: int) -> dict[str, DeliverySettings]:
+    """The delivery settings that the records of `settings` before `until` say, read from the topic's beginning."""
+    found: dict[str, DeliverySettings] = {}
+    offset = 0
+    while offset < until:
+        records = bus.read(_SETTINGS, offset).records
+        if not records:
+            break
+        for record in records:
+            offset = record.offset + 1
+            if offset <= until:
+                _set(record, found)
+    return found
+
+
+def _set(record: Record, into: dict[str, DeliverySettings]) -> None:
+    region = region_of(record)
+    if region is None:
+        return
+    if not record.value:
+        into.pop(region, None)
+        return
+    try:
+        into[region] = DeliverySettings.model_validate_json(record.value)
+    except ValidationError as error:
+        _log.error("delivery settings unreadable, those before stay", region=region, error=_problem(error))
 
 
 def _problem(error: ValidationError) -> str:

@@ -3,6 +3,7 @@
 HeliographError
 ├── InputError                  what somebody gave us is wrong; the command line exits with 2
 │   ├── InvalidNotification     not a notification; names the field
+│   ├── InvalidExecution        not an execution record; names the field
 │   ├── DuplicateEvent          an event that repeats another, and was not routed
 │   ├── InvalidSubscription     a subscription file or record; lists every problem
 │   ├── InvalidConfiguration    heliograph.toml or the environment; lists every problem
@@ -33,13 +34,21 @@ class InputError(HeliographError):
     """What somebody gave us is wrong."""
 
 
-class InvalidNotification(InputError):  # noqa: N818 - the names read as what they are
-    """Bytes that are not a notification."""
+class _OfField(InputError):  # noqa: N818 - the names read as what they are
+    """One problem of one field."""
 
     def __init__(self, field: str, problem: str) -> None:
         self.field = field
         self.problem = problem
         super().__init__(f"{field}: {problem}")
+
+
+class InvalidNotification(_OfField):
+    """Bytes that are not a notification."""
+
+
+class InvalidExecution(_OfField):
+    """Bytes that are not an execution record."""
 
 
 class DuplicateEvent(InputError):  # noqa: N818

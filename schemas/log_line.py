@@ -9,6 +9,9 @@ from __future__ import annotations
 import msgspec
 
 SUFFIX = ".jsonl.zst"
+RECORD_SUFFIX = ".records.jsonl.zst"
+"""Of files whose lines are execution records: `time`, `delivery` and `source` as in `LogLine`, and then the record's
+fields by their names, each value as text (ECS user manual: logs have the parameters of the stored objects)."""
 
 
 class LogLine(msgspec.Struct, frozen=True, gc=False, rename="camel"):

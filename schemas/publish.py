@@ -10,6 +10,7 @@ from typing import TypeAlias
 from pydantic import BaseModel
 
 from schemas.content import FAMILIES
+from schemas.execution import CommandRecord, FileRecord
 from schemas.notification import Notification
 from schemas.subscription import Subscription
 
@@ -21,6 +22,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def published() -> Mapping[str, str]:
     """Every schema file, by its name in the folder."""
     models: dict[str, type[BaseModel]] = {"notification": Notification, "subscription": Subscription}
+    models |= {"execution.command": CommandRecord, "execution.file": FileRecord}
     models |= {f"content.{family}": model for family, model in FAMILIES.items()}
     return {f"{name}.schema.json": _text(model) for name, model in sorted(models.items())}
 

@@ -1,13 +1,14 @@
-"""Every kind of sink by its name."""
+"""Every kind of sink by its name: those of subscriptions' targets, and those of delivery settings."""
 
 from __future__ import annotations
 
 from pydantic import ValidationError
 
+from schemas.delivery_settings import BUCKET_KIND, LOGS_KIND
 from schemas.errors import InputError
 from schemas.problems import problems
 from schemas.subscription import Target
-from sinks import function, logs, objects, topic
+from sinks import function, logs, objects, result_logs, results, topic
 from sinks.base import SinkKind
 from sinks.callback import sink as callback
 
@@ -18,11 +19,14 @@ KINDS: dict[str, SinkKind] = {
     "python": function.KIND,
     "topic": topic.KIND,
 }
+"""What a subscription's target may be."""
+ALL_KINDS: dict[str, SinkKind] = {**KINDS, BUCKET_KIND: results.KIND, LOGS_KIND: result_logs.KIND}
+"""Also what delivery settings make of execution records."""
 
 
 def kind_of(name: str) -> SinkKind:
     """The kind of that name. Raises InputError that lists the known."""
-    kind = KINDS.get(name)
+    kind = ALL_KINDS.get(name)
     if kind is None:
         raise InputError(f"kind: {name!r} is not a kind of target; known are {', '.join(sorted(KINDS))}")
     return kind

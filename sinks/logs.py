@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
@@ -56,8 +56,9 @@ class LogsSettings(BaseModel):
 class LogWriter:
     """The current file of one logstore. Safe from several threads; a file is never opened again once closed."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, suffix: str = SUFFIX) -> None:
         self._folder = folder
+        self._suffix = suffix
         self._clock = clock
         self._writer = uuid.uuid4().hex[:12]
         self._opened = 0
@@ -96,7 +97,7 @@ class LogWriter:
     def _begin(self) -> FileIO:
         now = datetime.fromtimestamp(self._clock.now() / 1000, UTC)
         self._opened += 1
-        path = self._folder / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{self._writer}-{self._opened}{SUFFIX}"
+        path = self._folder / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{self._writer}-{self._opened}{self._suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         file = FileIO(path, "xb")
         self._file, self._path, self._size = file, path, 0
@@ -127,10 +128,11 @@ class LogWriter:
 
 
 class LogsSink:
-    """Writes deliveries to one logstore."""
+    """Writes deliveries to one logstore; `line` makes the log of one, or says why there is none."""
 
-    def __init__(self, writer: LogWriter) -> None:
+    def __init__(self, writer: LogWriter, line: Callable[[Delivery], bytes | Rejected]) -> None:
         self._writer = writer
+        self._line = line
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """One frame for the batch. The receipt is the name of the file that holds it."""
@@ -141,14 +143,14 @@ class LogsSink:
         await asyncio.to_thread(self._writer.close)
 
     def _deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        lines = [_line(delivery) for delivery in batch]
-        kept = [line for line in lines if isinstance(line, LogLine)]
+        lines = [self._line(delivery) for delivery in batch]
+        kept = [line for line in lines if isinstance(line, bytes)]
         written = self._write(kept) if kept else Delivered()
-        return [written if isinstance(line, LogLine) else line for line in lines]
+        return [written if isinstance(line, bytes) else line for line in lines]
 
-    def _write(self, lines: Sequence[LogLine]) -> Outcome:
+    def _write(self, lines: Sequence[bytes]) -> Outcome:
         try:
-            return Delivered(self._writer.append(_encoder.encode_lines(lines)).name)
+            return Delivered(self._writer.append(b"\n".join((*lines, b""))).name)
         except OSError as error:
             detail = _DETAILS.get(error.errno or 0) or error.strerror or str(error)
             _log.warning("logs.write-failed", reason=detail, lines=len(lines))
@@ -163,13 +165,14 @@ _DETAILS = {
 }
 
 
-def _line(delivery: Delivery) -> LogLine | Rejected:
+def event_line(delivery: Delivery) -> bytes | Rejected:
+    """The log of a notification (`schemas.log_line.LogLine`), as JSON."""
     try:
         routing = read_routing(delivery.event)
         text = delivery.event.decode()
     except (InvalidNotification, UnicodeDecodeError) as error:
         return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
-    return LogLine(
+    line = LogLine(
         delivery.event_time,
         delivery.id,
         str(delivery.source),
@@ -183,6 +186,7 @@ def _line(delivery: Delivery) -> LogLine | Rejected:
         routing.user_id,
         text,
     )
+    return _encoder.encode(line)
 
 
 def _sync(folder: Path) -> None:
@@ -193,9 +197,13 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def writer_of(settings: LogsSettings, surroundings: Surroundings, suffix: str) -> LogWriter:
+    """A writer of files of the named logstore; `suffix` of a file's name says what its lines are."""
+    return LogWriter(surroundings.logs / settings.project / settings.logstore, SystemClock(), suffix)
+
+
 def _build(settings: LogsSettings, surroundings: Surroundings) -> Sink:
-    folder = surroundings.logs / settings.project / settings.logstore
-    return LogsSink(LogWriter(folder, SystemClock()))
+    return LogsSink(writer_of(settings, surroundings, SUFFIX), event_line)
 
 
 KIND = SinkKind(LogsSettings, _build, batch=1000)

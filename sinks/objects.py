@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from string import Formatter
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -64,15 +65,14 @@ class ObjectSettings(BaseModel):
 
 
 class ObjectSink:
-    """Puts deliveries into the store, several at once."""
+    """Puts deliveries into a store, several at once; `put` puts one, and is called from several threads."""
 
-    def __init__(self, store: ObjectStore, template: str) -> None:
-        self._store = store
-        self._template = template
+    def __init__(self, put: Callable[[Delivery], Outcome]) -> None:
+        self._put = put
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="object-sink")
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """One `put_new` per delivery; the receipt is the key. A repeat finds its own object and is delivered."""
+        """One call of `put` per delivery."""
         loop = asyncio.get_running_loop()
         shares = [batch[start::_WORKERS] for start in range(min(_WORKERS, len(batch)))]
         done = await asyncio.gather(
@@ -81,24 +81,26 @@ class ObjectSink:
         return [done[index % _WORKERS][index // _WORKERS] for index in range(len(batch))]
 
     async def close(self) -> None:
-        """Wait for puts under way; the store is the deployment's, and stays open."""
+        """Wait for puts under way; the store is its owner's, and stays open."""
         await asyncio.to_thread(self._pool.shutdown)
 
     def _put_all(self, share: Sequence[Delivery]) -> Sequence[Outcome]:
         return [self._put(delivery) for delivery in share]
 
-    def _put(self, delivery: Delivery) -> Outcome:
-        try:
-            key = object_key(self._template, delivery)
-            if self._store.put_new(key, delivery.event) or self._store.get(key) == delivery.event:
-                return Delivered(key)
-        except InvalidNotification as error:
-            return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
-        except StoreRefused as error:
-            return Rejected(Reason(ReasonCode.REFUSED, f"object store: {error}"))
-        except (StoreUnavailable, ObjectMissing) as error:
-            return Retry(Reason(ReasonCode.UNAVAILABLE, f"object store: {error}"))
-        return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds something else"))
+
+def put_event(store: ObjectStore, template: str, delivery: Delivery) -> Outcome:
+    """One `put_new` of the event; the receipt is the key. A repeat finds its own object and is delivered."""
+    try:
+        key = object_key(template, delivery)
+        if store.put_new(key, delivery.event) or store.get(key) == delivery.event:
+            return Delivered(key)
+    except InvalidNotification as error:
+        return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
+    except StoreRefused as error:
+        return Rejected(Reason(ReasonCode.REFUSED, f"object store: {error}"))
+    except (StoreUnavailable, ObjectMissing) as error:
+        return Retry(Reason(ReasonCode.UNAVAILABLE, f"object store: {error}"))
+    return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds something else"))
 
 
 def object_key(template: str, delivery: Delivery) -> str:
@@ -150,7 +152,7 @@ def _template_problem(template: str) -> str:
 
 
 def _build(settings: ObjectSettings, surroundings: Surroundings) -> Sink:
-    return ObjectSink(surroundings.objects, settings.key)
+    return ObjectSink(partial(put_event, surroundings.objects, settings.key))
 
 
 KIND = SinkKind(ObjectSettings, _build, batch=64)

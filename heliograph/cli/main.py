@@ -10,6 +10,7 @@ import typer
 
 from heliograph.cli import (
     archive,
+    assistant_delivery,
     chaos,
     dead_letters,
     deliveries,
@@ -18,6 +19,7 @@ from heliograph.cli import (
     home,
     inspect,
     names,
+    policies,
     run,
     subscriptions,
     targets,
@@ -32,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (run, chaos, emit, names, events, inspect, archive, home):
+for module in (run, chaos, emit, names, events, inspect, archive, home, policies):
     module.register(app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(events.app, name="events")
@@ -40,6 +42,13 @@ app.add_typer(targets.app, name="targets")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(archive.app, name="archive")
+assistant = typer.Typer(
+    help="Commands and files for instances, and what came of them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+assistant.add_typer(assistant_delivery.app, name="delivery")
+app.add_typer(assistant, name="assistant")
 
 
 def main() -> int:

@@ -9,35 +9,45 @@ from heliograph.config import Config
 
 if TYPE_CHECKING:
     from heliograph.bus.kafka.client import NewTopic
-    from heliograph.bus.kafka.plan import Acl
+    from heliograph.bus.kafka.plan import Acl, Plan
 
 NOTHING = "nothing is to be created: this log makes its topics itself, and knows no permissions"
 
 
 def show_plan(config: Config, *, as_json: bool) -> None:
     """Print topics and ACLs as the configuration wants them; connects to nothing. Raises InvalidConfiguration."""
-    if not config.bus_url.startswith("kafka://"):
+    found = planned(config)
+    if found is None:
         (note if as_json else say)(f"{config.bus_url}: {NOTHING}")
         return
+    show(map(_topic, found.topics), ("topic", "partitions", "replication", "settings"), as_json=as_json)
+    if not as_json:
+        say()
+    show(map(_acl, found.acls), ("role", "resource", "name", "allow"), as_json=as_json)
+    for pattern in sorted(set(config.events.topics) - set(_names(config))):
+        note(f"events.topics {pattern!r}: add a topic as `events.other` for each that comes to match")
+    note("targets of kind `topic`: add their topics as `events.other`, and let the deliverer write them")
+
+
+def planned(config: Config) -> Plan | None:
+    """What to create and to allow on the Kafka that is configured; None where another log is."""
+    if not config.bus_url.startswith("kafka://"):
+        return None
     from heliograph.bus.kafka.plan import plan
     from heliograph.bus.kafka.settings import parse
     from heliograph.bus.open import KAFKA_PARTITIONS
 
     section = config.bus
-    names = [topic for topic in config.events.topics if "*" not in topic]
-    found = plan(
+    return plan(
         parse(config.bus_url, section.namespace),
         section.partitions or KAFKA_PARTITIONS,
         section.retention_hours * 3600,
-        names,
+        _names(config),
     )
-    show(map(_topic, found.topics), ("topic", "partitions", "replication", "settings"), as_json=as_json)
-    if not as_json:
-        say()
-    show(map(_acl, found.acls), ("role", "resource", "name", "allow"), as_json=as_json)
-    for pattern in sorted(set(config.events.topics) - set(names)):
-        note(f"events.topics {pattern!r}: add a topic as `events.other` for each that comes to match")
-    note("targets of kind `topic`: add their topics as `events.other`, and let the deliverer write them")
+
+
+def _names(config: Config) -> list[str]:
+    return [topic for topic in config.events.topics if "*" not in topic]
 
 
 def _topic(topic: NewTopic) -> dict[str, object]:

@@ -31,7 +31,8 @@ class ObjectStore(Protocol):
 
     def put_new(self, key: str, body: bytes) -> bool:
         """Store `body` if `key` is free. False, and nothing changed, if it is taken. Atomic and durable: of several
-        writers exactly one gets True, and no reader ever sees a part."""
+        writers exactly one gets True, and no reader ever sees a part. Where the store may be written but not read, the
+        one whose answer was lost gets False like the others."""
         ...
 
     def put(self, key: str, body: bytes) -> None:

@@ -43,7 +43,10 @@ def emit(product: Product, first: int) -> None:
     """As many events of ten resources, which all die."""
     built = product.rows("emit", "Instance:StateChange", "--resource", "i-1", "--content", "state=Running")
     value = str(built[0]["value"])
-    lines = [value.replace("i-1", f"i-{number % 10}") for number in range(first + 1, first + EACH)]
+    lines = [
+        value.replace("i-1", f"i-{number % 10}").replace('"id":"', f'"id":"{number}-')
+        for number in range(first + 1, first + EACH)
+    ]
     product.do("emit", "--file", "-", feed="\n".join(lines).encode())
     product.until_idle()
 

@@ -29,9 +29,11 @@ from schemas.delivery import (
     encode_verdict,
 )
 from schemas.errors import ArchiveBroken, InputError
-from schemas.log_line import LogLine
+from schemas.log_line import RECORD_SUFFIX, LogLine
 from schemas.record import Headers, Position, Record
-from sinks.logs import LogsSink, LogWriter
+from sinks.logs import LogsSink, LogWriter, event_line
+from sinks.result_logs import record_line
+from tests.executions import command, file
 
 START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 REGIONS = ("cn-hangzhou", "cn-beijing")
@@ -112,12 +114,30 @@ def fill(archive: Archive) -> None:
     archive.add("verdicts", [verdict(0, VerdictState.DELIVERED)])
     archive.add("dead-letters", [event(1)])
     archive.add("rejects", [b"nonsense"], (("reason", b"level: missing"),))
+    archive.add("executions", [command(0), file(1)])
     deliver(archive, [0])
+    deliver_records(archive, [command(0)])
+
+
+def deliver_records(archive: Archive, values: Sequence[bytes]) -> None:
+    async def send() -> None:
+        writer = LogWriter(archive.logs / "ops" / "runs", ManualClock(START), RECORD_SUFFIX)
+        sink = LogsSink(writer, record_line)
+        source = Position("executions", 0, 0)
+        await sink.deliver(
+            [
+                Delivery(f"id-{number}", source, "sub", "logs", "i-1", value, START, 1)
+                for number, value in enumerate(values)
+            ]
+        )
+        await sink.close()
+
+    asyncio.run(send())
 
 
 def deliver(archive: Archive, numbers: Sequence[int]) -> None:
     async def send() -> None:
-        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()))
+        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()), event_line)
         await sink.deliver([delivery(number) for number in numbers])
         await sink.close()
 
@@ -333,7 +353,7 @@ def test_any_cut_of_a_log_file_leaves_the_frames_before_it(archive: Archive) -> 
 def test_a_log_file_that_grew_is_read_again(archive: Archive) -> None:
     writer = LogWriter(archive.logs / "project" / "store", ManualClock())
     for number in range(3):
-        asyncio.run(LogsSink(writer).deliver([delivery(number)]))
+        asyncio.run(LogsSink(writer, event_line).deliver([delivery(number)]))
         assert archive.ask("SELECT count(*) FROM logs") == [(number + 1,)]
     writer.close()
 

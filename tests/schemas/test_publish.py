@@ -11,8 +11,8 @@ def test_the_committed_schemas_are_what_the_models_say() -> None:
     assert committed == published(), "run `make schemas`"
 
 
-def test_there_is_a_schema_for_the_notification_the_subscription_and_every_family() -> None:
-    assert len(published()) == 2 + len(FAMILIES)
+def test_there_is_a_schema_for_the_notification_the_subscription_the_records_and_every_family() -> None:
+    assert len(published()) == 2 + 2 + len(FAMILIES)
 
 
 def test_the_notification_has_ten_fields_and_may_lack_ver() -> None:

@@ -18,7 +18,7 @@ from schemas.log_line import LogLine
 from schemas.record import Position
 from sinks import logs
 from sinks.base import Surroundings
-from sinks.logs import KIND, LogsSettings, LogsSink, LogWriter
+from sinks.logs import KIND, LogsSettings, LogsSink, LogWriter, event_line
 
 EVENT = (
     b'{"ver": "1.0", "id": "1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",\n'
@@ -55,7 +55,7 @@ def writer(tmp_path: Path, clock: ManualClock) -> Iterator[LogWriter]:
 
 
 def deliver(writer: LogWriter, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-    return asyncio.run(LogsSink(writer).deliver(batch))
+    return asyncio.run(LogsSink(writer, event_line).deliver(batch))
 
 
 def test_a_delivery_becomes_a_log(writer: LogWriter, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_nothing_is_written_for_nothing(writer: LogWriter, tmp_path: Path) -> No
 
 def test_concurrent_batches_share_a_file(writer: LogWriter, tmp_path: Path) -> None:
     async def send() -> None:
-        sink = LogsSink(writer)
+        sink = LogsSink(writer, event_line)
         batches = ([delivery(10 * batch + one) for one in range(10)] for batch in range(20))
         await asyncio.gather(*(sink.deliver(batch) for batch in batches))
         await sink.close()

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected,
 from schemas.errors import StoreRefused, StoreUnavailable
 from schemas.record import Position
 from sinks.base import Surroundings
-from sinks.objects import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key
+from sinks.objects import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key, put_event
 
 EVENT = (
     b'{"ver": "1.0", "id": "5E-1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",'
@@ -35,7 +36,7 @@ def delivery(number: int, event: bytes = EVENT) -> Delivery:
 
 def deliver(store: ObjectStore, batch: Sequence[Delivery], template: str = DEFAULT_KEY) -> Sequence[Outcome]:
     async def send() -> Sequence[Outcome]:
-        sink = ObjectSink(store, template)
+        sink = ObjectSink(partial(put_event, store, template))
         outcomes = await sink.deliver(batch)
         await sink.close()
         return outcomes

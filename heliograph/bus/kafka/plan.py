@@ -101,7 +101,7 @@ writes its id."""
 
 GROUPS: dict[Role, tuple[str, ...]] = {
     "producer": (),
-    "router": ("router",),
+    "router": ("router", "executions"),
     "deliverer": ("deliverer", "wheel"),
     "archiver": ("archiver",),
     "operator": (),

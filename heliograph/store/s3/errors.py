@@ -36,7 +36,7 @@ class Meaning(NamedTuple):
 _BUCKET = Meaning(StoreRefused, "there is no such bucket; make it, or name another in the URL")
 _DENIED = Meaning(
     StoreRefused,
-    "not permitted; allow this access key s3:GetObject, PutObject, DeleteObject, ListBucket, AbortMultipartUpload",
+    "not permitted; allow this access key what `heliograph policy s3` prints for the bucket's use",
 )
 _KEY_ID = Meaning(StoreRefused, "the store does not know this access key; correct access_key")
 _SECRET = Meaning(StoreRefused, "the secret key does not belong to the access key; correct secret_key")

@@ -30,7 +30,8 @@ class S3Store:
 
     `put_new` is a conditional write that carries an id of its own. When the condition fails, the object that is there
     is asked for its id: after an answer that was lost (a time-out, a 5xx, a connection that broke off) the object may
-    be this very write's. So of several writers exactly one gets True, even with the same bytes.
+    be this very write's. So of several writers exactly one gets True, even with the same bytes. Whoever may write but
+    not read cannot ask: then a taken key is all that is known, and none may get True.
     Bodies above `part_size` bytes are uploaded in parts, and appear whole or not at all.
     """
 
@@ -51,7 +52,10 @@ class S3Store:
         try:
             answer = self._write(key, body, writer, {"IfNoneMatch": "*"})
         except KeyTaken as error:
-            there = self._writer(key)
+            try:
+                there = self._writer(key)
+            except StoreRefused:
+                return False
             if there is None:
                 raise StoreUnavailable(f"{error}, and then none; it is tried again later") from error
             return there == writer

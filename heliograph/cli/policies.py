@@ -1,0 +1,89 @@
+"""`heliograph policy`: the least that a store or the log must allow, ready to paste."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heliograph.cli.output import say
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from heliograph.policies import Document, Use
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(policy)
+
+
+def policy(
+    kind: Annotated[str, typer.Argument(help="s3, oss, sls or kafka.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WHAT...]",
+            help="s3, oss: results, objects or archive, and bucket/prefix. sls: project/logstore. kafka: a role.",
+        ),
+    ] = None,
+) -> None:
+    """Print the least that a store or the log must allow, as JSON."""
+    import orjson
+
+    printed = POLICIES.get(kind)
+    if printed is None:
+        raise InputError(f"policy {kind!r}: no such kind; known are {', '.join(sorted(POLICIES))}")
+    say(orjson.dumps(printed(words or []), option=orjson.OPT_INDENT_2).decode())
+
+
+def _s3(words: Sequence[str]) -> Document:
+    from heliograph.policies import s3_policy
+
+    return s3_policy(*_bucket("s3", words))
+
+
+def _oss(words: Sequence[str]) -> Document:
+    from heliograph.policies import oss_policy
+
+    return oss_policy(*_bucket("oss", words))
+
+
+def _sls(words: Sequence[str]) -> Document:
+    from heliograph.policies import sls_policy
+
+    if len(words) != 1:
+        raise InputError("policy sls: expected PROJECT/LOGSTORE")
+    return sls_policy(words[0])
+
+
+def _kafka(words: Sequence[str]) -> Document:
+    from heliograph.bus.kafka.plan import READS
+    from heliograph.cli.planning import planned
+    from heliograph.config import load
+    from heliograph.policies import kafka_acls
+
+    if len(words) > 1 or any(word not in READS for word in words):
+        raise InputError(f"policy kafka: expected one role or none; known are {', '.join(READS)}")
+    found = planned(load(os.environ))
+    if found is None:
+        raise InputError("bus.url: is not Kafka's, and the log knows no permissions; set HELIOGRAPH_BUS_URL")
+    return kafka_acls(acl for acl in found.acls if not words or acl.role in words)
+
+
+POLICIES: Mapping[str, Callable[[Sequence[str]], Document]] = {
+    "kafka": _kafka,
+    "oss": _oss,
+    "s3": _s3,
+    "sls": _sls,
+}
+
+
+def _bucket(kind: str, words: Sequence[str]) -> tuple[Use, str, str]:
+    from heliograph.policies import Use, bucket_and_prefix
+
+    if len(words) != 2 or words[0] not in set(Use):
+        raise InputError(f"policy {kind}: expected {', '.join(Use)}, and BUCKET/PREFIX")
+    return (Use(words[0]), *bucket_and_prefix(words[1]))

@@ -1,0 +1,52 @@
+"""SQL over execution records, in the archive and in the log store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tests.archiver.test_query import START, Archive, archive, deliver, deliver_records
+from tests.executions import command, file
+
+__all__ = ["archive"]
+
+
+def test_executions_have_columns_of_their_own_types(archive: Archive) -> None:
+    running = {"InvocationStatus": "Running", "FinishedTime": "", "ExitCode": None}
+    values = [
+        command(0, **running),
+        command(0, Output="disk full"),
+        command(0, Output="late"),
+        command(1, **running),
+        command(1, Output="more", **running),
+        file(2),
+        file(3, InvocationStatus="Failed", ErrorCode="FileAlreadyExists", ErrorInfo="there"),
+        b"{}",
+        b"nonsense",
+    ]
+    archive.add("executions", values)
+    found = archive.ask(
+        "SELECT InvokeId, Repeats, Output, ExitCode, CallerUid, StartTime, FinishedTime, StopTime, source"
+        " FROM executions ORDER BY InvokeId"
+    )
+    ended = datetime.fromisoformat("2021-09-26T05:47:20")
+    assert found == [
+        ("t-0", 1, "disk full", 0, 1609982529920000, ended, ended, None, "executions:0:1"),
+        ("t-1", 1, "more", None, 1609982529920000, ended, None, None, "executions:0:4"),
+    ]
+    files = "SELECT InvokeId, Overwrite, ErrorCode, FinishTime FROM files ORDER BY InvokeId"
+    sent = datetime.fromisoformat("2021-09-28T05:31:04")
+    assert archive.ask(files) == [("f-2", True, None, sent), ("f-3", True, "FileAlreadyExists", sent)]
+
+
+def test_logs_of_executions_are_found_by_words_ids_and_state(archive: Archive) -> None:
+    failed = {"InvocationStatus": "Failed", "ErrorCode": "ExitCodeNonzero", "ErrorInfo": "not zero"}
+    values = [command(0, Output="disk full on /var"), command(1, ExitCode=3, **failed), file(2)]
+    deliver_records(archive, [*values, values[0]])
+    deliver(archive, [0])
+    assert archive.ask("SELECT count(*) FROM logs") == [(1,)]
+    ask = "SELECT InvokeId, InstanceId, ExitCode, project, logstore, time FROM execution_logs WHERE "
+    when = datetime.fromtimestamp(START / 1000, UTC).replace(tzinfo=None)
+    assert archive.ask(f"{ask} Output ILIKE '%DISK FULL%'") == [("t-0", "i-0", "0", "ops", "runs", when)]
+    assert archive.ask(f"{ask} InvocationStatus = 'Failed'") == [("t-1", "i-1", "3", "ops", "runs", when)]
+    assert archive.ask(f"{ask} FileName IS NOT NULL") == [("f-2", "i-2", None, "ops", "runs", when)]
+    assert archive.ask("SELECT count(*) FROM execution_logs WHERE time >= TIMESTAMP '2024-01-01'") == [(0,)]

@@ -1,0 +1,135 @@
+"""Execution records from topic and archive alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from archiver.chain import Stored, Tail, append_segment
+from archiver.segment import Draft
+from heliograph.bus.memory import MemoryBus
+from heliograph.executions import Wanted, deliver_since, read_records
+from heliograph.store.memory import MemoryStore
+from router.delivery_settings import put
+from router.executions import ExecutionRouter
+from schemas.clock import ManualClock
+from schemas.execution import Key
+from schemas.record import NewRecord
+from tests.executions import command, file
+from tests.router.test_delivery_settings import settings
+from tests.router.test_executions import made
+
+
+def append(bus: MemoryBus, *values: bytes) -> None:
+    bus.append([NewRecord("executions", value, b"i-0") for value in values])
+
+
+def archived(bus: MemoryBus, log_id: str = "") -> MemoryStore:
+    """An archive of what the log holds."""
+    store = MemoryStore()
+    for partition, extent in bus.extents("executions").items():
+        records = bus.read(partition, 0).records
+        if records:
+            tail = Tail(log_id or bus.log_id, partition.topic, partition.partition)
+            assert isinstance(append_segment(store, tail, Draft(records, extent.end)), Stored)
+    return store
+
+
+ALL = Wanted()
+
+
+def keys(bus: MemoryBus, store: MemoryStore, wanted: Wanted = ALL) -> Sequence[Key]:
+    return [one.execution.key for one in read_records(bus, store, wanted)]
+
+
+def test_each_run_is_there_once_in_order_with_its_final_record() -> None:
+    bus = MemoryBus()
+    running = {"InvocationStatus": "Running", "FinishedTime": "", "ExitCode": None}
+    append(bus, command(1, **running), b"{}", command(1), command(1, Output="late"), command(0), file(2))
+    append(bus, command(3, **running), command(3, Output="more", **running))
+    found = {one.execution.key.invoke_id: one for one in read_records(bus, MemoryStore(), Wanted())}
+    assert set(found) == {"t-0", "t-1", "f-2", "t-3"}
+    assert found["t-1"].record.value == command(1)
+    assert found["t-3"].record.value == command(3, Output="more", **running)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Wanted(), {"t-0", "t-1", "f-2"}),
+        (Wanted(invoke_id="t-1"), {"t-1"}),
+        (Wanted(instance_id="i-2"), {"f-2"}),
+        (Wanted(region="cn-beijing"), {"t-1"}),
+        (Wanted(invoke_id="t-1", region="cn-hangzhou"), set[str]()),
+        (Wanted(invoke_id="t"), set[str]()),
+    ],
+)
+def test_what_is_wanted(wanted: Wanted, expected: set[str]) -> None:
+    bus = MemoryBus()
+    append(bus, command(0), command(1, RegionId="cn-beijing"), file(2))
+    assert {invoke_id for invoke_id, _, _ in keys(bus, MemoryStore(), wanted)} == expected
+
+
+def test_an_id_is_found_behind_the_escapes_of_json() -> None:
+    bus = MemoryBus()
+    append(bus, command(1).replace(b"t-1", b"\\u0074-1"))
+    assert keys(bus, MemoryStore(), Wanted(invoke_id="t-1")) == [("t-1", "i-1", 1)]
+
+
+def test_since_a_time() -> None:
+    clock = ManualClock()
+    bus = MemoryBus(clock=clock)
+    append(bus, command(0))
+    clock.advance(60)
+    now = clock.now()
+    append(bus, command(1))
+    assert keys(bus, MemoryStore(), Wanted(since=now)) == [("t-1", "i-1", 1)]
+
+
+def test_what_only_the_archive_has_is_there_too() -> None:
+    gone = MemoryBus()
+    append(gone, command(0), command(1))
+    store = archived(gone, "another log")
+    bus = MemoryBus()
+    append(bus, command(2))
+    assert [key[0] for key in keys(bus, store)] == ["t-0", "t-1", "t-2"]
+
+
+class Reading(MemoryStore):
+    """Counts the objects that are read."""
+
+    reads = 0
+
+    def get(self, key: str) -> bytes:
+        self.reads += 1
+        return super().get(key)
+
+
+def test_what_the_log_has_is_not_read_from_the_archive() -> None:
+    bus = MemoryBus()
+    append(bus, *(command(number) for number in range(3)))
+    store = Reading()
+    for info in (archive := archived(bus)).list(""):
+        store.put(info.key, archive.get(info.key))
+    assert len(keys(bus, store)) == 3
+    assert store.reads == 1, "the header that tells whose log it is"
+
+
+def test_what_came_before_is_delivered_and_routing_makes_nothing_else_of_it() -> None:
+    clock = ManualClock()
+    bus = MemoryBus(clock=clock)
+    append(bus, command(0))
+    clock.advance(60)
+    since = clock.now()
+    append(bus, command(1), command(2, RegionId="cn-beijing"), command(3, InvocationStatus="Running"))
+    put(bus, settings("cn-hangzhou"))
+    assert deliver_since(bus, MemoryStore(), settings("cn-hangzhou"), since) == 1
+    before = made(bus)
+    role = ExecutionRouter(bus)
+    role.step(0.0)
+    role.close()
+    after = made(bus)
+    assert [one.event for one in before] == [command(1)]
+    assert {one.id for one in before} < {one.id for one in after}
+    assert {one.event for one in after} == {command(0), command(1)}

@@ -1,0 +1,162 @@
+"""Delivery settings: in force by a position in `subscriptions`, and not removed while they are used."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import structlog.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.bus.memory import MemoryBus
+from router.configuration import Configuration
+from router.delivery_settings import current, put, remove
+from router.executions import ExecutionRouter
+from router.subscriptions import apply
+from schemas.delivery_settings import (
+    BucketDelivery,
+    DeliverySettings,
+    LogDelivery,
+    in_force_record,
+    settings_record,
+)
+from schemas.errors import InputError, NotFound
+from schemas.record import NewRecord
+from schemas.subscription import Target
+from tests.executions import command
+from tests.router.events import KINDS, subscription
+
+
+def settings(region: str, **changes: object) -> DeliverySettings:
+    return DeliverySettings.model_validate({"region": region, "bucket": {"url": "memory://"}, **changes})
+
+
+def test_a_change_is_in_force_from_a_position_of_subscriptions_on() -> None:
+    bus = MemoryBus()
+    configuration = Configuration(bus)
+    before = apply(bus, [subscription("a")], KINDS).version
+    wanted = settings("cn-hangzhou", logs={"project": "ops", "logstore": "runs"})
+    version = put(bus, wanted)
+    assert version == before + 1
+    assert configuration.refresh()
+    assert configuration.version == version
+    assert dict(configuration.settings) == {"cn-hangzhou": wanted}
+    assert set(configuration.targets) == {"a-target", "bucket@cn-hangzhou", "logs@cn-hangzhou"}
+    assert set(configuration.subscriptions) == {"a"}
+    assert set(configuration.at(version)) == {"a"}
+
+
+def test_a_change_that_was_cut_off_is_not_in_force_before_the_next() -> None:
+    bus = MemoryBus()
+    bus.append([settings_record("cn-hangzhou", settings("cn-hangzhou").encode())])
+    assert dict(current(bus).settings) == {}
+    put(bus, settings("cn-beijing"))
+    assert set(current(bus).settings) == {"cn-hangzhou", "cn-beijing"}
+
+
+def test_positions_that_come_late_take_nothing_back() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    put(bus, settings("cn-beijing"))
+    bus.append([in_force_record(1)])
+    assert set(current(bus).settings) == {"cn-hangzhou", "cn-beijing"}
+
+
+def test_no_target_of_a_subscription_can_be_called_like_one_of_the_settings() -> None:
+    (target,) = settings("cn-hangzhou").targets
+    with pytest.raises(ValueError, match="is not a name"):
+        Target(id=target.id, kind="logs")
+
+
+def test_settings_are_written_and_read_as_they_are() -> None:
+    bucket = BucketDelivery(
+        url="s3://audit", prefix="x", encryption="kms", kms_key="k", file_content="as-sent"
+    )
+    one = DeliverySettings(
+        region="cn-hangzhou", on=False, bucket=bucket, logs=LogDelivery(project="ops", logstore="runs")
+    )
+    assert DeliverySettings.model_validate_json(one.encode()) == one
+
+
+def test_settings_go_somewhere() -> None:
+    with pytest.raises(ValueError, match="name a bucket, a project and logstore, or both"):
+        DeliverySettings(region="cn-hangzhou")
+
+
+def test_what_cannot_be_read_leaves_the_settings_before() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    (bad,) = bus.append([settings_record("cn-hangzhou", b"{}")])
+    bus.append([NewRecord("settings", b"1", b"something else"), in_force_record(bad.offset + 2)])
+    with structlog.testing.capture_logs() as logged:
+        assert set(current(bus).settings) == {"cn-hangzhou"}
+    assert [line["region"] for line in logged] == ["cn-hangzhou"]
+
+
+def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_regions() -> None:
+    bus = MemoryBus()
+    for region in ("cn-beijing", "cn-hangzhou", "cn-shanghai"):
+        put(bus, settings(region, on=region != "cn-beijing"))
+    with pytest.raises(InputError, match=r"is on in cn-hangzhou, cn-shanghai; switch it off"):
+        remove(bus, ["cn-hangzhou", "cn-beijing", "cn-shanghai"])
+    assert len(current(bus).settings) == 3
+    remove(bus, ["cn-beijing"])
+    assert set(current(bus).settings) == {"cn-hangzhou", "cn-shanghai"}
+
+
+def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    bus.append([NewRecord("executions", command(number), b"i") for number in range(3)])
+    role = ExecutionRouter(bus)
+    role.step(0.0)
+    role.close()
+    put(bus, settings("cn-hangzhou", on=False))
+    with pytest.raises(InputError, match=r"on their way to bucket@cn-hangzhou \(3\); wait"):
+        remove(bus, ["cn-hangzhou"])
+    with pytest.raises(InputError, match=r"on their way to bucket@cn-hangzhou \(3\); wait"):
+        put(bus, settings("cn-hangzhou", bucket=None, logs={"project": "ops", "logstore": "runs"}))
+    put(bus, settings("cn-hangzhou", logs={"project": "ops", "logstore": "runs"}))
+    put(bus, settings("cn-hangzhou"))
+
+
+def test_a_region_without_settings_has_none_to_remove() -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-beijing", on=False))
+    with pytest.raises(NotFound, match=r"cn-hangzhou: no delivery settings; there are some for cn-beijing"):
+        remove(bus, ["cn-hangzhou"])
+
+
+Step = tuple[str, int, bool]
+"""What one writer does: the region, the prefix that it sets (0 removes), and whether it is killed between its appends."""
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["cn-a", "cn-b"]), st.integers(0, 3), st.booleans()), min_size=1, max_size=8
+)
+
+
+@given(STEPS, st.randoms(use_true_random=False))
+def test_what_is_in_force_is_what_was_named_however_writers_meet(steps: list[Step], chance: Random) -> None:
+    """Writers append and then name, in any interleaving; a model remembers what lies before the furthest name."""
+    bus = MemoryBus()
+    follower = Configuration(bus)
+    written: list[tuple[str, int]] = []
+    named = 0
+    late: list[int] = []
+    for region, prefix, killed in steps:
+        value = (
+            settings(region, bucket={"url": "memory://", "prefix": str(prefix)}).encode() if prefix else b""
+        )
+        bus.append([settings_record(region, value)])
+        written.append((region, prefix))
+        late += [] if killed else [len(written)]
+        while late and chance.random() < 0.6:
+            position = late.pop(chance.randrange(len(late)))
+            bus.append([in_force_record(position)])
+            named = max(named, position)
+        model = {region: prefix for region, prefix in dict(written[:named]).items() if prefix}
+        follower.refresh()
+        for configuration in (follower, current(bus)):
+            found = {name: one.bucket.prefix for name, one in configuration.settings.items() if one.bucket}
+            assert found == {name: str(prefix) for name, prefix in model.items()}
+            assert set(configuration.targets) == {f"bucket@{name}" for name in model}
