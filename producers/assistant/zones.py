@@ -24,6 +24,4 @@ def zone(text: str) -> tzinfo:
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InputError(
-            f"time zone {text!r}: expected one as in Asia/Shanghai, GMT+8:00 or UTC"
-        ) from None
+        raise InputError(f"time zone {text!r}: expected one as in Asia/Shanghai, GMT+8:00 or UTC") from None
