@@ -1,0 +1,163 @@
+"""The side of those who ask: requests made, within the quotas, and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from heliograph.bus.base import Bus
+from producers.assistant.requests import (
+    MOST_INSTANCES,
+    Asked,
+    Command,
+    File,
+    Request,
+    Run,
+    SendFile,
+    Stop,
+)
+from producers.assistant.signing import Keys
+from schemas.clock import Clock
+from schemas.errors import InputError, NotFound
+from schemas.execution import RepeatMode
+from schemas.record import TopicPartition
+from schemas.topics import COMMANDS
+
+REQUESTS = TopicPartition(COMMANDS, 0)
+_DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Of one region: kept commands, and requests to run or send something in one day (UTC)."""
+
+    kept_commands: int = 100
+    daily_runs: int = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who asks. `region`: where the instances are; `uid`: account id."""
+
+    bus: Bus
+    keys: Keys
+    clock: Clock
+    region: str
+    uid: int
+    quotas: Quotas = Quotas()
+
+    def run(
+        self,
+        command: Command,
+        instances: Sequence[str],
+        *,
+        parameters: Mapping[str, str],
+        username: str = "",
+        mode: RepeatMode = RepeatMode.ONCE,
+        frequency: str = "",
+    ) -> Sequence[Run]:
+        """Ask for runs of a command: one request for each fifty instances. Raises InputError, BusError."""
+        asked = [
+            Run(
+                id=new_id("r"),
+                time=self.clock.now(),
+                region=self.region,
+                caller=self.uid,
+                invoke_id=new_id("t"),
+                instances=some,
+                command=command,
+                parameters=dict(parameters),
+                username=username,
+                mode=mode,
+                frequency=frequency,
+            )
+            for some in _split(instances)
+        ]
+        self._ask_to_run(asked)
+        return asked
+
+    def send(self, file: File, instances: Sequence[str]) -> Sequence[SendFile]:
+        """Ask for a file to be written: one request for each fifty instances. Raises InputError, BusError."""
+        asked = [
+            SendFile(
+                id=new_id("r"),
+                time=self.clock.now(),
+                region=self.region,
+                caller=self.uid,
+                invoke_id=new_id("f"),
+                instances=some,
+                file=file,
+            )
+            for some in _split(instances)
+        ]
+        self._ask_to_run(asked)
+        return asked
+
+    def stop(self, asked: Asked, instances: Sequence[str] = ()) -> Stop:
+        """Ask for a run to be stopped, on some of its instances or on all. Raises InputError, BusError."""
+        if unknown := sorted(set(instances) - set(asked.instances)):
+            raise InputError(f"instance {unknown[0]!r}: {asked.invoke_id} is not for it")
+        stop = Stop(
+            id=new_id("r"),
+            time=self.clock.now(),
+            region=asked.region,
+            caller=self.uid,
+            invoke_id=asked.invoke_id,
+            instances=tuple(instances),
+        )
+        self.ask([stop])
+        return stop
+
+    def ask(self, requests: Sequence[Request]) -> None:
+        """Append requests. Durable when it returns."""
+        self.bus.append([self.keys.signed(request) for request in requests])
+
+    def _ask_to_run(self, asked: Sequence[Asked]) -> None:
+        today = runs_of_the_day(self.bus, self.keys, self.region, self.clock.now())
+        if today + len(asked) > self.quotas.daily_runs:
+            raise InputError(
+                f"{today} runs were asked for today in {self.region}; with these there would be more than the "
+                f"{self.quotas.daily_runs} of [assistant] daily_runs"
+            )
+        self.ask(asked)
+
+
+def requests(bus: Bus, keys: Keys, start: int = 0) -> Iterator[Request]:
+    """Every request from offset `start` on that an authorised caller made, in order."""
+    while records := bus.read(REQUESTS, start).records:
+        for record in records:
+            try:
+                yield keys.verified(record)
+            except InputError:
+                continue
+        start = records[-1].offset + 1
+
+
+def find(bus: Bus, keys: Keys, invoke_id: str) -> Asked:
+    """The request of an execution. Raises NotFound."""
+    for request in requests(bus, keys):
+        if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
+            return request
+    raise NotFound(f"execution {invoke_id!r}: was never asked for; `heliograph assistant list` shows them")
+
+
+def runs_of_the_day(bus: Bus, keys: Keys, region: str, now: int) -> int:
+    """How many runs and files were asked for in a region since midnight (UTC)."""
+    start = bus.offset_at(REQUESTS, now - now % _DAY)
+    return sum(
+        1 for one in requests(bus, keys, start) if isinstance(one, Run | SendFile) and one.region == region
+    )
+
+
+def new_id(letter: str) -> str:
+    """An id that nothing else has."""
+    return f"{letter}-{uuid4().hex[:20]}"
+
+
+def _split(instances: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    distinct = tuple(dict.fromkeys(instances))
+    if not distinct:
+        raise InputError("instances: name at least one")
+    for start in range(0, len(distinct), MOST_INSTANCES):
+        yield distinct[start : start + MOST_INSTANCES]
