@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -140,6 +140,19 @@ def find(bus: Bus, keys: Keys, invoke_id: str) -> Asked:
         if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
             return request
     raise NotFound(f"execution {invoke_id!r}: was never asked for; `heliograph assistant list` shows them")
+
+
+def stopped(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
+    """By execution: on which instances somebody asked to stop it, among all requests in order."""
+    instances: dict[str, tuple[str, ...]] = {}
+    found: dict[str, frozenset[str]] = {}
+    for one in every:
+        if isinstance(one, Run | SendFile):
+            instances[one.invoke_id] = one.instances
+        elif isinstance(one, Stop):
+            named = one.instances or instances.get(one.invoke_id, ())
+            found[one.invoke_id] = found.get(one.invoke_id, frozenset()).union(named)
+    return found
 
 
 def runs_of_the_day(bus: Bus, keys: Keys, region: str, now: int) -> int:

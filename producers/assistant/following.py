@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from heliograph.bus.base import Bus
-from producers.assistant.policy import recurs
+from producers.assistant.policy import is_too_late, recurs
 from producers.assistant.requests import Asked
 from schemas.errors import InputError
 from schemas.execution import ExecutionRecord, ExecutionState, InstanceState, check_execution, execution_state
@@ -70,13 +70,19 @@ class Follower:
             or not (recurs(one) or record.invocation_status.final)
         ]
 
-    def state(self, invoke_id: str) -> ExecutionState:
-        """How an execution stands as a whole; an instance without a record is taken to run."""
-        newest = self._newest[invoke_id]
+    def state(self, invoke_id: str, now: int, stopped: Collection[str] = ()) -> ExecutionState:
+        """How an execution stands as a whole. `stopped`: on which instances somebody asked to stop it, which settles
+        those that never answered; so does time, where agents would not begin it any more."""
+        asked, newest = self._asked[invoke_id], self._newest[invoke_id]
+        unheard = InstanceState.FAILED if is_too_late(asked, now) else InstanceState.RUNNING
         return execution_state(
             [
-                newest[instance].instance_state if instance in newest else InstanceState.RUNNING
-                for instance in self._asked[invoke_id].instances
+                newest[instance].instance_state
+                if instance in newest
+                else InstanceState.STOPPED
+                if instance in stopped
+                else unheard
+                for instance in asked.instances
             ]
         )
 

@@ -45,8 +45,7 @@ def digest(content: str) -> str:
 
 def permit(policy: Policy, asked: Asked, now: int) -> None:
     """Raise Refusal for what the agent does not do: what is not on its list, what comes too late."""
-    is_once = isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
-    if is_once and now - asked.time > ACCEPT_WITHIN:
+    if is_too_late(asked, now):
         late = (now - asked.time) // 1000
         raise Refusal(ErrorCode.DELIVERY_TIMEOUT, f"it came to the agent after {late} s", RecordState.ABORTED)
     if not policy.allow or policy.allow & _names(asked):
@@ -54,6 +53,12 @@ def permit(policy: Policy, asked: Asked, now: int) -> None:
     why = "it is not on the agent's list of what it may do"
     code = ErrorCode.COMMAND_NOT_APPLICABLE if isinstance(asked, Run) else ErrorCode.FILE_AUTHORITY_INVALID
     raise Refusal(code, why, RecordState.INVALID)
+
+
+def is_too_late(asked: Asked, now: int) -> bool:
+    """Whether what is to be done once, and at once, is not begun any more."""
+    is_once = isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
+    return is_once and now - asked.time > ACCEPT_WITHIN
 
 
 def first_due(asked: Asked) -> int | None:

@@ -168,28 +168,28 @@ def holds(text: str, low: int, high: int, value: int) -> bool:
 
 
 def on_day(day: str, week: str, wall: datetime) -> bool:
-    tomorrow = wall + timedelta(days=1)
-    is_last = tomorrow.month != wall.month
     if day == "?":
-        if week == "L":
-            return wall.isoweekday() == 7
-        if week.endswith("L"):
-            next_week = wall + timedelta(days=7)
-            return wall.isoweekday() == int(week[:-1]) and next_week.month != wall.month
-        if "#" in week:
-            weekday, nth = map(int, week.split("#"))
-            return wall.isoweekday() == weekday and (wall.day + 6) // 7 == nth
-        return holds(week, 1, 7, wall.isoweekday())
+        return on_weekday(week, wall)
     if day == "L":
-        return is_last
+        return is_last_of_month(wall)
     if day.endswith("W"):
-        return wall.isoweekday() <= 5 and any(
-            other.month == wall.month
-            and (is_last_of_month(other) if day == "LW" else other.day == int(day[:-1]))
-            and nearest(other) == wall.date()
+        return any(
+            nearest(other) == wall.date()
             for other in (wall + timedelta(days=shift) for shift in range(-2, 3))
+            if (is_last_of_month(other) and day == "LW") or day == f"{other.day}W"
         )
     return holds(day, 1, 31, wall.day)
+
+
+def on_weekday(week: str, wall: datetime) -> bool:
+    weekday = wall.isoweekday()
+    if week == "L":
+        return weekday == 7
+    if week.endswith("L"):
+        return weekday == int(week[:-1]) and (wall + timedelta(days=7)).month != wall.month
+    if "#" in week:
+        return week == f"{weekday}#{(wall.day + 6) // 7}"
+    return holds(week, 1, 7, weekday)
 
 
 def is_last_of_month(wall: datetime) -> bool:
