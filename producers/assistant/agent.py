@@ -76,7 +76,7 @@ class Agent:
     policy: Policy
     host: Host
     clock: Clock
-    _running: dict[str, _Running] = field(default_factory=dict)
+    _running: dict[str, _Running] = field(default_factory=dict[str, _Running])
     _woken: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -108,13 +108,21 @@ class Agent:
         """Make a `step` that waits return soon. Callable from any thread."""
         self._woken.set()
 
+    def running(self) -> int:
+        """How many runs go on."""
+        return len(self._running)
+
     def close(self) -> None:
         """End what runs here, and account for it. Raises as `step`."""
+        self.abandon()
+        self._collect()
+        self._tell()
+
+    def abandon(self) -> None:
+        """End what runs here; the next start accounts for it."""
         for running in self._running.values():
             running.work.abandon()
         self._pool.shutdown()
-        self._collect()
-        self._tell()
 
     # What ended.
 

@@ -81,7 +81,7 @@ class Run(_Request, frozen=True, tag="run"):
     invoke_id: str
     instances: tuple[str, ...]
     command: Command
-    parameters: dict[str, str] = msgspec.field(default_factory=dict)
+    parameters: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     username: str = ""
     mode: RepeatMode = RepeatMode.ONCE
     frequency: str = ""

@@ -43,7 +43,7 @@ class Fleet:
 
     folder: Path
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
-    agents: dict[str, Agent] = field(default_factory=dict)
+    agents: dict[str, Agent] = field(default_factory=dict[str, Agent])
 
     def __post_init__(self) -> None:
         self.bus = MemoryBus(self.clock)
@@ -75,9 +75,7 @@ class Fleet:
     def crash(self, instance: str = "i-1") -> None:
         """The agent is gone as if killed: nothing is accounted for."""
         agent = self.agents.pop(instance)
-        for running in agent._running.values():
-            running.work.abandon()
-        agent._pool.shutdown()
+        agent.abandon()
         agent.journal.close()
 
     def step(self, instance: str = "i-1") -> None:
@@ -85,7 +83,7 @@ class Fleet:
         agent = self.agents[instance]
         deadline = time.monotonic() + 60
         agent.step(0)
-        while agent._running and time.monotonic() < deadline:
+        while agent.running() and time.monotonic() < deadline:
             agent.step(0.05)
         agent.step(0)
 

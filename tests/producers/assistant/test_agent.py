@@ -164,7 +164,13 @@ def test_what_it_prints_is_told_while_it_runs(fleet: Fleet) -> None:
     agent = fleet.start()
     ask(fleet, "echo begun; sleep 1000")
     agent.step(0)
-    until(lambda: [agent.step(0.05), fleet.clock.advance(1), "begun\n" in outputs(fleet)][-1])
+
+    def told() -> bool:
+        agent.step(0.05)
+        fleet.clock.advance(1)
+        return "begun\n" in outputs(fleet)
+
+    until(told)
     running = fleet.told()[-1]
     assert running.invocation_status is RecordState.RUNNING
     assert running.ended_at == ""
@@ -419,7 +425,7 @@ def test_a_stop_that_was_read_before_a_crash_holds_after_it(fleet: Fleet, tmp_pa
     agent.step(0)
     until((tmp_path / "ran").exists)
     fleet.caller.stop(asked)
-    agent._read()
+    agent.step(0)
     fleet.crash()
     fleet.start()
     fleet.clock.advance(600)
@@ -505,7 +511,7 @@ def test_many_requests_are_done_a_few_at_a_time(fleet: Fleet) -> None:
     most, deadline = 0, time.monotonic() + 60
     while len(fleet.final()) < 8 and time.monotonic() < deadline:
         agent.step(0.02)
-        most = max(most, len(agent._running))
+        most = max(most, agent.running())
     assert (len(fleet.final()), most) == (8, 3)
 
 

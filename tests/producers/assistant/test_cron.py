@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -204,7 +204,11 @@ def nearest(wall: datetime) -> object:
 
 def brute_force(words: list[str], zone: tzinfo, after: datetime, until: datetime) -> Iterator[datetime]:
     second, minute, hour, day, month, week = words
-    on_that_day = cache(lambda date: on_day(day, week, datetime.combine(date, time())))
+
+    @cache
+    def on_that_day(that: date) -> bool:
+        return on_day(day, week, datetime.combine(that, time()))
+
     at = after + SECOND
     while at <= until:
         wall = at.astimezone(zone)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from producers.assistant import placing
+from producers.assistant.accounts import Account
 from producers.assistant.placing import place
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import File
@@ -15,7 +17,8 @@ from schemas.execution_errors import ErrorCode
 
 
 def file(folder: Path, **fields: Any) -> File:
-    return File(**{"name": "a.txt", "content": "hello\n", "target_dir": str(folder), **fields})
+    values: dict[str, Any] = {"name": "a.txt", "content": "hello\n", "target_dir": str(folder), **fields}
+    return File(**values)
 
 
 def names(folder: Path) -> list[str]:
@@ -83,15 +86,15 @@ def test_an_owner_whom_it_may_not_be_given_to(tmp_path: Path, monkeypatch: pytes
     def fails(_descriptor: int, _uid: int, _gid: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(placing.os, "fchown", fails)
+    monkeypatch.setattr(os, "fchown", fails)
     assert refused(file(tmp_path, owner="root")).code is ErrorCode.FILE_AUTHORITY_INVALID
     assert names(tmp_path) == []
 
 
 def test_without_a_directory_it_goes_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Me:
-        home = tmp_path
+    def me(_name: str) -> Account:
+        return Account("me", 1, 1, tmp_path, other=False)
 
-    monkeypatch.setattr(placing, "account", lambda _name: Me)
+    monkeypatch.setattr(placing, "account", me)
     place(File(name="a.txt", content="x"))
     assert (tmp_path / "a.txt").exists()

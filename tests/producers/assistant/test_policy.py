@@ -28,7 +28,7 @@ MINUTE = 60_000
 
 
 def run(**fields: Any) -> Run:
-    values = {"invoke_id": "t-1", "instances": ("i-1",), "command": command(), **fields}
+    values: dict[str, Any] = {"invoke_id": "t-1", "instances": ("i-1",), "command": command(), **fields}
     return Run(id="r-1", time=NOW, region=REGION, caller=7, **values)
 
 

@@ -200,6 +200,7 @@ def test_root_runs_as_another_user_and_nobody_else_does() -> None:
 
 
 def test_many_at_once_do_not_disturb_each_other() -> None:
+    scripts = [f"sleep 0.1; echo {number}; exit {number}" for number in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        ends = list(pool.map(lambda number: ran(f"sleep 0.1; echo {number}; exit {number}"), range(12)))
+        ends = list(pool.map(ran, scripts))
     assert ends == [(Exited(number), f"{number}\n") for number in range(12)]

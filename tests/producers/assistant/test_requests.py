@@ -32,14 +32,18 @@ HEAD: dict[str, Any] = {"id": "r-1", "time": NOW, "region": "cn-hangzhou", "call
 
 
 def run(content: str = "echo", **fields: Any) -> Run:
-    values = {"invoke_id": "t-1", "instances": ("i-1",), "command": command(content), **fields}
+    values: dict[str, Any] = {
+        "invoke_id": "t-1",
+        "instances": ("i-1",),
+        "command": command(content),
+        **fields,
+    }
     return Run(**HEAD, **values)
 
 
 def send(**fields: Any) -> SendFile:
-    return SendFile(
-        **HEAD, invoke_id="f-1", instances=("i-1",), file=File(**{"name": "a", "content": "b", **fields})
-    )
+    values: dict[str, Any] = {"name": "a", "content": "b", **fields}
+    return SendFile(**HEAD, invoke_id="f-1", instances=("i-1",), file=File(**values))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,9 @@ def test_up_to_fifty_instances(count: int) -> None:
     check(run(instances=tuple(f"i-{number}" for number in range(count))))
 
 
+NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -123,7 +130,7 @@ def test_up_to_fifty_instances(count: int) -> None:
         (send(content="x", content_type=ContentType.BASE64), "not Base64"),
         (send(description="d" * 513), "512 characters"),
         (Modify(**HEAD, command_id="c-1", timeout=5), "time-out 5"),
-        (Keep(**{**HEAD, "region": ""}, command=command()), "region ''"),
+        (NO_REGION, "region ''"),
     ],
 )
 def test_what_is_beyond_a_limit_is_named(wrong: Request, says: str) -> None:

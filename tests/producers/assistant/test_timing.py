@@ -34,6 +34,7 @@ def test_a_rate_names_the_next_multiple(seconds: int, later: int) -> None:
 def test_once_at_a_time_in_a_zone() -> None:
     timing = check_timing("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
     moment = next_time(timing, NOW, NOW)
+    assert moment is not None
     assert moment == NOW + 15 * MINUTE + 30 * SECOND
     assert next_time(timing, NOW, moment) is None
     assert check_timing("at(2022-06-06 05:15:30)", 60, NOW) == timing
