@@ -61,7 +61,7 @@ def agent(
     stopping = threading.Event()
     with open_deployment() as deployment:
         folder = home or deployment.config.home / "agents" / instance_id
-        made = _agent(deployment, Instance(instance_id, region, user), policy, secret or [], folder)
+        made = build(deployment, Instance(instance_id, region, user), policy, secret or [], folder)
 
         def stop(_number: int, _frame: object) -> None:
             stopping.set()
@@ -70,7 +70,7 @@ def agent(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         try:
-            _serve(made, stopping)
+            serve(made, stopping)
         finally:
             made.close()
             made.journal.close()
@@ -94,9 +94,10 @@ def key() -> None:
     )
 
 
-def _agent(
+def build(
     deployment: Deployment, instance: Instance, policy: Policy, secrets: list[str], folder: Path
 ) -> Agent:
+    """The agent of an instance, with its journal in `folder`. Raises InputError, BusError, JournalUnusable."""
     from producers.assistant.agent import Agent
     from producers.assistant.asking import REQUESTS
     from producers.assistant.journal import Journal
@@ -125,7 +126,7 @@ def _agent(
     )
 
 
-def _serve(made: Agent, stopping: threading.Event) -> None:
+def serve(made: Agent, stopping: threading.Event) -> None:
     """Work until told to stop; a log or a disk that fails is waited for."""
     import structlog
 
