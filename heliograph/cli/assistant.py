@@ -296,6 +296,8 @@ def _command(caller: Caller, described: Described, kept: str, version: int | Non
 
     if not kept:
         return described.command(new_id("c"))
+    if described.script or described.file or described.kind or described.name:
+        raise InputError("--kept: brings its script, type and name; leave out SCRIPT, --file, --type, --name")
     found = version_of(library(caller.bus, caller.keys, caller.region), kept, version)
     return described.changed(found.command)
 

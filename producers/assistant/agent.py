@@ -149,15 +149,16 @@ class Agent:
         asked = execution.request
         if execution.stopped is not None and progress.stopped is None:
             progress = replace(progress, stopped=execution.stopped)
+        now = self.clock.now()
         over = execution.stopped is not None or not self._goes_on(execution)
         final = telling.record(asked, self.instance, repeats, progress)
         records = [
             execution_record(final),
-            self.edge.record(telling.event(final, self.instance, self.clock.now())),
+            self.edge.record(telling.event(final, self.instance, now)),
         ]
         if not over:
             records.append(self._progress(asked, repeats + 1, RecordState.SCHEDULED))
-        self.journal.end(asked.invoke_id, repeats, records, over=over)
+        self.journal.end(asked.invoke_id, repeats, records, now if over else None)
         _log.info("a run has ended", invoke_id=asked.invoke_id, repeats=repeats, state=progress.state.value)
 
     def _goes_on(self, execution: Execution) -> bool:

@@ -1,8 +1,8 @@
 """What one agent has promised, done and told: a file of SQLite that survives it.
 
 A run goes through these states. `due`: it will be started; `started`: it may have begun, so it is never started again;
-`ended`: its records are here, and may not be in the log yet; `told`: they are in the log. Each change is one
-transaction, durable when the call returns. Every call raises JournalUnusable when the file cannot be used.
+`ended`: its records are here, and may not be in the log yet; told: they are in the log, and it is forgotten, but for the
+count. Each change is one transaction, durable when the call returns. Every call raises JournalUnusable when the file cannot be used.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ KEPT = 30 * 86_400_000
 _SCHEMA = (
     "CREATE TABLE agent (journal TEXT, instance TEXT, log_id TEXT, cursor INTEGER)",
     "CREATE TABLE executions (invoke_id TEXT PRIMARY KEY, request BLOB, repeats INTEGER DEFAULT 0, due INTEGER,"
-    " missed INTEGER DEFAULT 0, stopped INTEGER, over INTEGER DEFAULT 0)",
-    "CREATE TABLE runs (invoke_id TEXT, repeats INTEGER, started INTEGER, records BLOB, told INTEGER DEFAULT 0,"
+    " missed INTEGER DEFAULT 0, stopped INTEGER, over INTEGER)",
+    "CREATE INDEX due ON executions (due) WHERE due IS NOT NULL",
+    "CREATE TABLE runs (invoke_id TEXT, repeats INTEGER, started INTEGER, records BLOB,"
     " PRIMARY KEY (invoke_id, repeats))",
     f"PRAGMA user_version = {FORMAT}",
 )
@@ -137,45 +138,37 @@ class Journal:
             self._execute(statement, invoke_id, repeats, now)
         return repeats
 
-    def end(self, invoke_id: str, repeats: int, records: Sequence[NewRecord], *, over: bool) -> None:
-        """A run has ended, and these records tell it. `over`: no further run follows."""
+    def end(self, invoke_id: str, repeats: int, records: Sequence[NewRecord], over: int | None) -> None:
+        """A run has ended, and these records tell it. `over`: when, if no further run follows."""
         with self._transaction():
             statement = "UPDATE runs SET records = ? WHERE invoke_id = ? AND repeats = ?"
             self._execute(statement, _encode_records(records), invoke_id, repeats)
-            if over:
-                self._execute("UPDATE executions SET over = 1, due = NULL WHERE invoke_id = ?", invoke_id)
+            if over is not None:
+                statement = "UPDATE executions SET over = ?, due = NULL WHERE invoke_id = ?"
+                self._execute(statement, over, invoke_id)
 
     def untold(self) -> Sequence[Ended]:
         """Runs that ended and whose records may not be in the log, the oldest first."""
         found = self._execute(
-            "SELECT invoke_id, repeats, records FROM runs WHERE told = 0 AND records IS NOT NULL ORDER BY rowid"
+            "SELECT invoke_id, repeats, records FROM runs WHERE records IS NOT NULL ORDER BY rowid"
         )
         return [Ended(invoke_id, repeats, _decode_records(records)) for invoke_id, repeats, records in found]
 
     def told(self, invoke_id: str, repeats: int) -> None:
         """The records of a run are in the log."""
-        statement = "UPDATE runs SET told = 1, records = NULL WHERE invoke_id = ? AND repeats = ?"
-        self._execute(statement, invoke_id, repeats)
+        self._execute("DELETE FROM runs WHERE invoke_id = ? AND repeats = ?", invoke_id, repeats)
 
     def unended(self) -> Sequence[Started]:
         """Runs that were started and have no end: when an agent starts, those that were interrupted."""
-        found = self._execute(
-            "SELECT invoke_id, repeats, started FROM runs WHERE told = 0 AND records IS NULL"
-        )
+        found = self._execute("SELECT invoke_id, repeats, started FROM runs WHERE records IS NULL")
         runs = [
             (self.execution(invoke_id), repeats, started) for invoke_id, repeats, started in found.fetchall()
         ]
         return [Started(execution, repeats, started) for execution, repeats, started in runs if execution]
 
     def forget(self, before: int) -> None:
-        """Forget what is over and was started before a time."""
-        with self._transaction():
-            self._execute(
-                "DELETE FROM executions WHERE over = 1 AND invoke_id NOT IN"
-                " (SELECT invoke_id FROM runs WHERE told = 0 OR started >= ?)",
-                before,
-            )
-            self._execute("DELETE FROM runs WHERE told = 1 AND started < ?", before)
+        """Forget what was over before a time."""
+        self._execute("DELETE FROM executions WHERE over < ?", before)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -207,7 +200,7 @@ class Journal:
 
     def _executions(self, where: str, *values: object) -> Sequence[Execution]:
         found = self._execute(
-            f"SELECT request, repeats, due, missed, stopped FROM executions WHERE over = 0 AND {where}",  # noqa: S608
+            f"SELECT request, repeats, due, missed, stopped FROM executions WHERE over IS NULL AND {where}",  # noqa: S608
             *values,
         )
         return [Execution(_decode_request(request), *rest) for request, *rest in found.fetchall()]

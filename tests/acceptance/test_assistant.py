@@ -83,7 +83,7 @@ def test_what_recurs_leaves_every_number_once_whoever_is_killed(tmp_path: Path, 
         with caller(product) as asking:
             asking.stop(asked)
         until(lambda: cancelled(product) == set(INSTANCES))
-    Product(tmp_path / "home", **ARCHIVER).until_idle()
+    Product(tmp_path / "home", started=None, **ARCHIVER).until_idle()
     account(product, asked.invoke_id, tokens, results)
 
 
