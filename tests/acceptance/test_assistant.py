@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import time
+import uuid
 from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,9 @@ from schemas.record import TopicPartition
 from schemas.topics import COMMANDS, EXECUTIONS
 from tests.acceptance.product import Product, until
 from tests.acceptance.quick_agent import QuickClock
+from tests.services.kafka import Kafka, kafka
+
+__all__ = ["kafka"]
 
 INSTANCES = ("i-1", "i-2")
 KILLS = 8
@@ -115,3 +119,28 @@ def account(product: Product, execution: str, tokens: Path, results: Path) -> No
     assert product.do("archive", "verify")
     archived = product.rows("archive", "read", EXECUTIONS)
     assert len(archived) == product.count(EXECUTIONS)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.xdist_group("cluster")
+def test_agents_work_on_a_cluster(tmp_path: Path, kafka: Kafka) -> None:
+    """Homes of their own that share a log and a key, as on several machines."""
+    url = f"kafka://{kafka.address}?namespace=n{uuid.uuid4().hex[:8]}"
+    shared = {"HELIOGRAPH_BUS_URL": url, "HELIOGRAPH_ASSISTANT_KEYS": f"file:{tmp_path}/key"}
+    with ExitStack() as started:
+        caller, *hosts = (
+            Product(tmp_path / name, started=started, **shared) for name in ("caller", *INSTANCES)
+        )
+        caller.do("assistant", "key")
+        for host, instance in zip(hosts, INSTANCES, strict=True):
+            host.start("assistant", "agent", "--instance-id", instance)
+        until(lambda: hosts[0].log().count("the agent is ready") == len(INSTANCES))
+        words = [word for instance in INSTANCES for word in ("--instance", instance)]
+        rows = caller.rows("assistant", "run", "echo $HELIOGRAPH_RUN", *words)
+        assert [row["state"] for row in rows] == ["Success"] * len(INSTANCES)
+        assert len({row["output"] for row in rows}) == len(INSTANCES)
+        sent = caller.rows(
+            "assistant", "send-file", f"{tmp_path}/key", "--to", f"{tmp_path}/sent", *words[:2]
+        )
+        assert [row["state"] for row in sent] == ["Success"]
+    assert (tmp_path / "sent" / "key").read_bytes() == (tmp_path / "key").read_bytes()

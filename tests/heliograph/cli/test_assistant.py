@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def asking(call: Commands) -> Commands:
 
 
 @contextmanager
-def agents(home: Path, *instances: str) -> Iterator[None]:
+def agents(home: Path, *instances: str) -> Generator[None]:
     stopping, threads = threading.Event(), list[threading.Thread]()
 
     def stand_for(instance: str) -> None:
