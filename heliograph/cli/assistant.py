@@ -334,7 +334,7 @@ def _follow(
     from schemas.execution import RecordState
 
     for one in asked:
-        note(f"{one.invoke_id}: asked of {len(one.instances)} instances")
+        note(f"{one.invoke_id}: asked, instances: {len(one.instances)}")
     follower = Follower(caller.bus, asked, cursors)
     _watch(follower, lambda: not follower.missing(), seconds)
     rows = _rows(follower, asked)

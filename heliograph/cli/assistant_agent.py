@@ -72,8 +72,10 @@ def agent(
         try:
             serve(made, stopping)
         finally:
-            made.close()
-            made.journal.close()
+            try:
+                made.close()
+            finally:
+                made.journal.close()
 
 
 def key() -> None:

@@ -81,12 +81,16 @@ class Journal:
         with self._translated():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _locked(path)
+            path.touch(mode=0o600)
             self._connection = sqlite3.connect(path, isolation_level=None)
-            path.chmod(0o600)
-        self._execute("PRAGMA journal_mode = WAL")
-        self._execute("PRAGMA synchronous = FULL")
-        self._make(instance, log_id, end)
-        self._check(instance, log_id, end)
+        try:
+            self._execute("PRAGMA journal_mode = WAL")
+            self._execute("PRAGMA synchronous = FULL")
+            self._make(instance, log_id, end)
+            self._check(instance, log_id, end)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def id(self) -> str:

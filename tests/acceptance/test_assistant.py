@@ -69,7 +69,7 @@ def final_records(product: Product) -> list[CommandRecord]:
 def test_what_recurs_leaves_every_number_once_whoever_is_killed(tmp_path: Path, seed: int) -> None:
     chance, tokens, results = random.Random(seed), tmp_path / "tokens", tmp_path / "results"
     with ExitStack() as started:
-        product = Product(tmp_path / "home", started=started, **ARCHIVER)
+        product = Product(tmp_path / "home", started=started, TMPDIR=str(tmp_path), **ARCHIVER)
         product.do("assistant", "key")
         product.do("assistant", "delivery", "set", "cn-hangzhou", "--bucket", results.as_uri())
         running = {instance: begin_agent(product, instance) for instance in INSTANCES}
