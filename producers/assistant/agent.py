@@ -1,6 +1,6 @@
 """The agent of one instance: reads what is asked for, does it, and leaves a record of it.
 
-    step: tell what ended ─▶ read requests ─▶ start what is due ─▶ wait
+    step: journal what ended ─▶ tell it ─▶ read requests ─▶ start what is due ─▶ wait
 
 What it promised, started and found out is in its journal before it acts on it, so a run that may have begun is never
 begun again, and one that has ended is told once, with the same bytes however often it is appended.
@@ -98,6 +98,7 @@ class Agent:
         """One turn, of at most `timeout` seconds where nothing happens. Raises BusError and JournalUnusable, after
         which it may be called again."""
         self._collect()
+        self._start()  # before the log is needed: what is scheduled does not wait for it
         self._tell()
         self._read()
         self._start()
@@ -129,10 +130,10 @@ class Agent:
     def _collect(self) -> None:
         for invoke_id, running in list(self._running.items()):
             if running.future.done():
-                del self._running[invoke_id]
                 execution = self.journal.execution(invoke_id)
                 if execution is not None:
                     self._end(execution, running.work.repeats, self._result(running))
+                del self._running[invoke_id]  # only now: a journal that failed is asked again
 
     def _result(self, running: _Running) -> Progress:
         try:
@@ -261,10 +262,10 @@ class Agent:
                 _log.warning("times were missed", invoke_id=asked.invoke_id, missed=found.missed, total=total)
             if found.run:
                 self._begin(asked, found, now)
+            elif found.following is None and not running:
+                self._missed_for_good(asked, found, now)
             else:
                 self.journal.postpone(asked.invoke_id, found.following, found.missed)
-                if found.following is None and not running:
-                    self._missed_for_good(asked, now)
 
     def _begin(self, asked: Asked, found: Turn, now: int) -> None:
         repeats = self.journal.start(asked.invoke_id, found.following, now, found.missed)
@@ -282,9 +283,9 @@ class Agent:
             return Progress(refused.state, now, error=Error(refused.code, refused.info))
         return work.carry_out()
 
-    def _missed_for_good(self, asked: Asked, now: int) -> None:
+    def _missed_for_good(self, asked: Asked, found: Turn, now: int) -> None:
         """Account for a schedule whose last time has passed without a run."""
-        repeats = self.journal.start(asked.invoke_id, None, now)
+        repeats = self.journal.start(asked.invoke_id, None, now, found.missed)
         execution = self.journal.execution(asked.invoke_id)
         if execution is not None:
             why = f"{ERRORS[ErrorCode.CLIENT_NOT_RUNNING].info}: {execution.missed} times were missed, the last among them"

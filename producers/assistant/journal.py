@@ -121,7 +121,7 @@ class Journal:
 
     def due(self, now: int) -> Sequence[Execution]:
         """What is to be started by now, the longest due first."""
-        return self._executions("due <= ? ORDER BY due", now)
+        return self._executions("stopped IS NULL AND due <= ? ORDER BY due", now)
 
     def stop(self, invoke_id: str, at: int) -> None:
         """Nothing more of it is to be started."""
@@ -152,9 +152,9 @@ class Journal:
                 self._execute(statement, over, invoke_id)
 
     def untold(self) -> Sequence[Ended]:
-        """Runs that ended and whose records may not be in the log, the oldest first."""
+        """Runs that ended and whose records may not be in the log, the oldest first, some at a time."""
         found = self._execute(
-            "SELECT invoke_id, repeats, records FROM runs WHERE records IS NOT NULL ORDER BY rowid"
+            "SELECT invoke_id, repeats, records FROM runs WHERE records IS NOT NULL ORDER BY rowid LIMIT 100"
         )
         return [Ended(invoke_id, repeats, _decode_records(records)) for invoke_id, repeats, records in found]
 

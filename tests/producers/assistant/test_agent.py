@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from heliograph.bus.memory import MemoryBus
 from producers.assistant.agent import Agent
 from producers.assistant.journal import Journal
 from producers.assistant.policy import ACCEPT_WITHIN, Policy
 from producers.assistant.requests import File, Run, encode
 from producers.assistant.signing import SIGNATURE, WINDOW
 from producers.assistant.working import Work
-from schemas.errors import BusUnavailable, InputError
+from schemas.errors import BusUnavailable, InputError, JournalUnusable
 from schemas.execution import CommandRecord, RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
 from schemas.record import NewRecord
@@ -374,6 +376,65 @@ def test_an_agent_that_ends_ends_what_runs(fleet: Fleet, tmp_path: Path) -> None
     until((tmp_path / "begun").exists)
     agent.close()
     assert outcome(fleet)[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_INTERRUPTED)
+
+
+def test_a_log_that_is_away_holds_up_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_bus: MemoryBus, *_: object) -> None:
+        raise BusUnavailable("away")
+
+    agent = fleet.start()
+    schedule(fleet, "echo again")
+    fleet.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBus, "append", away)
+        patch.setattr(MemoryBus, "read", away)
+        for _ in range(3):
+            fleet.clock.advance(60)
+            with pytest.raises(BusUnavailable):
+                agent.step(0)
+            until(lambda: ended(agent))
+    fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == [1, 2, 3]
+
+
+def ended(agent: Agent) -> bool:
+    with suppress(BusUnavailable):
+        agent.step(0.05)
+    return agent.running() == 0
+
+
+def test_an_end_that_cannot_be_journalled_is_journalled_later(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise JournalUnusable("disk full")
+
+    fleet.start()
+    ask(fleet, "echo done")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "end", full)
+        with pytest.raises(JournalUnusable):
+            fleet.step()
+    fleet.step()
+    assert fleet.command_record().output == "done\n"
+
+
+def test_a_stop_between_two_crashes_is_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise JournalUnusable("killed here")
+
+    agent = fleet.start()
+    (asked,) = fleet.caller.run(command(), ("i-1",), parameters={}, mode=RepeatMode.EVERY_REBOOT)
+    fleet.step()
+    fleet.caller.stop(asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "start", killed)
+        with pytest.raises(JournalUnusable):
+            agent.step(0)
+    fleet.crash()
+    fleet.start()
+    fleet.step()
+    assert fleet.command_record().invocation_status is RecordState.CANCELLED
 
 
 # Stops.
