@@ -236,7 +236,7 @@ def list_executions(
     as_json: Json = False,
 ) -> None:
     """List executions, and how each stands over all its instances."""
-    from producers.assistant.asking import requests, stopped
+    from producers.assistant.asking import REQUESTS, requests, stopped
     from producers.assistant.requests import Run, SendFile
     from schemas.execution import ExecutionState
     from schemas.times import parse_when
@@ -246,12 +246,9 @@ def list_executions(
     with open_caller("", 0) as caller:
         now = caller.clock.now()
         start = parse_when(since, now)
-        every = list(requests(caller.bus, caller.keys))
-        asked = [
-            one
-            for one in every
-            if isinstance(one, Run | SendFile) and one.time >= start and region in {"", one.region}
-        ]
+        offset = caller.bus.offset_at(REQUESTS, start)
+        every = list(requests(caller.bus, caller.keys, start=offset))
+        asked = [one for one in every if isinstance(one, Run | SendFile) and region in {"", one.region}]
         follower = _follower(caller, asked)
         follower.read()
         stops = stopped(every)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
+
+import msgspec
 
 from heliograph.bus.base import Bus
 from producers.assistant.requests import (
@@ -26,6 +28,7 @@ from schemas.topics import COMMANDS
 
 REQUESTS = TopicPartition(COMMANDS, 0)
 _DAY = 86_400_000
+_ASKED = ("run", "send-file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +126,32 @@ class Caller:
         self.ask(asked)
 
 
-def requests(bus: Bus, keys: Keys, start: int = 0) -> Iterator[Request]:
-    """Every request from offset `start` on that an authorised caller made, in order."""
+class _Kind(msgspec.Struct):
+    kind: str = ""
+
+
+_decode_kind = msgspec.json.Decoder(_Kind).decode
+
+
+def requests(
+    bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), holding: str = ""
+) -> Iterator[Request]:
+    """Every request from offset `start` on that an authorised caller made, in order; of these kinds, and with this
+    text somewhere in it. What is not wanted costs no look at its signature."""
+    needle = holding.encode()
     while records := bus.read(REQUESTS, start).records:
         for record in records:
             try:
-                yield keys.verified(record)
-            except InputError:
-                continue
+                if needle in record.value and (not kinds or _decode_kind(record.value).kind in kinds):
+                    yield keys.verified(record)
+            except (InputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue  # agents keep it in `rejects`
         start = records[-1].offset + 1
 
 
 def find(bus: Bus, keys: Keys, invoke_id: str) -> Asked:
     """The request of an execution. Raises NotFound."""
-    for request in requests(bus, keys):
+    for request in requests(bus, keys, kinds=_ASKED, holding=invoke_id):
         if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
             return request
     raise NotFound(f"execution {invoke_id!r}: was never asked for; `heliograph assistant list` shows them")
@@ -158,9 +173,7 @@ def stopped(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
 def runs_of_the_day(bus: Bus, keys: Keys, region: str, now: int) -> int:
     """How many runs and files were asked for in a region since midnight (UTC)."""
     start = bus.offset_at(REQUESTS, now - now % _DAY)
-    return sum(
-        1 for one in requests(bus, keys, start) if isinstance(one, Run | SendFile) and one.region == region
-    )
+    return sum(one.region == region for one in requests(bus, keys, start=start, kinds=_ASKED))
 
 
 def new_id(letter: str) -> str:

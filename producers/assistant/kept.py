@@ -29,11 +29,10 @@ def library(bus: Bus, keys: Keys, region: str) -> Library:
     """What is kept in a region."""
     kept: dict[str, list[Version]] = {}
     known: set[str] = set()
-    for request in requests(bus, keys):
+    for request in requests(bus, keys, kinds=("keep", "modify", "delete")):
         if request.region == region and request.id not in known:
             _apply(kept, request)
-            if isinstance(request, Keep | Modify | Delete):
-                known.add(request.id)
+            known.add(request.id)
     return kept
 
 
