@@ -20,6 +20,7 @@ from archiver.policy import ArchivePolicy
 from router.duplicates import WINDOW
 from schemas.errors import InvalidConfiguration
 from schemas.problems import problems, suggestion
+from schemas.secrets import Secret
 from schemas.topics import NAMESPACE
 
 PREFIX = "HELIOGRAPH_"
@@ -98,6 +99,16 @@ class ArchiveSection(_Section):
         )
 
 
+class AssistantSection(_Section):
+    """`[assistant]`. `keys`: references to the keys of requests, the first of which signs and all of which verify.
+    `kept_commands`: how many commands and versions of them a region may keep. `daily_runs`: how many runs and files
+    may be asked for in a region on one day (UTC)."""
+
+    keys: tuple[Secret, ...] = ()
+    kept_commands: int = Field(default=100, ge=0)
+    daily_runs: int = Field(default=5000, ge=0)
+
+
 class LogSection(_Section):
     """`[log]`. `format` auto: lines for people on a terminal, JSON elsewhere."""
 
@@ -113,6 +124,7 @@ class Config(_Section):
     events: EventsSection = EventsSection()
     delivery: DeliverySection = DeliverySection()
     archive: ArchiveSection = ArchiveSection()
+    assistant: AssistantSection = AssistantSection()
     log: LogSection = LogSection()
 
     @property
@@ -129,6 +141,11 @@ class Config(_Section):
     def objects_url(self) -> str:
         """URL of the store that targets of kind `object` write to."""
         return self.delivery.objects or f"file://{quote(str(self.home / 'objects'))}"
+
+    @property
+    def assistant_keys(self) -> tuple[Secret, ...]:
+        """References to the keys of requests; by default the file that `heliograph assistant key` makes."""
+        return self.assistant.keys or (Secret(f"file:{self.home / 'assistant.key'}"),)
 
     @property
     def logs_folder(self) -> Path:

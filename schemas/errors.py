@@ -14,6 +14,7 @@ HeliographError
 │   ├── BusDamaged              what is stored is not what was written
 │   ├── RecordTooLarge          a record above the limit of its topic
 │   └── TopicMissing            a topic that neither exists nor may be made
+├── JournalUnusable             the journal of an agent cannot be read or written
 └── StoreError                  the object store
     ├── StoreUnavailable        trying again may help
     ├── StoreRefused            no permission, no such bucket, not a store that honours `put_new`
@@ -101,6 +102,10 @@ class RecordTooLarge(BusError):  # noqa: N818
 
 class TopicMissing(BusError):  # noqa: N818
     """A topic that neither exists nor may be made."""
+
+
+class JournalUnusable(HeliographError):  # noqa: N818
+    """The journal of an agent cannot be read or written."""
 
 
 class StoreError(HeliographError):

@@ -26,6 +26,7 @@ SUBSCRIPTIONS = "subscriptions"
 GROUPS = "groups"
 SETTINGS = "settings"
 ROUTING = "routing"
+COMMANDS = "commands"
 EXECUTIONS = "executions"
 RETRIES = "retries."
 STATE = "state"
@@ -40,6 +41,7 @@ COMPACTED = (STATE, PARKED)
 CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)
 ARCHIVED = (
     "events.*",
+    COMMANDS,
     EXECUTIONS,
     VERDICTS,
     DEAD_LETTERS,
@@ -76,7 +78,7 @@ def kind_of(topic: str) -> TopicKind:
     """How `topic` is kept; a topic that we do not know is kept as the events are."""
     if topic in CONFIGURATION:
         return TopicKind(partitions=1, retained_forever=True)
-    if topic == ROUTING:
+    if topic in {ROUTING, COMMANDS}:
         return TopicKind(partitions=1, retained_forever=True)
     if topic == STATE:
         return TopicKind(partitions=1, compacted=True, retained_forever=True)
@@ -92,7 +94,8 @@ def is_internal(topic: str) -> bool:
     return (
         topic.startswith((EVENTS, RETRIES))
         or topic in CONFIGURATION
-        or topic in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, MUTES, EXECUTIONS, *COMPACTED}
+        or topic
+        in {DELIVERIES, VERDICTS, DEAD_LETTERS, REJECTS, ROUTING, MUTES, COMMANDS, EXECUTIONS, *COMPACTED}
     )
 
 

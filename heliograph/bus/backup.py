@@ -7,7 +7,7 @@ copied when:
    reaches at least as far as the archive's chains: an archive that is ahead of its log is one that the archiver
    refuses to go on with. What the chains lack, the archiver reads from the log again.
 2. The log, by SQLite's online backup, as of one moment.
-3. All other files but the cache: objects, local log stores, the configuration. They come after the log, so that nothing is missing
+3. All other files but the cache and the journals of agents, whose copies would have runs begun again: objects, local log stores, the configuration. They come after the log, so that nothing is missing
    of what the log calls delivered. What is there and not in the log is delivered again under the same id.
 """
 
@@ -37,7 +37,7 @@ FORMAT = 1
 """Version of the manifest; a newer one is refused."""
 
 _NOT_COPIED = frozenset(
-    {"cache", ARCHIVE, MANIFEST, LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks"}
+    {"cache", "agents", ARCHIVE, MANIFEST, LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks"}
 )
 _UNFINISHED = ".unfinished"  # where a store of objects in a folder keeps what it is still writing
 _LISTINGS = 20

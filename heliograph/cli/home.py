@@ -31,6 +31,11 @@ STARTER = """\
 [archive]
 # url = "file:///var/lib/heliograph/archive"
 
+[assistant]
+# keys = ["file:/var/lib/heliograph/assistant.key"]
+# kept_commands = 100
+# daily_runs = 5000
+
 [log]
 # level = "info"
 """

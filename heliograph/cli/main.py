@@ -10,7 +10,7 @@ import typer
 
 from heliograph.cli import (
     archive,
-    assistant_delivery,
+    assistant,
     chaos,
     dead_letters,
     deliveries,
@@ -42,13 +42,7 @@ app.add_typer(targets.app, name="targets")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(archive.app, name="archive")
-assistant = typer.Typer(
-    help="Commands and files for instances, and what came of them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-assistant.add_typer(assistant_delivery.app, name="delivery")
-app.add_typer(assistant, name="assistant")
+app.add_typer(assistant.app, name="assistant")
 
 
 def main() -> int:

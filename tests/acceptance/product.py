@@ -17,6 +17,7 @@ from heliograph.bus.base import Bus
 from heliograph.config import load
 from heliograph.deployment import Deployment
 from heliograph.receiver import Answer, Receiver
+from schemas.clock import Clock
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -39,11 +40,16 @@ class Product:
 
     def start(self, *words: str, fed: bool = False) -> subprocess.Popen[bytes]:
         """A command that goes on; the caller ends it, or the stack that was given. `fed`: by a pipe to its input."""
+        return self._begin(self._command(words), fed=fed)
+
+    def start_module(self, module: str, *words: str) -> subprocess.Popen[bytes]:
+        """A module that goes on, on this home; ended as `start` ends."""
+        return self._begin([sys.executable, "-m", module, *words])
+
+    def _begin(self, command: list[str], *, fed: bool = False) -> subprocess.Popen[bytes]:
         with (self.home.parent / "run.log").open("ab") as log:
             stdin = subprocess.PIPE if fed else subprocess.DEVNULL
-            process = subprocess.Popen(
-                self._command(words), env=self._environment, stdin=stdin, stdout=log, stderr=log
-            )
+            process = subprocess.Popen(command, env=self._environment, stdin=stdin, stdout=log, stderr=log)
         if self._started is not None:
             self._started.callback(_end, process)
         return process
@@ -95,9 +101,9 @@ class Product:
         """The log, for what no command does; the caller closes it."""
         return self.deployment().bus
 
-    def deployment(self) -> Deployment:
+    def deployment(self, clock: Clock | None = None) -> Deployment:
         """Log and stores in this process, for what no command does; the caller closes it."""
-        return Deployment(load(self._environment))
+        return Deployment(load(self._environment), clock)
 
     def until_idle(self) -> None:
         """Let everything come to rest."""

@@ -16,7 +16,7 @@ from heliograph.bus.kafka.layout import new_topic
 from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings
 from schemas import topics
 
-Role = Literal["producer", "router", "deliverer", "archiver", "operator"]
+Role = Literal["producer", "router", "deliverer", "archiver", "agent", "operator"]
 Operation = Literal["Read", "Write", "Describe", "Delete", "DescribeConfigs"]
 
 
@@ -45,6 +45,7 @@ KNOWN_TOPICS = (
     *map(topics.retry_topic, topics.TIERS),
     topics.VERDICTS,
     topics.DEAD_LETTERS,
+    topics.COMMANDS,
     topics.EXECUTIONS,
     topics.ROUTING,
     topics.MUTES,
@@ -69,6 +70,7 @@ READS: dict[Role, tuple[str, ...]] = {
     ),
     "deliverer": (topics.DELIVERIES, "retries.*", topics.VERDICTS, *topics.COMPACTED, *_CONFIGURATION),
     "archiver": (*topics.ARCHIVED, LOG_TOPIC),
+    "agent": (topics.COMMANDS, LOG_TOPIC),
     "operator": ("*",),
 }
 """Topics that each role reads, as names and `*` patterns."""
@@ -86,7 +88,9 @@ WRITES: dict[Role, tuple[str, ...]] = {
         *topics.COMPACTED,
     ),
     "archiver": (),
+    "agent": (topics.EXECUTIONS, "events.*", topics.REJECTS),
     "operator": (
+        topics.COMMANDS,
         *topics.CONFIGURATION,
         topics.DELIVERIES,
         topics.VERDICTS,
@@ -104,6 +108,7 @@ GROUPS: dict[Role, tuple[str, ...]] = {
     "router": ("router", "executions"),
     "deliverer": ("deliverer", "wheel"),
     "archiver": ("archiver",),
+    "agent": (),
     "operator": (),
 }
 """Consumer groups that each role joins."""

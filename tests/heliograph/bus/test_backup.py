@@ -39,6 +39,8 @@ def home(tmp_path: Path) -> Path:
     (home / "archive" / ".unfinished" / "half").write_bytes(b"half")
     (home / "cache").mkdir()
     (home / "cache" / "made-again").write_bytes(b"x")
+    (home / "agents" / "i-1").mkdir(parents=True)
+    (home / "agents" / "i-1" / "journal.db").write_bytes(b"runs would begin again")
     (home / "heliograph.toml").write_text("[bus]\n")
     return home
 

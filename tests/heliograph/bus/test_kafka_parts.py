@@ -138,7 +138,14 @@ def test_only_state_and_parked_are_compacted() -> None:
 def test_what_is_kept_for_ever_or_until_consumed_has_no_retention() -> None:
     endless = {name for name in KNOWN_TOPICS if topic_configs(name, 60.0).get("retention.ms") == "-1"}
     wheel = {topics.retry_topic(width) for width in topics.TIERS}
-    assert endless == {*topics.CONFIGURATION, topics.ROUTING, topics.DELIVERIES, *wheel, LOG_TOPIC}
+    assert endless == {
+        *topics.CONFIGURATION,
+        topics.ROUTING,
+        topics.COMMANDS,
+        topics.DELIVERIES,
+        *wheel,
+        LOG_TOPIC,
+    }
     assert topic_configs("events.ecs.disk", 60.0)["retention.ms"] == "60000"
     assert topic_configs("events.ecs.disk", None)["retention.ms"] == "-1"
     assert {topic_configs(name, 60.0)["message.timestamp.type"] for name in KNOWN_TOPICS} == {"LogAppendTime"}

@@ -1,0 +1,416 @@
+"""`heliograph assistant …`: commands and files for instances, and what came of them."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli import assistant_agent, assistant_commands, assistant_delivery
+from heliograph.cli.assistant_caller import (
+    Described,
+    Description,
+    Instances,
+    Name,
+    Region,
+    Script,
+    ScriptFile,
+    ScriptType,
+    Timeout,
+    User,
+    WorkingDir,
+    open_caller,
+    pairs,
+    raised,
+)
+from heliograph.cli.output import Json, moment, note, open_deployment, say, show, visible
+from schemas.errors import InputError, NotFound
+
+if TYPE_CHECKING:
+    from producers.assistant.asking import Caller
+    from producers.assistant.following import Cursors, Follower
+    from producers.assistant.requests import Asked, Command
+    from schemas.execution import ExecutionRecord
+
+app = typer.Typer(
+    help="Commands and files for instances, and what came of them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(assistant_commands.app, name="command")
+app.add_typer(assistant_delivery.app, name="delivery")
+assistant_agent.register(app)
+
+_EVERY = 0.1
+_SCHEDULED_WITHIN = 10.0
+_ANSWER_WITHIN = 30.0
+_COLUMNS = ("execution", "instance", "repeats", "state", "exit", "dropped", "detail")
+
+Kept = Annotated[str, typer.Option("--kept", metavar="COMMAND", help="A kept command's id or name.")]
+Version = Annotated[int | None, typer.Option("--version", help="Of the kept command; the latest.", min=1)]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--parameter", metavar="NAME=VALUE", help="For {{NAME}} in it; again.")
+]
+Username = Annotated[str, typer.Option("--username", help="Whom it runs as; the agent's user without one.")]
+Wait = Annotated[
+    float | None, typer.Option("--wait", metavar="SECONDS", help="For how long to wait for the end; 0: not.")
+]
+
+
+@app.command()
+def run(  # noqa: PLR0913 - its options
+    script: Script = "",
+    *,
+    instance: Instances = None,
+    file: ScriptFile = "",
+    kept: Kept = "",
+    version: Version = None,
+    kind: ScriptType = "",
+    name: Name = None,
+    timeout: Timeout = None,
+    working_dir: WorkingDir = None,
+    parameter: Parameters = None,
+    username: Username = "",
+    at_start: Annotated[
+        str, typer.Option("--at-start", help="next or every: when the agent starts, instead of now.")
+    ] = "",
+    wait: Wait = None,
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+    as_json: Json = False,
+) -> None:
+    """Run a command on instances, and wait for its end.
+
+    Exit status 0 only if it succeeded on all of them.
+    """
+    from schemas.execution import RepeatMode
+
+    described = Described(script, file=file, kind=kind, name=name, timeout=timeout, working_dir=working_dir)
+    modes = {"": RepeatMode.ONCE, "next": RepeatMode.NEXT_REBOOT_ONLY, "every": RepeatMode.EVERY_REBOOT}
+    if at_start not in modes:
+        raise InputError(f"--at-start {at_start!r}: expected next or every")
+    with open_caller(region, user) as caller:
+        command = _command(caller, described, kept, version)
+        cursors = _ends(caller)
+        asked = caller.run(
+            command,
+            instance or [],
+            parameters=pairs("--parameter", parameter or []),
+            username=username,
+            mode=modes[at_start],
+        )
+        limit = _SCHEDULED_WITHIN if at_start else command.timeout + _ANSWER_WITHIN
+        _follow(caller, asked, cursors, limit if wait is None else wait, as_json=as_json)
+
+
+@app.command()
+def schedule(  # noqa: PLR0913 - its options
+    frequency: Annotated[
+        str, typer.Argument(help="rate(5m), at(2026-01-31 12:00:00 Asia/Shanghai), or a cron expression.")
+    ],
+    script: Script = "",
+    *,
+    instance: Instances = None,
+    file: ScriptFile = "",
+    kept: Kept = "",
+    version: Version = None,
+    kind: ScriptType = "",
+    name: Name = None,
+    timeout: Timeout = None,
+    working_dir: WorkingDir = None,
+    parameter: Parameters = None,
+    username: Username = "",
+    wait: Wait = None,
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+    as_json: Json = False,
+) -> None:
+    """Run a command on instances again and again, or at one time.
+
+    Returns when the agents have taken it; exit status 0 only if all did.
+    """
+    from schemas.execution import RepeatMode
+
+    described = Described(script, file=file, kind=kind, name=name, timeout=timeout, working_dir=working_dir)
+    with open_caller(region, user) as caller:
+        command = _command(caller, described, kept, version)
+        cursors = _ends(caller)
+        asked = caller.run(
+            command,
+            instance or [],
+            parameters=pairs("--parameter", parameter or []),
+            username=username,
+            mode=RepeatMode.PERIOD,
+            frequency=frequency,
+        )
+        _follow(caller, asked, cursors, _SCHEDULED_WITHIN if wait is None else wait, as_json=as_json)
+
+
+@app.command("send-file")
+def send_file(  # noqa: PLR0913 - its options
+    file: Annotated[Path, typer.Argument(help="The file to send.")],
+    *,
+    instance: Instances = None,
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Its directory there.")] = "",
+    name: Annotated[str, typer.Option("--name", help="Its name there; the same without one.")] = "",
+    owner: Annotated[str, typer.Option("--owner")] = "",
+    group: Annotated[str, typer.Option("--group")] = "",
+    mode: Annotated[str, typer.Option("--mode", help="Octal digits (0644).")] = "0644",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    description: Description = None,
+    timeout: Timeout = None,
+    wait: Wait = None,
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+    as_json: Json = False,
+) -> None:
+    """Write a file on instances, and wait until it is there.
+
+    Exit status 0 only if it is, on all of them.
+    """
+    from producers.assistant.requests import DEFAULT_TIMEOUT, File
+    from schemas.execution import ContentType
+
+    content, content_type = _content(file)
+    sent = File(
+        name=name or file.name,
+        content=content,
+        content_type=ContentType(content_type),
+        description=description or "",
+        target_dir=to,
+        owner=owner,
+        group=group,
+        mode=mode,
+        overwrite=overwrite,
+        timeout=raised(DEFAULT_TIMEOUT if timeout is None else timeout),
+    )
+    with open_caller(region, user) as caller:
+        cursors = _ends(caller)
+        asked = caller.send(sent, instance or [])
+        _follow(
+            caller, asked, cursors, sent.timeout + _ANSWER_WITHIN if wait is None else wait, as_json=as_json
+        )
+
+
+@app.command()
+def stop(
+    execution: Annotated[str, typer.Argument(help="Its id, t-….")],
+    instance: Instances = None,
+    wait: Wait = None,
+    user: User = 100_000_000_000,
+    as_json: Json = False,
+) -> None:
+    """Stop a run, and whatever is to come of it, on some of its instances or on all.
+
+    Exit status 0 once it has ended on them.
+    """
+    from producers.assistant.asking import find
+
+    with open_caller("", user) as caller:
+        asked = find(caller.bus, caller.keys, execution)
+        follower = _follower(caller, [asked])
+        caller.stop(asked, instance or [])
+        wanted = set(instance or asked.instances)
+
+        def ended() -> bool:
+            newest = follower.newest(execution)
+            return all(one in newest and newest[one].invocation_status.final for one in wanted)
+
+        _watch(follower, ended, _ANSWER_WITHIN if wait is None else wait)
+        show(_rows(follower, [asked], wanted), _COLUMNS, as_json=as_json)
+        if not ended():
+            raise typer.Exit(1)
+
+
+@app.command("list")
+def list_executions(
+    state: Annotated[
+        str, typer.Option("--state", help="Running, Stopping, Stopped, Failed, Finished, PartialFailed.")
+    ] = "",
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Asked for since then (7d).")] = "7d",
+    region: Annotated[str, typer.Option("--region", help="All without one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List executions, and how each stands over all its instances."""
+    from producers.assistant.asking import REQUESTS, requests, stopped
+    from producers.assistant.requests import Run, SendFile
+    from schemas.execution import ExecutionState
+    from schemas.times import parse_when
+
+    if state and state not in set(ExecutionState):
+        raise InputError(f"--state {state!r}: expected {', '.join(ExecutionState)}")
+    with open_caller("", 0) as caller:
+        now = caller.clock.now()
+        start = parse_when(since, now)
+        offset = caller.bus.offset_at(REQUESTS, start)
+        every = list(requests(caller.bus, caller.keys, start=offset))
+        asked = [one for one in every if isinstance(one, Run | SendFile) and region in {"", one.region}]
+        follower = _follower(caller, asked)
+        follower.read()
+        stops = stopped(every)
+        rows = (_execution(one, follower, now, stops.get(one.invoke_id, frozenset())) for one in asked)
+        columns = ("execution", "state", "created", "region", "name", "mode", "instances")
+        show((row for row in rows if state in {"", row["state"]}), columns, as_json=as_json)
+
+
+@app.command()
+def results(
+    execution: Annotated[str, typer.Argument(help="Its id, t-… or f-…; all without one.")] = "",
+    instance: Annotated[str, typer.Option("--instance", help="Only of this one.")] = "",
+    region: Annotated[str, typer.Option("--region", help="Only of this one.")] = "",
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Only recorded since then.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show execution records, from the log and the archive alike; with --json whole, as they are delivered."""
+    from heliograph.executions import Wanted, read_records
+    from schemas.times import parse_when
+
+    with open_deployment() as deployment:
+        start = parse_when(since, deployment.clock.now()) if since else None
+        wanted = Wanted(invoke_id=execution, instance_id=instance, region=region, since=start)
+        records = [found.execution for found in read_records(deployment.bus, deployment.archive, wanted)]
+    if execution and not records:
+        raise NotFound(f"execution {execution!r}: there is no record of it")
+    if as_json:
+        for record in records:
+            say(record.encode().decode())
+        return
+    rows = [_row(record.key.invoke_id, record.instance_id, record) for record in records]
+    show(rows, _COLUMNS, as_json=False)
+    if execution:
+        _outputs(rows)
+
+
+def _command(caller: Caller, described: Described, kept: str, version: int | None) -> Command:
+    """The kept command that is named, with what is given beside; or one of this run alone."""
+    from producers.assistant.asking import new_id
+    from producers.assistant.kept import library
+    from producers.assistant.kept import version as version_of
+
+    if not kept:
+        return described.command(new_id("c"))
+    if described.script or described.file or described.kind or described.name:
+        raise InputError("--kept: brings its script, type and name; leave out SCRIPT, --file, --type, --name")
+    found = version_of(library(caller.bus, caller.keys, caller.region), kept, version)
+    return described.changed(found.command)
+
+
+def _content(file: Path) -> tuple[str, str]:
+    """What a file holds, and the form it is in: Base64 where it is not text."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
+    try:
+        return data.decode(), "PlainText"
+    except UnicodeDecodeError:
+        return b64encode(data).decode(), "Base64"
+
+
+def _ends(caller: Caller) -> Cursors:
+    from producers.assistant.following import ends
+
+    return ends(caller.bus)
+
+
+def _follower(caller: Caller, asked: Sequence[Asked]) -> Follower:
+    from producers.assistant.following import Follower, starts
+
+    return Follower(caller.bus, asked, starts(caller.bus))
+
+
+def _follow(
+    caller: Caller, asked: Sequence[Asked], cursors: Cursors, seconds: float, *, as_json: bool
+) -> None:
+    """Wait for the end, say what happens meanwhile, and print how it came out."""
+    from producers.assistant.following import Follower
+    from schemas.execution import RecordState
+
+    for one in asked:
+        note(f"{one.invoke_id}: asked, instances: {len(one.instances)}")
+    follower = Follower(caller.bus, asked, cursors)
+    _watch(follower, lambda: not follower.missing(), seconds)
+    rows = _rows(follower, asked)
+    show(rows, _COLUMNS, as_json=as_json)
+    if not as_json:
+        _outputs(rows)
+    if seconds and any(row["state"] not in {RecordState.SUCCESS, RecordState.SCHEDULED} for row in rows):
+        raise typer.Exit(1)
+
+
+def _watch(follower: Follower, ended: Callable[[], bool], seconds: float) -> None:
+    """Read records until it has ended, at most for so long; each new state is a line."""
+    deadline = time.monotonic() + seconds
+    while True:
+        for record in follower.read():
+            note(f"{record.instance_id}: {record.invocation_status}")
+        if ended() or time.monotonic() >= deadline:
+            return
+        time.sleep(_EVERY)
+
+
+def _rows(
+    follower: Follower, asked: Sequence[Asked], instances: Collection[str] = ()
+) -> Sequence[dict[str, Any]]:
+    """A row for each instance, of its newest record or of none."""
+    return [
+        _row(one.invoke_id, instance, follower.newest(one.invoke_id).get(instance))
+        for one in asked
+        for instance in one.instances
+        if not instances or instance in instances
+    ]
+
+
+def _row(execution: str, instance: str, record: ExecutionRecord | None) -> dict[str, Any]:
+    from schemas.execution import CommandRecord
+
+    if record is None:
+        detail = f"no answer yet: does an agent of {instance} run?"
+        return {"execution": execution, "instance": instance, "state": "Pending", "detail": detail}
+    row = {
+        "execution": execution,
+        "instance": instance,
+        "repeats": record.key.repeats,
+        "state": record.invocation_status.value,
+        "detail": record.error_info or "",
+        "error": record.error_code or "",
+        "updated": record.update_time,
+    }
+    if isinstance(record, CommandRecord):
+        row |= {
+            "exit": "" if record.exit_code is None else record.exit_code,
+            "dropped": record.dropped,
+            "output": record.output,
+        }
+    return row
+
+
+def _outputs(rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        if row.get("output"):
+            say(f"--- {row['instance']}")
+            for line in row["output"].splitlines():
+                say(visible(line))
+
+
+def _execution(asked: Asked, follower: Follower, now: int, stopped: frozenset[str]) -> dict[str, Any]:
+    from producers.assistant.requests import Run
+
+    return {
+        "execution": asked.invoke_id,
+        "state": follower.state(asked.invoke_id, now, stopped).value,
+        "created": moment(asked.time),
+        "region": asked.region,
+        "name": asked.command.name if isinstance(asked, Run) else asked.file.name,
+        "mode": (asked.frequency or asked.mode.value) if isinstance(asked, Run) else "file",
+        "instances": len(asked.instances),
+        "command": asked.command.command_id if isinstance(asked, Run) else "",
+        "states": {
+            instance: record.invocation_status.value
+            for instance, record in follower.newest(asked.invoke_id).items()
+        },
+    }

@@ -1,0 +1,154 @@
+"""What the commands below `heliograph assistant` share: options, and the deployment as somebody who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli.output import note, open_deployment
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from heliograph.deployment import Deployment
+    from producers.assistant.asking import Caller
+    from producers.assistant.requests import Command
+    from producers.assistant.signing import Keys
+    from schemas.execution import CommandType
+
+Region = Annotated[str, typer.Option("--region", help="Where the instances are (cn-hangzhou).")]
+User = Annotated[int, typer.Option("--user", help="Account id (100000000000).", min=0)]
+Instances = Annotated[list[str] | None, typer.Option("--instance", help="An instance's id; again for more.")]
+Script = Annotated[
+    str, typer.Argument(help="The script; or name a file by --file, a kept command by --kept.")
+]
+ScriptFile = Annotated[str, typer.Option("--file", metavar="FILE", help="The script's file.")]
+ScriptType = Annotated[
+    str,
+    typer.Option("--type", help="RunShellScript, RunBatScript or RunPowerShellScript; by the file's name."),
+]
+Name = Annotated[str | None, typer.Option("--name", help="The command's name.")]
+Description = Annotated[str | None, typer.Option("--description")]
+Timeout = Annotated[int | None, typer.Option("--timeout", metavar="SECONDS", help="Ended after (60).", min=0)]
+WorkingDir = Annotated[
+    str | None,
+    typer.Option("--working-dir", metavar="DIR", help="Where it runs; the user's home without one."),
+]
+
+_TYPES = {".sh": "RunShellScript", ".bat": "RunBatScript", ".ps1": "RunPowerShellScript"}
+
+
+@contextmanager
+def open_caller(region: str, user: int) -> Generator[Caller]:
+    """The deployment as this user who asks for something in a region."""
+    from producers.assistant.asking import Caller, Quotas
+    from schemas.topics import COMMANDS
+
+    with open_deployment() as deployment:
+        deployment.bus.create(COMMANDS)
+        section = deployment.config.assistant
+        quotas = Quotas(section.kept_commands, section.daily_runs)
+        yield Caller(deployment.bus, keys_of(deployment), deployment.clock, region, user, quotas)
+
+
+def keys_of(deployment: Deployment) -> Keys:
+    """The keys of requests."""
+    from producers.assistant.signing import open_keys
+
+    try:
+        return open_keys(deployment.config.assistant_keys, deployment.bus.log_id)
+    except InputError as error:
+        raise InputError(f"{error}; `heliograph assistant key` makes one") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What options say of a command; None and empty: nothing."""
+
+    script: str = ""
+    file: str = ""
+    kind: str = ""
+    name: str | None = None
+    description: str | None = None
+    timeout: int | None = None
+    working_dir: str | None = None
+
+    def command(self, command_id: str) -> Command:
+        """A new command. Raises InputError."""
+        from producers.assistant.requests import DEFAULT_TIMEOUT, Command
+
+        content = script_of(self.script, self.file)
+        return Command(
+            command_id=command_id,
+            name=self.name or Path(self.file).name or content.split("\n", 1)[0][:60],
+            type=self._type(),
+            content=content,
+            description=self.description or "",
+            timeout=raised(DEFAULT_TIMEOUT if self.timeout is None else self.timeout),
+            working_dir=self.working_dir or "",
+        )
+
+    def changed(self, command: Command) -> Command:
+        """The command with what is given in place of what it has. Raises InputError."""
+        import msgspec
+
+        changes: dict[str, Any] = {
+            "content": script_of(self.script, self.file) if self.script or self.file else None,
+            "type": self._type() if self.kind or self.file else None,
+            "name": self.name,
+            "description": self.description,
+            "timeout": None if self.timeout is None else raised(self.timeout),
+            "working_dir": self.working_dir,
+        }
+        given = {field: value for field, value in changes.items() if value is not None}
+        return msgspec.structs.replace(command, **given)
+
+    def _type(self) -> CommandType:
+        from schemas.execution import CommandType
+
+        named = self.kind or _TYPES.get(Path(self.file).suffix, "RunShellScript")
+        try:
+            return CommandType(named)
+        except ValueError:
+            raise InputError(f"--type {self.kind!r}: expected {', '.join(_TYPES.values())}") from None
+
+
+def script_of(script: str, file: str) -> str:
+    """The text of a script given on the line or in a file."""
+    if bool(script) == bool(file):
+        raise InputError("give either a SCRIPT or --file")
+    return script or text_in(file)
+
+
+def text_in(file: str) -> str:
+    """What a file holds. Raises InputError."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: is not text in UTF-8") from None
+
+
+def raised(timeout: int) -> int:
+    """A time-out, raised to the least there is."""
+    from producers.assistant.requests import LEAST_TIMEOUT
+
+    if timeout < LEAST_TIMEOUT:
+        note(f"--timeout {timeout}: raised to {LEAST_TIMEOUT} seconds, the least there is")
+    return max(timeout, LEAST_TIMEOUT)
+
+
+def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` of each. Raises InputError."""
+    found: dict[str, str] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not (key and equals) or key in found:
+            raise InputError(f"{option} {one!r}: expected KEY=VALUE, each key once")
+        found[key] = value
+    return found

@@ -1,0 +1,166 @@
+"""`heliograph assistant command …`: commands that are kept, with their versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heliograph.cli.assistant_caller import (
+    Described,
+    Description,
+    Name,
+    Region,
+    Script,
+    ScriptFile,
+    ScriptType,
+    Timeout,
+    User,
+    WorkingDir,
+    open_caller,
+    raised,
+)
+from heliograph.cli.output import Json, document, moment, say, show
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from producers.assistant.kept import Version
+
+app = typer.Typer(
+    help="Commands that are kept, with their versions.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Kept = Annotated[str, typer.Argument(metavar="COMMAND", help="A kept command's id, or its name.")]
+
+
+@app.command()
+def create(  # noqa: PLR0913 - its options
+    name: Annotated[str, typer.Argument(help="The command's name.")],
+    script: Script = "",
+    *,
+    file: ScriptFile = "",
+    kind: ScriptType = "",
+    description: Description = None,
+    timeout: Timeout = None,
+    working_dir: WorkingDir = None,
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+) -> None:
+    """Keep a command; prints its id."""
+    from producers.assistant.asking import new_id
+    from producers.assistant.kept import keep
+
+    described = Described(script, file, kind, name, description, timeout, working_dir)
+    command = described.command(new_id("c"))
+    with open_caller(region, user) as caller:
+        say(keep(caller, command).command_id)
+
+
+@app.command()
+def modify(
+    command: Kept,
+    name: Name = None,
+    description: Description = None,
+    timeout: Timeout = None,
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+) -> None:
+    """Change name, description or time-out of a command's latest version."""
+    from producers.assistant.kept import library, version
+    from producers.assistant.kept import modify as modify_kept
+
+    if name is None and description is None and timeout is None:
+        raise InputError("command modify: give --name, --description or --timeout")
+    with open_caller(region, user) as caller:
+        found = version(library(caller.bus, caller.keys, region), command)
+        modify_kept(
+            caller,
+            found.command.command_id,
+            name=name,
+            description=description,
+            timeout=None if timeout is None else raised(timeout),
+        )
+
+
+@app.command()
+def clone(  # noqa: PLR0913 - its options
+    command: Kept,
+    script: Script = "",
+    *,
+    file: ScriptFile = "",
+    kind: ScriptType = "",
+    name: Name = None,
+    description: Description = None,
+    timeout: Timeout = None,
+    working_dir: WorkingDir = None,
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+) -> None:
+    """Keep a new version of a command, with what is given in place of what it had; prints its number."""
+    from producers.assistant.kept import keep, library, version
+
+    described = Described(script, file, kind, name, description, timeout, working_dir)
+    with open_caller(region, user) as caller:
+        latest = version(library(caller.bus, caller.keys, region), command)
+        keep(caller, described.changed(latest.command))
+    say(str(latest.number + 1))
+
+
+@app.command()
+def delete(
+    commands: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Ids or names.")],
+    region: Region = "cn-hangzhou",
+    user: User = 100_000_000_000,
+) -> None:
+    """Keep commands no longer, in all their versions. What runs goes on."""
+    from producers.assistant.kept import delete as delete_kept
+    from producers.assistant.kept import library, version
+
+    with open_caller(region, user) as caller:
+        kept = library(caller.bus, caller.keys, region)
+        delete_kept(caller, [version(kept, command).command.command_id for command in commands])
+
+
+@app.command("list")
+def list_commands(region: Region = "cn-hangzhou", as_json: Json = False) -> None:
+    """List the kept commands of a region: the latest version of each."""
+    from producers.assistant.kept import library
+
+    with open_caller(region, 0) as caller:
+        rows = [_row(versions[-1]) for versions in library(caller.bus, caller.keys, region).values()]
+    show(rows, ("command", "version", "name", "type", "timeout", "created", "description"), as_json=as_json)
+
+
+@app.command("show")
+def show_command(
+    command: Kept,
+    number: Annotated[
+        int | None, typer.Option("--version", help="A number; the latest without one.", min=1)
+    ] = None,
+    region: Region = "cn-hangzhou",
+    as_json: Json = False,
+) -> None:
+    """Show a kept command, with its script and the digest that an agent's --allow takes."""
+    from producers.assistant.kept import library, version
+
+    with open_caller(region, 0) as caller:
+        found = version(library(caller.bus, caller.keys, region), command, number)
+    document(_row(found), as_json=as_json)
+
+
+def _row(version: Version) -> dict[str, Any]:
+    from producers.assistant.policy import digest
+
+    command = version.command
+    return {
+        "command": command.command_id,
+        "version": version.number,
+        "name": command.name,
+        "type": command.type.value,
+        "timeout": command.timeout,
+        "created": moment(version.created),
+        "description": command.description,
+        "working_dir": command.working_dir,
+        "digest": digest(command.content),
+        "content": command.content,
+    }

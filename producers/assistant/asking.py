@@ -1,0 +1,189 @@
+"""The side of those who ask: requests made, within the quotas, and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import msgspec
+
+from heliograph.bus.base import Bus
+from producers.assistant.requests import (
+    MOST_INSTANCES,
+    Asked,
+    Command,
+    File,
+    Request,
+    Run,
+    SendFile,
+    Stop,
+)
+from producers.assistant.signing import Keys
+from schemas.clock import Clock
+from schemas.errors import InputError, NotFound
+from schemas.execution import RepeatMode
+from schemas.record import TopicPartition
+from schemas.topics import COMMANDS
+
+REQUESTS = TopicPartition(COMMANDS, 0)
+_DAY = 86_400_000
+_ASKED = ("run", "send-file")
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Of one region: kept commands, and requests to run or send something in one day (UTC)."""
+
+    kept_commands: int = 100
+    daily_runs: int = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who asks. `region`: where the instances are; `uid`: account id."""
+
+    bus: Bus
+    keys: Keys
+    clock: Clock
+    region: str
+    uid: int
+    quotas: Quotas = Quotas()
+
+    def run(
+        self,
+        command: Command,
+        instances: Sequence[str],
+        *,
+        parameters: Mapping[str, str],
+        username: str = "",
+        mode: RepeatMode = RepeatMode.ONCE,
+        frequency: str = "",
+    ) -> Sequence[Run]:
+        """Ask for runs of a command: one request for each fifty instances. Raises InputError, BusError."""
+        asked = [
+            Run(
+                id=new_id("r"),
+                time=self.clock.now(),
+                region=self.region,
+                caller=self.uid,
+                invoke_id=new_id("t"),
+                instances=some,
+                command=command,
+                parameters=dict(parameters),
+                username=username,
+                mode=mode,
+                frequency=frequency,
+            )
+            for some in _split(instances)
+        ]
+        self._ask_to_run(asked)
+        return asked
+
+    def send(self, file: File, instances: Sequence[str]) -> Sequence[SendFile]:
+        """Ask for a file to be written: one request for each fifty instances. Raises InputError, BusError."""
+        asked = [
+            SendFile(
+                id=new_id("r"),
+                time=self.clock.now(),
+                region=self.region,
+                caller=self.uid,
+                invoke_id=new_id("f"),
+                instances=some,
+                file=file,
+            )
+            for some in _split(instances)
+        ]
+        self._ask_to_run(asked)
+        return asked
+
+    def stop(self, asked: Asked, instances: Sequence[str] = ()) -> Stop:
+        """Ask for a run to be stopped, on some of its instances or on all. Raises InputError, BusError."""
+        if unknown := sorted(set(instances) - set(asked.instances)):
+            raise InputError(f"instance {unknown[0]!r}: {asked.invoke_id} is not for it")
+        stop = Stop(
+            id=new_id("r"),
+            time=self.clock.now(),
+            region=asked.region,
+            caller=self.uid,
+            invoke_id=asked.invoke_id,
+            instances=tuple(instances),
+        )
+        self.ask([stop])
+        return stop
+
+    def ask(self, requests: Sequence[Request]) -> None:
+        """Append requests. Durable when it returns."""
+        self.bus.append([self.keys.signed(request) for request in requests])
+
+    def _ask_to_run(self, asked: Sequence[Asked]) -> None:
+        today = runs_of_the_day(self.bus, self.keys, self.region, self.clock.now())
+        if today + len(asked) > self.quotas.daily_runs:
+            raise InputError(
+                f"{today} runs were asked for today in {self.region}; with these there would be more than the "
+                f"{self.quotas.daily_runs} of [assistant] daily_runs"
+            )
+        self.ask(asked)
+
+
+class _Kind(msgspec.Struct):
+    kind: str = ""
+
+
+_decode_kind = msgspec.json.Decoder(_Kind).decode
+
+
+def requests(
+    bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), holding: str = ""
+) -> Iterator[Request]:
+    """Every request from offset `start` on that an authorised caller made, in order; of these kinds, and with this
+    text somewhere in it. What is not wanted costs no look at its signature."""
+    needle = holding.encode()
+    while records := bus.read(REQUESTS, start).records:
+        for record in records:
+            try:
+                if needle in record.value and (not kinds or _decode_kind(record.value).kind in kinds):
+                    yield keys.verified(record)
+            except (InputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue  # agents keep it in `rejects`
+        start = records[-1].offset + 1
+
+
+def find(bus: Bus, keys: Keys, invoke_id: str) -> Asked:
+    """The request of an execution. Raises NotFound."""
+    for request in requests(bus, keys, kinds=_ASKED, holding=invoke_id):
+        if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
+            return request
+    raise NotFound(f"execution {invoke_id!r}: was never asked for; `heliograph assistant list` shows them")
+
+
+def stopped(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
+    """By execution: on which instances somebody asked to stop it, among all requests in order."""
+    instances: dict[str, tuple[str, ...]] = {}
+    found: dict[str, frozenset[str]] = {}
+    for one in every:
+        if isinstance(one, Run | SendFile):
+            instances[one.invoke_id] = one.instances
+        elif isinstance(one, Stop):
+            named = one.instances or instances.get(one.invoke_id, ())
+            found[one.invoke_id] = found.get(one.invoke_id, frozenset()).union(named)
+    return found
+
+
+def runs_of_the_day(bus: Bus, keys: Keys, region: str, now: int) -> int:
+    """How many runs and files were asked for in a region since midnight (UTC)."""
+    start = bus.offset_at(REQUESTS, now - now % _DAY)
+    return sum(one.region == region for one in requests(bus, keys, start=start, kinds=_ASKED))
+
+
+def new_id(letter: str) -> str:
+    """An id that nothing else has."""
+    return f"{letter}-{uuid4().hex[:20]}"
+
+
+def _split(instances: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    distinct = tuple(dict.fromkeys(instances))
+    if not distinct:
+        raise InputError("instances: name at least one")
+    for start in range(0, len(distinct), MOST_INSTANCES):
+        yield distinct[start : start + MOST_INSTANCES]

@@ -1,0 +1,107 @@
+"""How executions stand: what their records say as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from heliograph.bus.base import Bus
+from producers.assistant.policy import is_too_late, recurs
+from producers.assistant.requests import Asked
+from schemas.errors import InputError
+from schemas.execution import ExecutionRecord, ExecutionState, InstanceState, check_execution, execution_state
+from schemas.record import Record, TopicPartition
+from schemas.topics import EXECUTIONS
+
+Cursors = dict[TopicPartition, int]
+
+
+class _Key(msgspec.Struct, rename="pascal"):
+    invoke_id: str
+
+
+_key = msgspec.json.Decoder(_Key).decode
+
+
+def ends(bus: Bus) -> Cursors:
+    """Where the next records will be."""
+    return {partition: extent.end for partition, extent in bus.extents(EXECUTIONS).items()}
+
+
+def starts(bus: Bus) -> Cursors:
+    """Where the oldest records are."""
+    return {partition: extent.start for partition, extent in bus.extents(EXECUTIONS).items()}
+
+
+class Follower:
+    """Knows the newest record of each instance of some executions. Begins at `cursors`; partitions that are not
+    among them are read from their start."""
+
+    def __init__(self, bus: Bus, asked: Sequence[Asked], cursors: Cursors) -> None:
+        self._bus = bus
+        self._asked = {one.invoke_id: one for one in asked}
+        self._cursors = dict(cursors)
+        self._newest: dict[str, dict[str, ExecutionRecord]] = {one.invoke_id: {} for one in asked}
+
+    def read(self) -> Sequence[ExecutionRecord]:
+        """Take what is new; returns the records that tell a new state, in order."""
+        told: list[ExecutionRecord] = []
+        for partition, extent in self._bus.extents(EXECUTIONS).items():
+            cursor = self._cursors.get(partition, extent.start)
+            while cursor < extent.end and (records := self._bus.read(partition, cursor).records):
+                found = map(self._record, records)
+                told.extend(one for one in found if one is not None and self._take(one))
+                cursor = records[-1].offset + 1
+            self._cursors[partition] = cursor
+        return told
+
+    def newest(self, invoke_id: str) -> Mapping[str, ExecutionRecord]:
+        """The newest record of each instance that has one."""
+        return self._newest[invoke_id]
+
+    def missing(self) -> Sequence[tuple[str, str]]:
+        """Instances without a final record, and those of recurring commands without any: execution and instance."""
+        return [
+            (one.invoke_id, instance)
+            for one in self._asked.values()
+            for instance in one.instances
+            if (record := self._newest[one.invoke_id].get(instance)) is None
+            or not (recurs(one) or record.invocation_status.final)
+        ]
+
+    def state(self, invoke_id: str, now: int, stopped: Collection[str] = ()) -> ExecutionState:
+        """How an execution stands as a whole. `stopped`: on which instances somebody asked to stop it, which settles
+        those that never answered; so does time, where agents would not begin it any more."""
+        asked, newest = self._asked[invoke_id], self._newest[invoke_id]
+        unheard = InstanceState.FAILED if is_too_late(asked, now) else InstanceState.RUNNING
+        return execution_state(
+            [
+                newest[instance].instance_state
+                if instance in newest
+                else InstanceState.STOPPED
+                if instance in stopped
+                else unheard
+                for instance in asked.instances
+            ]
+        )
+
+    def _record(self, record: Record) -> ExecutionRecord | None:
+        try:
+            if _key(record.value).invoke_id in self._asked:
+                return check_execution(record.value)
+        except (msgspec.MsgspecError, UnicodeDecodeError, InputError, RecursionError):
+            pass  # whoever put it there hears of it elsewhere
+        return None
+
+    def _take(self, record: ExecutionRecord) -> bool:
+        newest = self._newest[record.key.invoke_id]
+        known = newest.get(record.instance_id)
+        if known is not None and known.key.repeats > record.key.repeats:
+            return False
+        newest[record.instance_id] = record
+        same = known is not None and (known.key, known.invocation_status) == (
+            record.key,
+            record.invocation_status,
+        )
+        return not same

@@ -1,0 +1,131 @@
+"""Commands that are kept, with their versions: what the topic `commands` comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from heliograph.bus.base import Bus
+from producers.assistant.asking import Caller, new_id, requests
+from producers.assistant.requests import Command, Delete, Keep, Modify, Request
+from producers.assistant.signing import Keys
+from schemas.errors import InputError, NotFound
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version of a kept command. `number`: from 1; `created`: milliseconds since the epoch."""
+
+    number: int
+    created: int
+    command: Command
+
+
+Library = Mapping[str, Sequence[Version]]
+"""Versions by command id, the latest last."""
+
+
+def library(bus: Bus, keys: Keys, region: str) -> Library:
+    """What is kept in a region."""
+    kept: dict[str, list[Version]] = {}
+    known: set[str] = set()
+    for request in requests(bus, keys, kinds=("keep", "modify", "delete")):
+        if request.region == region and request.id not in known:
+            _apply(kept, request)
+            known.add(request.id)
+    return kept
+
+
+def version(kept: Library, named: str, number: int | None = None) -> Version:
+    """A version of the command that has this id, or that alone has this name: the latest without a number. Raises
+    NotFound, InputError."""
+    found = [versions for key, versions in kept.items() if named in {key, versions[-1].command.name}]
+    if not found:
+        raise NotFound(
+            f"command {named!r}: is not kept here; `heliograph assistant command list` shows what is"
+        )
+    if len(found) > 1:
+        ids = ", ".join(versions[-1].command.command_id for versions in found)
+        raise InputError(f"command {named!r}: {ids} have this name; give the id")
+    for one in reversed(found[0]):
+        if number in {None, one.number}:
+            return one
+    raise NotFound(f"command {named!r}: has no version {number}; the latest is {found[0][-1].number}")
+
+
+def keep(caller: Caller, command: Command) -> Command:
+    """Keep a new command, or the next version of one whose id is known. Raises InputError for one too many."""
+    kept = library(caller.bus, caller.keys, caller.region)
+    count = sum(map(len, kept.values()))
+    if count >= caller.quotas.kept_commands:
+        raise InputError(
+            f"{count} commands and versions are kept in {caller.region}, as many as [assistant] kept_commands "
+            "allows; delete some"
+        )
+    request = Keep(
+        id=new_id("r"), time=caller.clock.now(), region=caller.region, caller=caller.uid, command=command
+    )
+    caller.ask([request])
+    return command
+
+
+def modify(
+    caller: Caller,
+    command_id: str,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: int | None = None,
+) -> None:
+    """Change the latest version of a kept command. Raises InputError."""
+    request = Modify(
+        id=new_id("r"),
+        time=caller.clock.now(),
+        region=caller.region,
+        caller=caller.uid,
+        command_id=command_id,
+        name=name,
+        description=description,
+        timeout=timeout,
+    )
+    caller.ask([request])
+
+
+def delete(caller: Caller, command_ids: Sequence[str]) -> None:
+    """Keep commands no longer, in all their versions."""
+    caller.ask(
+        [
+            Delete(
+                id=new_id("r"),
+                time=caller.clock.now(),
+                region=caller.region,
+                caller=caller.uid,
+                command_id=command_id,
+            )
+            for command_id in command_ids
+        ]
+    )
+
+
+def _apply(kept: dict[str, list[Version]], request: Request) -> None:
+    match request:
+        case Keep(command=command):
+            versions = kept.setdefault(command.command_id, [])
+            number = versions[-1].number + 1 if versions else 1
+            versions.append(Version(number, request.time, command))
+        case Modify(command_id=command_id) if command_id in kept:
+            latest = kept[command_id][-1]
+            kept[command_id][-1] = msgspec.structs.replace(latest, command=_modified(latest.command, request))
+        case Delete(command_id=command_id):
+            kept.pop(command_id, None)
+        case _:
+            pass
+
+
+def _modified(command: Command, by: Modify) -> Command:
+    return msgspec.structs.replace(
+        command,
+        name=command.name if by.name is None else by.name,
+        description=command.description if by.description is None else by.description,
+        timeout=command.timeout if by.timeout is None else by.timeout,
+    )

@@ -1,0 +1,63 @@
+"""Writes a sent file: whole or not at all, with its owner and mode from the beginning."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from producers.assistant.accounts import account, owner_ids
+from producers.assistant.refusal import Refusal
+from producers.assistant.requests import File
+from schemas.execution import RecordState
+from schemas.execution_errors import ErrorCode
+
+
+def place(file: File) -> None:
+    """Write the file into its directory, which is made if it is missing. Raises Refusal."""
+    uid, gid = owner_ids(file.owner, file.group)
+    folder = Path(file.target_dir or account("").home)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _failed(ErrorCode.FILE_PATH_INVALID, f"{folder}: {error.strerror}") from None
+    beside = folder / f".heliograph-{secrets.token_hex(8)}"
+    try:
+        _write(beside, file, uid, gid)
+        _name(beside, folder / file.name, overwrite=file.overwrite)
+    except OSError as error:
+        raise _failed(ErrorCode.FILE_CREATE_FAIL, f"{folder / file.name}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _write(path: Path, file: File, uid: int, gid: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(file.data)
+        try:
+            os.fchown(descriptor, uid, gid)
+        except PermissionError:
+            wanted = f"{file.owner}:{file.group}"
+            raise _failed(
+                ErrorCode.FILE_AUTHORITY_INVALID, f"the agent may not give files to {wanted}"
+            ) from None
+        os.fchmod(descriptor, int(file.mode, 8))
+        stream.flush()
+        os.fsync(descriptor)
+
+
+def _name(beside: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        beside.replace(path)
+        return
+    try:
+        path.hardlink_to(beside)
+    except FileExistsError:
+        raise _failed(ErrorCode.FILE_ALREADY_EXISTS, path.name) from None
+
+
+def _failed(code: ErrorCode, why: str) -> Refusal:
+    return Refusal(code, why, RecordState.FAILED)

@@ -1,0 +1,100 @@
+"""What an agent may do, and when: frozen data and pure functions. Times are milliseconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
+
+from producers.assistant.refusal import Refusal
+from producers.assistant.requests import Asked, Run, SendFile
+from producers.assistant.timing import next_time, parse_timing
+from schemas.execution import RecordState, RepeatMode
+from schemas.execution_errors import ErrorCode
+
+ACCEPT_WITHIN = 600_000
+"""How late what is to be done once is still begun: an agent that was down for longer does not surprise anybody."""
+LATE = 10_000
+"""How late a scheduled run is still begun; the least time between two of them, so none meets the next."""
+SEND_FILE = "send-file"
+"""What stands for sent files in an allow list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`allow`: names of commands, `sha256:` and the digest of a script, or `send-file`; empty: everything.
+    `catch_up`: whether times that were missed are made up for by one run. `at_once`: how many runs at a time."""
+
+    allow: frozenset[str] = frozenset()
+    catch_up: bool = False
+    at_once: int = 20
+
+
+class Turn(NamedTuple):
+    """What a due time leads to: whether to run, when the next time is (None: never), and how many were missed."""
+
+    run: bool
+    following: int | None
+    missed: int = 0
+
+
+def digest(content: str) -> str:
+    """How an allow list names a script, whatever it is called."""
+    return f"sha256:{sha256(content.encode()).hexdigest()}"
+
+
+def permit(policy: Policy, asked: Asked, now: int) -> None:
+    """Raise Refusal for what the agent does not do: what is not on its list, what comes too late."""
+    if is_too_late(asked, now):
+        late = (now - asked.time) // 1000
+        raise Refusal(ErrorCode.DELIVERY_TIMEOUT, f"it came to the agent after {late} s", RecordState.ABORTED)
+    if not policy.allow or policy.allow & _names(asked):
+        return
+    why = "it is not on the agent's list of what it may do"
+    code = ErrorCode.COMMAND_NOT_APPLICABLE if isinstance(asked, Run) else ErrorCode.FILE_AUTHORITY_INVALID
+    raise Refusal(code, why, RecordState.INVALID)
+
+
+def is_too_late(asked: Asked, now: int) -> bool:
+    """Whether what is to be done once, and at once, is not begun any more."""
+    is_once = isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
+    return is_once and now - asked.time > ACCEPT_WITHIN
+
+
+def first_due(asked: Asked) -> int | None:
+    """When the first run is due, 0 for at once; None: at the next start of the agent."""
+    if isinstance(asked, SendFile):
+        return 0
+    match asked.mode:
+        case RepeatMode.ONCE:
+            return 0
+        case RepeatMode.PERIOD:
+            return next_time(parse_timing(asked.frequency), asked.time, asked.time)
+        case RepeatMode.NEXT_REBOOT_ONLY | RepeatMode.EVERY_REBOOT:
+            return None
+
+
+def turn(policy: Policy, asked: Asked, due: int, now: int, *, running: bool) -> Turn:
+    """What to do about a time that is due by `now`. `running`: whether the run before it still goes on, beside which
+    none is begun."""
+    if isinstance(asked, SendFile) or asked.mode is not RepeatMode.PERIOD:
+        return Turn(run=True, following=None)
+    timing = parse_timing(asked.frequency)
+    latest, missed = due, 0
+    following = next_time(timing, asked.time, latest)
+    while following is not None and following <= now:
+        latest, missed = following, missed + 1
+        following = next_time(timing, asked.time, latest)
+    run = not running and (policy.catch_up or now - latest <= LATE)
+    return Turn(run, following, missed if run else missed + 1)
+
+
+def recurs(asked: Asked) -> bool:
+    """Whether more than one run may come of it."""
+    return isinstance(asked, Run) and asked.mode in {RepeatMode.PERIOD, RepeatMode.EVERY_REBOOT}
+
+
+def _names(asked: Asked) -> frozenset[str]:
+    if isinstance(asked, SendFile):
+        return frozenset({SEND_FILE})
+    return frozenset({asked.command.name, digest(asked.command.content)})

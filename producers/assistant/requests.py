@@ -1,0 +1,234 @@
+"""What is asked of agents and kept for them: records of the topic `commands`, JSON objects with a `kind`.
+
+Limits are those of Cloud Assistant (ECS user manual, "Limits" and "Use the immediate execution feature").
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import msgspec
+
+from producers.assistant.parameters import check_parameters
+from producers.assistant.timing import check_timing
+from schemas.errors import InputError
+from schemas.execution import ID, CommandType, ContentType, RepeatMode
+
+MOST_INSTANCES = 50
+COMMAND_LIMIT = 16 * 1024
+"""Bytes of a script and its parameters, both in Base64."""
+FILE_LIMIT = 32 * 1024
+"""Bytes of a file in Base64."""
+DEFAULT_TIMEOUT = 60
+LEAST_TIMEOUT = 10
+MOST_TIMEOUT = 86_400
+
+_is_id = re.compile(ID).fullmatch
+_is_mode = re.compile("[0-7]{3,4}").fullmatch
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A script and how it is run. `content`: plain text; `timeout`: seconds; `working_dir`: empty for the home of
+    the user who runs it."""
+
+    command_id: str
+    name: str
+    type: CommandType
+    content: str
+    description: str = ""
+    timeout: int = DEFAULT_TIMEOUT
+    working_dir: str = ""
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file to send. `content`: in the form that `content_type` names; `mode`: octal digits. Without `target_dir`
+    the home of the user whom the agent runs as, without `owner` and `group` that user's own."""
+
+    name: str
+    content: str
+    content_type: ContentType = ContentType.PLAIN_TEXT
+    description: str = ""
+    target_dir: str = ""
+    owner: str = ""
+    group: str = ""
+    mode: str = "0644"
+    overwrite: bool = False
+    timeout: int = DEFAULT_TIMEOUT
+
+    @property
+    def data(self) -> bytes:
+        """What the file will hold. Raises ValueError where it is not the Base64 that it says."""
+        if self.content_type is ContentType.BASE64:
+            return b64decode(self.content, validate=True)
+        return self.content.encode()
+
+
+class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
+    """`id`: of this request alone; `time`: when it was made, milliseconds since the epoch; `caller`: account id."""
+
+    id: str
+    time: int
+    region: str
+    caller: int
+
+
+class Run(_Request, frozen=True, tag="run"):
+    """Run a command on these instances. `frequency`: when `mode` is Period."""
+
+    invoke_id: str
+    instances: tuple[str, ...]
+    command: Command
+    parameters: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    username: str = ""
+    mode: RepeatMode = RepeatMode.ONCE
+    frequency: str = ""
+
+
+class SendFile(_Request, frozen=True, tag="send-file"):
+    """Write a file on these instances."""
+
+    invoke_id: str
+    instances: tuple[str, ...]
+    file: File
+
+
+class Stop(_Request, frozen=True, tag="stop"):
+    """Stop a run, or all that is to come of it; on these instances, on all without one."""
+
+    invoke_id: str
+    instances: tuple[str, ...] = ()
+
+
+class Keep(_Request, frozen=True, tag="keep"):
+    """Keep a command: the first version of a new id, or the next of one that is known."""
+
+    command: Command
+
+
+class Modify(_Request, frozen=True, tag="modify"):
+    """Change what is given of the latest version of a kept command."""
+
+    command_id: str
+    name: str | None = None
+    description: str | None = None
+    timeout: int | None = None
+
+
+class Delete(_Request, frozen=True, tag="delete"):
+    """Keep a command no longer."""
+
+    command_id: str
+
+
+Request = Run | SendFile | Stop | Keep | Modify | Delete
+Asked = Run | SendFile
+"""What agents leave execution records of."""
+
+_decode = msgspec.json.Decoder(Request).decode
+encode = msgspec.json.Encoder().encode
+
+
+def decode(value: bytes) -> Request:
+    """The request that the bytes hold, within all limits; InputError names the field that is wrong."""
+    try:
+        request: Request = _decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"not a request: {error}") from None
+    check(request)
+    return request
+
+
+def check(request: Request) -> None:
+    """Whether a request keeps to all limits; InputError names the field that is wrong, and the limit."""
+    _check_id("region", request.region)
+    match request:
+        case Run():
+            _check_instances(request.instances)
+            _check_id("invoke_id", request.invoke_id)
+            _check_run(request)
+        case SendFile():
+            _check_instances(request.instances)
+            _check_id("invoke_id", request.invoke_id)
+            _check_file(request.file)
+        case Stop():
+            _check_id("invoke_id", request.invoke_id)
+        case Keep():
+            _check_command(request.command, {})
+        case Modify():
+            _check_id("command_id", request.command_id)
+            _check_timeout(request.timeout or DEFAULT_TIMEOUT)
+        case Delete():
+            _check_id("command_id", request.command_id)
+
+
+def base64_size(content: str) -> int:
+    """Bytes of a text in Base64."""
+    return -(-len(content.encode()) // 3) * 4
+
+
+def _check_run(run: Run) -> None:
+    _check_command(run.command, run.parameters)
+    check_parameters(run.command.content, run.parameters)
+    if "\0" in f"{run.username}{run.command.working_dir}":
+        raise InputError("username, working directory: no name holds a NUL")
+    if run.mode is RepeatMode.PERIOD:
+        check_timing(run.frequency, run.command.timeout, run.time)
+    elif run.frequency:
+        raise InputError(f"frequency: is for {RepeatMode.PERIOD}, not for {run.mode}")
+
+
+def _check_command(command: Command, parameters: Mapping[str, str]) -> None:
+    _check_id("command_id", command.command_id)
+    _check_timeout(command.timeout)
+    if not command.content.strip():
+        raise InputError("command: is empty")
+    if len(command.name) > 128 or len(command.description) > 512:
+        raise InputError("command: its name has at most 128 characters, its description 512")
+    size = base64_size(command.content)
+    size += base64_size(msgspec.json.encode(parameters).decode()) if parameters else 0
+    if size > COMMAND_LIMIT:
+        raise InputError(
+            f"command: {size} bytes in Base64 with its parameters; at most {COMMAND_LIMIT} are taken: send a file"
+        )
+
+
+def _check_file(file: File) -> None:
+    _check_timeout(file.timeout)
+    if file.name in {"", ".", ".."} or "/" in file.name or "\0" in file.name or len(file.name.encode()) > 255:
+        raise InputError(f"file name {file.name!r}: expected 1 to 255 bytes without /")
+    if (file.target_dir and not PurePosixPath(file.target_dir).is_absolute()) or "\0" in file.target_dir:
+        raise InputError(f"target directory {file.target_dir!r}: expected an absolute path")
+    if not _is_mode(file.mode):
+        raise InputError(f"file mode {file.mode!r}: expected octal digits, as in 0644")
+    if len(file.description) > 512:
+        raise InputError("description: has at most 512 characters")
+    is_base64 = file.content_type is ContentType.BASE64
+    size = len(file.content) if is_base64 else base64_size(file.content)
+    if size > FILE_LIMIT:
+        raise InputError(f"file: {size} bytes in Base64; at most {FILE_LIMIT} are taken")
+    try:
+        _ = file.data
+    except ValueError:
+        raise InputError("file: its content is not Base64, as content_type says") from None
+
+
+def _check_instances(instances: tuple[str, ...]) -> None:
+    if not 1 <= len(instances) <= MOST_INSTANCES:
+        raise InputError(f"instances: {len(instances)} of them; expected 1 to {MOST_INSTANCES}")
+    if len(set(instances)) < len(instances):
+        raise InputError("instances: one is named twice")
+    for instance in instances:
+        _check_id("instance", instance)
+
+
+def _check_id(field: str, text: str) -> None:
+    if not _is_id(text):
+        raise InputError(f"{field} {text[:140]!r}: expected 1 to 128 letters, digits, '.', '_' or '-'")
+
+
+def _check_timeout(seconds: int) -> None:
+    if not LEAST_TIMEOUT <= seconds <= MOST_TIMEOUT:
+        raise InputError(f"time-out {seconds}: expected {LEAST_TIMEOUT} to {MOST_TIMEOUT} seconds")

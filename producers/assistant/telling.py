@@ -1,0 +1,169 @@
+"""Execution records, and the events that say that one is final."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+import msgspec
+
+from producers.assistant.output import NOTHING, Kept
+from producers.assistant.requests import Asked, Run, SendFile
+from schemas import arn
+from schemas.execution import CommandRecord, ExecutionRecord, FileRecord, RecordState
+from schemas.execution_errors import ErrorCode
+from schemas.times import content_time, event_time
+
+COMPLETED = "Instance:CloudAssistant.TaskCompleted"
+"""Name of the event that a final record comes with. Its content: `ecs:CloudAssistant:TaskCompleted` of EventBridge."""
+CALLER_TYPE = "customer"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Whom an agent stands for. `user`: account id of its owner."""
+
+    id: str
+    region: str
+    user: int
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Why it was not done, or not well."""
+
+    code: ErrorCode
+    info: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a run stands. Times are milliseconds since the epoch; None: it has not happened. `stopped`: when somebody
+    asked to stop it."""
+
+    state: RecordState
+    updated: int
+    kept: Kept = NOTHING
+    error: Error | None = None
+    exit_code: int | None = None
+    started: int | None = None
+    stopped: int | None = None
+
+
+def record(asked: Asked, instance: Instance, repeats: int, progress: Progress) -> ExecutionRecord:
+    """The record of one run, or of a file sent, as it stands."""
+    match asked:
+        case Run():
+            return _of_command(asked, instance, repeats, progress)
+        case SendFile():
+            return _of_file(asked, instance, progress)
+
+
+def event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:
+    """The notification that a record is final. `now`: milliseconds since the epoch."""
+    succeeded = of.invocation_status is RecordState.SUCCESS
+    return msgspec.json.encode(
+        {
+            "ver": "1.0",
+            "id": str(uuid4()).upper(),
+            "product": "ECS",
+            "resourceId": arn.build("Instance", instance.id, region=instance.region, user=str(instance.user)),
+            "level": "INFO" if succeeded else "WARN",
+            "name": COMPLETED,
+            "userId": str(instance.user),
+            "eventTime": event_time(now),
+            "regionId": instance.region,
+            "content": _content(of),
+        }
+    )
+
+
+def _of_command(run: Run, instance: Instance, repeats: int, progress: Progress) -> CommandRecord:
+    return CommandRecord(
+        region_id=instance.region,
+        instance_id=instance.id,
+        invoke_id=run.invoke_id,
+        command_id=run.command.command_id,
+        command_name=run.command.name,
+        command_type=run.command.type,
+        command_content=run.command.content,
+        resource_owner_uid=instance.user,
+        caller_uid=run.caller,
+        caller_type=CALLER_TYPE,
+        timeout=run.command.timeout,
+        frequency=run.frequency,
+        parameters=msgspec.json.encode(run.parameters).decode(),
+        username=run.username,
+        repeat_mode=run.mode,
+        repeats=repeats,
+        invocation_status=progress.state,
+        error_code=progress.error.code if progress.error else None,
+        error_info=progress.error.info if progress.error else None,
+        dropped=progress.kept.dropped,
+        output=progress.kept.text,
+        exit_code=progress.exit_code,
+        creation_time=content_time(run.time),
+        start_time=_time(progress.started),
+        update_time=content_time(progress.updated),
+        finished_time=content_time(progress.updated) if progress.state.final else "",
+        stop_time=_time(progress.stopped),
+    )
+
+
+def _of_file(sent: SendFile, instance: Instance, progress: Progress) -> FileRecord:
+    file = sent.file
+    return FileRecord(
+        region_id=instance.region,
+        instance_id=instance.id,
+        invoke_id=sent.invoke_id,
+        file_name=file.name,
+        content_type=file.content_type,
+        description=file.description,
+        file_content=file.content,
+        file_group=file.group,
+        file_mode=file.mode,
+        file_owner=file.owner,
+        resource_owner_uid=instance.user,
+        caller_uid=sent.caller,
+        caller_type=CALLER_TYPE,
+        overwrite=file.overwrite,
+        target_dir=file.target_dir,
+        timeout=file.timeout,
+        invocation_status=progress.state,
+        error_code=progress.error.code if progress.error else None,
+        error_info=progress.error.info if progress.error else None,
+        creation_time=content_time(sent.time),
+        start_time=_time(progress.started),
+        update_time=content_time(progress.updated),
+        finish_time=content_time(progress.updated) if progress.state.final else "",
+    )
+
+
+def _time(milliseconds: int | None) -> str:
+    return "" if milliseconds is None else content_time(milliseconds)
+
+
+def _content(of: ExecutionRecord) -> dict[str, str]:
+    """Values are text there, and error code 0 is none."""
+    shared = {
+        "instanceId": of.instance_id,
+        "invokeId": of.invoke_id,
+        "invocationStatus": of.invocation_status.value,
+        "startTime": of.start_time,
+        "finishTime": of.ended_at,
+        "ownerId": str(of.resource_owner_uid),
+        "playerUid": str(of.caller_uid),
+        "errorCode": of.error_code or "0",
+        "errorDesc": of.error_info or "",
+    }
+    match of:
+        case CommandRecord():
+            return shared | {
+                "commandId": of.command_id,
+                "commandName": of.command_name,
+                "exitCode": "" if of.exit_code is None else str(of.exit_code),
+                "repeatMode": of.repeat_mode.value,
+                "repeats": str(of.repeats),
+            }
+        case FileRecord():
+            return shared | {"fileName": of.file_name, "targetDir": of.target_dir}

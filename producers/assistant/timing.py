@@ -1,0 +1,104 @@
+"""When a recurring command is due: `rate(5m)`, `at(2022-06-06 13:15:30 Asia/Shanghai)`, or a cron expression.
+
+Source: `Frequency` of RunCommand and InvokeCommand, ECS API 2014-05-26, and the user manual, "Use the immediate
+execution feature". Times are milliseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from producers.assistant import cron
+from producers.assistant.zones import zone
+from schemas.errors import InputError
+
+LEAST_RATE = timedelta(seconds=60)
+MOST_RATE = timedelta(days=7)
+LEAST_CRON = timedelta(seconds=10)
+
+_RATE = re.compile(r"rate\(\s*([1-9][0-9]{0,6})\s*([smhd])\s*\)")
+_AT = re.compile(r"at\(\s*([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})(?: +(\S+?))?\s*\)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Start to start, however long a run takes; the first an interval after it was asked for."""
+
+    interval: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Once, at this moment."""
+
+    moment: datetime
+
+
+Timing = Rate | At | cron.Cron
+
+
+def parse_timing(frequency: str) -> Timing:
+    """Read a `Frequency`; InputError says what is wrong with it."""
+    text = frequency.strip()
+    if text.startswith("rate"):
+        if (found := _RATE.fullmatch(text)) is None:
+            raise InputError(f"frequency {text!r}: expected rate(N) with N as 90s, 5m, 12h or 7d")
+        return Rate(timedelta(**{_UNITS[found[2]]: int(found[1])}))
+    if text.startswith("at"):
+        if (found := _AT.fullmatch(text)) is None:
+            raise InputError(f"frequency {text!r}: expected at(2022-06-06 13:15:30 Asia/Shanghai)")
+        return At(_moment(found[1], found[2] or ""))
+    return cron.parse(text)
+
+
+def check_timing(frequency: str, timeout: int, now: int) -> Timing:
+    """The timing, if a command with a time-out of so many seconds may recur like that; InputError says why not."""
+    timing = parse_timing(frequency)
+    least = timedelta(seconds=timeout)
+    match timing:
+        case Rate(interval) if not LEAST_RATE <= interval <= MOST_RATE:
+            raise InputError(f"frequency {frequency!r}: an interval is from 60 seconds to 7 days")
+        case Rate(interval) if interval <= least:
+            raise InputError(f"frequency {frequency!r}: is not longer than the time-out of {timeout} s")
+        case cron.Cron() if (found := timing.least_interval(_aware(now))) < max(least, LEAST_CRON):
+            raise InputError(
+                f"frequency {frequency!r}: {found.total_seconds():g} s lie between two times; "
+                f"at least 10 s, and the time-out of {timeout} s, must"
+            )
+        case _:
+            pass
+    if next_time(timing, now, now) is None:
+        raise InputError(f"frequency {frequency!r}: names no time from now on")
+    return timing
+
+
+def next_time(timing: Timing, asked: int, after: int) -> int | None:
+    """The first time later than `after` of what was asked for at `asked`; None if there is none."""
+    match timing:
+        case Rate(interval):
+            step = interval // timedelta(milliseconds=1)
+            return asked + (max(after - asked, 0) // step + 1) * step
+        case At(moment):
+            at = _milliseconds(moment)
+            return at if at > after else None
+        case cron.Cron():
+            found = timing.next_after(_aware(after))
+            return None if found is None else _milliseconds(found)
+
+
+def _moment(text: str, named: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=zone(named)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InputError(f"frequency at({text}): there is no such time") from None
+
+
+def _aware(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,157 @@
+"""One run on this host, from what was asked for to how it ended. Blocks; each has a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from producers.assistant.accounts import Account, account
+from producers.assistant.output import Output
+from producers.assistant.parameters import filled, secrets_of
+from producers.assistant.placing import place
+from producers.assistant.process import Ended, Exited, Launch, Process, Stopped, TimedOut
+from producers.assistant.refusal import Refusal
+from producers.assistant.requests import Asked, Run, SendFile
+from producers.assistant.scripts import interpreter, script_file
+from producers.assistant.telling import Error, Progress
+from schemas.errors import InputError
+from schemas.execution import RecordState
+from schemas.execution_errors import ERRORS, ErrorCode
+from schemas.secrets import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What runs share here. `secrets`: what `{{secret:NAME}}` stands for; `mark`: tells the processes and folders of
+    this agent from those of others; `clock`: milliseconds since the epoch."""
+
+    secrets: Mapping[str, Secret]
+    mark: str
+    clock: Callable[[], int]
+
+    @property
+    def folders(self) -> str:
+        """What the names of the folders of running scripts begin with."""
+        return f"heliograph-{self.mark}-"
+
+    def mark_of(self, invoke_id: str, repeats: int) -> str:
+        """What marks the processes of one run."""
+        return f"{self.mark}/{invoke_id}/{repeats}"
+
+
+class Work:
+    """One run. `carry_out` blocks; `so_far`, `stop` and `abandon` may be called from any thread."""
+
+    def __init__(self, asked: Asked, repeats: int, host: Host) -> None:
+        self.asked = asked
+        self.repeats = repeats
+        self._host = host
+        self._started = host.clock()
+        self._stopped: int | None = None
+        self._output = Output()
+        self._process = Process()
+
+    def carry_out(self) -> Progress:
+        """Do it; how it ended."""
+        try:
+            match self.asked:
+                case Run():
+                    return self._run(self.asked)
+                case SendFile():
+                    place(self.asked.file)
+                    return self._progress(RecordState.SUCCESS)
+        except Refusal as refused:
+            return self._progress(refused.state, Error(refused.code, refused.info))
+
+    def so_far(self) -> Progress:
+        """How it stands while it is carried out."""
+        state = RecordState.RUNNING if self._stopped is None else RecordState.STOPPING
+        return self._progress(state)
+
+    def stop(self, at: int) -> None:
+        """End it because somebody asked for that at this time."""
+        self._stopped = at
+        self._process.stop()
+
+    def abandon(self) -> None:
+        """End it because the agent ends."""
+        self._process.stop()
+
+    def _run(self, run: Run) -> Progress:
+        secrets = self._reveal(run)
+        self._output = Output(secrets.values())
+        who = account(run.username)
+        folder = _folder(run, who)
+        words = interpreter(run.command.type, run.command.content)
+        script = filled(run.command.content, run.parameters, secrets)
+        try:
+            with script_file(run.command.type, script, who, self._host.folders) as path:
+                mark = self._host.mark_of(run.invoke_id, self.repeats)
+                launch = Launch([*words, str(path)], folder, who, run.command.timeout, mark)
+                return self._ended(self._process.run(launch, self._output))
+        except OSError as error:
+            raise Refusal(ErrorCode.EXECUTION_EXCEPTION, str(error)) from None
+
+    def _reveal(self, run: Run) -> dict[str, str]:
+        """The secrets that the command asks for, by name."""
+        revealed: dict[str, str] = {}
+        for name in secrets_of(run.command.content):
+            if name not in self._host.secrets:
+                raise Refusal(
+                    ErrorCode.EXECUTION_EXCEPTION,
+                    f"the agent has no secret {name}; start it with --secret {name}=env:… or file:…",
+                )
+            try:
+                revealed[name] = self._host.secrets[name].reveal()
+            except InputError as error:
+                raise Refusal(ErrorCode.EXECUTION_EXCEPTION, f"secret {name}: {error}") from None
+        return revealed
+
+    def _ended(self, ended: Ended) -> Progress:
+        match ended:
+            case Exited(0):
+                return self._progress(RecordState.SUCCESS, exit_code=0)
+            case Exited(code):
+                return self._progress(RecordState.FAILED, _usual(ErrorCode.EXIT_CODE_NONZERO), code)
+            case TimedOut():
+                return self._progress(RecordState.TIMEOUT, _usual(ErrorCode.EXECUTION_TIMEOUT))
+            case Stopped() if self._stopped is not None:
+                return self._progress(RecordState.TERMINATED)
+            case Stopped():
+                return self._progress(RecordState.ERROR, _usual(ErrorCode.EXECUTION_INTERRUPTED))
+
+    def _progress(
+        self, state: RecordState, error: Error | None = None, exit_code: int | None = None
+    ) -> Progress:
+        return Progress(
+            state=state,
+            updated=self._host.clock(),
+            kept=self._output.kept(),
+            error=error,
+            exit_code=exit_code,
+            started=self._started,
+            stopped=self._stopped,
+        )
+
+
+def interrupted(asked: Asked, started: int, now: int) -> Progress:
+    """How a run ended that was started, and whose agent was killed before it saw the end."""
+    is_file = isinstance(asked, SendFile)
+    code = ErrorCode.FILE_CREATE_FAIL if is_file else ErrorCode.EXECUTION_INTERRUPTED
+    why = "; the agent ended meanwhile, how far it came is not known"
+    return Progress(RecordState.ERROR, now, error=Error(code, ERRORS[code].info + why), started=started)
+
+
+def _usual(code: ErrorCode) -> Error:
+    return Error(code, ERRORS[code].info)
+
+
+def _folder(run: Run, who: Account) -> Path:
+    """Where the command runs: where it says, or the user's home, or the root for one without a home."""
+    if run.command.working_dir:
+        folder = Path(run.command.working_dir)
+        if not folder.is_dir():
+            raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, run.command.working_dir)
+        return folder
+    return who.home if who.home.is_dir() else Path("/")

@@ -1,0 +1,47 @@
+"""An agent whose clock runs twenty times as fast as others': what recurs each ten seconds is due twice a second.
+
+`python -m tests.acceptance.quick_agent INSTANCE`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from heliograph.cli.assistant_agent import build, serve
+from heliograph.config import load
+from heliograph.deployment import Deployment
+from producers.assistant.policy import Policy
+from producers.assistant.telling import Instance
+
+FACTOR = 20
+
+
+class QuickClock:
+    """Shows the real time at midnight (UTC), and from then on ever more."""
+
+    def now(self) -> int:
+        """Milliseconds since the epoch; the same for every process that asks now."""
+        real = time.time_ns() // 1_000_000
+        midnight = real - real % 86_400_000
+        return midnight + (real - midnight) * FACTOR
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic() * FACTOR
+
+
+def main() -> None:
+    """Stand for the instance that is named, until killed."""
+    instance = sys.argv[1]
+    with Deployment(load(os.environ), QuickClock()) as deployment:
+        folder = deployment.config.home / "agents" / instance
+        serve(
+            build(deployment, Instance(instance, "cn-hangzhou", 9), Policy(), [], folder), threading.Event()
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""`heliograph assistant …` on one home, with an agent in a thread of this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from heliograph.cli.assistant_agent import build, serve
+from heliograph.config import load
+from heliograph.deployment import Deployment
+from producers.assistant.policy import Policy, digest
+from producers.assistant.telling import Instance
+from schemas.errors import InputError
+from tests.heliograph.cli.conftest import Commands
+
+
+@pytest.fixture
+def asking(call: Commands) -> Commands:
+    """A home with a key."""
+    call.done("assistant", "key")
+    return call
+
+
+@contextmanager
+def agents(home: Path, *instances: str) -> Generator[None]:
+    stopping, threads = threading.Event(), list[threading.Thread]()
+
+    def stand_for(instance: str) -> None:
+        with Deployment(load({"HELIOGRAPH_HOME": str(home), "HELIOGRAPH_BUS_RESERVE_MB": "0"})) as deployment:
+            made = build(
+                deployment,
+                Instance(instance, "cn-hangzhou", 9),
+                Policy(),
+                ["word=env:HOME"],
+                home / "agents" / instance,
+            )
+            ready.release()
+            serve(made, stopping)
+            made.close()
+            made.journal.close()
+
+    ready = threading.Semaphore(0)
+    for instance in instances:
+        threads.append(threading.Thread(target=stand_for, args=(instance,)))
+        threads[-1].start()
+    for _ in instances:
+        assert ready.acquire(timeout=60)
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_without_a_key_nothing_can_be_asked_for(call: Commands) -> None:
+    says = call.refused("assistant", "run", "hostname", "--instance", "i-1")
+    assert "`heliograph assistant key` makes one" in says
+    assert "makes one" in call.refused("assistant", "agent", "--instance-id", "i-1")
+
+
+def test_a_key_is_made_once(asking: Commands) -> None:
+    path = asking.home / "assistant.key"
+    written = path.read_text()
+    assert "is there already" in asking.done("assistant", "key").out
+    assert path.read_text() == written
+
+
+def test_a_run_is_followed_to_its_end_on_every_instance(asking: Commands) -> None:
+    with agents(asking.home, "i-1", "i-2"):
+        words = ("assistant", "run", "echo {{what}}", "--parameter", "what=hello")
+        done = asking.done(*words, "--instance", "i-1", "--instance", "i-2")
+        assert "i-1: Success" in done.err
+        assert done.out.count("hello") == 2
+        failed = asking("assistant", "run", "exit 4", "--instance", "i-1", "--json")
+    assert failed.status == 1
+    (row,) = failed.rows
+    assert (row["instance"], row["state"], row["exit"]) == ("i-1", "Failed", 4)
+    listed = asking.done("assistant", "list", "--json").rows
+    assert [row["state"] for row in listed] == ["Finished", "Finished"]
+    execution = listed[0]["execution"]
+    records = [
+        json.loads(line) for line in asking.done("assistant", "results", execution, "--json").out.splitlines()
+    ]
+    assert sorted(record["InstanceId"] for record in records) == ["i-1", "i-2"]
+    assert {record["Output"] for record in records} == {"hello\n"}
+    assert "--- i-2\nhello" in asking.done("assistant", "results", execution, "--instance", "i-2").out
+
+
+def test_what_nobody_answers_is_said(asking: Commands) -> None:
+    unanswered = asking("assistant", "run", "echo", "--instance", "i-9", "--wait", "0.2")
+    assert unanswered.status == 1
+    assert "does an agent of i-9 run?" in unanswered.out
+    asking.done("assistant", "run", "echo", "--instance", "i-9", "--wait", "0")
+    assert [row["state"] for row in asking.done("assistant", "list", "--json").rows] == ["Running", "Running"]
+    assert asking.done("assistant", "list", "--state", "Failed", "--json").rows == []
+    assert asking.done("assistant", "list", "--region", "cn-beijing", "--json").rows == []
+
+
+def test_a_schedule_is_taken_and_stopped(asking: Commands) -> None:
+    with agents(asking.home, "i-1"):
+        taken = asking.done("assistant", "schedule", "rate(5m)", "echo", "--instance", "i-1", "--json")
+        (row,) = taken.rows
+        assert (row["state"], row["repeats"]) == ("Scheduled", 1)
+        stopped = asking.done("assistant", "stop", row["execution"], "--json")
+        assert [one["state"] for one in stopped.rows] == ["Cancelled"]
+        at_start = asking.done(
+            "assistant", "run", "echo", "--at-start", "next", "--instance", "i-1", "--json"
+        )
+        assert at_start.rows[0]["state"] == "Scheduled"
+    listed = asking.done("assistant", "list", "--json").rows
+    assert [(one["state"], one["mode"]) for one in listed] == [
+        ("Stopped", "rate(5m)"),
+        ("Running", "NextRebootOnly"),
+    ]
+
+
+@pytest.mark.parametrize("data", [b"text\n", bytes(range(256))])
+def test_a_file_is_sent(asking: Commands, tmp_path: Path, data: bytes) -> None:
+    source, folder = tmp_path / "source.bin", tmp_path / "there"
+    source.write_bytes(data)
+    words = ("assistant", "send-file", str(source), "--to", str(folder), "--instance", "i-1")
+    with agents(asking.home, "i-1"):
+        asking.done(*words)
+        again = asking(*words)
+        asking.done(*words, "--overwrite", "--name", "other", "--mode", "0600")
+    assert again.status == 1
+    assert "File already exists: source.bin" in again.out
+    assert (folder / "source.bin").read_bytes() == (folder / "other").read_bytes() == data
+    assert (folder / "other").stat().st_mode & 0o777 == 0o600
+
+
+def test_commands_are_kept_with_versions_and_run(asking: Commands, tmp_path: Path) -> None:
+    command = ("assistant", "command")
+    script = tmp_path / "greet.sh"
+    script.write_text("echo two {{who}}")
+    made = asking.done(*command, "create", "greet", "echo one {{who}}", "--description", "Greets").out.strip()
+    assert asking.done(*command, "clone", "greet", "--file", str(script)).out == "2\n"
+    asking.done(*command, "modify", made, "--timeout", "5")
+    (row,) = asking.done(*command, "list", "--json").rows
+    assert (row["command"], row["version"], row["timeout"], row["description"]) == (made, 2, 10, "Greets")
+    (shown,) = asking.done(*command, "show", "greet", "--version", "1", "--json").rows
+    assert (shown["content"], shown["digest"]) == ("echo one {{who}}", digest("echo one {{who}}"))
+    with agents(asking.home, "i-1"):
+        words = ("assistant", "run", "--kept", "greet", "--parameter", "who=you", "--instance", "i-1")
+        assert "two you" in asking.done(*words).out
+        assert "one you" in asking.done(*words, "--version", "1").out
+    asking.done(*command, "delete", "greet")
+    assert asking.done(*command, "list", "--json").rows == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("run", "give either a SCRIPT or --file"),
+        ("run echo --file x", "give either a SCRIPT or --file"),
+        ("run echo", "instances: name at least one"),
+        ("run echo --instance ../x", "instance '../x'"),
+        ("run --file FOLDER --instance i-1", "Is a directory"),
+        ("run echo --type Python --instance i-1", "expected RunShellScript, RunBatScript"),
+        ("run echo --parameter x --instance i-1", "--parameter 'x': expected KEY=VALUE"),
+        ("run echo --parameter x=1 --instance i-1", "the command has no {{x}}"),
+        ("run echo --at-start soon --instance i-1", "expected next or every"),
+        ("run echo --kept x --instance i-1", "--kept: brings its script"),
+        ("run --kept nothing --instance i-1", "command 'nothing': is not kept here"),
+        ("schedule rate(1s) echo --instance i-1", "60 seconds to 7 days"),
+        ("schedule nonsense echo --instance i-1", "'nonsense': 1 fields"),
+        ("send-file FOLDER --instance i-1", "Is a directory"),
+        ("stop t-1", "execution 't-1': was never asked for"),
+        ("results t-1", "execution 't-1': there is no record of it"),
+        ("list --state Gone", "expected Running, Stopping"),
+        ("list --since soon", "time 'soon'"),
+        ("agent --instance-id ../x", "--instance-id '../x'"),
+        ("agent --instance-id i-1 --secret x=hunter2", "--secret x: expected a reference"),
+        ("command modify x", "give --name, --description or --timeout"),
+        ("command show x", "command 'x': is not kept here"),
+        ("command delete x", "command 'x': is not kept here"),
+        ("command create x", "give either a SCRIPT or --file"),
+    ],
+)
+def test_wrong_words(asking: Commands, tmp_path: Path, words: str, says: str) -> None:
+    found = asking.refused("assistant", *words.replace("FOLDER", str(tmp_path)).split())
+    assert says in found
+    assert "hunter2" not in found
+
+
+def test_quotas_of_the_configuration_hold(asking: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOGRAPH_ASSISTANT_DAILY_RUNS", "1")
+    monkeypatch.setenv("HELIOGRAPH_ASSISTANT_KEPT_COMMANDS", "0")
+    asking.done("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
+    assert "daily_runs" in asking.refused("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
+    assert "kept_commands" in asking.refused("assistant", "command", "create", "x", "echo")
+
+
+def test_a_key_elsewhere_is_not_made(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOGRAPH_ASSISTANT_KEYS", "env:SOME_KEY")
+    assert "env:SOME_KEY is no file" in call.refused("assistant", "key")
+
+
+def test_a_second_agent_of_an_instance_is_refused(asking: Commands) -> None:
+    with (
+        agents(asking.home, "i-1"),
+        Deployment(load({"HELIOGRAPH_HOME": str(asking.home)})) as deployment,
+        pytest.raises(InputError, match="another agent uses this journal"),
+    ):
+        build(deployment, Instance("i-1", "cn-hangzhou", 9), Policy(), [], asking.home / "agents" / "i-1")

@@ -1,0 +1,113 @@
+"""A log in memory, somebody who asks, and agents that are stepped by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heliograph.bus.memory import MemoryBus
+from producers.assistant.agent import Agent
+from producers.assistant.asking import REQUESTS, Caller
+from producers.assistant.journal import Journal
+from producers.assistant.policy import Policy
+from producers.assistant.requests import Command
+from producers.assistant.signing import Keys
+from producers.assistant.telling import Instance
+from producers.assistant.working import Host
+from producers.edge import Edge
+from schemas.clock import ManualClock
+from schemas.execution import CommandRecord, CommandType, ExecutionRecord, FileRecord, check_execution
+from schemas.record import Record, TopicPartition
+from schemas.secrets import Secret
+from schemas.topics import COMMANDS, EXECUTIONS
+
+REGION = "cn-hangzhou"
+KEY = b"k" * 32
+NOW = 1_760_000_000_000
+
+
+def command(content: str = "echo hello", *, timeout: int = 60, name: str = "greet") -> Command:
+    return Command(command_id="c-1", name=name, type=CommandType.SHELL, content=content, timeout=timeout)
+
+
+def all_records(bus: MemoryBus, topic: str) -> list[Record]:
+    partitions = range(bus.topics().get(topic, 0))
+    return [record for p in partitions for record in bus.read(TopicPartition(topic, p), 0).records]
+
+
+@dataclass
+class Fleet:
+    """Several agents may stand for instances here; each has a folder of its own."""
+
+    folder: Path
+    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
+    agents: dict[str, Agent] = field(default_factory=dict[str, Agent])
+
+    def __post_init__(self) -> None:
+        self.bus = MemoryBus(self.clock)
+        self.bus.create(COMMANDS)
+        self.keys = Keys((KEY,), self.bus.log_id)
+        self.caller = Caller(self.bus, self.keys, self.clock, REGION, 7)
+
+    def start(
+        self, instance: str = "i-1", policy: Policy | None = None, secrets: Mapping[str, str] | None = None
+    ) -> Agent:
+        """An agent that has begun, on the journal of its instance."""
+        end = self.bus.extents(COMMANDS)[REQUESTS].end
+        journal = Journal(self.folder / instance / "journal.db", instance, self.bus.log_id, end)
+        references = {name: Secret(written) for name, written in (secrets or {}).items()}
+        agent = Agent(
+            bus=self.bus,
+            edge=Edge(self.bus),
+            journal=journal,
+            keys=self.keys,
+            instance=Instance(instance, REGION, 9),
+            policy=policy or Policy(),
+            host=Host(references, journal.id, self.clock.now),
+            clock=self.clock,
+        )
+        agent.begin()
+        self.agents[instance] = agent
+        return agent
+
+    def crash(self, instance: str = "i-1") -> None:
+        """The agent is gone as if killed: nothing is accounted for."""
+        agent = self.agents.pop(instance)
+        agent.abandon()
+        agent.journal.close()
+
+    def step(self, instance: str = "i-1") -> None:
+        """Turns until nothing runs any more."""
+        agent = self.agents[instance]
+        deadline = time.monotonic() + 60
+        agent.step(0)
+        while agent.running() and time.monotonic() < deadline:
+            agent.step(0.05)
+        agent.step(0)
+
+    def close(self) -> None:
+        for agent in self.agents.values():
+            agent.close()
+            agent.journal.close()
+
+    def told(self, instance: str = "") -> list[ExecutionRecord]:
+        """Every execution record, in order of an instance."""
+        found = [check_execution(record.value) for record in all_records(self.bus, EXECUTIONS)]
+        return [one for one in found if instance in {"", one.instance_id}]
+
+    def final(self, instance: str = "") -> list[ExecutionRecord]:
+        return [one for one in self.told(instance) if one.invocation_status.final]
+
+    def command_record(self) -> CommandRecord:
+        """The only final record, of a command."""
+        (found,) = self.final()
+        assert isinstance(found, CommandRecord)
+        return found
+
+    def file_record(self) -> FileRecord:
+        """The only final record, of a file."""
+        (found,) = self.final()
+        assert isinstance(found, FileRecord)
+        return found

@@ -1,0 +1,208 @@
+"""Those who ask: requests, quotas, kept commands, and how executions stand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from heliograph.bus.memory import MemoryBus
+from producers.assistant import kept
+from producers.assistant.asking import Caller, Quotas, find, requests, stopped
+from producers.assistant.following import Follower, ends, starts
+from producers.assistant.policy import ACCEPT_WITHIN
+from producers.assistant.requests import Command, Keep, Stop
+from producers.assistant.signing import Keys
+from schemas.clock import ManualClock
+from schemas.errors import InputError, NotFound
+from schemas.execution import ExecutionState, RecordState, RepeatMode
+from schemas.record import NewRecord
+from schemas.topics import COMMANDS, EXECUTIONS
+from tests.producers.assistant.assisted import KEY, NOW, REGION, Fleet, command
+
+
+def test_more_than_fifty_instances_are_asked_in_several_requests(fleet: Fleet) -> None:
+    instances = [f"i-{number}" for number in range(120)]
+    asked = fleet.caller.run(command(), [*instances, "i-0"], parameters={})
+    assert [len(one.instances) for one in asked] == [50, 50, 20]
+    assert [instance for one in asked for instance in one.instances] == instances
+    assert len({one.invoke_id for one in asked}) == 3
+    assert list(requests(fleet.bus, fleet.keys)) == list(asked)
+
+
+def test_nothing_is_asked_when_something_is_wrong(fleet: Fleet) -> None:
+    for instances, says in (([], "name at least one"), (["i-1", "no good"], "'no good'")):
+        with pytest.raises(InputError, match=says):
+            fleet.caller.run(command(), instances, parameters={})
+    assert list(requests(fleet.bus, fleet.keys)) == []
+
+
+def test_runs_of_a_day_are_counted_in_their_region(fleet: Fleet) -> None:
+    caller = dataclasses.replace(fleet.caller, quotas=Quotas(daily_runs=3))
+    elsewhere = dataclasses.replace(caller, region="cn-beijing")
+    for _ in range(3):
+        caller.run(command(), ("i-1",), parameters={})
+    with pytest.raises(InputError, match="3 runs were asked for today in cn-hangzhou"):
+        caller.run(command(), ("i-1",), parameters={})
+    elsewhere.run(command(), ("i-1",), parameters={})
+    fleet.clock.advance(86_400)
+    caller.run(command(), ("i-1",), parameters={})
+
+
+def test_only_what_an_authorised_caller_asked_counts(fleet: Fleet) -> None:
+    (asked,) = fleet.caller.run(command(), ("i-1",), parameters={})
+    fleet.bus.append([NewRecord(COMMANDS, b"junk"), NewRecord(COMMANDS, fleet.keys.signed(asked).value)])
+    assert list(requests(fleet.bus, fleet.keys)) == [asked]
+    assert find(fleet.bus, fleet.keys, asked.invoke_id) == asked
+    with pytest.raises(NotFound, match="'t-none': was never asked for"):
+        find(fleet.bus, fleet.keys, "t-none")
+
+
+def test_a_stop_names_instances_of_its_execution(fleet: Fleet) -> None:
+    (asked,) = fleet.caller.run(command(), ("i-1", "i-2"), parameters={})
+    with pytest.raises(InputError, match=r"'i-3': t-.* is not for it"):
+        fleet.caller.stop(asked, ["i-3"])
+    fleet.caller.stop(asked, ["i-2"])
+    assert stopped(requests(fleet.bus, fleet.keys)) == {asked.invoke_id: {"i-2"}}
+    fleet.caller.stop(asked)
+    assert stopped(requests(fleet.bus, fleet.keys)) == {asked.invoke_id: {"i-1", "i-2"}}
+    unknown = Stop(id="r-9", time=NOW, region=REGION, caller=7, invoke_id="t-other")
+    assert stopped([unknown]) == {"t-other": frozenset()}
+
+
+# How executions stand.
+
+
+def test_an_execution_is_followed_to_its_end(fleet: Fleet) -> None:
+    for instance in ("i-1", "i-2"):
+        fleet.start(instance)
+    (asked,) = fleet.caller.run(command("test $HOME"), ("i-1", "i-2"), parameters={})
+    follower = Follower(fleet.bus, [asked], ends(fleet.bus))
+    assert len(follower.missing()) == 2
+    fleet.step("i-1")
+    assert follower.read()[-1].invocation_status is RecordState.SUCCESS
+    assert follower.missing() == [(asked.invoke_id, "i-2")]
+    assert follower.state(asked.invoke_id, fleet.clock.now()) is ExecutionState.RUNNING
+    fleet.step("i-2")
+    follower.read()
+    assert follower.missing() == []
+    assert follower.state(asked.invoke_id, fleet.clock.now()) is ExecutionState.FINISHED
+    assert follower.read() == []
+
+
+def test_instances_that_never_answered(fleet: Fleet) -> None:
+    (once,) = fleet.caller.run(command(), ("i-1",), parameters={})
+    (recurring,) = fleet.caller.run(
+        command(), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency="rate(5m)"
+    )
+    follower = Follower(fleet.bus, [once, recurring], starts(fleet.bus))
+    later = NOW + ACCEPT_WITHIN + 1
+    assert follower.state(once.invoke_id, NOW) is ExecutionState.RUNNING
+    assert follower.state(once.invoke_id, later) is ExecutionState.FAILED
+    assert follower.state(recurring.invoke_id, later) is ExecutionState.RUNNING
+    assert follower.state(recurring.invoke_id, later, {"i-1"}) is ExecutionState.STOPPED
+
+
+def test_a_schedule_is_taken_once_it_says_so(fleet: Fleet) -> None:
+    fleet.start()
+    (asked,) = fleet.caller.run(
+        command(), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency="rate(5m)"
+    )
+    follower = Follower(fleet.bus, [asked], {})
+    fleet.step()
+    fleet.bus.append([NewRecord(EXECUTIONS, b"junk"), NewRecord(EXECUTIONS, b'{"InvokeId": "t-1"}')])
+    assert [one.invocation_status for one in follower.read()] == [RecordState.SCHEDULED]
+    assert follower.missing() == []
+    assert follower.newest(asked.invoke_id)["i-1"].key.repeats == 1
+
+
+# Commands that are kept.
+
+
+def test_a_quota_of_kept_commands_counts_versions(fleet: Fleet) -> None:
+    caller = dataclasses.replace(fleet.caller, quotas=Quotas(kept_commands=2))
+    kept.keep(caller, command())
+    kept.keep(caller, command("echo again"))
+    with pytest.raises(InputError, match="2 commands and versions are kept in cn-hangzhou"):
+        kept.keep(caller, command("echo more"))
+    kept.delete(caller, ["c-1"])
+    kept.keep(caller, command())
+
+
+def test_a_command_is_found_by_id_and_by_a_name_that_it_alone_has(fleet: Fleet) -> None:
+    first, second = command(name="a"), msgspec.structs.replace(command(name="b"), command_id="c-2")
+    for one in (first, second, msgspec.structs.replace(first, content="echo 2")):
+        kept.keep(fleet.caller, one)
+    found = kept.library(fleet.bus, fleet.keys, REGION)
+    assert kept.version(found, "a").command.content == "echo 2"
+    assert kept.version(found, "c-1", 1).command == first
+    with pytest.raises(NotFound, match="no version 3; the latest is 2"):
+        kept.version(found, "a", 3)
+    with pytest.raises(NotFound, match="'z': is not kept here"):
+        kept.version(found, "z")
+    kept.modify(fleet.caller, "c-2", name="a")
+    with pytest.raises(InputError, match="c-1, c-2 have this name"):
+        kept.version(kept.library(fleet.bus, fleet.keys, REGION), "a")
+    assert kept.library(fleet.bus, fleet.keys, "cn-beijing") == {}
+
+
+def test_a_request_that_comes_again_keeps_nothing_again(fleet: Fleet) -> None:
+    request = Keep(id="r-1", time=NOW, region=REGION, caller=7, command=command())
+    fleet.bus.append([fleet.keys.signed(request)] * 2)
+    assert [one.number for one in kept.library(fleet.bus, fleet.keys, REGION)["c-1"]] == [1]
+
+
+class Library(RuleBasedStateMachine):
+    """What is kept is what a dictionary would hold."""
+
+    ids = Bundle("ids")
+
+    def __init__(self) -> None:
+        super().__init__()
+        clock = ManualClock(NOW)
+        bus = MemoryBus(clock)
+        bus.create(COMMANDS)
+        self.caller = Caller(bus, Keys((KEY,), bus.log_id), clock, REGION, 7)
+        self.model: dict[str, list[Command]] = {}
+
+    @rule(target=ids, number=st.integers(1, 10**6), content=st.sampled_from("xyz"))
+    def create(self, number: int, content: str) -> str:
+        made = msgspec.structs.replace(command(content), command_id=f"c-{number}")
+        kept.keep(self.caller, made)
+        self.model.setdefault(made.command_id, []).append(made)
+        return made.command_id
+
+    @rule(command_id=ids, content=st.sampled_from("xyz"))
+    def clone(self, command_id: str, content: str) -> None:
+        if command_id in self.model:
+            made = msgspec.structs.replace(self.model[command_id][-1], content=content)
+            kept.keep(self.caller, made)
+            self.model[command_id].append(made)
+
+    @rule(command_id=ids, name=st.none() | st.sampled_from("ab"), timeout=st.none() | st.integers(10, 99))
+    def modify(self, command_id: str, name: str | None, timeout: int | None) -> None:
+        kept.modify(self.caller, command_id, name=name, timeout=timeout)
+        if versions := self.model.get(command_id):
+            given = {"name": name, "timeout": timeout}
+            changes = {field: value for field, value in given.items() if value is not None}
+            versions[-1] = msgspec.structs.replace(versions[-1], **changes)
+
+    @rule(command_id=consumes(ids))
+    def delete(self, command_id: str) -> None:
+        kept.delete(self.caller, [command_id])
+        self.model.pop(command_id, None)
+
+    @invariant()
+    def holds(self) -> None:
+        found = kept.library(self.caller.bus, self.caller.keys, REGION)
+        assert {key: [one.command for one in versions] for key, versions in found.items()} == self.model
+        for versions in found.values():
+            assert [one.number for one in versions] == list(range(1, len(versions) + 1))
+
+
+TestLibrary = Library.TestCase
+TestLibrary.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)

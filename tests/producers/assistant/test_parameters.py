@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.assistant.parameters import check_parameters, filled, secrets_of
+from schemas.errors import InputError
+
+
+def test_places_are_filled_with_values_that_are_not_looked_at_again() -> None:
+    content = "tar -cf {{of}} {{file}} {{of}} # {{.State}} {{ file }} {{secret:pw}}"
+    values = {"of": "/x.tgz", "file": "{{of}}"}
+    check_parameters(content, values)
+    assert filled(content, values, {"pw": "{{file}}"}) == (
+        "tar -cf /x.tgz {{of}} /x.tgz # {{.State}} {{ file }} {{file}}"
+    )
+    assert secrets_of(content) == {"pw"}
+
+
+def test_twenty_are_taken_and_twenty_one_are_not() -> None:
+    names = [f"p{number}" for number in range(21)]
+    content = " ".join(f"{{{{{name}}}}}" for name in names)
+    check_parameters(content.replace(" {{p20}}", ""), dict.fromkeys(names[:20], "x"))
+    with pytest.raises(InputError, match="21 of them; at most 20"):
+        check_parameters(content, dict.fromkeys(names, "x"))
+
+
+@pytest.mark.parametrize(
+    ("content", "parameters", "says"),
+    [
+        ("{{a}} {{b}}", {"a": ""}, "'b': the command asks for it"),
+        ("{{a}}", {"a": "", "c": ""}, r"'c': the command has no \{\{c\}\}"),
+        ("{{a}}", {"a b": ""}, "'a b': a name is"),
+        ("{{a}}", {"1a": ""}, "'1a': a name is"),
+        ("{{a}}", {"a" * 65: ""}, "a name is"),
+    ],
+)
+def test_what_is_wrong_is_named(content: str, parameters: dict[str, str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_parameters(content, parameters)
+
+
+@given(st.text())
+def test_a_script_without_places_is_left_alone(content: str) -> None:
+    if "{{" not in content:
+        assert filled(content, {}, {}) == content

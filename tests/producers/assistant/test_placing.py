@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.assistant import placing
+from producers.assistant.accounts import Account
+from producers.assistant.placing import place
+from producers.assistant.refusal import Refusal
+from producers.assistant.requests import File
+from schemas.execution import ContentType, RecordState
+from schemas.execution_errors import ErrorCode
+
+
+def file(folder: Path, **fields: Any) -> File:
+    values: dict[str, Any] = {"name": "a.txt", "content": "hello\n", "target_dir": str(folder), **fields}
+    return File(**values)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def refused(sent: File) -> Refusal:
+    with pytest.raises(Refusal) as found:
+        place(sent)
+    assert found.value.state is RecordState.FAILED
+    return found.value
+
+
+def test_a_file_is_written_with_its_mode_into_a_directory_that_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    place(file(folder, mode="0750"))
+    assert (folder / "a.txt").read_text() == "hello\n"
+    assert (folder / "a.txt").stat().st_mode & 0o7777 == 0o750
+    assert names(folder) == ["a.txt"]
+
+
+def test_base64_is_decoded(tmp_path: Path) -> None:
+    data = bytes(range(256))
+    place(file(tmp_path, content=b64encode(data).decode(), content_type=ContentType.BASE64))
+    assert (tmp_path / "a.txt").read_bytes() == data
+
+
+def test_a_file_that_is_there_is_left_alone_or_replaced_whole(tmp_path: Path) -> None:
+    place(file(tmp_path))
+    error = refused(file(tmp_path, content="other"))
+    assert (error.code, error.info) == (ErrorCode.FILE_ALREADY_EXISTS, "File already exists: a.txt")
+    assert (tmp_path / "a.txt").read_text() == "hello\n"
+    place(file(tmp_path, content="other", overwrite=True))
+    assert (tmp_path / "a.txt").read_text() == "other"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "precious")
+    assert refused(file(tmp_path)).code is ErrorCode.FILE_ALREADY_EXISTS
+    place(file(tmp_path, overwrite=True))
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    assert refused(file(tmp_path / "x")).code is ErrorCode.FILE_PATH_INVALID
+
+
+def test_a_name_that_is_a_directory_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    assert refused(file(tmp_path, overwrite=True)).code is ErrorCode.FILE_CREATE_FAIL
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_owner_who_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="no-such-user") as found:
+        place(file(tmp_path, owner="no-such-user"))
+    assert found.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
+    assert names(tmp_path) == []
+
+
+def test_an_owner_whom_it_may_not_be_given_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_descriptor: int, _uid: int, _gid: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", fails)
+    assert refused(file(tmp_path, owner="root")).code is ErrorCode.FILE_AUTHORITY_INVALID
+    assert names(tmp_path) == []
+
+
+def test_without_a_directory_it_goes_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def me(_name: str) -> Account:
+        return Account("me", 1, 1, tmp_path, other=False)
+
+    monkeypatch.setattr(placing, "account", me)
+    place(File(name="a.txt", content="x"))
+    assert (tmp_path / "a.txt").exists()

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.assistant.policy import (
+    ACCEPT_WITHIN,
+    LATE,
+    SEND_FILE,
+    Policy,
+    Turn,
+    digest,
+    first_due,
+    permit,
+    recurs,
+    turn,
+)
+from producers.assistant.refusal import Refusal
+from producers.assistant.requests import Asked, File, Run, SendFile
+from schemas.execution import RecordState, RepeatMode
+from schemas.execution_errors import ErrorCode
+from tests.producers.assistant.assisted import NOW, REGION, command
+
+MINUTE = 60_000
+
+
+def run(**fields: Any) -> Run:
+    values: dict[str, Any] = {"invoke_id": "t-1", "instances": ("i-1",), "command": command(), **fields}
+    return Run(id="r-1", time=NOW, region=REGION, caller=7, **values)
+
+
+FILE = SendFile(
+    id="r-1", time=NOW, region=REGION, caller=7, invoke_id="f-1", instances=("i-1",), file=File("a", "b")
+)
+EACH_MINUTE = run(mode=RepeatMode.PERIOD, frequency="0 * * * * ?", command=command(timeout=10))
+
+
+@pytest.mark.parametrize(
+    ("allow", "asked", "allowed"),
+    [
+        ((), run(), True),
+        (("greet",), run(), True),
+        (("other",), run(), False),
+        ((digest("echo hello"),), run(command=command(name="called-otherwise")), True),
+        ((digest("echo hello"),), run(command=command("echo hello; rm x")), False),
+        (("greet",), FILE, False),
+        (("greet", SEND_FILE), FILE, True),
+    ],
+)
+def test_the_allow_list(allow: tuple[str, ...], asked: Asked, allowed: bool) -> None:
+    policy = Policy(frozenset(allow))
+    if allowed:
+        permit(policy, asked, NOW)
+    else:
+        with pytest.raises(Refusal, match="not on the agent's list") as refused:
+            permit(policy, asked, NOW)
+        assert refused.value.state is RecordState.INVALID
+
+
+@pytest.mark.parametrize("asked", [run(), FILE])
+def test_what_comes_too_late_is_not_begun(asked: Asked) -> None:
+    permit(Policy(), asked, NOW + ACCEPT_WITHIN)
+    with pytest.raises(Refusal) as refused:
+        permit(Policy(), asked, NOW + ACCEPT_WITHIN + 1)
+    assert refused.value.code is ErrorCode.DELIVERY_TIMEOUT
+
+
+def test_what_recurs_is_never_too_late() -> None:
+    permit(Policy(), EACH_MINUTE, NOW + 10 * ACCEPT_WITHIN)
+
+
+def test_the_first_time() -> None:
+    assert first_due(run()) == first_due(FILE) == 0
+    assert first_due(run(mode=RepeatMode.NEXT_REBOOT_ONLY)) is None
+    assert first_due(run(mode=RepeatMode.EVERY_REBOOT)) is None
+    assert first_due(run(mode=RepeatMode.PERIOD, frequency="rate(5m)")) == NOW + 5 * MINUTE
+    assert [recurs(one) for one in (run(), FILE, EACH_MINUTE)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("late", "running", "catch_up", "expected"),
+    [
+        (0, False, False, Turn(True, 1, 0)),
+        (LATE, False, False, Turn(True, 1, 0)),
+        (LATE + 1, False, False, Turn(False, 1, 1)),
+        (LATE + 1, False, True, Turn(True, 1, 0)),
+        (0, True, False, Turn(False, 1, 1)),
+        (0, True, True, Turn(False, 1, 1)),
+        (5 * MINUTE, False, False, Turn(True, 6, 5)),
+        (5 * MINUTE + 30_000, False, False, Turn(False, 6, 6)),
+        (5 * MINUTE + 30_000, False, True, Turn(True, 6, 5)),
+    ],
+)
+def test_a_time_that_is_due(late: int, running: bool, catch_up: bool, expected: Turn) -> None:
+    due = first_due(EACH_MINUTE)
+    assert due is not None
+    following = due + (expected.following or 0) * MINUTE
+    found = turn(Policy(catch_up=catch_up), EACH_MINUTE, due, due + late, running=running)
+    assert found == expected._replace(following=following)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40 * MINUTE), st.booleans()), max_size=30), st.booleans())
+def test_every_time_is_run_or_missed_once(waits: list[tuple[int, bool]], catch_up: bool) -> None:
+    due, now, runs, missed = first_due(EACH_MINUTE), NOW, 0, 0
+    for wait, running in waits:
+        now += wait
+        if due is not None and due <= now:
+            found = turn(Policy(catch_up=catch_up), EACH_MINUTE, due, now, running=running)
+            runs, missed, due = runs + found.run, missed + found.missed, found.following
+    elapsed = now // MINUTE - NOW // MINUTE
+    assert runs + missed == elapsed
+
+
+def test_a_single_time_that_was_missed_has_no_following() -> None:
+    at = run(mode=RepeatMode.PERIOD, frequency="at(2025-10-09 09:00:00)")
+    due = first_due(at)
+    assert due is not None
+    assert turn(Policy(), at, due, due, running=False) == Turn(True, None, 0)
+    assert turn(Policy(), at, due, due + MINUTE, running=False) == Turn(False, None, 1)

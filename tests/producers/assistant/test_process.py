@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from producers.assistant.accounts import account, owner_ids
+from producers.assistant.output import Output
+from producers.assistant.process import Ended, Exited, Launch, Process, Stopped, TimedOut, kill_left_over
+from producers.assistant.refusal import Refusal
+from producers.assistant.scripts import interpreter, remove_left_over, script_file
+from schemas.execution import CommandType
+from schemas.execution_errors import ErrorCode
+from tests.acceptance.product import until
+
+STUBBORN = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $!; while :; do sleep 1; done"
+
+
+def launch(script: str, *, timeout: float = 60, mark: str = "") -> Launch:
+    return Launch(["/bin/sh", "-c", script], Path("/"), account(""), timeout, mark or uuid4().hex)
+
+
+def ran(script: str, *, timeout: float = 60) -> tuple[Ended, str]:
+    output = Output()
+    return Process().run(launch(script, timeout=timeout), output), output.kept().text
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_both_outputs_come_in_order_and_the_exit_code_is_kept() -> None:
+    assert ran("echo a; echo b >&2; printf c; exit 7") == (Exited(7), "a\nb\nc")
+
+
+def test_a_signal_counts_as_shells_count_it() -> None:
+    assert ran("kill -9 $$") == (Exited(137), "")
+
+
+def test_the_time_out_holds_for_children_that_ignore_sigterm() -> None:
+    ended, text = ran(STUBBORN, timeout=0.5)
+    assert ended == TimedOut()
+    until(lambda: not lives(int(text)))
+
+
+def test_a_command_that_closed_its_output_is_still_ended_in_time() -> None:
+    assert ran("exec >&- 2>&-; exec sleep 1000", timeout=0.3) == (TimedOut(), "")
+
+
+def test_what_prints_for_ever_is_ended_and_only_its_end_is_kept() -> None:
+    output = Output()
+    assert Process().run(launch("yes", timeout=0.5), output) == TimedOut()
+    kept = output.kept()
+    assert len(kept.text) == 24 * 1024
+    assert kept.dropped > 0
+
+
+def test_a_command_that_is_stopped_while_it_runs() -> None:
+    process, output = Process(), Output()
+    ends: list[Ended] = []
+    thread = threading.Thread(target=lambda: ends.append(process.run(launch(STUBBORN), output)))
+    thread.start()
+    pid = int(until(lambda: output.kept().text))
+    process.stop()
+    thread.join()
+    assert ends == [Stopped()]
+    until(lambda: not lives(pid))
+
+
+def test_what_goes_on_in_the_background_is_not_waited_for() -> None:
+    ended, text = ran("sleep 1000 & echo $!")
+    assert ended == Exited(0)
+    assert lives(int(text))
+    os.kill(int(text), 9)
+
+
+def test_what_it_prints_in_the_background_for_ever_is_not_waited_for_either() -> None:
+    ended, text = ran("yes & echo $! >&2; sleep 0.2")
+    assert ended == Exited(0)
+    assert text.endswith("y\n")
+
+
+def test_nothing_of_the_agents_environment_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SECRET", "hunter2")
+    _, text = ran("env")
+    names = {line.partition("=")[0] for line in text.splitlines()} - {"_", "PWD", "SHLVL", "OLDPWD"}
+    assert names == {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "HELIOGRAPH_RUN"}
+
+
+def test_standard_input_is_empty() -> None:
+    assert ran("cat; echo end") == (Exited(0), "end\n")
+
+
+def test_what_a_killed_agent_left_is_found_by_its_mark() -> None:
+    mark = uuid4().hex
+    process, output = Process(), Output()
+    script = "setsid sh -c 'echo $$; exec sleep 1000'"
+    thread = threading.Thread(target=process.run, args=(launch(script, mark=mark), output))
+    thread.start()
+    pid = int(until(lambda: output.kept().text))
+    kill_left_over(uuid4().hex)
+    assert lives(pid)
+    kill_left_over(mark)
+    thread.join()
+    assert not lives(pid)
+
+
+# Scripts and their interpreters.
+
+
+def test_a_script_lies_where_only_its_user_looks(tmp_path: Path) -> None:
+    me = account("")
+    with script_file(CommandType.SHELL, "echo {}", me, "heliograph-test-") as path:
+        assert path.read_text() == "echo {}"
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert not path.parent.exists()
+
+
+def test_folders_that_were_left_are_removed() -> None:
+    prefix = f"heliograph-{uuid4().hex}-"
+    held = script_file(CommandType.SHELL, "x", account(""), prefix)
+    path = held.__enter__()
+    remove_left_over(prefix)
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("echo", ["/bin/sh"]),
+        ("#!/bin/sh -e\necho", ["/bin/sh", "-e"]),
+        ("#!/usr/bin/env python3 \n", ["/usr/bin/env", "python3"]),
+        ("#!\necho", ["/bin/sh"]),
+    ],
+)
+def test_a_script_may_name_its_interpreter(content: str, words: list[str]) -> None:
+    assert interpreter(CommandType.SHELL, content) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "says"),
+    [
+        (CommandType.SHELL, "#!/no/such/thing\n", "/no/such/thing"),
+        (CommandType.BAT, "dir", "cmd.exe"),
+        (CommandType.POWER_SHELL, "dir", "pwsh or powershell.exe"),
+    ],
+)
+def test_an_interpreter_that_the_host_has_not_is_named(
+    kind: CommandType, content: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/bin")
+    with pytest.raises(Refusal, match=says) as refused:
+        interpreter(kind, content)
+    assert refused.value.code is ErrorCode.COMMAND_NOT_APPLICABLE
+
+
+# Users.
+
+
+def test_a_user_who_does_not_exist_is_refused() -> None:
+    with pytest.raises(Refusal, match="no-such-user") as refused:
+        account("no-such-user")
+    assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
+
+
+def test_an_agent_that_may_not_act_as_another_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65_534)
+    with pytest.raises(Refusal, match="may not act as root") as refused:
+        account("root")
+    assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
+
+
+def test_owner_and_group_by_name() -> None:
+    assert owner_ids("", "") == (-1, -1)
+    assert owner_ids("root", "root") == (0, 0)
+    for names in (("no-such-user", ""), ("", "no-such-group")):
+        with pytest.raises(Refusal):
+            owner_ids(*names)
+
+
+def test_root_runs_as_another_user_and_nobody_else_does() -> None:
+    if os.geteuid() != 0:
+        with pytest.raises(Refusal, match="may not act as nobody"):
+            account("nobody")
+        return
+    who, output = account("nobody"), Output()
+    with script_file(CommandType.SHELL, "id -un; id -Gn; cat $0 | wc -l", who, "heliograph-test-") as path:
+        found = Launch(["/bin/sh", str(path)], Path("/"), who, 60, "x")
+        assert Process().run(found, output) == Exited(0)
+    assert output.kept().text.splitlines()[0] == "nobody"
+    assert "root" not in output.kept().text
+
+
+def test_many_at_once_do_not_disturb_each_other() -> None:
+    scripts = [f"sleep 0.1; echo {number}; exit {number}" for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        ends = list(pool.map(ran, scripts))
+    assert ends == [(Exited(number), f"{number}\n") for number in range(12)]

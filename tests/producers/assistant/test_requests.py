@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+
+import msgspec
+import pytest
+
+from producers.assistant.requests import (
+    COMMAND_LIMIT,
+    FILE_LIMIT,
+    Command,
+    Delete,
+    File,
+    Keep,
+    Modify,
+    Request,
+    Run,
+    SendFile,
+    Stop,
+    base64_size,
+    check,
+    decode,
+    encode,
+)
+from schemas.errors import InputError
+from schemas.execution import CommandType, ContentType, RepeatMode
+from tests.producers.assistant.assisted import NOW, command
+
+HEAD: dict[str, Any] = {"id": "r-1", "time": NOW, "region": "cn-hangzhou", "caller": 7}
+
+
+def run(content: str = "echo", **fields: Any) -> Run:
+    values: dict[str, Any] = {
+        "invoke_id": "t-1",
+        "instances": ("i-1",),
+        "command": command(content),
+        **fields,
+    }
+    return Run(**HEAD, **values)
+
+
+def send(**fields: Any) -> SendFile:
+    values: dict[str, Any] = {"name": "a", "content": "b", **fields}
+    return SendFile(**HEAD, invoke_id="f-1", instances=("i-1",), file=File(**values))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        run("echo {{a}}", parameters={"a": "b"}, mode=RepeatMode.EVERY_REBOOT, username="root"),
+        run(mode=RepeatMode.PERIOD, frequency="rate(5m)"),
+        send(content="AA==", content_type=ContentType.BASE64),
+        Stop(**HEAD, invoke_id="t-1"),
+        Keep(**HEAD, command=command()),
+        Modify(**HEAD, command_id="c-1", name="new"),
+        Delete(**HEAD, command_id="c-1"),
+    ],
+)
+def test_a_request_is_read_as_it_was_written(request_: Request) -> None:
+    assert decode(encode(request_)) == request_
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_a_script_has_sixteen_kibibytes_in_base64(over: int) -> None:
+    content = "x" * (COMMAND_LIMIT // 4 * 3 + over)
+    assert (base64_size(content) <= COMMAND_LIMIT) == (over <= 0)
+    if over <= 0:
+        check(run(content))
+    else:
+        with pytest.raises(InputError, match=r"16388 bytes in Base64 .* at most 16384"):
+            check(run(content))
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_parameters_count_with_their_script(over: int) -> None:
+    parameters = {"a": "1"}
+    own = base64_size(json.dumps(parameters, separators=(",", ":")))
+    content = "{{a}}".ljust((COMMAND_LIMIT - own) // 4 * 3 + over, "x")
+    if over:
+        with pytest.raises(InputError, match="with its parameters"):
+            check(run(content, parameters=parameters))
+    else:
+        check(run(content, parameters=parameters))
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("kind", ContentType)
+def test_a_file_has_thirty_two_kibibytes_in_base64(over: int, kind: ContentType) -> None:
+    data = "x" * (FILE_LIMIT // 4 * 3 + over)
+    content = b64encode(data.encode()).decode() if kind is ContentType.BASE64 else data
+    if over <= 0:
+        check(send(content=content, content_type=kind))
+    else:
+        with pytest.raises(InputError, match="32772 bytes in Base64; at most 32768"):
+            check(send(content=content, content_type=kind))
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_up_to_fifty_instances(count: int) -> None:
+    check(run(instances=tuple(f"i-{number}" for number in range(count))))
+
+
+NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (run(instances=()), "instances: 0 of them"),
+        (run(instances=tuple(f"i-{number}" for number in range(51))), "instances: 51 of them"),
+        (run(instances=("i-1", "i-1")), "named twice"),
+        (run(instances=("../x",)), "instance '../x'"),
+        (run(invoke_id="t/1"), "invoke_id"),
+        (run("   "), "command: is empty"),
+        (run("{{a}}"), "'a': the command asks for it"),
+        (run(command=command(timeout=9)), "time-out 9: expected 10 to 86400"),
+        (run(command=command(timeout=86_401)), "time-out 86401"),
+        (run(frequency="rate(5m)"), "frequency: is for Period"),
+        (run(mode=RepeatMode.PERIOD, frequency="rate(5s)"), "60 seconds"),
+        (run(mode=RepeatMode.PERIOD), "fields"),
+        (run(username="a\0"), "NUL"),
+        (run(command=command(name="n" * 129)), "128 characters"),
+        (send(name="a/b"), "file name 'a/b'"),
+        (send(name=".."), "file name"),
+        (send(name="é" * 128), "1 to 255 bytes"),
+        (send(target_dir="etc"), "absolute path"),
+        (send(mode="0999"), "octal digits"),
+        (send(content="x", content_type=ContentType.BASE64), "not Base64"),
+        (send(description="d" * 513), "512 characters"),
+        (Modify(**HEAD, command_id="c-1", timeout=5), "time-out 5"),
+        (NO_REGION, "region ''"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_named(wrong: Request, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check(wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"", "not a request"),
+        (b"[]", "not a request"),
+        (b'{"kind": "burn"}', "'burn'"),
+        (b"\xff", "not a request"),
+        (b'{"kind": "stop"}', "missing required field"),
+        (msgspec.json.encode({**HEAD, "kind": "stop", "invoke_id": "t-1", "more": 1}), "more"),
+    ],
+)
+def test_what_is_no_request_is_said(value: bytes, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        decode(value)
+
+
+def test_both_spellings_of_power_shell_are_one_type() -> None:
+    assert CommandType("RunPowershellScript") is CommandType.POWER_SHELL
+    assert Command("c-1", "n", CommandType.POWER_SHELL, "x").timeout == 60

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.assistant.requests import Stop, encode
+from producers.assistant.signing import SIGNATURE, WINDOW, Keys, make_key, open_keys
+from schemas.errors import InputError
+from schemas.record import NewRecord, Record
+from schemas.secrets import Secret
+from tests.producers.assistant.assisted import KEY, NOW
+
+STOP = Stop(id="r-1", time=NOW, region="cn-hangzhou", caller=7, invoke_id="t-1")
+KEYS = Keys((KEY,), "log-1")
+
+
+def appended(new: NewRecord, timestamp: int = NOW) -> Record:
+    return Record("commands", 0, 0, timestamp, new.key, new.headers, new.value)
+
+
+def test_what_was_signed_is_read() -> None:
+    assert KEYS.verified(appended(KEYS.signed(STOP))) == STOP
+
+
+def test_a_key_that_is_being_replaced_still_verifies() -> None:
+    both = Keys((b"n" * 32, KEY), "log-1")
+    assert both.verified(appended(KEYS.signed(STOP))) == STOP
+    with pytest.raises(InputError, match="not signed with a key of this deployment"):
+        KEYS.verified(appended(both.signed(STOP)))
+
+
+def test_a_request_counts_in_its_log_only() -> None:
+    with pytest.raises(InputError, match="not signed with a key"):
+        Keys((KEY,), "log-2").verified(appended(KEYS.signed(STOP)))
+
+
+def test_without_a_signature_nothing_is_read() -> None:
+    with pytest.raises(InputError, match="is not signed"):
+        KEYS.verified(appended(NewRecord("commands", encode(STOP))))
+
+
+@given(st.integers(0, len(encode(STOP)) * 8 - 1))
+def test_one_bit_that_was_changed_is_seen(bit: int) -> None:
+    signed = KEYS.signed(STOP)
+    value = bytearray(signed.value)
+    value[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(InputError, match="or was changed"):
+        KEYS.verified(appended(NewRecord("commands", bytes(value), None, signed.headers)))
+
+
+@given(st.binary())
+def test_any_other_signature_is_seen(signature: bytes) -> None:
+    with pytest.raises(InputError, match="or was changed"):
+        KEYS.verified(appended(NewRecord("commands", encode(STOP), None, ((SIGNATURE, signature),))))
+
+
+@pytest.mark.parametrize("late", [-WINDOW, 0, WINDOW])
+def test_a_request_is_taken_within_its_time(late: int) -> None:
+    assert KEYS.verified(appended(KEYS.signed(STOP), NOW + late)) == STOP
+
+
+@pytest.mark.parametrize("late", [-WINDOW - 1, WINDOW + 1])
+def test_a_request_that_is_repeated_later_is_refused(late: int) -> None:
+    with pytest.raises(InputError, match="a repeat, or a clock that is wrong"):
+        KEYS.verified(appended(KEYS.signed(STOP), NOW + late))
+
+
+def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "assistant.key"
+    assert make_key(path)
+    written = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not make_key(path)
+    assert path.read_text() == written
+    assert open_keys([Secret(f"file:{path}")], "log-1").values == (written.strip().encode(),)
+
+
+def test_a_key_that_is_too_short_or_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("x" * 31)
+    with pytest.raises(InputError, match=r"assistant.keys: file:.*short has fewer than 32"):
+        open_keys([Secret(f"file:{tmp_path}/short")], "log-1")
+    with pytest.raises(InputError, match="No such file"):
+        open_keys([Secret(f"file:{tmp_path}/none")], "log-1")
+
+
+def test_keys_do_not_show_themselves() -> None:
+    assert "kkk" not in repr(KEYS)

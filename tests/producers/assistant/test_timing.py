@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.assistant.timing import check_timing, next_time, parse_timing
+from schemas.errors import InputError
+
+NOW = round(datetime(2022, 6, 6, 5, tzinfo=UTC).timestamp() * 1000)
+SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("written", "interval"), [("60s", MINUTE), ("5m", 5 * MINUTE), ("12h", DAY // 2), ("7d", 7 * DAY)]
+)
+def test_a_rate_is_from_start_to_start_and_begins_one_interval_late(written: str, interval: int) -> None:
+    timing = check_timing(f"rate({written})", 10, NOW)
+    assert next_time(timing, NOW, NOW) == NOW + interval
+    assert next_time(timing, NOW, NOW + interval - 1) == NOW + interval
+    assert next_time(timing, NOW, NOW + interval) == NOW + 2 * interval
+
+
+@given(st.integers(60, 604_800), st.integers(0, 10**10))
+def test_a_rate_names_the_next_multiple(seconds: int, later: int) -> None:
+    found = next_time(parse_timing(f"rate({seconds}s)"), NOW, NOW + later)
+    assert found is not None
+    assert 0 < found - (NOW + later) <= seconds * SECOND
+    assert (found - NOW) % (seconds * SECOND) == 0
+
+
+def test_once_at_a_time_in_a_zone() -> None:
+    timing = check_timing("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
+    moment = next_time(timing, NOW, NOW)
+    assert moment is not None
+    assert moment == NOW + 15 * MINUTE + 30 * SECOND
+    assert next_time(timing, NOW, moment) is None
+    assert check_timing("at(2022-06-06 05:15:30)", 60, NOW) == timing
+
+
+@pytest.mark.parametrize(
+    ("frequency", "timeout", "says"),
+    [
+        ("rate(59s)", 10, "60 seconds to 7 days"),
+        ("rate(8d)", 10, "60 seconds to 7 days"),
+        ("rate(169h)", 10, "60 seconds to 7 days"),
+        ("rate(60s)", 60, "not longer than the time-out"),
+        ("rate(0m)", 10, "expected rate"),
+        ("rate(5)", 10, "expected rate"),
+        ("rate(5m", 10, "expected rate"),
+        ("at(2022-06-06 13:15:30 Mars)", 10, "time zone"),
+        ("at(2022-06-31 13:15:30)", 10, "no such time"),
+        ("at(2022-06-06)", 10, "expected at"),
+        ("at(2022-06-06 04:59:59)", 10, "no time from now on"),
+        ("0/9 * * * * ?", 10, "6 s lie between"),
+        ("0/10 * * * * ?", 11, "10 s lie between"),
+        ("50 59 23 * * ?", 86_401, "86400 s lie between"),
+        ("0,55 59 23,0 * * ?", 60, "55 s lie between"),
+        ("0 0 0 30 2 ?", 10, "no time from now on"),
+    ],
+)
+def test_what_may_not_be_is_said(frequency: str, timeout: int, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_timing(frequency, timeout, NOW)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "timeout"), [("rate(61s)", 60), ("0/10 * * * * ?", 10), ("0 0/5 * * * ?", 300)]
+)
+def test_limits_themselves_are_allowed(frequency: str, timeout: int) -> None:
+    check_timing(frequency, timeout, NOW)
