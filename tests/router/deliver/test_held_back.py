@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from heliograph.bus.memory import MemoryBus
 from router.deliver.deliverer import Deliverer
@@ -43,16 +42,6 @@ from tests.router.deliver.sinks import (
 LESS = Retry(Reason(ReasonCode.THROTTLED, "slow down", 429))
 GONE = Rejected(Reason(ReasonCode.GONE, "moved away", 410))
 PATIENT = {"id": "ops", "kind": "plain", "concurrency": 1, "retry": {"tries": 1000, "first": 600, "cap": 600}}
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def bus(clock: ManualClock) -> MemoryBus:
-    return MemoryBus(clock)
 
 
 def conditions(bus: MemoryBus) -> list[Condition | tuple[str, TargetStatus]]:

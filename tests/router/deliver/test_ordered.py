@@ -57,16 +57,6 @@ ORDERED = {
 }
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def bus(clock: ManualClock) -> MemoryBus:
-    return MemoryBus(clock)
-
-
 def of(number: int, resource: str) -> Delivery:
     return msgspec.structs.replace(delivery(number), resource=resource)
 

@@ -14,11 +14,6 @@ OPEN = Condition("ops", TargetStatus.OPEN, NOW, NOW + 5000, why="unreachable")
 THROTTLED = Condition("ops", TargetStatus.THROTTLED, NOW, NOW + 1000, why="429")
 
 
-@pytest.fixture
-def bus() -> MemoryBus:
-    return MemoryBus()
-
-
 def read(bus: MemoryBus) -> TargetStates:
     states = TargetStates(bus)
     states.refresh()
