@@ -8,9 +8,12 @@ the retry policies `BACKOFF_RETRY` and `EXPONENTIAL_DECAY_RETRY` of EventBridge.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from schemas.errors import InputError
+from schemas.times import read_duration
 
 SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "standard-webhooks": {
@@ -35,6 +38,20 @@ _JITTER_BEFORE = {True: "full", False: "none"}
 """What 0.1.0 wrote."""
 
 
+def _seconds(written: object) -> object:
+    """`5m` as 300.0; a number as it is."""
+    if not isinstance(written, str):
+        return written
+    try:
+        return read_duration(written)
+    except InputError as error:
+        raise ValueError(f"{error}, or seconds as a number") from None
+
+
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
+"""Seconds, as a number or as a text such as `5m`."""
+
+
 class Policy(BaseModel):
     """Frozen, and without unknown keys."""
 
@@ -51,12 +68,12 @@ class RetryPolicy(Policy):
     """
 
     tries: int = Field(default=16, ge=1, le=1000)
-    first: float = Field(default=1.0, gt=0, le=86_400)
+    first: Duration = Field(default=1.0, gt=0, le=86_400)
     factor: float = Field(default=2.0, ge=1, le=100)
-    cap: float = Field(default=3600.0, gt=0, le=604_800)
-    delays: tuple[float, ...] = Field(default=(), max_length=1000)
+    cap: Duration = Field(default=3600.0, gt=0, le=604_800)
+    delays: tuple[Duration, ...] = Field(default=(), max_length=1000)
     jitter: Literal["full", "equal", "none"] = "full"
-    age: float = Field(default=604_800.0, gt=0, le=2_592_000)
+    age: Duration = Field(default=604_800.0, gt=0, le=2_592_000)
     statuses: tuple[int, ...] = ()
 
     @model_validator(mode="before")
@@ -94,7 +111,7 @@ class BreakerPolicy(Policy):
     """
 
     share: float = Field(default=0.5, gt=0, le=1)
-    window: float = Field(default=30.0, ge=1, le=3600)
+    window: Duration = Field(default=30.0, ge=1, le=3600)
     attempts: int = Field(default=20, ge=1, le=100_000)
-    rest: float = Field(default=10.0, gt=0, le=3600)
-    longest: float = Field(default=600.0, gt=0, le=86_400)
+    rest: Duration = Field(default=10.0, gt=0, le=3600)
+    longest: Duration = Field(default=600.0, gt=0, le=86_400)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from schemas import arn
 from schemas.delivery import ReasonCode
-from schemas.errors import InputError
-from schemas.policy import BreakerPolicy, Policy, RetryPolicy
-from schemas.times import read_duration
+from schemas.policy import BreakerPolicy, Duration, Policy, RetryPolicy
 
 __all__ = [
     "LONGEST_MUTE",
@@ -58,19 +56,7 @@ def _exact(values: tuple[str, ...], form: re.Pattern[str], example: str) -> tupl
     return values
 
 
-def _seconds(written: object) -> object:
-    """`5m` as 300.0; a number as it is."""
-    if not isinstance(written, str):
-        return written
-    try:
-        return read_duration(written)
-    except InputError as error:
-        raise ValueError(f"{error}, or seconds as a number") from None
-
-
 Name = Annotated[str, AfterValidator(_checked_name)]
-Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
-"""Seconds, as a number or as a text such as `5m`."""
 
 
 class Resources(Policy):
@@ -125,9 +111,9 @@ class Target(Policy):
     batch: int | None = Field(default=None, ge=1, le=5000)
     in_flight: int | None = Field(default=None, ge=1, le=100_000)
     rate: float | None = Field(default=None, ge=0.001, le=1_000_000)
-    time_limit: float | None = Field(default=None, gt=0, le=3600)
+    time_limit: Duration | None = Field(default=None, gt=0, le=3600)
     ordered: bool = False
-    expires: float | None = Field(default=None, gt=0)
+    expires: Duration | None = Field(default=None, gt=0)
 
     @property
     def settings(self) -> dict[str, Any]:

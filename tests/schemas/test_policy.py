@@ -15,6 +15,15 @@ def test_a_schedule_is_named_alone_or_with_values_over_it(name: str) -> None:
     assert RetryPolicy.model_validate_json(alone.model_dump_json()) == alone
 
 
+def test_seconds_may_be_written_with_a_unit() -> None:
+    policy = RetryPolicy.model_validate({"first": "30s", "cap": "1h", "age": "2d", "delays": ["5s", 60]})
+    assert (policy.first, policy.cap, policy.age, policy.delays) == (30, 3600, 172_800, (5, 60))
+    target = {"id": "a", "kind": "topic", "expires": "1d", "breaker": {"rest": "1m"}}
+    assert Target.model_validate(target).expires == 86_400
+    with pytest.raises(ValidationError, match="or seconds as a number"):
+        RetryPolicy.model_validate({"age": "tomorrow"})
+
+
 def test_an_unknown_schedule_lists_the_known() -> None:
     with pytest.raises(ValidationError, match=r"'hourly': expected one of standard-webhooks, cloudmonitor"):
         RetryPolicy.model_validate("hourly")
