@@ -23,10 +23,10 @@ from tests.acceptance.product import Product, until
 TARGETS = 100
 HANGING = "/0"
 HANGS_SECONDS = 30.0
-PILE = 400
-SINGLE = 50
+PILE = 1000
+SINGLE = 150
 PAUSE = 0.1
-ROUNDS = 5
+ROUNDS = 3
 TARGET = '[[subscription.target]]\nid = "t{n}"\nkind = "callback"\nurl = "{url}/{n}"\ntimeout = 60\n'
 
 
