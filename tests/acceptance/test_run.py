@@ -98,13 +98,13 @@ def test_what_waits_for_its_time_is_delivered_by_a_later_run(product: Product) -
         product.emit()
         product.until_idle()
         (waiting,) = product.rows("deliveries", "list")
-        assert (waiting["state"], waiting["attempts"]) == ("waiting", 1)
+        assert (waiting["state"], waiting["tries"]) == ("waiting", 1)
         assert hook.count == 1
         hook.statuses = {}
         time.sleep(3)
         product.until_idle()
         (delivered,) = product.rows("deliveries", "list")
-        assert (delivered["state"], delivered["attempts"], delivered["delivery"]) == (
+        assert (delivered["state"], delivered["tries"], delivered["delivery"]) == (
             "delivered",
             2,
             waiting["delivery"],
