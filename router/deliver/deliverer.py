@@ -283,7 +283,7 @@ class Deliverer:
         if delivery.configuration > configuration.version or (
             target is not None and target.ordered and self._lanes.drains(target)
         ):
-            self._ahead.append(parcel)
+            self._put_aside(parcel, now)
         elif target is None:
             self._bury_targetless(parcel)
         elif target.expires is not None and _is_late(parcel, target.expires, now):
@@ -296,6 +296,14 @@ class Deliverer:
             lane = self._lanes.of(target, delivery.lane)
             lane.put(parcel)
             self._pressed.add(lane)
+
+    def _put_aside(self, parcel: Parcel, now: int) -> None:
+        """Give it a place later: what a later configuration says of it is not known yet, or calls with the settings
+        before have not ended."""
+        if parcel.position.topic == PARKED:
+            self._parking.back(parcel, now)
+        else:
+            self._ahead.append(parcel)
 
     def _bury_targetless(self, parcel: Parcel) -> None:
         self._bury(parcel, Reason(ReasonCode.NO_TARGET, "the target was deleted"), Exhausted.NO_TARGET)

@@ -302,6 +302,32 @@ def test_what_was_under_way_goes_before_what_was_parked_behind_it(bus: MemoryBus
     first.close()
 
 
+def test_what_is_parked_waits_too_until_calls_with_old_settings_have_ended(
+    bus: MemoryBus, clock: ManualClock
+) -> None:
+    apply(bus, "all", ORDERED)
+    hanging = Hanging()
+    hanging.answer = lambda one: BROKEN if one.attempts.count == 0 else Delivered("ok")
+    role = deliverer(bus, kinds(plain=hanging), clock)
+    offer(bus, [of(0, "i-1"), of(1, "i-1")])
+    turn(role, lambda: len(hanging.answers) == 1)
+    hanging.answers.pop(0)()
+    turn(role, lambda: len(held(bus)) == 2)
+    offer(bus, [of(2, "i-2")])
+    turn(role, lambda: len(hanging.seen) == 2)
+    apply(bus, "all", {**ORDERED, "note": "changed"})
+    for _ in range(20):
+        clock.advance(0.2)
+        role.step(0.01)
+    assert [one.source.offset for one in hanging.seen] == [0, 2]
+    hanging.let_go()
+    let_pass(5, clock, role)
+    assert first_sends(hanging.seen) == {"i-1": [0, 1], "i-2": [2]}
+    assert not held(bus)
+    assert unfinished(bus) == 0
+    role.close()
+
+
 class Receiver:
     """What several members send to one place; answers are drawn by chance. `early`: deliveries that were first sent
     before all earlier ones of their resource had ended."""
