@@ -27,8 +27,10 @@ from heliograph.store.s3.location import Flavor, Location, Style
 from router.subscriptions import check_targets, read_file
 from schemas import metrics
 from schemas.delivery import Delivered, Delivery, Reason, ReasonCode, Rejected, Retry
+from schemas.policy import SCHEDULES, BreakerPolicy, RetryPolicy
 from schemas.record import Position
-from schemas.subscription import Filter, Resources, RetryPolicy, Subscription, Target
+from schemas.subscription import Filter, Resources, Subscription, Target
+from schemas.target_state import TargetStatus
 from schemas.topics import TIERS, kind_of, matches
 from sinks.callback.cloudevents import structured
 from sinks.callback.settings import BasicSettings
@@ -53,6 +55,7 @@ from tests.documents import (
 from tests.test_layers import MAY_IMPORT
 
 SUBSCRIPTIONS = document("docs/subscriptions.md")
+DELIVERY = document("docs/delivery.md")
 OPERATIONS = document("docs/operations.md")
 ARCHIVE = document("docs/archive.md")
 ARCHITECTURE = document("docs/architecture.md")
@@ -196,8 +199,8 @@ def _keys(heading: str) -> list[str]:
     return [codes(row[0])[0] for row in rows(section(SUBSCRIPTIONS, heading))]
 
 
-def _defaults(heading: str) -> dict[str, str]:
-    return {codes(key)[0]: default for key, default, *_ in rows(section(SUBSCRIPTIONS, heading))}
+def _defaults(text: str) -> dict[str, str]:
+    return {codes(key)[0]: default for key, default, *_ in rows(text)}
 
 
 def _default(model: type[BaseModel], key: str) -> str:
@@ -221,14 +224,26 @@ def test_every_clause_is_documented() -> None:
 
 
 def test_every_key_of_a_target_is_documented() -> None:
-    stated = _defaults("Targets")
+    stated = _defaults(section(SUBSCRIPTIONS, "Targets"))
     assert list(stated) == list(Target.model_fields)
     assert stated["concurrency"] == _default(Target, "concurrency")
 
 
 def test_the_retry_policy_is_documented() -> None:
     expected = {key: _default(RetryPolicy, key) for key in RetryPolicy.model_fields}
-    assert _defaults("Retry") == expected
+    text = section(DELIVERY, "Retry")
+    assert _defaults(text) == expected
+    schedules = {
+        codes(name)[0]: int(tries) for name, _, tries, _ in rows(text.partition("when it was applied.")[2])
+    }
+    assert schedules == {name: values["tries"] for name, values in SCHEDULES.items()}
+
+
+def test_what_holds_a_target_back_is_documented() -> None:
+    text = section(DELIVERY, "Targets that are held back")
+    assert set(_defaults(text)) == set(TargetStatus) - {TargetStatus.ACTIVE}
+    expected = {key: _default(BreakerPolicy, key) for key in BreakerPolicy.model_fields}
+    assert _defaults(text.partition("it never does:")[2]) == expected
 
 
 def test_every_kind_has_a_section_with_its_settings() -> None:
@@ -237,9 +252,10 @@ def test_every_kind_has_a_section_with_its_settings() -> None:
     for name, kind in KINDS.items():
         heading = f"Kind `{name}`"
         model = kind.settings
-        assert _defaults(heading) == {key: _default(model, key) for key in model.model_fields}, name
-        assert f'kind = "{name}"' in section(SUBSCRIPTIONS, heading), name
-    recognised = rows(section(SUBSCRIPTIONS, "How a receiver recognises a repeat"))
+        text = section(SUBSCRIPTIONS, heading)
+        assert _defaults(text) == {key: _default(model, key) for key in model.model_fields}, name
+        assert f'kind = "{name}"' in text, name
+    recognised = rows(section(DELIVERY, "How a receiver recognises a repeat"))
     assert sorted(codes(row[0])[0] for row in recognised) == sorted(KINDS)
 
 
@@ -265,7 +281,7 @@ def test_the_fields_of_a_key_template_are_documented() -> None:
 
 def test_every_status_is_documented() -> None:
     stated: dict[int, tuple[str, str]] = {}
-    for statuses, outcome, code in rows(section(SUBSCRIPTIONS, "What an attempt leads to")):
+    for statuses, outcome, code in rows(section(DELIVERY, "What an attempt leads to")):
         first, _, last = statuses.partition("–")
         for status in range(int(first), int(last or first) + 1):
             assert status not in stated
@@ -284,7 +300,7 @@ def _leads_to(status: int) -> tuple[str, str]:
 
 
 def test_every_reason_is_documented() -> None:
-    text = SUBSCRIPTIONS.partition("Every reason that")[2]
+    text = DELIVERY.partition("Every reason that")[2]
     stated = {codes(reason)[0]: then for reason, _, then in rows(text)}
     assert list(stated) == list(ReasonCode)
     for code in ReasonCode:
