@@ -204,7 +204,7 @@ def stop(
     user: User = 100_000_000_000,
     as_json: Json = False,
 ) -> None:
-    """Stop a run, and whatever is to come of it, on some of its instances or on all.
+    """Stop an execution: what runs, and what is to come of it.
 
     Exit status 0 once it has ended on them.
     """
@@ -265,7 +265,7 @@ def results(
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="Only recorded since then.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show execution records, from the log and the archive alike; with --json whole, as they are delivered."""
+    """Show execution records, of log and archive. With --json whole, as they are delivered."""
     from heliograph.executions import Wanted, read_records
     from schemas.times import parse_when
 

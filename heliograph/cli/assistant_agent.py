@@ -47,7 +47,7 @@ def agent(
     ] = False,
     home: Annotated[Path | None, typer.Option("--home", metavar="DIR", help="Folder of its journal.")] = None,
 ) -> None:
-    """Run commands and write files for one instance, until SIGTERM or Ctrl-C.
+    """Run commands and write files for one instance. Until SIGTERM or Ctrl-C.
 
     What it executes must be signed with a key of the deployment.
     """

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from producers.assistant.signing import Keys
     from schemas.execution import CommandType
 
-Region = Annotated[str, typer.Option("--region", help="Where the instances are (cn-hangzhou).")]
-User = Annotated[int, typer.Option("--user", help="Account id (100000000000).", min=0)]
+Region = Annotated[str, typer.Option("--region", help="Where the instances are.")]
+User = Annotated[int, typer.Option("--user", help="Account id.", min=0)]
 Instances = Annotated[list[str] | None, typer.Option("--instance", help="An instance's id; again for more.")]
 Script = Annotated[
     str, typer.Argument(help="The script; or name a file by --file, a kept command by --kept.")

@@ -96,7 +96,7 @@ def clone(  # noqa: PLR0913 - its options
     region: Region = "cn-hangzhou",
     user: User = 100_000_000_000,
 ) -> None:
-    """Keep a new version of a command, with what is given in place of what it had; prints its number."""
+    """Keep a new version of a command, and print its number. What is not given is as before."""
     from producers.assistant.kept import keep, library, version
 
     described = Described(script, file, kind, name, description, timeout, working_dir)
@@ -140,7 +140,7 @@ def show_command(
     region: Region = "cn-hangzhou",
     as_json: Json = False,
 ) -> None:
-    """Show a kept command, with its script and the digest that an agent's --allow takes."""
+    """Show a kept command, with its script and its digest. An agent's --allow takes the digest."""
     from producers.assistant.kept import library, version
 
     with open_caller(region, 0) as caller:

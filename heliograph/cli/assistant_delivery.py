@@ -78,13 +78,13 @@ def set_delivery(
 
 @app.command()
 def off(region: Region) -> None:
-    """Switch delivery off, and keep the settings: what is on its way still arrives."""
+    """Switch delivery off, and keep the settings. What is on its way still arrives."""
     _switch(region, on=False)
 
 
 @app.command()
 def on(region: Region) -> None:
-    """Switch delivery on again; `set --since` delivers what came meanwhile."""
+    """Switch delivery on again. `set --since` delivers what came meanwhile."""
     _switch(region, on=True)
 
 
@@ -92,7 +92,7 @@ def on(region: Region) -> None:
 def show_delivery(
     region: Annotated[str, typer.Argument(help="One region; all without one.")] = "", as_json: Json = False
 ) -> None:
-    """Show the settings, and how many records the topic holds of each region."""
+    """Show the settings of regions, and how many records are there."""
     from heliograph.executions import count_regions
     from router.delivery_settings import current
 
@@ -114,9 +114,9 @@ def show_delivery(
 def remove_delivery(
     regions: Annotated[list[str], typer.Argument(metavar="REGION...", help="The regions.")],
 ) -> None:
-    """Remove the settings of regions that are switched off, of all of them or of none.
+    """Remove the settings of regions that are switched off.
 
-    Refused, naming the regions, while delivery is on or records are still on their way.
+    Of all that are named or of none. Refused, naming the regions, while delivery is on or records are still on their way.
     """
     from router.delivery_settings import remove
 

@@ -39,7 +39,7 @@ def chaos(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Break a deployment of its own in every way that it should survive, and prove that nothing was lost.
+    """Break a scratch deployment, and prove that nothing was lost.
 
     Exit status 1 if anything is wrong.
     """

@@ -99,7 +99,7 @@ def drop(
     why: Annotated[str, typer.Option("--why", help="Why, for those who ask later.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Give letters up for good: each gets the verdict `dropped`, with who did it and why."""
+    """Give dead letters up for good. Each gets the verdict `dropped`, with who did it and why."""
     from heliograph.dead_letters import drop_letters, find_standing, read_letters
 
     if not why.strip():

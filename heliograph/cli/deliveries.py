@@ -34,7 +34,7 @@ def list_deliveries(
     until: Annotated[str, typer.Option("--until", help="Ended or last seen before a time.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List deliveries and how they ended, or what they wait for, from log and archive."""
+    """List deliveries: how they ended, or what they wait for."""
     from router.deliver.records import STATES
     from router.deliver.records import list_deliveries as every
 

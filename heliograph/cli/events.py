@@ -77,7 +77,7 @@ def list_events(
 
 @app.command("show")
 def show_event(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
-    """Show an event, byte for byte, with its record; every one if several share the id."""
+    """Show an event, byte for byte, with its record. If several share the id, every one."""
     with open_deployment() as deployment:
         for record in find(deployment.history, event):
             document(

@@ -72,7 +72,7 @@ def demo(
         str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
     ] = "",
 ) -> None:
-    """Run the main job end to end in a temporary folder, and check it.
+    """Run the main job in a scratch folder, and account for it all.
 
     On a cluster or in a bucket it keeps to names of its own, and removes what it made.
     """

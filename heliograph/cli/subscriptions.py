@@ -77,7 +77,7 @@ def list_subscriptions(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_one(name: str, as_json: Json = False) -> None:
-    """Show one subscription, whole but for values of headers that are not references."""
+    """Show one subscription. Values of headers that are not references are covered."""
     with open_deployment() as deployment:
         document(_shown(_named(deployment.bus, name)), as_json=as_json)
 

@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     from router.deliver.target_states import TargetStates
     from schemas.subscription import Target
 
-app = typer.Typer(
-    help="Targets: how each destination stands; without a command, all of them.", rich_markup_mode=None
-)
+app = typer.Typer(help="Targets: how each destination stands.", rich_markup_mode=None)
 
 Id = Annotated[str, typer.Argument(metavar="TARGET")]
 
 
 @app.callback(invoke_without_command=True)
 def every(context: typer.Context) -> None:
-    """Targets: how each destination stands; without a command, all of them."""
+    """Targets: how each destination stands.
+
+    Without a command, all of them.
+    """
     if context.invoked_subcommand is None:
         list_targets()
 
 
 @app.command("list")
 def list_targets(as_json: Json = False) -> None:
-    """List targets: active, throttled, open or suspended, since when and why."""
+    """List targets: how each stands, since when and why."""
     with open_deployment() as deployment:
         configuration, states = _read(deployment.bus)
         now = deployment.clock.now()
@@ -44,7 +45,7 @@ def list_targets(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_target(target: Id, as_json: Json = False) -> None:
-    """Show a target: how it stands, its settings with their defaults, who shares it."""
+    """Show a target: how it stands, its settings, who shares it."""
     with open_deployment() as deployment:
         configuration, states = _read(deployment.bus)
         found = _named(configuration, target)
@@ -71,7 +72,7 @@ def suspend(target: Id, why: Annotated[str, typer.Option("--why", help="For whoe
 
 @app.command()
 def resume(target: Id) -> None:
-    """Lift whatever holds a target back: its suspension, an open breaker, a throttle."""
+    """Lift whatever holds a target back."""
     from schemas.target_state import TargetStatus, lifted_record
 
     with open_deployment() as deployment:

@@ -40,7 +40,10 @@ def compact(
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
-    """Merge the segments of closed days into Parquet, and remove those that were merged a grace period ago."""
+    """Merge the segments of closed days into Parquet.
+
+    Those that were merged a grace period ago are removed.
+    """
     from archiver.compaction import CompactionPolicy
     from archiver.compaction import compact as compact_topic
     from archiver.survey import topics_of
@@ -75,7 +78,10 @@ def retention(
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
-    """Remove what is wholly older from the beginnings of a topic's chains; the rest stays verifiable."""
+    """Remove what is wholly older from the beginnings of chains.
+
+    The rest stays verifiable.
+    """
     from archiver.retention import expired, retire
     from archiver.survey import topics_of
     from schemas.times import parse_when
@@ -112,7 +118,10 @@ def erase(
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
-    """Erase the contents of the compacted records about a resource or a user; the chain stays verifiable."""
+    """Erase what compacted records hold about a resource or a user.
+
+    The chain stays verifiable.
+    """
     from archiver.erasure import about_resource, about_user, erasable
     from archiver.erasure import erase as erase_topic
     from archiver.survey import topics_of
