@@ -121,7 +121,7 @@ def drop(
                 count += len(batch)
                 advance(len(batch))
     document(
-        {"dropped": count, "under_way": sum(standing.is_under_way(one.id) for one in letters)},
+        {"dropped": count, "under-way": sum(standing.is_under_way(one.id) for one in letters)},
         as_json=as_json,
     )
     fail_without_archive(history)

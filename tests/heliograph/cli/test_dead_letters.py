@@ -163,7 +163,7 @@ def test_what_is_dropped_is_listed_only_when_asked_for(dead: Commands) -> None:
     answer = dead.done(
         "dead-letters", "drop", "--resource", "i-1", "--why", "superseded by hand", "--yes", "--json"
     )
-    assert answer.rows == [{"dropped": 2, "under_way": 0}]
+    assert answer.rows == [{"dropped": 2, "under-way": 0}]
     assert len(letters(dead)) == 2
     dropped = [row for row in letters(dead, "--include-dropped") if row["state"] == "dropped"]
     assert {row["resource"].rpartition("/")[2] for row in dropped} == {"i-1"}
@@ -175,7 +175,7 @@ def test_what_is_dropped_is_listed_only_when_asked_for(dead: Commands) -> None:
     named = ("dead-letters", "redrive", "--delivery", dropped[0]["delivery"], "--yes", "--json")
     assert dead.done(*named).rows[0]["sent"] == 1
     again = dead.done("dead-letters", "drop", "--target", "hook", "--why", "x", "--yes", "--json").rows
-    assert again == [{"dropped": 1, "under_way": 0}]
+    assert again == [{"dropped": 1, "under-way": 0}]
 
 
 def test_a_dead_letter_is_printed_for_people(dead: Commands) -> None:
