@@ -232,7 +232,7 @@ def _target_problems(target: Target, kinds: Mapping[str, SinkKind]) -> list[str]
     try:
         kind.settings.model_validate(target.settings)
     except ValidationError as error:
-        return problems(error, kind.settings)
+        return problems(error, kind.settings, Target.model_fields)
     return []
 
 

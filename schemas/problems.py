@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import get_args
 
@@ -28,10 +28,15 @@ _EXPECTED = {
 }
 
 
-def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line `key: what is wrong with it` for each problem. `model`: what was validated, for its keys."""
-    errors = error.errors()
-    return [f"{_key(found['loc'])}{_text(found, model)}" for found in errors if not _follows(found, errors)]
+def problems(error: ValidationError, model: type[BaseModel], beside: Iterable[str] = ()) -> list[str]:
+    """One line `key: what is wrong with it` for each problem. `model`: what was validated, for its keys; `beside`: keys
+    that may stand beside those, and may have been meant."""
+    errors, others = error.errors(), tuple(beside)
+    return [
+        f"{_key(found['loc'])}{_text(found, model, others)}"
+        for found in errors
+        if not _follows(found, errors)
+    ]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -56,19 +61,19 @@ def _key(location: tuple[int | str, ...]) -> str:
     return f"{key.lstrip('.')}: " if key else ""
 
 
-def _text(found: ErrorDetails, model: type[BaseModel]) -> str:
+def _text(found: ErrorDetails, model: type[BaseModel], beside: tuple[str, ...]) -> str:
     kind, context = found["type"], found.get("ctx", {})
     if kind == "literal_error":
         known = str(context["expected"]).replace("'", "").replace(" or ", ", ")
         return f"{found['input']!r} is not one of {known}"
     if kind == "extra_forbidden":
-        return f"is not a known key{_known_keys(found['loc'], model)}"
+        return f"is not a known key{_known_keys(found['loc'], model, beside)}"
     if kind == "value_error":
         return str(context["error"])
     return _EXPECTED.get(kind, found["msg"].replace("Input should", "must", 1))
 
 
-def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+def _known_keys(location: tuple[int | str, ...], model: type[BaseModel], beside: tuple[str, ...]) -> str:
     owner = model
     for part in location[:-1]:
         if isinstance(part, str):
@@ -77,7 +82,8 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
                 return ""
             owner = inner
     known = sorted(owner.model_fields)
-    return suggestion(str(location[-1]), known) or f"; known are {', '.join(known)}"
+    meant = [*known, *beside] if owner is model else known
+    return suggestion(str(location[-1]), meant) or f"; known are {', '.join(known)}"
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

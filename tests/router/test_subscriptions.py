@@ -172,7 +172,7 @@ def test_targets_are_checked_by_their_kind() -> None:
     targets = [
         {"id": "a", "kind": "nope"},
         {"id": "b", "kind": "note"},
-        {"id": "c", "kind": "note", "text": 3, "url": "x"},
+        {"id": "c", "kind": "note", "text": 3, "url": "x", "lane": 2},
     ]
     with pytest.raises(InvalidSubscription) as caught:
         check_targets([subscription("one", target=targets)], KINDS)
@@ -181,6 +181,7 @@ def test_targets_are_checked_by_their_kind() -> None:
         "subscription 'one': target 'b': text: is missing",
         "subscription 'one': target 'c': text: must be text in quotes",
         "subscription 'one': target 'c': url: is not a known key; known are text",
+        "subscription 'one': target 'c': lane: is not a known key, did you mean lanes?",
     )
 
 
