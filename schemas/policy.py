@@ -61,12 +61,14 @@ class Policy(BaseModel):
 class RetryPolicy(Policy):
     """When a delivery is tried again, and when no more.
 
+    `schedule`: the named one that the other values are of, unless they are said.
     `tries` counts the first attempt. Waits are exponential (`first`, `factor`, `cap`: seconds), or just as `delays`
     lists them, the last of which repeats. `jitter`: `full` draws a wait evenly between nothing and its length, `equal`
     between half of it and all. `age`: seconds after the first attempt, or after the first time it was put off, when a
     delivery is given up whatever tries are left. `statuses`: of HTTP, tried again although they mean rejected.
     """
 
+    schedule: str | None = None
     tries: int = Field(default=16, ge=1, le=1000)
     first: Duration = Field(default=1.0, gt=0, le=86_400)
     factor: float = Field(default=2.0, ge=1, le=100)
@@ -85,7 +87,7 @@ class RetryPolicy(Policy):
         if not isinstance(given, dict):
             return given
         values = dict(cast("dict[str, Any]", given))
-        name = values.pop("schedule", None)
+        name = values.get("schedule")
         if name is not None:
             if name not in SCHEDULES:
                 raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.policy import Duration
 from sinks.base import SinkKind, Surroundings
 from sinks.function_process import END_LIMIT, Worker, WorkerFailed
 
@@ -26,7 +27,7 @@ class FunctionSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    timeout: float = Field(default=60.0, gt=0, le=3600)
+    timeout: Duration = Field(default=60.0, gt=0, le=3600)
     workers: int = Field(default=1, ge=1, le=32)
 
     @field_validator("function")

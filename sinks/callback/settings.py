@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from schemas.policy import Duration
 from schemas.secrets import NamedSecret, Secret
 from sinks.http.tls import TlsSettings
 from sinks.http.url import parse_url
@@ -54,7 +55,7 @@ class CallbackSettings(_Settings):
     url: str
     method: Literal["POST", "GET"] = "POST"
     format: Format = "event"
-    timeout: float = Field(default=5.0, gt=0, le=60)
+    timeout: Duration = Field(default=5.0, gt=0, le=60)
     headers: dict[str, Secret] = {}
     bearer: NamedSecret | None = None
     basic: BasicSettings | None = None
