@@ -55,11 +55,11 @@ def test_a_log_that_is_damaged_is_found_when_all_is_opened(tmp_path: Path) -> No
 
 def test_roles_are_built_by_name(tmp_path: Path) -> None:
     with deployment(tmp_path, HELIOGRAPH_BUS_URL="memory://") as parts:
-        assert set(roles(parts)) == {"router", "deliverer", "wheel", "archiver"}
+        assert set(roles(parts)) == {"router", "executions", "deliverer", "wheel", "archiver"}
         for name, build in roles(parts, ["archiver", "deliverer"]).items():
             role = build()
             assert role.name == name
             role.close()
         with pytest.raises(InputError, match="known are router, deliverer, archiver"):
             roles(parts, ["cook"])
-    assert set(ROLES["deliverer"]) == {"deliverer", "wheel"}
+    assert set(ROLES["deliverer"]) == {"deliverer", "wheel", "executions"}
