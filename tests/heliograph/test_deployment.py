@@ -62,4 +62,4 @@ def test_roles_are_built_by_name(tmp_path: Path) -> None:
             role.close()
         with pytest.raises(InputError, match="known are router, deliverer, archiver"):
             roles(parts, ["cook"])
-    assert set(ROLES["deliverer"]) == {"deliverer", "wheel", "executions"}
+    assert set(ROLES["deliverer"]) == {"deliverer", "wheel"}
