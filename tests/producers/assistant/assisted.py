@@ -12,13 +12,22 @@ from producers.assistant.agent import Agent
 from producers.assistant.asking import REQUESTS, Caller
 from producers.assistant.journal import Journal
 from producers.assistant.policy import Policy
-from producers.assistant.requests import Command
+from producers.assistant.requests import Command, Run
 from producers.assistant.signing import Keys
 from producers.assistant.telling import Instance
 from producers.assistant.working import Host
 from producers.edge import Edge
 from schemas.clock import ManualClock
-from schemas.execution import CommandRecord, CommandType, ExecutionRecord, FileRecord, check_execution
+from schemas.execution import (
+    CommandRecord,
+    CommandType,
+    ExecutionRecord,
+    FileRecord,
+    RecordState,
+    RepeatMode,
+    check_execution,
+)
+from schemas.execution_errors import ErrorCode
 from schemas.record import Record, TopicPartition
 from schemas.secrets import Secret
 from schemas.topics import COMMANDS, EXECUTIONS
@@ -72,6 +81,22 @@ class Fleet:
         self.agents[instance] = agent
         return agent
 
+    def ask(self, content: str, *instances: str, **parameters: str) -> Run:
+        """A run, at once, by default on i-1."""
+        (asked,) = self.caller.run(command(content), instances or ("i-1",), parameters=parameters)
+        return asked
+
+    def schedule(self, content: str, frequency: str = "rate(60s)") -> Run:
+        """Runs that recur on i-1."""
+        (asked,) = self.caller.run(
+            command(content, timeout=10),
+            ("i-1",),
+            parameters={},
+            mode=RepeatMode.PERIOD,
+            frequency=frequency,
+        )
+        return asked
+
     def crash(self, instance: str = "i-1") -> None:
         """The agent is gone as if killed: nothing is accounted for."""
         agent = self.agents.pop(instance)
@@ -111,3 +136,8 @@ class Fleet:
         (found,) = self.final()
         assert isinstance(found, FileRecord)
         return found
+
+    def outcome(self) -> tuple[RecordState, ErrorCode | None, str]:
+        """State and error of the only final record, of a command."""
+        record = self.command_record()
+        return record.invocation_status, record.error_code, record.error_info or ""

@@ -1,24 +1,19 @@
-"""What agents do with requests: real processes, a clock that is turned by hand."""
+"""What an agent does with requests: real processes, a clock that is turned by hand."""
 
 from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from heliograph.bus.memory import MemoryBus
-from producers.assistant.agent import Agent
-from producers.assistant.journal import Journal
 from producers.assistant.policy import ACCEPT_WITHIN, Policy
-from producers.assistant.requests import File, Run, encode
+from producers.assistant.requests import File, encode
 from producers.assistant.signing import SIGNATURE, WINDOW
 from producers.assistant.working import Work
-from schemas.errors import BusUnavailable, InputError, JournalUnusable
-from schemas.execution import CommandRecord, RecordState, RepeatMode
+from schemas.execution import CommandRecord, RecordState
 from schemas.execution_errors import ErrorCode
 from schemas.record import NewRecord
 from schemas.topics import COMMANDS, REJECTS
@@ -38,29 +33,12 @@ MANUAL = {
 """The example of the user manual, its masked digits left out."""
 
 
-def ask(fleet: Fleet, content: str, *instances: str, **fields: str) -> Run:
-    (asked,) = fleet.caller.run(command(content), instances or ("i-1",), parameters=fields)
-    return asked
-
-
-def schedule(fleet: Fleet, content: str, frequency: str = "rate(60s)") -> Run:
-    (asked,) = fleet.caller.run(
-        command(content, timeout=10), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency=frequency
-    )
-    return asked
-
-
-def outcome(fleet: Fleet) -> tuple[RecordState, ErrorCode | None, str]:
-    record = fleet.command_record()
-    return record.invocation_status, record.error_code, record.error_info or ""
-
-
 # One run.
 
 
 def test_the_record_of_hostname_is_that_of_the_manual(fleet: Fleet) -> None:
     fleet.start()
-    ask(fleet, "hostname")
+    fleet.ask("hostname")
     fleet.step()
     found = json.loads(fleet.command_record().encode())
     assert list(found) == list(MANUAL)
@@ -72,7 +50,7 @@ def test_the_record_of_hostname_is_that_of_the_manual(fleet: Fleet) -> None:
 
 def test_a_final_record_comes_with_an_event(fleet: Fleet) -> None:
     fleet.start()
-    asked = ask(fleet, "exit 3")
+    asked = fleet.ask("exit 3")
     fleet.step()
     (event,) = (json.loads(record.value) for record in all_records(fleet.bus, EVENTS))
     assert event["name"] == "Instance:CloudAssistant.TaskCompleted"
@@ -90,7 +68,7 @@ def test_parameters_are_filled_and_kept_and_secrets_are_neither_shown_nor_kept(
 ) -> None:
     monkeypatch.setenv("PASSWORD", "hunter2")
     fleet.start(secrets={"pw": "env:PASSWORD"})
-    ask(fleet, "echo {{word}} {{secret:pw}}; test {{secret:pw}} = hunter''2", word="x")
+    fleet.ask("echo {{word}} {{secret:pw}}; test {{secret:pw}} = hunter''2", word="x")
     fleet.step()
     record = fleet.command_record()
     assert record.output == "x ***\n"
@@ -118,7 +96,7 @@ def test_why_it_was_not_done_is_told(
     asked = msgspec.structs.replace(command(content), working_dir=fields.get("working_dir", ""))
     fleet.caller.run(asked, ("i-1",), parameters={}, username=fields.get("username", ""))
     fleet.step()
-    state, found, info = outcome(fleet)
+    state, found, info = fleet.outcome()
     assert found is code
     assert says in info
     assert state in {RecordState.FAILED, RecordState.ERROR}
@@ -135,7 +113,7 @@ def test_a_working_directory_is_used(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_output_is_cut_in_its_record_and_counted(fleet: Fleet) -> None:
     fleet.start()
-    ask(fleet, "i=0; while [ $i -lt 8193 ]; do printf 語; i=$((i+1)); done")
+    fleet.ask("i=0; while [ $i -lt 8193 ]; do printf 語; i=$((i+1)); done")
     fleet.step()
     record = fleet.command_record()
     assert (record.output, record.dropped) == ("語" * 8192, 3)
@@ -147,9 +125,9 @@ def test_a_bug_in_the_agent_ends_the_run_and_is_told(fleet: Fleet, monkeypatch: 
 
     monkeypatch.setattr(Work, "carry_out", fails)
     fleet.start()
-    ask(fleet, "x")
+    fleet.ask("x")
     fleet.step()
-    assert outcome(fleet)[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_EXCEPTION)
+    assert fleet.outcome()[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_EXCEPTION)
 
 
 def test_a_file_is_sent(fleet: Fleet, tmp_path: Path) -> None:
@@ -164,7 +142,7 @@ def test_a_file_is_sent(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_what_it_prints_is_told_while_it_runs(fleet: Fleet) -> None:
     agent = fleet.start()
-    ask(fleet, "echo begun; sleep 1000")
+    fleet.ask("echo begun; sleep 1000")
     agent.step(0)
 
     def told() -> bool:
@@ -189,7 +167,7 @@ def outputs(fleet: Fleet) -> list[str]:
 def test_several_agents_do_what_is_for_them(fleet: Fleet) -> None:
     for instance in ("i-1", "i-2", "i-3"):
         fleet.start(instance)
-    ask(fleet, "echo", "i-1", "i-3")
+    fleet.ask("echo", "i-1", "i-3")
     for instance in ("i-1", "i-2", "i-3"):
         fleet.step(instance)
     assert sorted(one.instance_id for one in fleet.final()) == ["i-1", "i-3"]
@@ -197,7 +175,7 @@ def test_several_agents_do_what_is_for_them(fleet: Fleet) -> None:
 
 def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
-    signed = fleet.keys.signed(ask(fleet, f"echo > {tmp_path}/done-1"))
+    signed = fleet.keys.signed(fleet.ask(f"echo > {tmp_path}/done-1"))
     fleet.step()
     assert (tmp_path / "done-1").exists()
     changed = signed.value.replace(b"done-1", b"done-2").replace(b'"t-', b'"x-')
@@ -216,7 +194,7 @@ def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_
 
 def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
     fleet.start()
-    signed = fleet.keys.signed(ask(fleet, "echo"))
+    signed = fleet.keys.signed(fleet.ask("echo"))
     fleet.bus.append([signed])
     fleet.step()
     fleet.bus.append([signed])
@@ -232,14 +210,14 @@ def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
 def test_a_request_of_another_log_is_not_done(fleet: Fleet, tmp_path: Path) -> None:
     other = Fleet(tmp_path / "other")
     fleet.start()
-    fleet.bus.append([other.keys.signed(ask(other, "echo"))])
+    fleet.bus.append([other.keys.signed(other.ask("echo"))])
     fleet.step()
     assert fleet.told() == []
 
 
 def test_a_signed_request_beyond_a_limit_is_not_done(fleet: Fleet) -> None:
     fleet.start()
-    asked = ask(fleet, "echo", "i-2")
+    asked = fleet.ask("echo", "i-2")
     value = encode(msgspec.structs.replace(asked, instances=("i-1",), command=command("x" * 20_000)))
     fleet.bus.append([NewRecord(COMMANDS, value, None, ((SIGNATURE, fleet.keys.signature(value)),))])
     fleet.step()
@@ -249,15 +227,15 @@ def test_a_signed_request_beyond_a_limit_is_not_done(fleet: Fleet) -> None:
 
 def test_the_allow_list_is_told_in_the_record(fleet: Fleet) -> None:
     fleet.start(policy=Policy(frozenset({"other"})))
-    ask(fleet, "echo")
+    fleet.ask("echo")
     fleet.step()
-    assert outcome(fleet)[:2] == (RecordState.INVALID, ErrorCode.COMMAND_NOT_APPLICABLE)
+    assert fleet.outcome()[:2] == (RecordState.INVALID, ErrorCode.COMMAND_NOT_APPLICABLE)
 
 
 def test_a_new_agent_does_nothing_that_was_asked_for_before_it_was_there(fleet: Fleet) -> None:
-    ask(fleet, "echo before")
+    fleet.ask("echo before")
     fleet.start()
-    ask(fleet, "echo after")
+    fleet.ask("echo after")
     fleet.step()
     assert fleet.command_record().output == "after\n"
 
@@ -265,184 +243,19 @@ def test_a_new_agent_does_nothing_that_was_asked_for_before_it_was_there(fleet: 
 def test_what_waited_too_long_is_told_and_not_done(fleet: Fleet) -> None:
     fleet.start()
     fleet.crash()
-    ask(fleet, "echo")
+    fleet.ask("echo")
     fleet.clock.advance(ACCEPT_WITHIN / 1000 + 1)
     fleet.start()
     fleet.step()
-    assert outcome(fleet)[:2] == (RecordState.ABORTED, ErrorCode.DELIVERY_TIMEOUT)
+    assert fleet.outcome()[:2] == (RecordState.ABORTED, ErrorCode.DELIVERY_TIMEOUT)
 
 
-# The journal.
-
-
-def test_a_second_agent_on_a_journal_is_refused(fleet: Fleet) -> None:
-    agent = fleet.start()
-    with pytest.raises(InputError, match="another agent uses this journal; end it, or give this one another"):
-        Journal(fleet.folder / "i-1" / "journal.db", "i-1", fleet.bus.log_id, 0)
-    assert agent.journal.cursor == 0
-
-
-@pytest.mark.parametrize(
-    ("instance", "log_id", "end", "says"),
-    [
-        ("i-2", "", 9, "is of instance i-1"),
-        ("i-1", "other", 9, "not of i-1 on other"),
-        ("i-1", "", 0, "read up to 1, and the log ends at 0"),
-    ],
-)
-def test_a_journal_of_something_else_is_refused(
-    fleet: Fleet, instance: str, log_id: str, end: int, says: str
-) -> None:
-    fleet.start()
-    ask(fleet, "echo")
-    fleet.step()
-    fleet.crash()
-    with pytest.raises(InputError, match=says):
-        Journal(fleet.folder / "i-1" / "journal.db", instance, log_id or fleet.bus.log_id, end)
-
-
-def test_a_journal_is_for_its_owner_alone(fleet: Fleet) -> None:
-    fleet.start()
-    for path in (fleet.folder / "i-1").iterdir():
-        assert path.stat().st_mode & 0o77 == 0, path
-
-
-def test_a_run_whose_agent_was_killed_is_interrupted_and_not_begun_again(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    agent = fleet.start()
-    ask(fleet, f"echo >> {tmp_path}/begun; sleep 1000")
-    agent.step(0)
-    until((tmp_path / "begun").exists)
-    fleet.crash()
-    fleet.start()
-    fleet.step()
-    assert outcome(fleet)[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_INTERRUPTED)
-    assert (tmp_path / "begun").read_text() == "\n"
-    fleet.crash()
-    fleet.start()
-    fleet.step()
-    assert len(fleet.final()) == 1
-
-
-def test_what_was_journalled_is_told_after_a_crash_and_only_that(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(agent: Agent) -> None:
-        if agent.journal.untold():
-            raise BusUnavailable("killed here")
-
-    fleet.start()
-    ask(fleet, "echo done")
-    with monkeypatch.context() as patch:
-        patch.setattr(Agent, "_tell", killed)
-        with pytest.raises(BusUnavailable):
-            fleet.step()
-    assert fleet.final() == []
-    fleet.crash()
-    fleet.start()
-    fleet.step()
-    assert fleet.command_record().output == "done\n"
-    assert len(all_records(fleet.bus, EVENTS)) == 1
-
-
-def test_what_was_told_and_not_noted_is_told_again_with_the_same_bytes(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(_journal: Journal, _invoke_id: str, _repeats: int) -> None:
-        raise BusUnavailable("killed here")
-
-    fleet.start()
-    ask(fleet, "echo done")
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "told", killed)
-        with pytest.raises(BusUnavailable):
-            fleet.step()
-    fleet.crash()
-    fleet.start()
-    fleet.step()
-    for topic in ("executions", EVENTS):
-        values = [
-            record.value for record in all_records(fleet.bus, topic) if b'"Running"' not in record.value
-        ]
-        assert len(values) == 2
-        assert len(set(values)) == 1
-
-
-def test_an_agent_that_ends_ends_what_runs(fleet: Fleet, tmp_path: Path) -> None:
-    agent = fleet.start()
-    ask(fleet, f"echo > {tmp_path}/begun; sleep 1000")
-    agent.step(0)
-    until((tmp_path / "begun").exists)
-    agent.close()
-    assert outcome(fleet)[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_INTERRUPTED)
-
-
-def test_a_log_that_is_away_holds_up_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(_bus: MemoryBus, *_: object) -> None:
-        raise BusUnavailable("away")
-
-    agent = fleet.start()
-    schedule(fleet, "echo again")
-    fleet.step()
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryBus, "append", away)
-        patch.setattr(MemoryBus, "read", away)
-        for _ in range(3):
-            fleet.clock.advance(60)
-            with pytest.raises(BusUnavailable):
-                agent.step(0)
-            until(lambda: ended(agent))
-    fleet.step()
-    assert [one.key.repeats for one in fleet.final()] == [1, 2, 3]
-
-
-def ended(agent: Agent) -> bool:
-    with suppress(BusUnavailable):
-        agent.step(0.05)
-    return agent.running() == 0
-
-
-def test_an_end_that_cannot_be_journalled_is_journalled_later(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise JournalUnusable("disk full")
-
-    fleet.start()
-    ask(fleet, "echo done")
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "end", full)
-        with pytest.raises(JournalUnusable):
-            fleet.step()
-    fleet.step()
-    assert fleet.command_record().output == "done\n"
-
-
-def test_a_stop_between_two_crashes_is_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
-        raise JournalUnusable("killed here")
-
-    agent = fleet.start()
-    (asked,) = fleet.caller.run(command(), ("i-1",), parameters={}, mode=RepeatMode.EVERY_REBOOT)
-    fleet.step()
-    fleet.caller.stop(asked)
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "start", killed)
-        with pytest.raises(JournalUnusable):
-            agent.step(0)
-    fleet.crash()
-    fleet.start()
-    fleet.step()
-    assert fleet.command_record().invocation_status is RecordState.CANCELLED
-
-
-# Stops.
+# Stops, and many at once.
 
 
 def test_a_run_is_stopped_while_it_runs(fleet: Fleet, tmp_path: Path) -> None:
     agent = fleet.start()
-    asked = ask(fleet, f"echo begun | tee {tmp_path}/begun; sleep 1000")
+    asked = fleet.ask(f"echo begun | tee {tmp_path}/begun; sleep 1000")
     agent.step(0)
     until((tmp_path / "begun").exists)
     fleet.clock.advance(5)
@@ -456,7 +269,7 @@ def test_a_run_is_stopped_while_it_runs(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_one_instance_is_stopped_and_the_other_goes_on(fleet: Fleet) -> None:
     agents = [fleet.start(instance) for instance in ("i-1", "i-2")]
-    asked = ask(fleet, "sleep 0.5", "i-1", "i-2")
+    asked = fleet.ask("sleep 0.5", "i-1", "i-2")
     for agent in agents:
         agent.step(0)
     fleet.caller.stop(asked, ["i-2"])
@@ -468,7 +281,7 @@ def test_one_instance_is_stopped_and_the_other_goes_on(fleet: Fleet) -> None:
 
 def test_what_waits_is_cancelled_and_never_runs(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
-    asked = schedule(fleet, f"echo > {tmp_path}/ran")
+    asked = fleet.schedule(f"echo > {tmp_path}/ran")
     fleet.step()
     fleet.caller.stop(asked)
     fleet.step()
@@ -478,111 +291,12 @@ def test_what_waits_is_cancelled_and_never_runs(fleet: Fleet, tmp_path: Path) ->
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_stop_that_was_read_before_a_crash_holds_after_it(fleet: Fleet, tmp_path: Path) -> None:
-    agent = fleet.start()
-    asked = schedule(fleet, f"echo > {tmp_path}/ran; trap '' TERM; sleep 1000")
-    agent.step(0)
-    fleet.clock.advance(60)
-    agent.step(0)
-    until((tmp_path / "ran").exists)
-    fleet.caller.stop(asked)
-    agent.step(0)
-    fleet.crash()
-    fleet.start()
-    fleet.clock.advance(600)
-    fleet.step()
-    record = fleet.command_record()
-    assert (record.invocation_status, bool(record.stop_time)) == (RecordState.ERROR, True)
-
-
-# What recurs.
-
-
-def test_a_schedule_leaves_one_record_for_each_time(fleet: Fleet) -> None:
-    fleet.start()
-    schedule(fleet, "echo again")
-    fleet.step()
-    assert [one.invocation_status for one in fleet.told()] == [RecordState.SCHEDULED]
-    for _ in range(3):
-        fleet.clock.advance(60)
-        fleet.step()
-    finals = fleet.final()
-    assert [one.key.repeats for one in finals] == [1, 2, 3]
-    assert fleet.told()[-1].invocation_status is RecordState.SCHEDULED
-
-
-def test_times_that_were_missed_are_skipped_and_counted(fleet: Fleet) -> None:
-    fleet.start()
-    asked = schedule(fleet, "echo again")
-    fleet.step()
-    fleet.crash()
-    fleet.clock.advance(3 * 60 + 30)
-    agent = fleet.start()
-    fleet.step()
-    assert fleet.final() == []
-    found = agent.journal.execution(asked.invoke_id)
-    assert found is not None
-    assert found.missed == 3
-    fleet.clock.advance(30)
-    fleet.step()
-    assert [one.key.repeats for one in fleet.final()] == [1]
-
-
-def test_missed_times_are_made_up_for_by_one_run_where_that_is_wanted(fleet: Fleet) -> None:
-    fleet.start()
-    schedule(fleet, "echo again")
-    fleet.step()
-    fleet.crash()
-    fleet.clock.advance(3 * 60 + 30)
-    fleet.start(policy=Policy(catch_up=True))
-    fleet.step()
-    fleet.step()
-    assert [one.key.repeats for one in fleet.final()] == [1]
-
-
-def test_a_single_time_that_was_missed_is_told(fleet: Fleet) -> None:
-    fleet.start()
-    schedule(fleet, "echo", "at(2025-10-09 09:00:00)")
-    fleet.step()
-    fleet.crash()
-    fleet.clock.advance(86_400)
-    fleet.start()
-    fleet.step()
-    assert outcome(fleet)[:2] == (RecordState.ABORTED, ErrorCode.CLIENT_NOT_RUNNING)
-    assert "1 times were missed" in outcome(fleet)[2]
-
-
-@pytest.mark.parametrize(("mode", "runs"), [(RepeatMode.NEXT_REBOOT_ONLY, 1), (RepeatMode.EVERY_REBOOT, 3)])
-def test_at_the_start_of_the_agent(fleet: Fleet, mode: RepeatMode, runs: int) -> None:
-    fleet.start()
-    fleet.caller.run(command("echo up"), ("i-1",), parameters={}, mode=mode)
-    fleet.step()
-    assert fleet.final() == []
-    for _ in range(3):
-        fleet.crash()
-        fleet.start()
-        fleet.step()
-    assert [one.key.repeats for one in fleet.final()] == list(range(1, runs + 1))
-
-
 def test_many_requests_are_done_a_few_at_a_time(fleet: Fleet) -> None:
     agent = fleet.start(policy=Policy(at_once=3))
     for _ in range(8):
-        ask(fleet, "sleep 0.1")
+        fleet.ask("sleep 0.1")
     most, deadline = 0, time.monotonic() + 60
     while len(fleet.final()) < 8 and time.monotonic() < deadline:
         agent.step(0.02)
         most = max(most, agent.running())
     assert (len(fleet.final()), most) == (8, 3)
-
-
-def test_what_is_long_over_is_forgotten(fleet: Fleet) -> None:
-    fleet.start()
-    asked = ask(fleet, "echo")
-    fleet.step()
-    fleet.crash()
-    fleet.clock.advance(29 * 86_400)
-    assert not fleet.start().journal.accept(asked, 0)
-    fleet.crash()
-    fleet.clock.advance(2 * 86_400)
-    assert fleet.start().journal.accept(asked, None)

@@ -1,0 +1,210 @@
+"""What an agent keeps over crashes, and what it never does twice: it is killed at each step."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.memory import MemoryBus
+from producers.assistant.agent import Agent
+from producers.assistant.journal import Journal
+from schemas.errors import BusUnavailable, InputError, JournalUnusable
+from schemas.execution import RecordState, RepeatMode
+from schemas.execution_errors import ErrorCode
+from tests.acceptance.product import until
+from tests.producers.assistant.assisted import Fleet, all_records, command
+
+EVENTS = "events.ecs.instance"
+
+
+def test_a_second_agent_on_a_journal_is_refused(fleet: Fleet) -> None:
+    agent = fleet.start()
+    with pytest.raises(InputError, match="another agent uses this journal; end it, or give this one another"):
+        Journal(fleet.folder / "i-1" / "journal.db", "i-1", fleet.bus.log_id, 0)
+    assert agent.journal.cursor == 0
+
+
+@pytest.mark.parametrize(
+    ("instance", "log_id", "end", "says"),
+    [
+        ("i-2", "", 9, "is of instance i-1"),
+        ("i-1", "other", 9, "not of i-1 on other"),
+        ("i-1", "", 0, "read up to 1, and the log ends at 0"),
+    ],
+)
+def test_a_journal_of_something_else_is_refused(
+    fleet: Fleet, instance: str, log_id: str, end: int, says: str
+) -> None:
+    fleet.start()
+    fleet.ask("echo")
+    fleet.step()
+    fleet.crash()
+    with pytest.raises(InputError, match=says):
+        Journal(fleet.folder / "i-1" / "journal.db", instance, log_id or fleet.bus.log_id, end)
+
+
+def test_a_journal_is_for_its_owner_alone(fleet: Fleet) -> None:
+    fleet.start()
+    for path in (fleet.folder / "i-1").iterdir():
+        assert path.stat().st_mode & 0o77 == 0, path
+
+
+def test_a_run_whose_agent_was_killed_is_interrupted_and_not_begun_again(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    agent = fleet.start()
+    fleet.ask(f"echo >> {tmp_path}/begun; sleep 1000")
+    agent.step(0)
+    until((tmp_path / "begun").exists)
+    fleet.crash()
+    fleet.start()
+    fleet.step()
+    assert fleet.outcome()[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_INTERRUPTED)
+    assert (tmp_path / "begun").read_text() == "\n"
+    fleet.crash()
+    fleet.start()
+    fleet.step()
+    assert len(fleet.final()) == 1
+
+
+def test_what_was_journalled_is_told_after_a_crash_and_only_that(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(agent: Agent) -> None:
+        if agent.journal.untold():
+            raise BusUnavailable("killed here")
+
+    fleet.start()
+    fleet.ask("echo done")
+    with monkeypatch.context() as patch:
+        patch.setattr(Agent, "_tell", killed)
+        with pytest.raises(BusUnavailable):
+            fleet.step()
+    assert fleet.final() == []
+    fleet.crash()
+    fleet.start()
+    fleet.step()
+    assert fleet.command_record().output == "done\n"
+    assert len(all_records(fleet.bus, EVENTS)) == 1
+
+
+def test_what_was_told_and_not_noted_is_told_again_with_the_same_bytes(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_journal: Journal, _invoke_id: str, _repeats: int) -> None:
+        raise BusUnavailable("killed here")
+
+    fleet.start()
+    fleet.ask("echo done")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "told", killed)
+        with pytest.raises(BusUnavailable):
+            fleet.step()
+    fleet.crash()
+    fleet.start()
+    fleet.step()
+    for topic in ("executions", EVENTS):
+        values = [
+            record.value for record in all_records(fleet.bus, topic) if b'"Running"' not in record.value
+        ]
+        assert len(values) == 2
+        assert len(set(values)) == 1
+
+
+def test_an_agent_that_ends_ends_what_runs(fleet: Fleet, tmp_path: Path) -> None:
+    agent = fleet.start()
+    fleet.ask(f"echo > {tmp_path}/begun; sleep 1000")
+    agent.step(0)
+    until((tmp_path / "begun").exists)
+    agent.close()
+    assert fleet.outcome()[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_INTERRUPTED)
+
+
+def test_a_log_that_is_away_holds_up_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_bus: MemoryBus, *_: object) -> None:
+        raise BusUnavailable("away")
+
+    agent = fleet.start()
+    fleet.schedule("echo again")
+    fleet.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBus, "append", away)
+        patch.setattr(MemoryBus, "read", away)
+        for _ in range(3):
+            fleet.clock.advance(60)
+            with pytest.raises(BusUnavailable):
+                agent.step(0)
+            until(lambda: ended(agent))
+    fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == [1, 2, 3]
+
+
+def ended(agent: Agent) -> bool:
+    with suppress(BusUnavailable):
+        agent.step(0.05)
+    return agent.running() == 0
+
+
+def test_an_end_that_cannot_be_journalled_is_journalled_later(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise JournalUnusable("disk full")
+
+    fleet.start()
+    fleet.ask("echo done")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "end", full)
+        with pytest.raises(JournalUnusable):
+            fleet.step()
+    fleet.step()
+    assert fleet.command_record().output == "done\n"
+
+
+def test_a_stop_between_two_crashes_is_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise JournalUnusable("killed here")
+
+    agent = fleet.start()
+    (asked,) = fleet.caller.run(command(), ("i-1",), parameters={}, mode=RepeatMode.EVERY_REBOOT)
+    fleet.step()
+    fleet.caller.stop(asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "start", killed)
+        with pytest.raises(JournalUnusable):
+            agent.step(0)
+    fleet.crash()
+    fleet.start()
+    fleet.step()
+    assert fleet.command_record().invocation_status is RecordState.CANCELLED
+
+
+def test_a_stop_that_was_read_before_a_crash_holds_after_it(fleet: Fleet, tmp_path: Path) -> None:
+    agent = fleet.start()
+    asked = fleet.schedule(f"echo > {tmp_path}/ran; trap '' TERM; sleep 1000")
+    agent.step(0)
+    fleet.clock.advance(60)
+    agent.step(0)
+    until((tmp_path / "ran").exists)
+    fleet.caller.stop(asked)
+    agent.step(0)
+    fleet.crash()
+    fleet.start()
+    fleet.clock.advance(600)
+    fleet.step()
+    record = fleet.command_record()
+    assert (record.invocation_status, bool(record.stop_time)) == (RecordState.ERROR, True)
+
+
+def test_what_is_long_over_is_forgotten(fleet: Fleet) -> None:
+    fleet.start()
+    asked = fleet.ask("echo")
+    fleet.step()
+    fleet.crash()
+    fleet.clock.advance(29 * 86_400)
+    assert not fleet.start().journal.accept(asked, 0)
+    fleet.crash()
+    fleet.clock.advance(2 * 86_400)
+    assert fleet.start().journal.accept(asked, None)

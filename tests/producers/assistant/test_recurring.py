@@ -1,0 +1,77 @@
+"""What recurs: schedules, and what waits for starts of the agent, by a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from producers.assistant.policy import Policy
+from schemas.execution import RecordState, RepeatMode
+from schemas.execution_errors import ErrorCode
+from tests.producers.assistant.assisted import Fleet, command
+
+
+def test_a_schedule_leaves_one_record_for_each_time(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.schedule("echo again")
+    fleet.step()
+    assert [one.invocation_status for one in fleet.told()] == [RecordState.SCHEDULED]
+    for _ in range(3):
+        fleet.clock.advance(60)
+        fleet.step()
+    finals = fleet.final()
+    assert [one.key.repeats for one in finals] == [1, 2, 3]
+    assert fleet.told()[-1].invocation_status is RecordState.SCHEDULED
+
+
+def test_times_that_were_missed_are_skipped_and_counted(fleet: Fleet) -> None:
+    fleet.start()
+    asked = fleet.schedule("echo again")
+    fleet.step()
+    fleet.crash()
+    fleet.clock.advance(3 * 60 + 30)
+    agent = fleet.start()
+    fleet.step()
+    assert fleet.final() == []
+    found = agent.journal.execution(asked.invoke_id)
+    assert found is not None
+    assert found.missed == 3
+    fleet.clock.advance(30)
+    fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == [1]
+
+
+def test_missed_times_are_made_up_for_by_one_run_where_that_is_wanted(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.schedule("echo again")
+    fleet.step()
+    fleet.crash()
+    fleet.clock.advance(3 * 60 + 30)
+    fleet.start(policy=Policy(catch_up=True))
+    fleet.step()
+    fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == [1]
+
+
+def test_a_single_time_that_was_missed_is_told(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.schedule("echo", "at(2025-10-09 09:00:00)")
+    fleet.step()
+    fleet.crash()
+    fleet.clock.advance(86_400)
+    fleet.start()
+    fleet.step()
+    assert fleet.outcome()[:2] == (RecordState.ABORTED, ErrorCode.CLIENT_NOT_RUNNING)
+    assert "1 times were missed" in fleet.outcome()[2]
+
+
+@pytest.mark.parametrize(("mode", "runs"), [(RepeatMode.NEXT_REBOOT_ONLY, 1), (RepeatMode.EVERY_REBOOT, 3)])
+def test_at_the_start_of_the_agent(fleet: Fleet, mode: RepeatMode, runs: int) -> None:
+    fleet.start()
+    fleet.caller.run(command("echo up"), ("i-1",), parameters={}, mode=mode)
+    fleet.step()
+    assert fleet.final() == []
+    for _ in range(3):
+        fleet.crash()
+        fleet.start()
+        fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == list(range(1, runs + 1))
