@@ -25,6 +25,17 @@ FILE_LIMIT = 32 * 1024
 DEFAULT_TIMEOUT = 60
 LEAST_TIMEOUT = 10
 MOST_TIMEOUT = 86_400
+_CHARACTERS = {
+    "command name": 128,
+    "description": 512,
+    "working directory": 200,
+    "username": 255,
+    "frequency": 512,
+    "target directory": 255,
+    "owner": 64,
+    "group": 64,
+}
+"""The most that a text may have, so that every record of it is within what records may hold."""
 
 _is_id = re.compile(ID).fullmatch
 _is_mode = re.compile("[0-7]{3,4}").fullmatch
@@ -144,6 +155,8 @@ def decode(value: bytes) -> Request:
 def check(request: Request) -> None:
     """Whether a request keeps to all limits; InputError names the field that is wrong, and the limit."""
     _check_id("region", request.region)
+    if not 0 <= request.caller < 2**63:
+        raise InputError(f"caller {request.caller}: expected an account id")
     match request:
         case Run():
             _check_instances(request.instances)
@@ -159,7 +172,9 @@ def check(request: Request) -> None:
             _check_command(request.command, {})
         case Modify():
             _check_id("command_id", request.command_id)
-            _check_timeout(request.timeout or DEFAULT_TIMEOUT)
+            _check_text("command name", request.name or "")
+            _check_text("description", request.description or "")
+            _check_timeout(DEFAULT_TIMEOUT if request.timeout is None else request.timeout)
         case Delete():
             _check_id("command_id", request.command_id)
 
@@ -172,8 +187,8 @@ def base64_size(content: str) -> int:
 def _check_run(run: Run) -> None:
     _check_command(run.command, run.parameters)
     check_parameters(run.command.content, run.parameters)
-    if "\0" in f"{run.username}{run.command.working_dir}":
-        raise InputError("username, working directory: no name holds a NUL")
+    _check_text("username", run.username)
+    _check_text("frequency", run.frequency)
     if run.mode is RepeatMode.PERIOD:
         check_timing(run.frequency, run.command.timeout, run.time)
     elif run.frequency:
@@ -185,8 +200,9 @@ def _check_command(command: Command, parameters: Mapping[str, str]) -> None:
     _check_timeout(command.timeout)
     if not command.content.strip():
         raise InputError("command: is empty")
-    if len(command.name) > 128 or len(command.description) > 512:
-        raise InputError("command: its name has at most 128 characters, its description 512")
+    _check_text("command name", command.name)
+    _check_text("description", command.description)
+    _check_text("working directory", command.working_dir)
     size = base64_size(command.content)
     size += base64_size(msgspec.json.encode(parameters).decode()) if parameters else 0
     if size > COMMAND_LIMIT:
@@ -199,12 +215,17 @@ def _check_file(file: File) -> None:
     _check_timeout(file.timeout)
     if file.name in {"", ".", ".."} or "/" in file.name or "\0" in file.name or len(file.name.encode()) > 255:
         raise InputError(f"file name {file.name!r}: expected 1 to 255 bytes without /")
-    if (file.target_dir and not PurePosixPath(file.target_dir).is_absolute()) or "\0" in file.target_dir:
+    for field, text in {
+        "description": file.description,
+        "target directory": file.target_dir,
+        "owner": file.owner,
+        "group": file.group,
+    }.items():
+        _check_text(field, text)
+    if file.target_dir and not PurePosixPath(file.target_dir).is_absolute():
         raise InputError(f"target directory {file.target_dir!r}: expected an absolute path")
     if not _is_mode(file.mode):
         raise InputError(f"file mode {file.mode!r}: expected octal digits, as in 0644")
-    if len(file.description) > 512:
-        raise InputError("description: has at most 512 characters")
     is_base64 = file.content_type is ContentType.BASE64
     size = len(file.content) if is_base64 else base64_size(file.content)
     if size > FILE_LIMIT:
@@ -222,6 +243,13 @@ def _check_instances(instances: tuple[str, ...]) -> None:
         raise InputError("instances: one is named twice")
     for instance in instances:
         _check_id("instance", instance)
+
+
+def _check_text(field: str, text: str) -> None:
+    if len(text) > _CHARACTERS[field]:
+        raise InputError(f"{field}: has {len(text)} characters; at most {_CHARACTERS[field]}")
+    if "\0" in text:
+        raise InputError(f"{field}: holds a NUL")
 
 
 def _check_id(field: str, text: str) -> None:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.assistant.output import NOTHING, OUTPUT_LIMIT, Kept
+from producers.assistant.requests import COMMAND_LIMIT, Asked, File, Run, SendFile, check
+from producers.assistant.telling import Error, Instance, Progress, event, record
+from schemas.errors import InputError
+from schemas.execution import ID, RecordState, check_execution
+from schemas.execution_errors import ERRORS, ErrorCode
+from schemas.notification import check as check_notification
+from tests.producers.assistant.assisted import NOW, REGION, command
+
+RUN = Run("r-1", NOW, REGION, 7, "t-1", ("i-1",), command())
+FILE = SendFile("r-1", NOW, REGION, 7, "f-1", ("i-1",), File("a", "b"))
+IDS = st.from_regex(ID, fullmatch=True)
+
+
+def tell(asked: Asked, kept: Kept = NOTHING, instance: str = "i-1") -> None:
+    """Both records and the event are what their topics take, whatever became of it."""
+    told = Instance(instance, REGION, 9)
+    code = ErrorCode.ACCOUNT_NOT_EXISTS
+    error = Error(
+        code, f"{ERRORS[code].info}: {asked.username if isinstance(asked, Run) else asked.file.owner}"
+    )
+    for progress in (Progress(RecordState.SCHEDULED, NOW), Progress(RecordState.ERROR, NOW, kept, error)):
+        made = record(asked, told, 1, progress)
+        assert check_execution(made.encode()) == made
+        check_notification(event(made, told, NOW))
+
+
+def with_text(field: str, text: str) -> Asked:
+    if field in {"owner", "group", "target_dir", "file_name"}:
+        changed = {field.removeprefix("file_"): f"/{text}" if field == "target_dir" else text}
+        return msgspec.structs.replace(FILE, file=msgspec.structs.replace(FILE.file, **changed))
+    if field == "username":
+        return msgspec.structs.replace(RUN, username=text)
+    return msgspec.structs.replace(RUN, command=msgspec.structs.replace(RUN.command, **{field: text}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["name", "description", "working_dir", "username", "owner", "group", "target_dir", "file_name"],
+)
+def test_no_text_that_may_be_asked_for_is_too_long_for_its_record(field: str) -> None:
+    taken = 0
+    for size in range(1, 600):
+        asked = with_text(field, "語" * size)
+        try:
+            check(asked)
+        except InputError:
+            break
+        tell(asked)
+        taken = size
+    assert 0 < taken < 599
+
+
+def test_the_largest_record_there_can_be_is_taken() -> None:
+    script = command("\x01" * (COMMAND_LIMIT // 4 * 3))
+    asked = msgspec.structs.replace(RUN, command=script)
+    check(asked)
+    tell(asked, Kept("\x01" * OUTPUT_LIMIT, 2**62))
+
+
+@given(IDS, IDS)
+def test_any_id_has_records_and_events(invoke_id: str, instance: str) -> None:
+    asked = msgspec.structs.replace(RUN, invoke_id=invoke_id, instances=(instance,))
+    check(asked)
+    tell(asked, instance=instance)
