@@ -8,6 +8,7 @@ when they are put forward is no time, one that they show twice is two.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from calendar import monthrange
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ class Cron:
         return None
 
     def _days_from(self, first: date) -> Iterator[date]:
-        for year, month in product(self.years, self.months):
+        years = self.years[bisect_left(self.years, first.year) :]
+        for year, month in product(years, self.months):
             if (year, month) >= (first.year, first.month):
                 days = (date(year, month, day) for day in sorted(self.days(year, month)))
                 yield from (day for day in days if day >= first)
