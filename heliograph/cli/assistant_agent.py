@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,12 +64,8 @@ def agent(
         folder = home or deployment.config.home / "agents" / instance_id
         made = build(deployment, Instance(instance_id, region, user), policy, secret or [], folder)
 
-        def stop(_number: int, _frame: object) -> None:
-            stopping.set()
-            made.wake()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+            signal.signal(number, lambda _number, _frame: stopping.set())
         try:
             serve(made, stopping)
         finally:
@@ -129,7 +126,8 @@ def build(
 
 
 def serve(made: Agent, stopping: threading.Event) -> None:
-    """Work until told to stop; a log or a disk that fails is waited for."""
+    """Work until told to stop; a log or a disk that fails is waited for. Nothing here waits for `stopping`: it is set
+    by a handler of signals in this thread, which would wait for ever for a lock that the thread holds."""
     import structlog
 
     log = structlog.get_logger()
@@ -140,4 +138,4 @@ def serve(made: Agent, stopping: threading.Event) -> None:
             made.step(_EVERY)
         except (BusError, JournalUnusable) as error:
             log.warning("the agent cannot go on and tries again", why=str(error))
-            stopping.wait(_AFTER_FAILURE)
+            time.sleep(_AFTER_FAILURE)
