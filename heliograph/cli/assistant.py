@@ -209,10 +209,11 @@ def stop(
     Exit status 0 once it has ended on them.
     """
     from producers.assistant.asking import find
+    from producers.assistant.following import Follower, since
 
     with open_caller("", user) as caller:
         asked = find(caller.bus, caller.keys, execution)
-        follower = _follower(caller, [asked])
+        follower = Follower(caller.bus, [asked], since(caller.bus, asked.time))
         caller.stop(asked, instance or [])
         wanted = set(instance or asked.instances)
 
@@ -237,6 +238,8 @@ def list_executions(
 ) -> None:
     """List executions, and how each stands over all its instances."""
     from producers.assistant.asking import REQUESTS, requests, stopped
+    from producers.assistant.following import Follower
+    from producers.assistant.following import since as records_since
     from producers.assistant.requests import Run, SendFile
     from schemas.execution import ExecutionState
     from schemas.times import parse_when
@@ -249,7 +252,7 @@ def list_executions(
         offset = caller.bus.offset_at(REQUESTS, start)
         every = list(requests(caller.bus, caller.keys, start=offset))
         asked = [one for one in every if isinstance(one, Run | SendFile) and region in {"", one.region}]
-        follower = _follower(caller, asked)
+        follower = Follower(caller.bus, asked, records_since(caller.bus, start))
         follower.read()
         stops = stopped(every)
         rows = (_execution(one, follower, now, stops.get(one.invoke_id, frozenset())) for one in asked)
@@ -317,12 +320,6 @@ def _ends(caller: Caller) -> Cursors:
     return ends(caller.bus)
 
 
-def _follower(caller: Caller, asked: Sequence[Asked]) -> Follower:
-    from producers.assistant.following import Follower, starts
-
-    return Follower(caller.bus, asked, starts(caller.bus))
-
-
 def _follow(
     caller: Caller, asked: Sequence[Asked], cursors: Cursors, seconds: float, *, as_json: bool
 ) -> None:
@@ -333,7 +330,7 @@ def _follow(
     for one in asked:
         note(f"{one.invoke_id}: asked, instances: {len(one.instances)}")
     follower = Follower(caller.bus, asked, cursors)
-    _watch(follower, lambda: not follower.missing(), seconds)
+    _watch(follower, follower.answered, seconds)
     rows = _rows(follower, asked)
     show(rows, _COLUMNS, as_json=as_json)
     if not as_json:

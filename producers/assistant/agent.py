@@ -17,8 +17,8 @@ import structlog
 
 from heliograph.bus.base import Bus
 from producers.assistant import telling
-from producers.assistant.journal import KEPT, Execution, Journal
-from producers.assistant.policy import Policy, Turn, first_due, permit, recurs, turn
+from producers.assistant.journal import Execution, Journal
+from producers.assistant.policy import Policy, Turn, first_due, is_at_once, permit, turn
 from producers.assistant.process import kill_left_over
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import Asked, Run, SendFile, Stop
@@ -84,7 +84,6 @@ class Agent:
 
     def begin(self) -> None:
         """Account for what the last start of this agent left, and make due what waits for a start."""
-        self.journal.forget(self.clock.now() - KEPT)
         for execution, repeats, started in self.journal.unended():
             kill_left_over(self.host.mark_of(execution.request.invoke_id, repeats))
             progress = interrupted(execution.request, started, self.clock.now())
@@ -190,15 +189,16 @@ class Agent:
     # What is asked for.
 
     def _read(self) -> None:
-        cursor = self.journal.cursor
+        cursor = before = self.journal.cursor
         polled = self.bus.read(_REQUESTS, cursor)
         for gap in polled.gaps:
             _log.warning("requests are missing from the log", start=gap.start, end=gap.end)
+            cursor = gap.end
         for record in polled.records:
             if self._is_for_us(record):
                 self._take(record)
             cursor = record.offset + 1
-        if polled.records:
+        if cursor > before:
             self.journal.moved(cursor)
 
     def _is_for_us(self, record: Record) -> bool:
@@ -231,9 +231,9 @@ class Agent:
 
     def _accept(self, asked: Asked) -> None:
         due = first_due(asked)
-        if not self.journal.accept(asked, due):
+        if not self.journal.accept(asked, due, self.clock.now()):
             _log.warning("a request came again and was passed over", invoke_id=asked.invoke_id)
-        elif due is None or recurs(asked):
+        elif not is_at_once(asked):
             self.bus.append([self._progress(asked, 1, RecordState.SCHEDULED)])
 
     def _stop(self, stop: Stop) -> None:

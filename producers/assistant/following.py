@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from heliograph.bus.base import Bus
-from producers.assistant.policy import is_too_late, recurs
+from producers.assistant.policy import is_at_once, is_too_late
 from producers.assistant.requests import Asked
+from producers.assistant.signing import WINDOW
 from schemas.errors import InputError
 from schemas.execution import ExecutionRecord, ExecutionState, InstanceState, check_execution, execution_state
 from schemas.record import Record, TopicPartition
@@ -29,9 +30,9 @@ def ends(bus: Bus) -> Cursors:
     return {partition: extent.end for partition, extent in bus.extents(EXECUTIONS).items()}
 
 
-def starts(bus: Bus) -> Cursors:
-    """Where the oldest records are."""
-    return {partition: extent.start for partition, extent in bus.extents(EXECUTIONS).items()}
+def since(bus: Bus, time: int) -> Cursors:
+    """Where the records of what was asked for at a time begin, whatever clocks say."""
+    return {partition: bus.offset_at(partition, time - WINDOW) for partition in bus.extents(EXECUTIONS)}
 
 
 class Follower:
@@ -60,15 +61,14 @@ class Follower:
         """The newest record of each instance that has one."""
         return self._newest[invoke_id]
 
-    def missing(self) -> Sequence[tuple[str, str]]:
-        """Instances without a final record, and those of recurring commands without any: execution and instance."""
-        return [
-            (one.invoke_id, instance)
+    def answered(self) -> bool:
+        """Whether every instance has a final record, or any of what is not to be done at once."""
+        return all(
+            (record := self._newest[one.invoke_id].get(instance)) is not None
+            and (record.invocation_status.final or not is_at_once(one))
             for one in self._asked.values()
             for instance in one.instances
-            if (record := self._newest[one.invoke_id].get(instance)) is None
-            or not (recurs(one) or record.invocation_status.final)
-        ]
+        )
 
     def state(self, invoke_id: str, now: int, stopped: Collection[str] = ()) -> ExecutionState:
         """How an execution stands as a whole. `stopped`: on which instances somebody asked to stop it, which settles

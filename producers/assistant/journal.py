@@ -2,7 +2,8 @@
 
 A run goes through these states. `due`: it will be started; `started`: it may have begun, so it is never started again;
 `ended`: its records are here, and may not be in the log yet; told: they are in the log, and it is forgotten, but for the
-count. Each change is one transaction, durable when the call returns. Every call raises JournalUnusable when the file cannot be used.
+count. Of an execution that is over only the id is left, and that goes after `KEPT`. Each change is one transaction,
+durable when the call returns. Every call raises JournalUnusable when the file cannot be used.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _SCHEMA = (
     "CREATE TABLE executions (invoke_id TEXT PRIMARY KEY, request BLOB, repeats INTEGER DEFAULT 0, due INTEGER,"
     " missed INTEGER DEFAULT 0, stopped INTEGER, over INTEGER)",
     "CREATE INDEX due ON executions (due) WHERE due IS NOT NULL",
+    "CREATE INDEX over ON executions (over) WHERE over IS NOT NULL",
     "CREATE TABLE runs (invoke_id TEXT, repeats INTEGER, started INTEGER, records BLOB,"
     " PRIMARY KEY (invoke_id, repeats))",
     f"PRAGMA user_version = {FORMAT}",
@@ -106,10 +108,12 @@ class Journal:
         """Everything before `cursor` has been read."""
         self._execute("UPDATE agent SET cursor = ?", cursor)
 
-    def accept(self, request: Asked, due: int | None) -> bool:
-        """Promise what was asked for, first at `due`; False if it is known already."""
+    def accept(self, request: Asked, due: int | None, now: int) -> bool:
+        """Promise what was asked for, first at `due`; False if it is known already. What was over long ago goes."""
         statement = "INSERT OR IGNORE INTO executions (invoke_id, request, due) VALUES (?, ?, ?)"
-        return self._execute(statement, request.invoke_id, _encode(request), due).rowcount == 1
+        with self._transaction():
+            self._execute("DELETE FROM executions WHERE over < ?", now - KEPT)
+            return self._execute(statement, request.invoke_id, _encode(request), due).rowcount == 1
 
     def execution(self, invoke_id: str) -> Execution | None:
         """What was promised, unless it is over or was never known."""
@@ -120,8 +124,8 @@ class Journal:
         return self._executions("TRUE")
 
     def due(self, now: int) -> Sequence[Execution]:
-        """What is to be started by now, the longest due first."""
-        return self._executions("stopped IS NULL AND due <= ? ORDER BY due", now)
+        """What is to be started by now, the longest due first, some at a time."""
+        return self._executions("stopped IS NULL AND due <= ? ORDER BY due LIMIT 100", now)
 
     def stop(self, invoke_id: str, at: int) -> None:
         """Nothing more of it is to be started."""
@@ -148,7 +152,7 @@ class Journal:
             statement = "UPDATE runs SET records = ? WHERE invoke_id = ? AND repeats = ?"
             self._execute(statement, _encode_records(records), invoke_id, repeats)
             if over is not None:
-                statement = "UPDATE executions SET over = ?, due = NULL WHERE invoke_id = ?"
+                statement = "UPDATE executions SET over = ?, due = NULL, request = NULL WHERE invoke_id = ?"
                 self._execute(statement, over, invoke_id)
 
     def untold(self) -> Sequence[Ended]:
@@ -169,10 +173,6 @@ class Journal:
             (self.execution(invoke_id), repeats, started) for invoke_id, repeats, started in found.fetchall()
         ]
         return [Started(execution, repeats, started) for execution, repeats, started in runs if execution]
-
-    def forget(self, before: int) -> None:
-        """Forget what was over before a time."""
-        self._execute("DELETE FROM executions WHERE over < ?", before)
 
     def close(self) -> None:
         """Let go of the file."""

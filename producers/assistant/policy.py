@@ -47,7 +47,7 @@ def permit(policy: Policy, asked: Asked, now: int) -> None:
     """Raise Refusal for what the agent does not do: what is not on its list, what comes too late."""
     if is_too_late(asked, now):
         late = (now - asked.time) // 1000
-        raise Refusal(ErrorCode.DELIVERY_TIMEOUT, f"it came to the agent after {late} s", RecordState.ABORTED)
+        raise Refusal(ErrorCode.DELIVERY_TIMEOUT, f"it could not be begun for {late} s", RecordState.ABORTED)
     if not policy.allow or policy.allow & _names(asked):
         return
     why = "it is not on the agent's list of what it may do"
@@ -56,9 +56,13 @@ def permit(policy: Policy, asked: Asked, now: int) -> None:
 
 
 def is_too_late(asked: Asked, now: int) -> bool:
-    """Whether what is to be done once, and at once, is not begun any more."""
-    is_once = isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
-    return is_once and now - asked.time > ACCEPT_WITHIN
+    """Whether what is to be done at once is not begun any more."""
+    return is_at_once(asked) and now - asked.time > ACCEPT_WITHIN
+
+
+def is_at_once(asked: Asked) -> bool:
+    """Whether it is to be done now, and once: not on a schedule, nor at a start of the agent."""
+    return isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
 
 
 def first_due(asked: Asked) -> int | None:
@@ -87,11 +91,6 @@ def turn(policy: Policy, asked: Asked, due: int, now: int, *, running: bool) -> 
         following = next_time(timing, asked.time, latest)
     run = not running and (policy.catch_up or now - latest <= LATE)
     return Turn(run, following, missed if run else missed + 1)
-
-
-def recurs(asked: Asked) -> bool:
-    """Whether more than one run may come of it."""
-    return isinstance(asked, Run) and asked.mode in {RepeatMode.PERIOD, RepeatMode.EVERY_REBOOT}
 
 
 def _names(asked: Asked) -> frozenset[str]:

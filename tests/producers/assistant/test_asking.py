@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from heliograph.bus.memory import MemoryBus
 from producers.assistant import kept
 from producers.assistant.asking import Caller, Quotas, find, requests, stopped
-from producers.assistant.following import Follower, ends, starts
+from producers.assistant.following import Follower, ends, since
 from producers.assistant.policy import ACCEPT_WITHIN
 from producers.assistant.requests import Command, Keep, Stop
 from producers.assistant.signing import Keys
@@ -82,16 +82,31 @@ def test_an_execution_is_followed_to_its_end(fleet: Fleet) -> None:
         fleet.start(instance)
     (asked,) = fleet.caller.run(command("test $HOME"), ("i-1", "i-2"), parameters={})
     follower = Follower(fleet.bus, [asked], ends(fleet.bus))
-    assert len(follower.missing()) == 2
+    assert not follower.answered()
     fleet.step("i-1")
     assert follower.read()[-1].invocation_status is RecordState.SUCCESS
-    assert follower.missing() == [(asked.invoke_id, "i-2")]
+    assert not follower.answered()
     assert follower.state(asked.invoke_id, fleet.clock.now()) is ExecutionState.RUNNING
     fleet.step("i-2")
     follower.read()
-    assert follower.missing() == []
+    assert follower.answered()
     assert follower.state(asked.invoke_id, fleet.clock.now()) is ExecutionState.FINISHED
     assert follower.read() == []
+
+
+def test_what_was_recorded_long_before_is_not_read(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.ask("echo before")
+    fleet.step()
+    fleet.clock.advance(86_400)
+    asked = fleet.ask("echo now")
+    fleet.step()
+    cursors = since(fleet.bus, asked.time)
+    (partition,) = (one for one, extent in fleet.bus.extents(EXECUTIONS).items() if extent.end)
+    assert 0 < cursors[partition] < fleet.bus.extents(EXECUTIONS)[partition].end
+    follower = Follower(fleet.bus, [asked], cursors)
+    follower.read()
+    assert follower.answered()
 
 
 def test_instances_that_never_answered(fleet: Fleet) -> None:
@@ -99,7 +114,7 @@ def test_instances_that_never_answered(fleet: Fleet) -> None:
     (recurring,) = fleet.caller.run(
         command(), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency="rate(5m)"
     )
-    follower = Follower(fleet.bus, [once, recurring], starts(fleet.bus))
+    follower = Follower(fleet.bus, [once, recurring], since(fleet.bus, NOW))
     later = NOW + ACCEPT_WITHIN + 1
     assert follower.state(once.invoke_id, NOW) is ExecutionState.RUNNING
     assert follower.state(once.invoke_id, later) is ExecutionState.FAILED
@@ -107,16 +122,23 @@ def test_instances_that_never_answered(fleet: Fleet) -> None:
     assert follower.state(recurring.invoke_id, later, {"i-1"}) is ExecutionState.STOPPED
 
 
-def test_a_schedule_is_taken_once_it_says_so(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    ("mode", "frequency"),
+    [
+        (RepeatMode.PERIOD, "rate(5m)"),
+        (RepeatMode.NEXT_REBOOT_ONLY, ""),
+        (RepeatMode.EVERY_REBOOT, ""),
+    ],
+)
+def test_what_is_for_later_is_taken_once_it_says_so(fleet: Fleet, mode: RepeatMode, frequency: str) -> None:
     fleet.start()
-    (asked,) = fleet.caller.run(
-        command(), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency="rate(5m)"
-    )
+    (asked,) = fleet.caller.run(command(), ("i-1",), parameters={}, mode=mode, frequency=frequency)
     follower = Follower(fleet.bus, [asked], {})
+    assert not follower.answered()
     fleet.step()
     fleet.bus.append([NewRecord(EXECUTIONS, b"junk"), NewRecord(EXECUTIONS, b'{"InvokeId": "t-1"}')])
     assert [one.invocation_status for one in follower.read()] == [RecordState.SCHEDULED]
-    assert follower.missing() == []
+    assert follower.answered()
     assert follower.newest(asked.invoke_id)["i-1"].key.repeats == 1
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from heliograph.bus.base import Polled
 from heliograph.bus.memory import MemoryBus
 from producers.assistant.agent import Agent
 from producers.assistant.journal import Journal
 from schemas.errors import BusUnavailable, InputError, JournalUnusable
 from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
+from schemas.record import Gap
+from schemas.topics import COMMANDS
 from tests.acceptance.product import until
 from tests.producers.assistant.assisted import Fleet, all_records, command
 
@@ -198,13 +202,25 @@ def test_a_stop_that_was_read_before_a_crash_holds_after_it(fleet: Fleet, tmp_pa
     assert (record.invocation_status, bool(record.stop_time)) == (RecordState.ERROR, True)
 
 
-def test_what_is_long_over_is_forgotten(fleet: Fleet) -> None:
-    fleet.start()
-    asked = fleet.ask("echo")
+def test_of_what_is_over_only_the_id_is_kept_and_not_for_ever(fleet: Fleet) -> None:
+    journal = fleet.start().journal
+    asked = fleet.ask("echo {{word}}", word="x" * 10_000)
     fleet.step()
-    fleet.crash()
+    with sqlite3.connect(fleet.folder / "i-1" / "journal.db") as kept:
+        assert kept.execute("SELECT invoke_id, request FROM executions").fetchall() == [
+            (asked.invoke_id, None)
+        ]
     fleet.clock.advance(29 * 86_400)
-    assert not fleet.start().journal.accept(asked, 0)
-    fleet.crash()
+    assert not journal.accept(asked, 0, fleet.clock.now())
     fleet.clock.advance(2 * 86_400)
-    assert fleet.start().journal.accept(asked, None)
+    assert journal.accept(asked, None, fleet.clock.now())
+
+
+def test_requests_that_the_log_has_lost_are_passed_over_once(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = fleet.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBus, "read", lambda *_: Polled(gaps=[Gap(COMMANDS, 0, 0, 5)]))
+        agent.step(0)
+    assert agent.journal.cursor == 5

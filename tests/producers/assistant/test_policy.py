@@ -14,8 +14,8 @@ from producers.assistant.policy import (
     Turn,
     digest,
     first_due,
+    is_at_once,
     permit,
-    recurs,
     turn,
 )
 from producers.assistant.refusal import Refusal
@@ -77,7 +77,7 @@ def test_the_first_time() -> None:
     assert first_due(run(mode=RepeatMode.NEXT_REBOOT_ONLY)) is None
     assert first_due(run(mode=RepeatMode.EVERY_REBOOT)) is None
     assert first_due(run(mode=RepeatMode.PERIOD, frequency="rate(5m)")) == NOW + 5 * MINUTE
-    assert [recurs(one) for one in (run(), FILE, EACH_MINUTE)] == [False, False, True]
+    assert [is_at_once(one) for one in (run(), FILE, EACH_MINUTE)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
