@@ -17,16 +17,13 @@ from heliograph.cli.assistant_caller import (
     Instances,
     Name,
     Region,
-    Script,
-    ScriptFile,
-    ScriptType,
     Timeout,
     User,
-    WorkingDir,
     open_caller,
     pairs,
     raised,
 )
+from heliograph.cli.options import takes
 from heliograph.cli.output import Json, moment, note, open_deployment, say, show, visible
 from schemas.errors import InputError, NotFound
 
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
     from producers.assistant.asking import Caller
     from producers.assistant.following import Cursors, Follower
     from producers.assistant.requests import Asked, Command
-    from schemas.execution import ExecutionRecord
+    from schemas.execution import ExecutionRecord, RepeatMode
 
 app = typer.Typer(
     help="Commands and files for instances, and what came of them.",
@@ -50,37 +47,38 @@ _SCHEDULED_WITHIN = 10.0
 _ANSWER_WITHIN = 30.0
 _COLUMNS = ("execution", "instance", "repeats", "state", "exit", "dropped", "detail")
 
-Kept = Annotated[str, typer.Option("--kept", metavar="COMMAND", help="A kept command's id or name.")]
-Version = Annotated[int | None, typer.Option("--version", help="Of the kept command; the latest.", min=1)]
-Parameters = Annotated[
-    list[str] | None, typer.Option("--parameter", metavar="NAME=VALUE", help="For {{NAME}} in it; again.")
-]
-Username = Annotated[str, typer.Option("--username", help="Whom it runs as; the agent's user without one.")]
 Wait = Annotated[
     float | None, typer.Option("--wait", metavar="SECONDS", help="For how long to wait for the end; 0: not.")
 ]
 
 
+class Wanted(Described, frozen=True):
+    """The options that say what to run, and where."""
+
+    instance: Instances = None
+    kept: Annotated[str, typer.Option("--kept", metavar="COMMAND", help="A kept command's id or name.")] = ""
+    version: Annotated[
+        int | None, typer.Option("--version", help="Of the kept command; the latest.", min=1)
+    ] = None
+    name: Name = None
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", metavar="NAME=VALUE", help="For {{NAME}} in it; again.")
+    ] = None
+    username: Annotated[
+        str, typer.Option("--username", help="Whom it runs as; the agent's user without one.")
+    ] = ""
+    wait: Wait = None
+    region: Region = "cn-hangzhou"
+    user: User = 100_000_000_000
+
+
 @app.command()
-def run(  # noqa: PLR0913 - its options
-    script: Script = "",
-    *,
-    instance: Instances = None,
-    file: ScriptFile = "",
-    kept: Kept = "",
-    version: Version = None,
-    kind: ScriptType = "",
-    name: Name = None,
-    timeout: Timeout = None,
-    working_dir: WorkingDir = None,
-    parameter: Parameters = None,
-    username: Username = "",
+@takes(Wanted)
+def run(
+    wanted: Wanted,
     at_start: Annotated[
         str, typer.Option("--at-start", help="next or every: when the agent starts, instead of now.")
     ] = "",
-    wait: Wait = None,
-    region: Region = "cn-hangzhou",
-    user: User = 100_000_000_000,
     as_json: Json = False,
 ) -> None:
     """Run a command on instances, and wait for its end.
@@ -89,44 +87,19 @@ def run(  # noqa: PLR0913 - its options
     """
     from schemas.execution import RepeatMode
 
-    described = Described(script, file=file, kind=kind, name=name, timeout=timeout, working_dir=working_dir)
     modes = {"": RepeatMode.ONCE, "next": RepeatMode.NEXT_REBOOT_ONLY, "every": RepeatMode.EVERY_REBOOT}
     if at_start not in modes:
         raise InputError(f"--at-start {at_start!r}: expected next or every")
-    with open_caller(region, user) as caller:
-        command = _command(caller, described, kept, version)
-        cursors = _ends(caller)
-        asked = caller.run(
-            command,
-            instance or [],
-            parameters=pairs("--parameter", parameter or []),
-            username=username,
-            mode=modes[at_start],
-        )
-        limit = _SCHEDULED_WITHIN if at_start else command.timeout + _ANSWER_WITHIN
-        _follow(caller, asked, cursors, limit if wait is None else wait, as_json=as_json)
+    _run(wanted, modes[at_start], "", as_json=as_json)
 
 
 @app.command()
-def schedule(  # noqa: PLR0913 - its options
+@takes(Wanted)
+def schedule(
+    wanted: Wanted,
     frequency: Annotated[
         str, typer.Argument(help="rate(5m), at(2026-01-31 12:00:00 Asia/Shanghai), or a cron expression.")
     ],
-    script: Script = "",
-    *,
-    instance: Instances = None,
-    file: ScriptFile = "",
-    kept: Kept = "",
-    version: Version = None,
-    kind: ScriptType = "",
-    name: Name = None,
-    timeout: Timeout = None,
-    working_dir: WorkingDir = None,
-    parameter: Parameters = None,
-    username: Username = "",
-    wait: Wait = None,
-    region: Region = "cn-hangzhou",
-    user: User = 100_000_000_000,
     as_json: Json = False,
 ) -> None:
     """Run a command on instances again and again, or at one time.
@@ -135,19 +108,7 @@ def schedule(  # noqa: PLR0913 - its options
     """
     from schemas.execution import RepeatMode
 
-    described = Described(script, file=file, kind=kind, name=name, timeout=timeout, working_dir=working_dir)
-    with open_caller(region, user) as caller:
-        command = _command(caller, described, kept, version)
-        cursors = _ends(caller)
-        asked = caller.run(
-            command,
-            instance or [],
-            parameters=pairs("--parameter", parameter or []),
-            username=username,
-            mode=RepeatMode.PERIOD,
-            frequency=frequency,
-        )
-        _follow(caller, asked, cursors, _SCHEDULED_WITHIN if wait is None else wait, as_json=as_json)
+    _run(wanted, RepeatMode.PERIOD, frequency, as_json=as_json)
 
 
 @app.command("send-file")
@@ -172,6 +133,7 @@ def send_file(  # noqa: PLR0913 - its options
 
     Exit status 0 only if it is, on all of them.
     """
+    from producers.assistant.following import ends
     from producers.assistant.requests import DEFAULT_TIMEOUT, File
     from schemas.execution import ContentType
 
@@ -189,7 +151,7 @@ def send_file(  # noqa: PLR0913 - its options
         timeout=raised(DEFAULT_TIMEOUT if timeout is None else timeout),
     )
     with open_caller(region, user) as caller:
-        cursors = _ends(caller)
+        cursors = ends(caller.bus)
         asked = caller.send(sent, instance or [])
         _follow(
             caller, asked, cursors, sent.timeout + _ANSWER_WITHIN if wait is None else wait, as_json=as_json
@@ -288,18 +250,38 @@ def results(
         _outputs(rows)
 
 
-def _command(caller: Caller, described: Described, kept: str, version: int | None) -> Command:
+def _run(wanted: Wanted, mode: RepeatMode, frequency: str, *, as_json: bool) -> None:
+    """Ask for runs, and wait for their ends; of those that begin later, until the agents have taken them."""
+    from producers.assistant.following import ends
+    from schemas.execution import RepeatMode
+
+    with open_caller(wanted.region, wanted.user) as caller:
+        command = _command(caller, wanted)
+        cursors = ends(caller.bus)
+        asked = caller.run(
+            command,
+            wanted.instance or [],
+            parameters=pairs("--parameter", wanted.parameter or []),
+            username=wanted.username,
+            mode=mode,
+            frequency=frequency,
+        )
+        limit = command.timeout + _ANSWER_WITHIN if mode is RepeatMode.ONCE else _SCHEDULED_WITHIN
+        _follow(caller, asked, cursors, limit if wanted.wait is None else wanted.wait, as_json=as_json)
+
+
+def _command(caller: Caller, wanted: Wanted) -> Command:
     """The kept command that is named, with what is given beside; or one of this run alone."""
     from producers.assistant.asking import new_id
     from producers.assistant.kept import library
     from producers.assistant.kept import version as version_of
 
-    if not kept:
-        return described.command(new_id("c"))
-    if described.script or described.file or described.kind or described.name:
+    if not wanted.kept:
+        return wanted.command(new_id("c"), wanted.name)
+    if wanted.script or wanted.file or wanted.kind or wanted.name:
         raise InputError("--kept: brings its script, type and name; leave out SCRIPT, --file, --type, --name")
-    found = version_of(library(caller.bus, caller.keys, caller.region), kept, version)
-    return described.changed(found.command)
+    found = version_of(library(caller.bus, caller.keys, caller.region), wanted.kept, wanted.version)
+    return wanted.changed(found.command)
 
 
 def _content(file: Path) -> tuple[str, str]:
@@ -312,12 +294,6 @@ def _content(file: Path) -> tuple[str, str]:
         return data.decode(), "PlainText"
     except UnicodeDecodeError:
         return b64encode(data).decode(), "Base64"
-
-
-def _ends(caller: Caller) -> Cursors:
-    from producers.assistant.following import ends
-
-    return ends(caller.bus)
 
 
 def _follow(

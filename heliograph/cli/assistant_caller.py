@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from heliograph.cli.output import note, open_deployment
@@ -23,22 +23,9 @@ if TYPE_CHECKING:
 Region = Annotated[str, typer.Option("--region", help="Where the instances are.")]
 User = Annotated[int, typer.Option("--user", help="Account id.", min=0)]
 Instances = Annotated[list[str] | None, typer.Option("--instance", help="An instance's id; again for more.")]
-Script = Annotated[
-    str, typer.Argument(help="The script; or name a file by --file, a kept command by --kept.")
-]
-ScriptFile = Annotated[str, typer.Option("--file", metavar="FILE", help="The script's file.")]
-ScriptType = Annotated[
-    str,
-    typer.Option("--type", help="RunShellScript, RunBatScript or RunPowerShellScript; by the file's name."),
-]
 Name = Annotated[str | None, typer.Option("--name", help="The command's name.")]
 Description = Annotated[str | None, typer.Option("--description")]
 Timeout = Annotated[int | None, typer.Option("--timeout", metavar="SECONDS", help="Ended after (60).", min=0)]
-WorkingDir = Annotated[
-    str | None,
-    typer.Option("--working-dir", metavar="DIR", help="Where it runs; the user's home without one."),
-]
-
 _TYPES = {".sh": "RunShellScript", ".bat": "RunBatScript", ".ps1": "RunPowerShellScript"}
 
 
@@ -65,47 +52,56 @@ def keys_of(deployment: Deployment) -> Keys:
         raise InputError(f"{error}; `heliograph assistant key` makes one") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
-    """What options say of a command; None and empty: nothing."""
+class Described(msgspec.Struct, frozen=True):
+    """The options that describe a command; None and empty: nothing."""
 
-    script: str = ""
-    file: str = ""
-    kind: str = ""
-    name: str | None = None
-    description: str | None = None
-    timeout: int | None = None
-    working_dir: str | None = None
+    script: Annotated[str, typer.Argument(help="The script; or name its file by --file.")] = ""
+    file: Annotated[str, typer.Option("--file", metavar="FILE", help="The script's file.")] = ""
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type", help="RunShellScript, RunBatScript or RunPowerShellScript; by the file's name."
+        ),
+    ] = ""
+    timeout: Timeout = None
+    working_dir: Annotated[
+        str | None,
+        typer.Option("--working-dir", metavar="DIR", help="Where it runs; the user's home without one."),
+    ] = None
 
-    def command(self, command_id: str) -> Command:
+    def command(self, command_id: str, name: str | None, description: str | None = None) -> Command:
         """A new command. Raises InputError."""
         from producers.assistant.requests import DEFAULT_TIMEOUT, Command
 
-        content = script_of(self.script, self.file)
+        content = self._content()
         return Command(
             command_id=command_id,
-            name=self.name or Path(self.file).name or content.split("\n", 1)[0][:60],
+            name=name or Path(self.file).name or content.split("\n", 1)[0][:60],
             type=self._type(),
             content=content,
-            description=self.description or "",
+            description=description or "",
             timeout=raised(DEFAULT_TIMEOUT if self.timeout is None else self.timeout),
             working_dir=self.working_dir or "",
         )
 
-    def changed(self, command: Command) -> Command:
+    def changed(self, command: Command, name: str | None = None, description: str | None = None) -> Command:
         """The command with what is given in place of what it has. Raises InputError."""
-        import msgspec
-
         changes: dict[str, Any] = {
-            "content": script_of(self.script, self.file) if self.script or self.file else None,
+            "content": self._content() if self.script or self.file else None,
             "type": self._type() if self.kind or self.file else None,
-            "name": self.name,
-            "description": self.description,
+            "name": name,
+            "description": description,
             "timeout": None if self.timeout is None else raised(self.timeout),
             "working_dir": self.working_dir,
         }
         given = {field: value for field, value in changes.items() if value is not None}
         return msgspec.structs.replace(command, **given)
+
+    def _content(self) -> str:
+        """The script, given on the line or in a file."""
+        if bool(self.script) == bool(self.file):
+            raise InputError("give either a SCRIPT or --file")
+        return self.script or _text_in(self.file)
 
     def _type(self) -> CommandType:
         from schemas.execution import CommandType
@@ -117,15 +113,7 @@ class Described:
             raise InputError(f"--type {self.kind!r}: expected {', '.join(_TYPES.values())}") from None
 
 
-def script_of(script: str, file: str) -> str:
-    """The text of a script given on the line or in a file."""
-    if bool(script) == bool(file):
-        raise InputError("give either a SCRIPT or --file")
-    return script or text_in(file)
-
-
-def text_in(file: str) -> str:
-    """What a file holds. Raises InputError."""
+def _text_in(file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8")
     except OSError as error:

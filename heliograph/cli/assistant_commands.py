@@ -11,15 +11,12 @@ from heliograph.cli.assistant_caller import (
     Description,
     Name,
     Region,
-    Script,
-    ScriptFile,
-    ScriptType,
     Timeout,
     User,
-    WorkingDir,
     open_caller,
     raised,
 )
+from heliograph.cli.options import takes
 from heliograph.cli.output import Json, document, moment, say, show
 from schemas.errors import InputError
 
@@ -34,15 +31,11 @@ Kept = Annotated[str, typer.Argument(metavar="COMMAND", help="A kept command's i
 
 
 @app.command()
-def create(  # noqa: PLR0913 - its options
+@takes(Described)
+def create(
+    described: Described,
     name: Annotated[str, typer.Argument(help="The command's name.")],
-    script: Script = "",
-    *,
-    file: ScriptFile = "",
-    kind: ScriptType = "",
     description: Description = None,
-    timeout: Timeout = None,
-    working_dir: WorkingDir = None,
     region: Region = "cn-hangzhou",
     user: User = 100_000_000_000,
 ) -> None:
@@ -50,8 +43,7 @@ def create(  # noqa: PLR0913 - its options
     from producers.assistant.asking import new_id
     from producers.assistant.kept import keep
 
-    described = Described(script, file, kind, name, description, timeout, working_dir)
-    command = described.command(new_id("c"))
+    command = described.command(new_id("c"), name, description)
     with open_caller(region, user) as caller:
         say(keep(caller, command).command_id)
 
@@ -83,26 +75,22 @@ def modify(
 
 
 @app.command()
-def clone(  # noqa: PLR0913 - its options
+@takes(Described)
+def clone(
+    described: Described,
     command: Kept,
-    script: Script = "",
     *,
-    file: ScriptFile = "",
-    kind: ScriptType = "",
     name: Name = None,
     description: Description = None,
-    timeout: Timeout = None,
-    working_dir: WorkingDir = None,
     region: Region = "cn-hangzhou",
     user: User = 100_000_000_000,
 ) -> None:
     """Keep a new version of a command, and print its number. What is not given is as before."""
     from producers.assistant.kept import keep, library, version
 
-    described = Described(script, file, kind, name, description, timeout, working_dir)
     with open_caller(region, user) as caller:
         latest = version(library(caller.bus, caller.keys, region), command)
-        keep(caller, described.changed(latest.command))
+        keep(caller, described.changed(latest.command, name, description))
     say(str(latest.number + 1))
 
 

@@ -14,7 +14,7 @@ Form = TypeVar("Form", bound=msgspec.Struct)
 
 def takes(form: type[Form]) -> Callable[[Callable[Concatenate[Form, ...], None]], Callable[..., None]]:
     """Make a command of a function whose first parameter is a form: each field becomes an option, annotated as typer
-    wants it; further parameters stay as they are."""
+    wants it; further parameters stay as they are. Those without a default come first, then the form's."""
     hints = get_type_hints(form, include_extras=True)
     fields = [
         Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
@@ -29,7 +29,8 @@ def takes(form: type[Form]) -> Callable[[Callable[Concatenate[Form, ...], None]]
             filled = form(**{field.name: given.pop(field.name) for field in fields})
             function(filled, **given)
 
-        parameters = [*fields, *(one.replace(kind=Parameter.KEYWORD_ONLY) for one in own)]
+        every = [*fields, *(one.replace(kind=Parameter.KEYWORD_ONLY) for one in own)]
+        parameters = sorted(every, key=lambda one: one.default is not Parameter.empty)
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         return command
