@@ -56,8 +56,9 @@ def agent(
     from producers.assistant.telling import Instance
     from schemas.execution import ID
 
-    if not re.fullmatch(ID, instance_id):
-        raise InputError(f"--instance-id {instance_id!r}: expected letters, digits, '.', '_' or '-'")
+    for option, given in {"--instance-id": instance_id, "--region": region}.items():
+        if not re.fullmatch(ID, given):
+            raise InputError(f"{option} {given!r}: expected letters, digits, '.', '_' or '-'")
     policy = Policy(frozenset(allow or ()), catch_up=catch_up)
     stopping = threading.Event()
     with open_deployment() as deployment:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from schemas.execution import CommandType
 
 Region = Annotated[str, typer.Option("--region", help="Where the instances are.")]
-User = Annotated[int, typer.Option("--user", help="Account id.", min=0)]
+User = Annotated[int, typer.Option("--user", help="Account id.", min=0, max=2**63 - 1)]
 Instances = Annotated[list[str] | None, typer.Option("--instance", help="An instance's id; again for more.")]
 Name = Annotated[str | None, typer.Option("--name", help="The command's name.")]
 Description = Annotated[str | None, typer.Option("--description")]

@@ -138,7 +138,7 @@ def requests(
 ) -> Iterator[Request]:
     """Every request from offset `start` on that an authorised caller made, in order; of these kinds, and with this
     text somewhere in it. What is not wanted costs no look at its signature."""
-    needle = holding.encode()
+    needle = holding.encode(errors="surrogateescape")
     while records := bus.read(REQUESTS, start).records:
         for record in records:
             try:

@@ -40,8 +40,11 @@ class Keys:
 
     def signed(self, request: Request) -> NewRecord:
         """The record of a request. Raises InputError for one beyond a limit."""
+        try:
+            value = encode(request)
+        except UnicodeEncodeError as error:
+            raise InputError(f"the request holds {error.object!r:.80}, which is not text in UTF-8") from None
         check(request)
-        value = encode(request)
         headers = ((FORMAT, FORMAT_VERSION), (SIGNATURE, self.signature(value)))
         return NewRecord(COMMANDS, value, request.id.encode(), headers)
 
