@@ -215,17 +215,18 @@ def _check_file(file: File) -> None:
     _check_timeout(file.timeout)
     if file.name in {"", ".", ".."} or "/" in file.name or "\0" in file.name or len(file.name.encode()) > 255:
         raise InputError(f"file name {file.name!r}: expected 1 to 255 bytes without /")
-    for field, text in {
-        "description": file.description,
-        "target directory": file.target_dir,
-        "owner": file.owner,
-        "group": file.group,
-    }.items():
-        _check_text(field, text)
+    _check_text("description", file.description)
+    _check_text("target directory", file.target_dir)
+    _check_text("owner", file.owner)
+    _check_text("group", file.group)
     if file.target_dir and not PurePosixPath(file.target_dir).is_absolute():
         raise InputError(f"target directory {file.target_dir!r}: expected an absolute path")
     if not _is_mode(file.mode):
         raise InputError(f"file mode {file.mode!r}: expected octal digits, as in 0644")
+    _check_file_content(file)
+
+
+def _check_file_content(file: File) -> None:
     is_base64 = file.content_type is ContentType.BASE64
     size = len(file.content) if is_base64 else base64_size(file.content)
     if size > FILE_LIMIT:
