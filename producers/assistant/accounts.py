@@ -52,7 +52,7 @@ def account(username: str) -> Account:
     if other and me != 0:
         raise Refusal(
             ErrorCode.ACCOUNT_NOT_EXISTS,
-            f"the agent runs as {pwd.getpwuid(me).pw_name} and may not act as {username}; "
+            f"the agent runs as {account('').name} and may not act as {username}; "
             "leave Username out, or run an agent as that user",
         )
     return Account(found.pw_name, found.pw_uid, found.pw_gid, Path(found.pw_dir), other)

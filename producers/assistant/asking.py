@@ -35,8 +35,8 @@ _ASKED = ("run", "send-file")
 class Quotas:
     """Of one region: kept commands, and requests to run or send something in one day (UTC)."""
 
-    kept_commands: int = 100
-    daily_runs: int = 5000
+    kept_commands: int
+    daily_runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Caller:
     clock: Clock
     region: str
     uid: int
-    quotas: Quotas = Quotas()
+    quotas: Quotas
 
     def run(
         self,

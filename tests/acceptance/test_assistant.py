@@ -21,6 +21,7 @@ from schemas.record import TopicPartition
 from schemas.topics import COMMANDS, EXECUTIONS
 from tests.acceptance.product import Product, until
 from tests.acceptance.quick_agent import QuickClock
+from tests.producers.assistant.assisted import QUOTAS
 from tests.services.kafka import Kafka, kafka
 
 __all__ = ["kafka"]
@@ -39,7 +40,7 @@ def caller(product: Product) -> Generator[Caller]:
     with product.deployment(QuickClock()) as deployment:
         deployment.bus.create(COMMANDS)
         keys = open_keys(deployment.config.assistant_keys, deployment.bus.log_id)
-        yield Caller(deployment.bus, keys, deployment.clock, "cn-hangzhou", 7)
+        yield Caller(deployment.bus, keys, deployment.clock, "cn-hangzhou", 7, QUOTAS)
 
 
 def ask_for_a_schedule(product: Product, tokens: Path) -> Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from heliograph.bus.memory import MemoryBus
 from producers.assistant.agent import Agent
-from producers.assistant.asking import REQUESTS, Caller
+from producers.assistant.asking import REQUESTS, Caller, Quotas
 from producers.assistant.journal import Journal
 from producers.assistant.policy import Policy
 from producers.assistant.requests import Command, Run
@@ -35,6 +35,7 @@ from schemas.topics import COMMANDS, EXECUTIONS
 REGION = "cn-hangzhou"
 KEY = b"k" * 32
 NOW = 1_760_000_000_000
+QUOTAS = Quotas(kept_commands=100, daily_runs=5000)
 
 
 def command(content: str = "echo hello", *, timeout: int = 60, name: str = "greet") -> Command:
@@ -58,7 +59,7 @@ class Fleet:
         self.bus = MemoryBus(self.clock)
         self.bus.create(COMMANDS)
         self.keys = Keys((KEY,), self.bus.log_id)
-        self.caller = Caller(self.bus, self.keys, self.clock, REGION, 7)
+        self.caller = Caller(self.bus, self.keys, self.clock, REGION, 7, QUOTAS)
 
     def start(
         self, instance: str = "i-1", policy: Policy | None = None, secrets: Mapping[str, str] | None = None

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from heliograph.bus.memory import MemoryBus
 from producers.assistant import kept
-from producers.assistant.asking import Caller, Quotas, find, requests, stopped
+from producers.assistant.asking import Caller, find, requests, stopped
 from producers.assistant.following import Follower, ends, since
 from producers.assistant.policy import ACCEPT_WITHIN
 from producers.assistant.requests import Command, Keep, Stop
@@ -22,7 +22,7 @@ from schemas.errors import InputError, NotFound
 from schemas.execution import ExecutionState, RecordState, RepeatMode
 from schemas.record import NewRecord
 from schemas.topics import COMMANDS, EXECUTIONS
-from tests.producers.assistant.assisted import KEY, NOW, REGION, Fleet, command
+from tests.producers.assistant.assisted import KEY, NOW, QUOTAS, REGION, Fleet, command
 
 
 def test_more_than_fifty_instances_are_asked_in_several_requests(fleet: Fleet) -> None:
@@ -42,7 +42,7 @@ def test_nothing_is_asked_when_something_is_wrong(fleet: Fleet) -> None:
 
 
 def test_runs_of_a_day_are_counted_in_their_region(fleet: Fleet) -> None:
-    caller = dataclasses.replace(fleet.caller, quotas=Quotas(daily_runs=3))
+    caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, daily_runs=3))
     elsewhere = dataclasses.replace(caller, region="cn-beijing")
     for _ in range(3):
         caller.run(command(), ("i-1",), parameters={})
@@ -146,7 +146,7 @@ def test_what_is_for_later_is_taken_once_it_says_so(fleet: Fleet, mode: RepeatMo
 
 
 def test_a_quota_of_kept_commands_counts_versions(fleet: Fleet) -> None:
-    caller = dataclasses.replace(fleet.caller, quotas=Quotas(kept_commands=2))
+    caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, kept_commands=2))
     kept.keep(caller, command())
     kept.keep(caller, command("echo again"))
     with pytest.raises(InputError, match="2 commands and versions are kept in cn-hangzhou"):
@@ -188,7 +188,7 @@ class Library(RuleBasedStateMachine):
         clock = ManualClock(NOW)
         bus = MemoryBus(clock)
         bus.create(COMMANDS)
-        self.caller = Caller(bus, Keys((KEY,), bus.log_id), clock, REGION, 7)
+        self.caller = Caller(bus, Keys((KEY,), bus.log_id), clock, REGION, 7, QUOTAS)
         self.model: dict[str, list[Command]] = {}
 
     @rule(target=ids, number=st.integers(1, 10**6), content=st.sampled_from("xyz"))

@@ -171,8 +171,9 @@ def test_a_user_who_does_not_exist_is_refused() -> None:
     assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
 
 
-def test_an_agent_that_may_not_act_as_another_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 65_534)
+@pytest.mark.parametrize("uid", [65_534, 3_999_999_999])
+def test_an_agent_that_may_not_act_as_another_says_so(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     with pytest.raises(Refusal, match="may not act as root") as refused:
         account("root")
     assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
