@@ -219,8 +219,11 @@ def test_of_what_is_over_only_the_id_is_kept_and_not_for_ever(fleet: Fleet) -> N
 def test_requests_that_the_log_has_lost_are_passed_over_once(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def lost(_bus: MemoryBus, *_: object) -> Polled:
+        return Polled(gaps=[Gap(COMMANDS, 0, 0, 5)])
+
     agent = fleet.start()
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryBus, "read", lambda *_: Polled(gaps=[Gap(COMMANDS, 0, 0, 5)]))
+        patch.setattr(MemoryBus, "read", lost)
         agent.step(0)
     assert agent.journal.cursor == 5
