@@ -37,7 +37,7 @@ class Wanted:
     def may_be(self, value: bytes) -> bool:
         """Whether a record's bytes may hold what is wanted, if only behind JSON's escapes, before they are read."""
         needles = (self.invoke_id, self.instance_id, self.region)
-        return b"\\u" in value or all(needle.encode() in value for needle in needles)
+        return b"\\u" in value or all(needle.encode(errors="surrogateescape") in value for needle in needles)
 
     def takes(self, record: ExecutionRecord) -> bool:
         """Whether the record is one."""

@@ -307,6 +307,8 @@ def _follow(
         note(f"{one.invoke_id}: asked, instances: {len(one.instances)}")
     follower = Follower(caller.bus, asked, cursors)
     _watch(follower, follower.answered, seconds)
+    if not follower.answered():
+        note("not all have ended; `heliograph assistant list` and `results` tell how it goes on")
     rows = _rows(follower, asked)
     show(rows, _COLUMNS, as_json=as_json)
     if not as_json:
@@ -342,7 +344,7 @@ def _row(execution: str, instance: str, record: ExecutionRecord | None) -> dict[
     from schemas.execution import CommandRecord
 
     if record is None:
-        detail = f"no answer yet: does an agent of {instance} run?"
+        detail = f"no answer yet: does an agent of {instance} run, in this region and with this key?"
         return {"execution": execution, "instance": instance, "state": "Pending", "detail": detail}
     row = {
         "execution": execution,

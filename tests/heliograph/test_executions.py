@@ -63,6 +63,7 @@ def test_each_run_is_there_once_in_order_with_its_final_record() -> None:
         (Wanted(region="cn-beijing"), {"t-1"}),
         (Wanted(invoke_id="t-1", region="cn-hangzhou"), set[str]()),
         (Wanted(invoke_id="t"), set[str]()),
+        (Wanted(invoke_id="\udcff"), set[str]()),
     ],
 )
 def test_what_is_wanted(wanted: Wanted, expected: set[str]) -> None:

@@ -95,7 +95,8 @@ def test_a_run_is_followed_to_its_end_on_every_instance(asking: Commands) -> Non
 def test_what_nobody_answers_is_said(asking: Commands) -> None:
     unanswered = asking("assistant", "run", "echo", "--instance", "i-9", "--wait", "0.2")
     assert unanswered.status == 1
-    assert "does an agent of i-9 run?" in unanswered.out
+    assert "does an agent of i-9 run, in this region and with this key?" in unanswered.out
+    assert "not all have ended" in unanswered.err
     asking.done("assistant", "run", "echo", "--instance", "i-9", "--wait", "0")
     assert [row["state"] for row in asking.done("assistant", "list", "--json").rows] == ["Running", "Running"]
     assert asking.done("assistant", "list", "--state", "Failed", "--json").rows == []
