@@ -230,10 +230,11 @@ class Agent:
                 pass
 
     def _accept(self, asked: Asked) -> None:
-        due = first_due(asked)
-        if not self.journal.accept(asked, due, self.clock.now()):
+        if not self.journal.accept(asked, first_due(asked), self.clock.now()):
             _log.warning("a request came again and was passed over", invoke_id=asked.invoke_id)
-        elif not is_at_once(asked):
+        execution = self.journal.execution(asked.invoke_id)
+        if not is_at_once(asked) and execution is not None and execution.repeats == 0:
+            # Also when it came again: that may be because this failed.
             self.bus.append([self._progress(asked, 1, RecordState.SCHEDULED)])
 
     def _stop(self, stop: Stop) -> None:

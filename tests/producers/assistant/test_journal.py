@@ -151,6 +151,23 @@ def ended(agent: Agent) -> bool:
     return agent.running() == 0
 
 
+def test_a_schedule_is_said_to_be_taken_once_the_log_is_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_bus: MemoryBus, *_: object) -> None:
+        raise BusUnavailable("away")
+
+    agent = fleet.start()
+    fleet.schedule("echo again")
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBus, "append", away)
+        with pytest.raises(BusUnavailable):
+            agent.step(0)
+    assert fleet.told() == []
+    fleet.step()
+    assert [one.invocation_status for one in fleet.told()] == [RecordState.SCHEDULED]
+
+
 def test_an_end_that_cannot_be_journalled_is_journalled_later(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
