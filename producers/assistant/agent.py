@@ -289,8 +289,9 @@ class Agent:
         repeats = self.journal.start(asked.invoke_id, None, now, found.missed)
         execution = self.journal.execution(asked.invoke_id)
         if execution is not None:
-            why = f"{ERRORS[ErrorCode.CLIENT_NOT_RUNNING].info}: {execution.missed} times were missed, the last among them"
-            error = Error(ErrorCode.CLIENT_NOT_RUNNING, why)
+            code = ErrorCode.CLIENT_NOT_RUNNING
+            why = f"{ERRORS[code].info}; times that were missed, with the last: {execution.missed}"
+            error = Error(code, why)
             self._end(execution, repeats, Progress(RecordState.ABORTED, now, error=error))
 
     def _progress(self, asked: Asked, repeats: int, state: RecordState) -> NewRecord:

@@ -73,8 +73,8 @@ class Process:
         self._stop.set()
 
     def run(self, launch: Launch, output: Output) -> Ended:
-        """Start it and come back when it has ended, and all its output was added. What it left in the background on purpose goes on, unheard.
-        Raises OSError when it cannot be started."""
+        """Start it and come back when it has ended, and all its output was added. What it left in the background on
+        purpose goes on, unheard. Raises OSError when it cannot be started."""
         user, group = (launch.who.uid, launch.who.gid) if launch.who.other else (None, None)
         with subprocess.Popen(  # noqa: S603 - running commands is what this is for
             launch.words,
