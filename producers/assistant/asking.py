@@ -63,10 +63,7 @@ class Caller:
         """Ask for runs of a command: one request for each fifty instances. Raises InputError, BusError."""
         asked = [
             Run(
-                id=new_id("r"),
-                time=self.clock.now(),
-                region=self.region,
-                caller=self.uid,
+                *self.head(),
                 invoke_id=new_id("t"),
                 instances=some,
                 command=command,
@@ -83,15 +80,7 @@ class Caller:
     def send(self, file: File, instances: Sequence[str]) -> Sequence[SendFile]:
         """Ask for a file to be written: one request for each fifty instances. Raises InputError, BusError."""
         asked = [
-            SendFile(
-                id=new_id("r"),
-                time=self.clock.now(),
-                region=self.region,
-                caller=self.uid,
-                invoke_id=new_id("f"),
-                instances=some,
-                file=file,
-            )
+            SendFile(*self.head(), invoke_id=new_id("f"), instances=some, file=file)
             for some in _split(instances)
         ]
         self._ask_to_run(asked)
@@ -111,6 +100,10 @@ class Caller:
         )
         self.ask([stop])
         return stop
+
+    def head(self) -> tuple[str, int, str, int]:
+        """What a request of this caller begins with: its id, time, region and account."""
+        return new_id("r"), self.clock.now(), self.region, self.uid
 
     def ask(self, requests: Sequence[Request]) -> None:
         """Append requests. Durable when it returns."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from heliograph.bus.base import Bus
-from producers.assistant.asking import Caller, new_id, requests
+from producers.assistant.asking import Caller, requests
 from producers.assistant.requests import Command, Delete, Keep, Modify, Request
 from producers.assistant.signing import Keys
 from schemas.errors import InputError, NotFound
@@ -62,10 +62,7 @@ def keep(caller: Caller, command: Command) -> Command:
             f"{count} commands and versions are kept in {caller.region}, as many as [assistant] kept_commands "
             "allows; delete some"
         )
-    request = Keep(
-        id=new_id("r"), time=caller.clock.now(), region=caller.region, caller=caller.uid, command=command
-    )
-    caller.ask([request])
+    caller.ask([Keep(*caller.head(), command)])
     return command
 
 
@@ -78,33 +75,12 @@ def modify(
     timeout: int | None = None,
 ) -> None:
     """Change the latest version of a kept command. Raises InputError."""
-    request = Modify(
-        id=new_id("r"),
-        time=caller.clock.now(),
-        region=caller.region,
-        caller=caller.uid,
-        command_id=command_id,
-        name=name,
-        description=description,
-        timeout=timeout,
-    )
-    caller.ask([request])
+    caller.ask([Modify(*caller.head(), command_id, name, description, timeout)])
 
 
 def delete(caller: Caller, command_ids: Sequence[str]) -> None:
     """Keep commands no longer, in all their versions."""
-    caller.ask(
-        [
-            Delete(
-                id=new_id("r"),
-                time=caller.clock.now(),
-                region=caller.region,
-                caller=caller.uid,
-                command_id=command_id,
-            )
-            for command_id in command_ids
-        ]
-    )
+    caller.ask([Delete(*caller.head(), command_id) for command_id in command_ids])
 
 
 def _apply(kept: dict[str, list[Version]], request: Request) -> None:
