@@ -9,6 +9,7 @@ import structlog
 from pydantic import ValidationError
 
 from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_on
 from schemas.delivery_settings import DeliverySettings, in_force, region_of
 from schemas.record import Record, TopicPartition
 from schemas.subscription import Subscription, Target
@@ -93,7 +94,7 @@ def _read(bus: Bus, offset: int, until: int | None, into: _State) -> int:
         for gap in polled.gaps:
             _log.error("subscriptions are missing from the log", start=gap.start, end=gap.end)
             offset = gap.end
-        if not polled.records:
+        if not polled.records and not polled.gaps:
             break
         for record in polled.records:
             if until is not None and record.offset >= until:
@@ -130,15 +131,8 @@ def _apply(record: Record, into: _State) -> None:
 def _settings(bus: Bus, until: int) -> dict[str, DeliverySettings]:
     """The delivery settings that the records of `settings` before `until` say, read from the topic's beginning."""
     found: dict[str, DeliverySettings] = {}
-    offset = 0
-    while offset < until:
-        records = bus.read(_SETTINGS, offset).records
-        if not records:
-            break
-        for record in records:
-            offset = record.offset + 1
-            if offset <= until:
-                _set(record, found)
+    for record in read_on(bus, _SETTINGS, 0, until):
+        _set(record, found)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from heliograph.bus.base import Bus
 from router.configuration import Configuration
@@ -33,7 +33,7 @@ def put(bus: Bus, settings: DeliverySettings) -> int:
     known = current(bus).settings.get(settings.region)
     kept = {target.id for target in settings.targets}
     _check_unused(bus, [target.id for target in (known.targets if known else ()) if target.id not in kept])
-    return _change(bus, settings.region, settings.encode())
+    return _change(bus, {settings.region: settings.encode()})
 
 
 def remove(bus: Bus, regions: Sequence[str]) -> int:
@@ -53,7 +53,7 @@ def remove(bus: Bus, regions: Sequence[str]) -> int:
             " `heliograph assistant delivery off REGION`"
         )
     _check_unused(bus, [target.id for region in regions for target in known[region].targets])
-    return max(_change(bus, region, b"") for region in regions)
+    return _change(bus, dict.fromkeys(regions, b""))
 
 
 def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
@@ -66,14 +66,15 @@ def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
         counted = _listed(f"{target} ({count})" for target, count in sorted(waiting.items()))
         raise InputError(
             f"records are still on their way to {counted}; wait until they are delivered, or let them become dead"
-            " letters: `heliograph targets suspend TARGET`"
+            " letters: `heliograph targets suspend TARGET --why REASON`"
         )
 
 
-def _change(bus: Bus, region: str, value: bytes) -> int:
-    """Two appends: a crash between them leaves a change that is not in force, and the command failed."""
-    (changed,) = bus.append([settings_record(region, value)])
-    (named,) = bus.append([in_force_record(changed.offset + 1)])
+def _change(bus: Bus, values: Mapping[str, bytes]) -> int:
+    """Two appends: a crash between them leaves a change that is not in force, and the command failed. `values`: of the
+    records, by region."""
+    changed = bus.append([settings_record(region, value) for region, value in values.items()])
+    (named,) = bus.append([in_force_record(changed[-1].offset + 1)])
     return named.offset + 1
 
 

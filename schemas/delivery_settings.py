@@ -7,6 +7,7 @@ subscriptions and which settings a delivery was made under.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ _IN_FORCE = b"@settings"
 """Key of records of `subscriptions` that name a position in `settings`. No subscription is called so, and their value
 is empty: whoever does not know them finds nothing to remove."""
 _POSITION = "settings"
+_is_position = re.compile(rb"[0-9]{1,18}").fullmatch
 
 
 class BucketDelivery(Policy):
@@ -131,7 +133,7 @@ def in_force_record(position: int) -> NewRecord:
 def in_force(record: Record) -> int | None:
     """The position in `settings` that a record of `subscriptions` names; None if it names none."""
     position = record.header(_POSITION) if record.key == _IN_FORCE else None
-    return int(position) if position is not None and position.isdigit() else None
+    return int(position) if position is not None and _is_position(position) else None
 
 
 def _written(stored: Policy) -> dict[str, Any]:

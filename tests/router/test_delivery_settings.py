@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 import structlog.testing
 from hypothesis import given
@@ -103,6 +104,23 @@ def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_region
     assert len(current(bus).settings) == 3
     remove(bus, ["cn-beijing"])
     assert set(current(bus).settings) == {"cn-hangzhou", "cn-shanghai"}
+
+
+def test_several_regions_are_removed_at_once() -> None:
+    bus = MemoryBus()
+    for region in ("cn-beijing", "cn-hangzhou"):
+        put(bus, settings(region, on=False))
+    before = current(bus).version
+    assert remove(bus, ["cn-hangzhou", "cn-beijing"]) == before + 1, "no version has one of them"
+    assert current(bus).settings == {}
+
+
+@pytest.mark.parametrize("position", [b"", b"-1", b"x", b"9" * 5000])
+def test_what_names_no_position_changes_nothing(position: bytes) -> None:
+    bus = MemoryBus()
+    put(bus, settings("cn-hangzhou"))
+    bus.append([msgspec.structs.replace(in_force_record(1), headers=(("settings", position),))])
+    assert set(current(bus).settings) == {"cn-hangzhou"}
 
 
 def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
