@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 
 import msgspec
 
-from archiver.reader import list_segments
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_topic
+from heliograph.history import archived_only
 from heliograph.store.base import ObjectStore
 from router.delivery_settings import current
 from router.executions import RecordDeliveries
 from schemas.delivery_settings import DeliverySettings
 from schemas.errors import InvalidExecution
 from schemas.execution import ExecutionRecord, Key, check_execution
-from schemas.record import Record, TopicPartition
+from schemas.record import Record
 from schemas.topics import DELIVERIES, EXECUTIONS
 
 _BATCH = 200
@@ -50,10 +50,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record, and the record of the topic that holds it."""
+    """A record, and the record of the topic that holds it. `log_id`: of the log that its position is of."""
 
     execution: ExecutionRecord
     record: Record
+    log_id: str
 
 
 def read_records(bus: Bus, archive: ObjectStore, wanted: Wanted) -> list[Found]:
@@ -72,8 +73,11 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: Wanted) -> list[Found]:
 
 def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Found]:
     """Every record that is wanted, progress and repeats too; what is no execution record is left out."""
-    for record in chain(
-        _archived(bus, archive, wanted.since), read_topic(bus, EXECUTIONS, wanted.since or 0)
+    since = wanted.since or 0
+    archived = archived_only(bus, archive, EXECUTIONS, since)
+    for log_id, record in chain(
+        ((segment.header.log_id, record) for segment, record in archived),
+        ((bus.log_id, record) for record in read_topic(bus, EXECUTIONS, since)),
     ):
         if wanted.may_be(record.value):
             try:
@@ -81,7 +85,7 @@ def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Foun
             except InvalidExecution:
                 continue
             if wanted.takes(execution):
-                yield Found(execution, record)
+                yield Found(execution, record, log_id)
 
 
 def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, since: int) -> int:
@@ -99,7 +103,9 @@ def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, si
     )
     count = 0
     while batch := list(islice(final, _BATCH)):
-        bus.append([new for one in batch for new in deliveries.of(one.record, one.execution, settings)])
+        bus.append(
+            [new for one in batch for new in deliveries.of(one.record, one.execution, settings, one.log_id)]
+        )
         count += len(batch)
     return count
 
@@ -122,17 +128,3 @@ _decode_region = msgspec.json.Decoder(_Regional).decode
 
 def _place(found: Found) -> tuple[str, Key]:
     return found.execution.creation_time, found.execution.key
-
-
-def _archived(bus: Bus, archive: ObjectStore, since: int | None) -> Iterator[Record]:
-    """What the archive has and the log has not: offsets before its beginning, and all that is of another log."""
-    extents = bus.extents(EXECUTIONS)
-    for number, infos in groupby(list_segments(archive, EXECUTIONS), key=lambda info: info.partition):
-        segments = list(infos)
-        partition = TopicPartition(EXECUTIONS, number)
-        start = extents[partition].start if partition in extents else 0
-        last = segments[-1]
-        is_ours = last.header.log_id == bus.log_id
-        for info in segments:
-            if not (is_ours and info.epoch == last.epoch and info.expected_offset >= start):
-                yield from (one for one in info.load().records if since is None or one.timestamp >= since)

@@ -35,9 +35,7 @@ class History:
     def archived(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo, Record]]:
         """Of these, the ones of segments that the log does not hold whole."""
         try:
-            for info in self._removed(topic):
-                for record in records_between(info, since or None):
-                    yield info, record
+            yield from archived_only(self.bus, self._archive(), topic, since)
         except StoreError as error:
             self.problem = str(error)
 
@@ -61,24 +59,38 @@ class History:
             self.problem = str(error)
             return None
 
-    def _removed(self, topic: str) -> Iterator[SegmentInfo]:
-        """Segments of which the log lacks something: of another log, or before its first record."""
-        extents = self.bus.extents(topic)
-        segments = list(list_segments(self._archive(), topic))
-        tails = {info.partition: info for info in segments}
-        held = {
-            number: extents[TopicPartition(topic, number)].start
-            for number, tail in tails.items()
-            if TopicPartition(topic, number) in extents and self._is_ours(tail)
-        }
-        for info in segments:
-            start = held.get(info.partition)
-            if start is None or info.epoch != tails[info.partition].epoch or info.expected_offset < start:
-                yield info
 
-    def _is_ours(self, tail: SegmentInfo) -> bool:
-        """Whether the epoch of a chain's last segment is of this log, and goes on."""
-        return tail.header.log_id == self.bus.log_id and tail.header.begins is None
+def archived_only(
+    bus: Bus, archive: ObjectStore, topic: str, since: int = 0
+) -> Iterator[tuple[SegmentInfo, Record]]:
+    """Archived records of the segments that the log does not hold whole, not older than `since` (milliseconds).
+
+    Raises BusError, StoreError.
+    """
+    for info in _removed(bus, archive, topic):
+        for record in records_between(info, since or None):
+            yield info, record
+
+
+def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[SegmentInfo]:
+    """Segments of which the log lacks something: of another log, or before its first record."""
+    extents = bus.extents(topic)
+    segments = list(list_segments(archive, topic))
+    tails = {info.partition: info for info in segments}
+    held = {
+        number: extents[TopicPartition(topic, number)].start
+        for number, tail in tails.items()
+        if TopicPartition(topic, number) in extents and _is_of(bus, tail)
+    }
+    for info in segments:
+        start = held.get(info.partition)
+        if start is None or info.epoch != tails[info.partition].epoch or info.expected_offset < start:
+            yield info
+
+
+def _is_of(bus: Bus, tail: SegmentInfo) -> bool:
+    """Whether the epoch of a chain's last segment is of this log, and goes on."""
+    return tail.header.log_id == bus.log_id and tail.header.begins is None
 
 
 def _by_offset(segment: SegmentInfo) -> dict[int, Record]:

@@ -107,12 +107,15 @@ class RecordDeliveries:
         self._partitions = bus.topics()[DELIVERIES]
         self._version = version
 
-    def of(self, record: Record, execution: ExecutionRecord, settings: DeliverySettings) -> list[NewRecord]:
-        """One for each store that the settings name, the record's bytes untouched."""
+    def of(
+        self, record: Record, execution: ExecutionRecord, settings: DeliverySettings, log_id: str = ""
+    ) -> list[NewRecord]:
+        """One for each store that the settings name, the record's bytes untouched. `log_id`: of the log that has the
+        record, where it is not this one."""
         return [
             delivery_record(
                 Delivery(
-                    delivery_id(self._log_id, record.position, settings.name, target.id),
+                    delivery_id(log_id or self._log_id, record.position, settings.name, target.id),
                     record.position,
                     settings.name,
                     target.id,

@@ -134,3 +134,14 @@ def test_what_came_before_is_delivered_and_routing_makes_nothing_else_of_it() ->
     assert [one.event for one in before] == [command(1)]
     assert {one.id for one in before} < {one.id for one in after}
     assert {one.event for one in after} == {command(0), command(1)}
+
+
+def test_records_of_two_logs_are_two_deliveries_though_they_lie_at_one_position() -> None:
+    gone, bus = MemoryBus(), MemoryBus()
+    append(gone, command(0))
+    append(bus, command(1))
+    put(bus, settings("cn-hangzhou"))
+    assert deliver_since(bus, archived(gone, "another log"), settings("cn-hangzhou"), 0) == 2
+    found = made(bus)
+    assert {one.source for one in found} == {found[0].source}
+    assert len({one.id for one in found}) == 2
