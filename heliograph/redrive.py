@@ -33,6 +33,7 @@ from router.deliver.standing import Standing
 from router.deliver.target_states import TargetStates
 from schemas.clock import Clock
 from schemas.delivery import Delivery, VerdictState, delivery_record, redriven_id
+from schemas.delivery_settings import RecordTarget
 from schemas.lanes import lane_key, lane_of
 from schemas.record import NewRecord
 from schemas.subscription import Target
@@ -48,7 +49,9 @@ class Order(enum.StrEnum):
     """In which order letters are sent, and which."""
 
     OLDEST = "oldest"  # all of them, by when the log took their events
-    NEWEST_PER_RESOURCE = "newest-per-resource"  # of a resource's only the newest, the newest of all first
+    NEWEST_PER_RESOURCE = (
+        "newest-per-resource"  # of a resource's events only the newest, the newest of all first
+    )
 
 
 class Fate(enum.StrEnum):
@@ -127,7 +130,9 @@ def make_plan(history: History, redrive: Redrive) -> Plan:
     fates = [(letter, fate(letter)) for letter in letters]
     newest_first = redrive.order is Order.NEWEST_PER_RESOURCE
     fates.sort(key=lambda one: (one[0].event_time, one[0].place), reverse=newest_first)
-    return Plan(_without_older(fates) if newest_first else fates, standing, targets, configuration.version)
+    if newest_first:
+        fates = _without_older(fates, targets)
+    return Plan(fates, standing, targets, configuration.version)
 
 
 class Redriving:
@@ -230,13 +235,20 @@ def _sent_as(redrive: Redrive) -> Callable[[str], str]:
     return (lambda dead: redriven_id(dead, redrive.id)) if redrive.as_new else str
 
 
-def _without_older(fates: Iterable[tuple[Letter, Fate]]) -> list[tuple[Letter, Fate]]:
-    """Newest first: what is to be sent although a newer letter of its target and resource goes out, or went, is not."""
+def _without_older(
+    fates: Iterable[tuple[Letter, Fate]], targets: Mapping[str, Target]
+) -> list[tuple[Letter, Fate]]:
+    """Newest first: what is to be sent although a newer letter of its target and resource goes out, or went, is not.
+
+    Execution records are all sent: each is of a run of its own, and none an older state of its instance.
+    """
     ahead: set[tuple[str, str]] = set()
     found: list[tuple[Letter, Fate]] = []
     for letter, fate in fates:
         resource = (letter.target, letter.resource)
-        if fate in {Fate.SENT, Fate.UNDER_WAY, Fate.DONE}:
+        if isinstance(targets.get(letter.target), RecordTarget):
+            found.append((letter, fate))
+        elif fate in {Fate.SENT, Fate.UNDER_WAY, Fate.DONE}:
             found.append((letter, Fate.OLDER if fate is Fate.SENT and resource in ahead else fate))
             ahead.add(resource)
         else:

@@ -9,6 +9,7 @@ import pytest
 from heliograph.dead_letters import Wanted, drop_letters, read_letters
 from heliograph.redrive import Fate, Order, Redrive, Redriving, is_redrive_id, new_redrive_id
 from router.deliver.settle import waiting_record
+from router.delivery_settings import put
 from schemas.delivery import (
     Attempts,
     Delivery,
@@ -18,6 +19,7 @@ from schemas.delivery import (
     delivery_record,
     redriven_id,
 )
+from schemas.delivery_settings import BucketDelivery, DeliverySettings
 from schemas.record import NewRecord
 from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record
 from schemas.topics import DEAD_LETTERS, PARKED, VERDICTS
@@ -171,6 +173,15 @@ def test_as_new_gives_each_an_id_that_follows_from_the_redrive() -> None:
     assert [found.id for found in rig.listed()] == [sent.id]
     assert rig.redrive(AS_NEW).counts == Counter({Fate.DONE: 1})
     assert [found.id for found in rig.listed()] == [sent.id], "what died anew is not dropped by going on"
+
+
+def test_no_execution_record_is_an_older_state_of_its_instance() -> None:
+    rig = Rig()
+    put(rig.bus, DeliverySettings(region="r", bucket=BucketDelivery(url="memory://")))
+    letters = [letter(number, "bucket@r", "i-1", "executions@r") for number in (1, 2)]
+    rig.die(*letters)
+    assert rig.redrive(NEWEST).counts == Counter({Fate.SENT: 2})
+    assert {one.id for one in rig.appended()} == set(ids(*letters))
 
 
 def test_a_letter_is_listed_until_it_gets_through_and_in_its_newest_form() -> None:
