@@ -99,13 +99,15 @@ _EXECUTIONS = """
 SELECT {columns}, time, topic, partition, epoch, "offset", concat_ws(':', topic, partition, "offset") AS source, value
 FROM (
     SELECT *, json_transform(try_cast(text(value) AS JSON), '{form}') AS r
-    FROM (SELECT time, topic, partition, epoch, "offset", value FROM {records}))
+    FROM (SELECT time, topic, partition, epoch, "offset", value FROM {records}) AS record
+    ANTI JOIN rejects ON rejects.value = record.value
+        AND rejects.refused_by = concat('executions ', record.topic, ':', record.partition, ':', record."offset"))
 WHERE r.{mark} IS NOT NULL AND r.InvokeId IS NOT NULL AND r.InstanceId IS NOT NULL
 QUALIFY row_number() OVER (
-    PARTITION BY {key} ORDER BY r.InvocationStatus IN ({going_on}),
-        CASE WHEN r.InvocationStatus IN ({going_on}) THEN -epoch_ms(time) ELSE epoch_ms(time) END, "offset") = 1
+    PARTITION BY {key} ORDER BY {direction} DESC, {direction} * epoch_ms(time), {direction} * "offset") = 1
 """
-"""One row of each key: the first final record, while there is none the last."""
+"""One row of each key: the first final record, while there is none the last. What the role `executions` refused is none.
+"""
 _EXECUTION_LOGS = """
 SELECT * FROM {logs}
 QUALIFY row_number() OVER (
@@ -116,6 +118,8 @@ _COLUMNS = {
     "Overwrite": "BOOLEAN",
 }
 _GOING_ON = ", ".join(f"'{state}'" for state in RecordState if not state.final)
+_DIRECTION = f"CASE WHEN r.InvocationStatus IN ({_GOING_ON}) THEN -1 ELSE 1 END"
+"""Forwards over final records, backwards over those that go on."""
 
 
 def view_statements(
@@ -159,7 +163,7 @@ def _executions(records: str, model: type[CommandRecord | FileRecord], mark: str
         records=records,
         mark=mark,
         key=", ".join(f"r.{name}" for name in ("InvokeId", "InstanceId", "Repeats") if name in names),
-        going_on=_GOING_ON,
+        direction=_DIRECTION,
     )
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from archiver.chain import Tail, append_segment
+from archiver.segment import Draft
+from schemas.record import Record
+from schemas.rejects import rejected_record
 from tests.archiver.test_query import START, Archive, archive, deliver, deliver_records
 from tests.executions import command, file
 
@@ -36,6 +40,24 @@ def test_executions_have_columns_of_their_own_types(archive: Archive) -> None:
     files = "SELECT InvokeId, Overwrite, ErrorCode, FinishTime FROM files ORDER BY InvokeId"
     sent = datetime.fromisoformat("2021-09-28T05:31:04")
     assert archive.ask(files) == [("f-2", True, None, sent), ("f-3", True, "FileAlreadyExists", sent)]
+
+
+def test_of_records_of_one_millisecond_the_order_is_that_of_the_log(archive: Archive) -> None:
+    running = {"InvocationStatus": "Running", "FinishedTime": "", "ExitCode": None}
+    values = [command(0, Output=text, **running) for text in ("a", "ab")]
+    values += [command(1, Output=text) for text in ("first", "late")]
+    records = [Record("executions", 0, offset, START, b"i", (), value) for offset, value in enumerate(values)]
+    append_segment(archive.store, Tail("log", "executions", 0), Draft(records, len(records)))
+    assert archive.ask("SELECT Output FROM executions ORDER BY Output") == [("ab",), ("first",)]
+
+
+def test_what_was_refused_is_no_execution_and_hides_none(archive: Archive) -> None:
+    refused = command(0, Nonsense=1)
+    archive.add("executions", [refused, command(0, Output="right"), command(1, Nonsense=1)])
+    reject = rejected_record(refused, "Nonsense: is not a field", "executions executions:0:0")
+    archive.add("rejects", [reject.value], reject.headers)
+    assert archive.ask("SELECT InvokeId, Output FROM executions WHERE InvokeId = 't-0'") == [("t-0", "right")]
+    assert archive.ask("SELECT count(*) FROM executions") == [(2,)], "t-1 is not known as refused yet"
 
 
 def test_logs_of_executions_are_found_by_words_ids_and_state(archive: Archive) -> None:
