@@ -9,6 +9,7 @@ write new objects is enough. Where reading is permitted, another record of the s
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from string import Formatter
 from threading import Lock
 from urllib.parse import urlencode, urlsplit
@@ -32,7 +33,7 @@ EXTENSIONS = {CommandType.SHELL: "sh", CommandType.BAT: "bat", CommandType.POWER
 
 _SSE = {"AES256": "AES256", "kms": "aws:kms"}
 _REMEMBERED = 10_000
-"""InvokeIds whose content is known to be stored, so that it is not sent again for each instance."""
+"""InvokeIds whose content is known to be stored, by its digest, so that it is not sent again for each instance."""
 _log = structlog.get_logger()
 
 
@@ -113,7 +114,7 @@ class Results:
         self._open = open_store
         self._store: ObjectStore | None = None
         self._lock = Lock()
-        self._stored: dict[str, None] = {}
+        self._stored: dict[str, bytes] = {}
 
     def put(self, delivery: Delivery) -> Outcome:
         """The content, then the record, each where there is none; the receipt is the record's key.
@@ -123,7 +124,7 @@ class Results:
         try:
             record = check_execution(delivery.event)
             store = self._opened()
-            self._put_content(store, record)
+            self._put_content(store, self._layout.content(record), _content(record, as_sent=self._as_sent))
             return self._put_record(store, self._layout.record(record), delivery.event)
         except InvalidExecution as error:
             return Rejected(Reason(ReasonCode.REFUSED, f"not an execution record: {error}"))
@@ -143,27 +144,37 @@ class Results:
                 self._store = self._open()
             return self._store
 
-    def _put_content(self, store: ObjectStore, record: ExecutionRecord) -> None:
-        key = self._layout.content(record)
-        if key in self._stored:
+    def _put_content(self, store: ObjectStore, key: str, content: bytes) -> None:
+        """Once for all instances. Other content of the name harms no record, which has its own in it; it is told."""
+        digest = blake2b(content, digest_size=16).digest()
+        if self._stored.get(key) == digest:
             return
-        store.put_new(key, _content(record, as_sent=self._as_sent))
+        if not store.put_new(key, content) and _found(store, key) not in {None, content}:
+            _log.error("another content was there already, this one is in its record alone", key=key)
+            return
         with self._lock:
-            self._stored[key] = None
+            self._stored[key] = digest
             if len(self._stored) > _REMEMBERED:
                 del self._stored[next(iter(self._stored))]
 
     def _put_record(self, store: ObjectStore, key: str, body: bytes) -> Outcome:
         if store.put_new(key, body):
             return Delivered(key)
-        try:
-            there = store.get(key)
-        except StoreRefused:
+        there = _found(store, key)
+        if there is None:
             _log.warning("a record was there already, and may not be read to compare it", key=key)
             return Delivered(f"{key}: was there already, and may not be read to compare it")
         if there == body:
             return Delivered(key)
         return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds another record"))
+
+
+def _found(store: ObjectStore, key: str) -> bytes | None:
+    """What an object holds; None where it may not be read."""
+    try:
+        return store.get(key)
+    except StoreRefused:
+        return None
 
 
 def _content(record: ExecutionRecord, *, as_sent: bool) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -115,6 +116,25 @@ def test_a_repeat_changes_nothing_and_another_record_of_the_name_is_found_out() 
         )
     )
     assert stored(store)["invocationResults/t-0/i-0/1.json"] == value
+
+
+def test_another_script_of_the_name_is_told_and_its_record_is_stored() -> None:
+    store = MemoryStore()
+    first, other = command(), command(InstanceId="i-1", CommandContent="id", Repeats=2)
+    with structlog.testing.capture_logs() as logs:
+        outcomes = [*deliver(store, [first]), *deliver(store, [command(Repeats=3)])]
+        assert logs == []
+        outcomes += deliver(store, [other])
+    assert all(isinstance(one, Delivered) for one in outcomes)
+    assert [(one["event"], one["key"]) for one in logs] == [
+        (
+            "another content was there already, this one is in its record alone",
+            "invocationResults/t-0/commandContent.sh",
+        )
+    ]
+    found = stored(store)
+    assert found["invocationResults/t-0/commandContent.sh"] == b"hostname"
+    assert found["invocationResults/t-0/i-1/2.json"] == other
 
 
 class Failing(MemoryStore):
