@@ -7,13 +7,14 @@ import structlog
 from heliograph.bus.base import Bus
 from heliograph.bus.partition import partition_for
 from router.configuration import Configuration
+from router.gaps import report_gaps
 from schemas.delivery import Delivery, delivery_id, delivery_record
 from schemas.delivery_settings import DeliverySettings
 from schemas.errors import InvalidExecution
 from schemas.execution import ExecutionRecord, check_execution
 from schemas.lanes import lane_key
-from schemas.metrics import GAPS, MATCHED, REJECTED, ROUTED
-from schemas.record import Gap, NewRecord, Record
+from schemas.metrics import MATCHED, REJECTED, ROUTED
+from schemas.record import NewRecord, Record
 from schemas.rejects import rejected_record
 from schemas.topics import DELIVERIES, EXECUTIONS, REJECTS
 
@@ -47,8 +48,7 @@ class ExecutionRouter:
     def step(self, timeout: float) -> None:
         """Route the records of one poll. Raises BusError."""
         polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
-        for gap in polled.gaps:
-            _lost(gap)
+        report_gaps(self.name, polled.gaps)
         self._underway = bool(polled.records)
         if self._configuration.refresh():
             self._compile()
@@ -134,14 +134,3 @@ def resource_of(execution: ExecutionRecord) -> str:
     """The resource name of the instance that a record is of."""
     owner = execution.resource_owner_uid
     return f"acs:ecs:{execution.region_id}:{owner}:instance/{execution.instance_id}"
-
-
-def _lost(gap: Gap) -> None:
-    _log.error(
-        "execution records are missing from the log",
-        topic=gap.topic,
-        partition=gap.partition,
-        start=gap.start,
-        end=gap.end,
-    )
-    GAPS.labels(ExecutionRouter.name, gap.topic).inc(gap.end - gap.start)

@@ -13,6 +13,7 @@ from heliograph.bus.base import Bus
 from router.configuration import Configuration
 from router.decode import decode
 from router.duplicates import WINDOW, Duplicates
+from router.gaps import report_gaps
 from router.match.deliveries import Deliveries
 from router.match.index import Match, Table
 from router.mutes import Mutes
@@ -20,9 +21,9 @@ from router.routing import routed_record
 from router.subscriptions import ROUTERS
 from schemas.delivery import VerdictState
 from schemas.errors import InvalidNotification
-from schemas.metrics import DUPLICATES, GAPS, MATCHED, REJECTED, ROUTED, VERDICTS
+from schemas.metrics import DUPLICATES, MATCHED, REJECTED, ROUTED, VERDICTS
 from schemas.notification import Routing
-from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
+from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
 from schemas.topics import DELIVERIES
 
@@ -77,8 +78,7 @@ class Router:
             polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
             self._polled.extend(polled.records)
             self._repeated = self._duplicates.among(polled.records)
-            for gap in polled.gaps:
-                _lost(gap)
+            report_gaps(self.name, polled.gaps)
         self._underway = bool(self._polled)
         if self._configuration.refresh():
             self._compile()
@@ -219,14 +219,3 @@ class _Batch:
 
     def _keep(self, record: Record, reason: str) -> None:
         self.follows.append(rejected_record(record.value, reason, f"router {record.position}"))
-
-
-def _lost(gap: Gap) -> None:
-    _log.error(
-        "events are missing from the log",
-        topic=gap.topic,
-        partition=gap.partition,
-        start=gap.start,
-        end=gap.end,
-    )
-    GAPS.labels(ROUTERS, gap.topic).inc(gap.end - gap.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -13,7 +14,7 @@ from heliograph.cli.deliveries import delivery_row
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
 from schemas import topics
 from schemas.errors import DuplicateEvent, InputError, InvalidNotification, NotFound
-from schemas.record import Position, Record, TopicPartition
+from schemas.record import Position, Record
 from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ def find(history: History, event: str) -> list[Record]:
     except InputError:
         found = find_event(history.bus, event)
     else:
-        found = _at(history, position) if position.topic.startswith(topics.EVENTS) else []
+        if not position.topic.startswith(topics.EVENTS):
+            raise NotFound(f"event {event!r}: topic {position.topic!r} holds no events")
+        found = _at(history, position)
     if not found:
         remedy = (
             f"the archive cannot be read: {history.problem}"
@@ -174,17 +177,10 @@ def _at(history: History, position: Position) -> list[Record]:
 
 
 def _events(bus: Bus, since_ms: int, until_ms: int) -> Iterator[Record]:
+    from heliograph.bus.reading import read_on
+
     for topic in sorted(bus.topics()):
         if topics.matches(topic, ["events.*"]):
-            for partition in bus.extents(topic):
-                yield from _between(bus, partition, since_ms, until_ms)
-
-
-def _between(bus: Bus, partition: TopicPartition, since_ms: int, until_ms: int) -> Iterator[Record]:
-    offset = bus.offset_at(partition, since_ms)
-    while records := bus.read(partition, offset).records:
-        for record in records:
-            if record.timestamp >= until_ms:
-                return
-            yield record
-        offset = records[-1].offset + 1
+            for partition, extent in bus.extents(topic).items():
+                records = read_on(bus, partition, bus.offset_at(partition, since_ms), extent.end)
+                yield from takewhile(lambda record: record.timestamp < until_ms, records)

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_on
 from heliograph.cli.output import Json, moment, open_deployment, say, show, text_of, visible
 from schemas.errors import InputError, NotFound
 from schemas.record import Record, TopicPartition
 
 FOLLOW_SECONDS = 0.2
-BATCH = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def tail(
     with open_deployment() as deployment:
         bus = deployment.bus
         cursors = _start(bus, topic, start, deployment.clock.now())
-        records = _records(bus, cursors, follow=follow)
+        records = _records(bus, topic, cursors, follow=follow)
         rows = (row for row, _ in zip(map(record_row, records), range(limit), strict=False))
         if follow and isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)
@@ -109,13 +109,6 @@ def record_row(record: Record) -> dict[str, Any]:
     }
 
 
-def read_on(bus: Bus, partition: TopicPartition, offset: int) -> Iterator[Record]:
-    """The records of a partition from `offset` to its end."""
-    while records := bus.read(partition, offset, BATCH).records:
-        yield from records
-        offset = records[-1].offset + 1
-
-
 def _line(row: dict[str, Any]) -> str:
     """A record for people; what was rejected says why."""
     reason = row["headers"].get("reason")
@@ -152,11 +145,11 @@ def _start(bus: Bus, topic: str, start: str, now: int) -> dict[TopicPartition, i
             return {partition: bus.offset_at(partition, moment_ms) for partition in extents}
 
 
-def _records(bus: Bus, cursors: dict[TopicPartition, int], *, follow: bool) -> Iterator[Record]:
+def _records(bus: Bus, topic: str, cursors: dict[TopicPartition, int], *, follow: bool) -> Iterator[Record]:
     while True:
         found = False
-        for partition, offset in list(cursors.items()):
-            for record in read_on(bus, partition, offset):
+        for partition, extent in bus.extents(topic).items():
+            for record in read_on(bus, partition, cursors.get(partition, extent.start), extent.end):
                 found = True
                 cursors[partition] = record.offset + 1
                 yield record

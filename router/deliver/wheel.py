@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 import msgspec
-import structlog
 
 from heliograph.bus.base import Bus, Polled
+from router.gaps import report_gaps
 from schemas.clock import Clock
 from schemas.delivery import Wait, read_wait
-from schemas.metrics import GAPS
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.topics import DELIVERIES, TIERS, retry_topic
 
@@ -32,7 +31,6 @@ and went from tier to tier as fast as it could be written."""
 _SLACK_MS = 1000
 _SLACK_SHARE = 0.05
 _WIDTHS = {retry_topic(width): width for width in TIERS}
-_log = structlog.get_logger()
 
 
 def _slack_ms(wait_seconds: float) -> float:
@@ -126,11 +124,7 @@ class Wheel:
         self._consumer.close()
 
     def _keep(self, polled: Polled) -> None:
-        for gap in polled.gaps:
-            GAPS.labels(self.name, gap.topic).inc(gap.end - gap.start)
-            _log.error(
-                "gap", role=self.name, topic=gap.topic, partition=gap.partition, start=gap.start, end=gap.end
-            )
+        report_gaps(self.name, polled.gaps)
         seen = self._clock.monotonic()
         for record in polled.records:
             partition = TopicPartition(record.topic, record.partition)

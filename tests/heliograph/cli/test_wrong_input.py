@@ -52,6 +52,7 @@ from tests.heliograph.cli.conftest import Commands
         ("dead-letters drop --why x", "say which letters"),
         ("dead-letters drop --all --yes", "--why: is missing"),
         ("dead-letters drop --delivery nope --why x", "delivery 'nope': is no dead letter"),
+        ("events why executions:0:0", "topic 'executions' holds no events"),
         ("why nope", "event 'nope': not in the log"),
         ("archive read --since soon", "time 'soon': expected"),
         ("archive new-epoch nope", "nothing of it is archived"),
