@@ -99,38 +99,42 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
 
     As it was when the event was routed: what became of the delivery, or which clause did not hold.
     """
+    with open_deployment() as deployment:
+        history = deployment.history
+        rows = [row for record in find(history, event) for row in _answers(history, record)]
+        columns = ("position", "subscription", "matched", "target", "state", "because", "delivery")
+        show(rows, columns, as_json=as_json)
+    fail_without_archive(history)
+
+
+def _answers(history: History, record: Record) -> list[dict[str, Any]]:
+    """What each subscription made of the event: a row for each delivery, or one that says which clause did not hold."""
     from router.deliver.records import delivery_states
     from router.why import why as explain
 
-    with open_deployment() as deployment:
-        rows: list[dict[str, Any]] = []
-        for record in find(deployment.history, event):
-            try:
-                lines = explain(deployment.bus, record.position, record)
-            except DuplicateEvent as error:
-                rows.append(_duplicate(record, error))
-                continue
-            archived = (one for _, one in deployment.history.archived(VERDICTS, record.timestamp))
-            ids = [one.id for line in lines for one in line.deliveries]
-            states = delivery_states(deployment.bus, ids, archived)
-            for line in lines:
-                base = {
-                    "position": str(record.position),
-                    "subscription": line.subscription,
-                    "matched": line.matched,
-                }
-                rows += [
-                    {
-                        **base,
-                        **delivery_row(states[one.id]),
-                        "target": one.target,
-                        "because": states[one.id].detail,
-                    }
-                    for one in line.deliveries
-                ] or [{**base, "target": "", "delivery": "", "state": "", "because": line.because}]
-        columns = ("position", "subscription", "matched", "target", "state", "because", "delivery")
-        show(rows, columns, as_json=as_json)
-    fail_without_archive(deployment.history)
+    try:
+        lines = explain(history.bus, record.position, record)
+    except DuplicateEvent as error:
+        return [_duplicate(record, error)]
+    archived = (one for _, one in history.archived(VERDICTS, record.timestamp))
+    states = delivery_states(history.bus, [one.id for line in lines for one in line.deliveries], archived)
+    rows: list[dict[str, Any]] = []
+    for line in lines:
+        base = {
+            "position": str(record.position),
+            "subscription": line.subscription,
+            "matched": line.matched,
+        }
+        rows += [
+            {
+                **base,
+                **delivery_row(states[one.id]),
+                "target": one.target,
+                "because": states[one.id].detail,
+            }
+            for one in line.deliveries
+        ] or [{**base, "target": "", "delivery": "", "state": "", "because": line.because}]
+    return rows
 
 
 def _duplicate(record: Record, error: DuplicateEvent) -> dict[str, Any]:

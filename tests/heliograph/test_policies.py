@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
@@ -27,9 +28,12 @@ from heliograph.policies import (
     sls_policy,
 )
 from heliograph.store.open import open_store, store_at
-from schemas.delivery import Delivered, Outcome, Retry
+from schemas.delivery import Delivered, Outcome, Rejected, Retry
 from schemas.errors import InputError, StoreRefused
+from schemas.record import Position
+from sinks.objects import put_event
 from sinks.results import Results, ResultsSettings, ResultsSink
+from tests.archiver.test_query import event as event_of
 from tests.executions import command, file
 from tests.services.minio import minio
 from tests.services.s3 import ACCESS_KEY, SECRET_KEY, Service
@@ -122,6 +126,22 @@ def test_records_are_not_delivered_without_the_permission_and_the_reason_is_told
     (outcome,) = deliver(url, "", command())
     assert isinstance(outcome, Retry)
     assert "not permitted; allow this access key what `heliograph policy s3` prints" in outcome.reason.detail
+
+
+@pytest.mark.parametrize("missing", ["", *ACTIONS[Use.OBJECTS]])
+def test_targets_of_objects_work_under_their_policy_and_not_under_less(users: Users, missing: str) -> None:
+    bucket = users.service.bucket()
+    policy = s3_policy(Use.OBJECTS, bucket, "events")
+    store = open_store(users.url(bucket, "events", without(policy, missing) if missing else policy))
+    event = msgspec.structs.replace(delivery(event_of(1)), source=Position("events.ecs.disk", 0, 0))
+    outcomes = [put_event(store, "{delivery}.json", event) for _ in ("first", "repeat")]
+    store.close()
+    if not missing:
+        assert outcomes == [Delivered(f"{event.id}.json")] * 2
+        return
+    refused = outcomes[-1]
+    assert isinstance(refused, Rejected)
+    assert "not permitted; allow this access key what `heliograph policy s3` prints" in refused.reason.detail
 
 
 def archive(url: str, home: Path, runs: int) -> subprocess.CompletedProcess[str]:
