@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import get_args
@@ -70,7 +71,7 @@ def _text(found: ErrorDetails, model: type[BaseModel], beside: tuple[str, ...]) 
         return f"is not a known key{_known_keys(found['loc'], model, beside)}"
     if kind == "value_error":
         return str(context["error"])
-    return _EXPECTED.get(kind, found["msg"].replace("Input should", "must", 1))
+    return _EXPECTED.get(kind, re.sub("^(Input|String) should", "must", found["msg"]))
 
 
 def _known_keys(location: tuple[int | str, ...], model: type[BaseModel], beside: tuple[str, ...]) -> str:

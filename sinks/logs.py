@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from typing import Annotated
 
 import msgspec
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from schemas.clock import Clock, SystemClock
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
@@ -41,7 +42,18 @@ SEGMENT_SECONDS = 3600.0
 _log = structlog.get_logger()
 _encoder = msgspec.json.Encoder()
 
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,61}[a-z0-9]$")]
+_is_name = re.compile(r"[a-z0-9][a-z0-9_-]{0,61}[a-z0-9]").fullmatch
+
+
+def _checked_name(name: str) -> str:
+    if not _is_name(name):
+        raise ValueError(
+            f"{name!r} is not a name of 2 to 63 lower-case letters, digits, `-` and `_`, with none of `-_` at the ends"
+        )
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 class LogsSettings(BaseModel):

@@ -73,7 +73,10 @@ def parse_location(url: str) -> Location:
     said = _parameters(parts.query, problems)
     prefix = unquote(parts.path).strip("/")
     if not _BUCKET.fullmatch(parts.netloc):
-        problems.append("write s3://bucket/prefix, with no user, password or port in it")
+        problems.append(
+            "write s3://bucket/prefix, the bucket's name of 3 to 63 letters, digits, `.`, `-`, `_`, with no user,"
+            " password or port in it"
+        )
     if parts.fragment:
         problems.append("a `#` is written %23")
     if prefix and key_problem(prefix):

@@ -119,7 +119,10 @@ def test_removing_takes_two_steps(call: Commands) -> None:
         ("set cn-hangzhou", "name a bucket, a project and logstore, or both"),
         ("set cn/hangzhou --bucket memory://", "region: "),
         ("set cn-hangzhou --project ops", "logs.logstore: is missing"),
-        ("set cn-hangzhou --project OPS --logstore runs", "project: "),
+        (
+            "set cn-hangzhou --project OPS --logstore runs",
+            "project: 'OPS' is not a name of 2 to 63 lower-case",
+        ),
         ("set cn-hangzhou --bucket ftp://x", "unknown kind; known are file://, memory://, s3://"),
         ("set cn-hangzhou --bucket memory:// --prefix /x", "must not begin with / or \\; write it as"),
         ("set cn-hangzhou --bucket memory:// --encryption SM4", "'SM4' is not one of inherit, AES256, kms"),
