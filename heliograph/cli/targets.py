@@ -111,6 +111,7 @@ def _row(target: Target, configuration: Configuration, states: TargetStates, now
 
     condition = states.gravest(target.id, now)
     owners = [one.name for one in configuration.subscriptions.values() if target in one.target]
+    owners += [one.name for one in configuration.settings.values() if target in one.targets]
     return {
         "target": target.id,
         "kind": target.kind,

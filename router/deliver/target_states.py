@@ -56,7 +56,7 @@ class TargetStates:
             polled = self._bus.read(_PARTITION, self._offset)
             for gap in polled.gaps:  # compaction leaves them
                 self._offset = gap.end
-            if not polled.records:
+            if not polled.records and not polled.gaps:
                 return self._offset > before
             for record in polled.records:
                 self._apply(record)

@@ -57,6 +57,8 @@ def test_records_reach_bucket_and_log_store_and_are_found_again(call: Commands, 
     assert call.done("query", "SELECT InvokeId, Overwrite FROM files", "--json").rows == [
         {"InvokeId": "f-2", "Overwrite": True}
     ]
+    (target,) = call.done("targets", "show", "bucket@cn-hangzhou", "--json").rows
+    assert target["subscriptions"] == ["executions@cn-hangzhou"]
     shown = call.done(*DELIVERY, "show", "--json")
     assert {row["region"]: (row["delivery"], row["records"]) for row in shown.rows} == {
         "cn-beijing": ("none", 1),
