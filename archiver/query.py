@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import duckdb
 
 from archiver.query_cache import QueryCache
-from archiver.query_views import VIEWS, sql_text, view_statements
+from archiver.query_views import EXECUTION_VIEWS, VIEWS, sql_text, view_statements
+from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
 from schemas.errors import InputError, StoreUnavailable
 
@@ -49,20 +50,30 @@ class QueryResult:
             self._connection.close()
 
 
-def query(store: ObjectStore, sql: str, *, cache: Path, logs: Path | None = None) -> QueryResult:
+def query(
+    store: ObjectStore,
+    sql: str,
+    *,
+    cache: Path,
+    logs: Path | None = None,
+    bus: Callable[[], Bus] | None = None,
+) -> QueryResult:
     """Run one SELECT over the views (`archiver.query_views.VIEWS`) of the archive in `store` and the logs in `logs`.
 
-    `cache`: a folder of ours, best on a fast disk; it holds each segment once more, as Parquet. Files other than the
+    `cache`: a folder of ours, best on a fast disk; it holds each segment once more, as Parquet. `bus`: the log, which
+    is opened where execution records are asked for, for those that are not archived yet. Files other than the
     archive's, the network and everything that writes are out of reach of the query. Raises InputError with DuckDB's
-    words and line for SQL that cannot be run, ArchiveBroken, StoreError.
+    words and line for SQL that cannot be run, ArchiveBroken, StoreError, BusError.
     """
     sql = _one_select(sql)
     files = QueryCache(cache, store, logs)
-    segments, log_files, record_logs = files.segments(), files.logs(), files.record_logs()
-    files.clean([*log_files, *record_logs, *(path for paths in segments.values() for path in paths)])
     connection = _connect(files.spill_folder())
     try:
-        for statement in view_statements(segments, log_files, record_logs):
+        recent = files.recent_executions(bus()) if bus and _asks_for_executions(connection, sql) else []
+        segments, log_files, record_logs = files.segments(), files.logs(), files.record_logs()
+        archived = [path for paths in segments.values() for path in paths]
+        files.clean([*recent, *log_files, *record_logs, *archived])
+        for statement in view_statements(segments, log_files, record_logs, recent):
             connection.execute(statement)
         _lock(connection, files.folder)
         _check(connection, sql)
@@ -82,6 +93,10 @@ def _one_select(sql: str) -> str:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InputError(f"query: expected one SELECT over {', '.join(VIEWS)}; a query changes nothing")
     return sql.strip().removesuffix(";")
+
+
+def _asks_for_executions(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    return any(name.casefold() in EXECUTION_VIEWS for name in connection.get_table_names(sql))
 
 
 def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

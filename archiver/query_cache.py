@@ -28,9 +28,14 @@ from archiver.formats.parquet import Columns
 from archiver.manifest import DataFile
 from archiver.reader import SegmentInfo, list_segments
 from archiver.rows import RECORDS, record_row
+from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_on
 from heliograph.store.base import ObjectStore
-from schemas.execution import FIELDS
+from schemas.errors import InvalidExecution
+from schemas.execution import FIELDS, check_execution
 from schemas.log_line import RECORD_SUFFIX, SUFFIX, LogLine
+from schemas.record import Record, TopicPartition
+from schemas.topics import EXECUTIONS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -84,6 +89,29 @@ class QueryCache:
             path = self._segment(info) if info.file is None else self._compacted(info.file)
             found.setdefault(info.topic, {})[path] = None
         return {topic: list(paths) for topic, paths in found.items()}
+
+    def recent_executions(self, bus: Bus) -> list[Path]:
+        """A Parquet file of the execution records that the log has and the archive has not, if there are some.
+
+        To be asked for before `segments`: what is archived meanwhile is in both, and never in none. Raises BusError.
+        """
+        tails = {info.partition: info.header for info in list_segments(self._store, EXECUTIONS)}
+        spans: list[tuple[TopicPartition, int, int]] = []
+        for partition, extent in sorted(bus.extents(EXECUTIONS).items()):
+            tail = tails.get(partition.partition)
+            start = extent.start
+            if tail is not None and tail.log_id == bus.log_id and tail.begins is None:
+                start = max(start, tail.next_offset)
+            if start < extent.end:
+                spans.append((partition, start, extent.end))
+        if not spans:
+            return []
+        path = self._path("recent", bus.log_id, *spans)
+        rows = (
+            record_row(record, 0) for span in spans for record in read_on(bus, *span) if _is_execution(record)
+        )
+        self._ensure(path, lambda: parquet.write(path, RECORDS, rows))
+        return [path]
 
     def logs(self) -> list[Path]:
         """The Parquet files of the log files of events; made where missing."""
@@ -145,6 +173,14 @@ class QueryCache:
             os.utime(path)
         except FileNotFoundError:
             make()
+
+
+def _is_execution(record: Record) -> bool:
+    try:
+        check_execution(record.value)
+    except InvalidExecution:
+        return False
+    return True
 
 
 def _segment_rows(info: SegmentInfo) -> Iterator[Sequence[Any]]:

@@ -35,6 +35,8 @@ VIEWS = (
     "execution_logs",
     "records",
 )
+EXECUTION_VIEWS = ("executions", "files")
+"""What also shows records that are not archived yet."""
 
 _VERDICT = (
     '{"delivery": "VARCHAR", "state": "VARCHAR", "source": "VARCHAR", "subscription": "VARCHAR",'
@@ -123,16 +125,22 @@ _DIRECTION = f"CASE WHEN r.InvocationStatus IN ({_GOING_ON}) THEN -1 ELSE 1 END"
 
 
 def view_statements(
-    segments: Mapping[str, Sequence[Path]], logs: Sequence[Path], record_logs: Sequence[Path] = ()
+    segments: Mapping[str, Sequence[Path]],
+    logs: Sequence[Path],
+    record_logs: Sequence[Path] = (),
+    recent: Sequence[Path] = (),
 ) -> Iterator[str]:
     """The statements that make the views, to be run in order.
 
-    `segments`: the Parquet files of each topic; `logs`, `record_logs`: those of the log store.
+    `segments`: the Parquet files of each topic; `logs`, `record_logs`: those of the log store; `recent`: those of
+    execution records that are not archived yet, of which some may be by now.
     """
 
     def records(pattern: str) -> str:
         paths = [path for topic, found in segments.items() if fnmatchcase(topic, pattern) for path in found]
         return _table(paths, RECORDS)
+
+    executions = _table([*segments.get(EXECUTIONS, ()), *recent], RECORDS)
 
     definitions = {
         "records": _RECORDS.format(records=records("*")),
@@ -141,8 +149,8 @@ def view_statements(
         "deliveries": _DELIVERIES.format(states=_STATES),
         "dead_letters": _DEAD_LETTERS.format(records=records(DEAD_LETTERS)),
         "rejects": _REJECTS.format(records=records(REJECTS)),
-        "executions": _executions(records(EXECUTIONS), CommandRecord, "CommandId"),
-        "files": _executions(records(EXECUTIONS), FileRecord, "FileName"),
+        "executions": _executions(executions, CommandRecord, "CommandId"),
+        "files": _executions(executions, FileRecord, "FileName"),
         "logs": _LOGS.format(logs=_table(logs, LOGS)),
         "execution_logs": _EXECUTION_LOGS.format(logs=_table(record_logs, RECORD_LOGS)),
     }

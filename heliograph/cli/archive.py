@@ -156,7 +156,11 @@ def query(
     with open_deployment() as deployment:
         config = deployment.config
         result = answer(
-            deployment.archive, sql, cache=config.home / "cache" / "query", logs=config.logs_folder
+            deployment.archive,
+            sql,
+            cache=config.home / "cache" / "query",
+            logs=config.logs_folder,
+            bus=lambda: deployment.bus,
         )
         count = show(result.rows(), result.columns, as_json=as_json)
     if not as_json:

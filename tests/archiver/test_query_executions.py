@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from archiver.chain import Tail, append_segment
+from archiver.query import query
 from archiver.segment import Draft
-from schemas.record import Record
+from heliograph.bus.base import Bus
+from heliograph.bus.memory import MemoryBus
+from schemas.record import NewRecord, Record, TopicPartition
 from schemas.rejects import rejected_record
 from tests.archiver.test_query import START, Archive, archive, deliver, deliver_records
 from tests.executions import command, file
@@ -72,3 +76,37 @@ def test_logs_of_executions_are_found_by_words_ids_and_state(archive: Archive) -
     assert archive.ask(f"{ask} InvocationStatus = 'Failed'") == [("t-1", "i-1", "3", "ops", "runs", when)]
     assert archive.ask(f"{ask} FileName IS NOT NULL") == [("f-2", "i-2", None, "ops", "runs", when)]
     assert archive.ask("SELECT count(*) FROM execution_logs WHERE time >= TIMESTAMP '2024-01-01'") == [(0,)]
+
+
+def test_what_is_not_archived_yet_is_read_from_the_log_and_only_for_these_views(archive: Archive) -> None:
+    bus = MemoryBus(partitions=1)
+    values = [command(0), command(1, Output="first"), b"{}", command(1, Output="late"), file(2)]
+    bus.append([NewRecord("executions", value, b"i") for value in values])
+    partition = TopicPartition("executions", 0)
+    append_segment(archive.store, Tail(bus.log_id, *partition), Draft(bus.read(partition, 0, 1).records, 1))
+    bus.truncate(partition, 1)
+    opened: list[str] = []
+
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        def log() -> Bus:
+            opened.append(sql)
+            return bus
+
+        return [tuple(row.values()) for row in query(archive.store, sql, cache=archive.cache, bus=log).rows()]
+
+    assert ask("SELECT count(*) FROM records") == [(1,)]
+    assert opened == []
+    assert ask("SELECT InvokeId, Output FROM Executions ORDER BY InvokeId") == [
+        ("t-0", "iZbp1hd5ztmab9cgc0****\n"),
+        ("t-1", "first"),
+    ]
+    assert ask("SELECT InvokeId FROM files") == [("f-2",)]
+    assert len(opened) == 2
+
+
+def test_an_archive_of_another_log_says_nothing_of_what_this_one_has(archive: Archive) -> None:
+    bus = MemoryBus(partitions=1)
+    bus.append([NewRecord("executions", command(number), b"i") for number in (0, 1)])
+    archive.add("executions", [command(2), command(3)])
+    result = query(archive.store, "SELECT InvokeId FROM executions", cache=archive.cache, bus=lambda: bus)
+    assert {row["InvokeId"] for row in result.rows()} == {"t-0", "t-1", "t-2", "t-3"}
