@@ -71,13 +71,10 @@ class Configuration:
 
     def refresh(self) -> bool:
         """Read to the end of the topic; True if the version changed. One read of the bus when nothing did."""
-        before = self._state.settings
         version = _read(self._bus, self._version, None, self._state)
         if version == self._version:
             return False
-        if self._state.settings != before:
-            self._settings = None
-        self._version, self._targets = version, None
+        self._version, self._settings, self._targets = version, None, None
         return True
 
     def at(self, version: int) -> Mapping[str, Subscription]:

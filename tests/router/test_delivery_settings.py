@@ -106,6 +106,18 @@ def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_region
     assert set(current(bus).settings) == {"cn-hangzhou", "cn-shanghai"}
 
 
+def test_a_position_that_is_not_there_yet_holds_up_no_later_change() -> None:
+    bus = MemoryBus()
+    follower = Configuration(bus)
+    put(bus, settings("cn-hangzhou"))
+    bus.append([in_force_record(10**17)])
+    follower.refresh()
+    assert set(follower.settings) == {"cn-hangzhou"}
+    put(bus, settings("cn-beijing"))
+    follower.refresh()
+    assert set(follower.settings) == {"cn-hangzhou", "cn-beijing"}
+
+
 def test_several_regions_are_removed_at_once() -> None:
     bus = MemoryBus()
     for region in ("cn-beijing", "cn-hangzhou"):
