@@ -26,14 +26,13 @@ class History:
         self._loaded = lru_cache(_SEGMENTS)(_by_offset)
 
     def read(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo | None, Record]]:
-        """Records that are not older than `since` (milliseconds), archived ones with their segment; a record may come
-        from both."""
+        """Records that are not older than `since` (milliseconds), archived ones with their segment."""
         yield from self.archived(topic, since)
         for record in read_topic(self.bus, topic, since):
             yield None, record
 
     def archived(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo, Record]]:
-        """Of these, the ones of segments that the log does not hold whole."""
+        """Of these, the ones that the log does not hold."""
         try:
             yield from archived_only(self.bus, self._archive(), topic, since)
         except StoreError as error:
@@ -63,17 +62,16 @@ class History:
 def archived_only(
     bus: Bus, archive: ObjectStore, topic: str, since: int = 0
 ) -> Iterator[tuple[SegmentInfo, Record]]:
-    """Archived records of the segments that the log does not hold whole, not older than `since` (milliseconds).
-
-    Raises BusError, StoreError.
-    """
-    for info in _removed(bus, archive, topic):
+    """Archived records that the log does not hold, not older than `since` (milliseconds). Raises BusError, StoreError."""
+    for info, start in _removed(bus, archive, topic):
         for record in records_between(info, since or None):
-            yield info, record
+            if start is None or record.offset < start:
+                yield info, record
 
 
-def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[SegmentInfo]:
-    """Segments of which the log lacks something: of another log, or before its first record."""
+def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[tuple[SegmentInfo, int | None]]:
+    """Segments of which the log lacks something: of another log, or before its first record, whose offset comes with
+    them."""
     extents = bus.extents(topic)
     segments = list(list_segments(archive, topic))
     tails = {info.partition: info for info in segments}
@@ -83,9 +81,10 @@ def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[SegmentInfo
         if TopicPartition(topic, number) in extents and _is_of(bus, tail)
     }
     for info in segments:
-        start = held.get(info.partition)
-        if start is None or info.epoch != tails[info.partition].epoch or info.expected_offset < start:
-            yield info
+        is_held = info.epoch == tails[info.partition].epoch
+        start = held.get(info.partition) if is_held else None
+        if start is None or info.expected_offset < start:
+            yield info, start
 
 
 def _is_of(bus: Bus, tail: SegmentInfo) -> bool:

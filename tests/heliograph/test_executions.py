@@ -15,7 +15,7 @@ from router.delivery_settings import put
 from router.executions import ExecutionRouter
 from schemas.clock import ManualClock
 from schemas.execution import Key
-from schemas.record import NewRecord
+from schemas.record import NewRecord, TopicPartition
 from tests.executions import command, file
 from tests.router.test_delivery_settings import settings
 from tests.router.test_executions import made
@@ -134,6 +134,16 @@ def test_what_came_before_is_delivered_and_routing_makes_nothing_else_of_it() ->
     assert [one.event for one in before] == [command(1)]
     assert {one.id for one in before} < {one.id for one in after}
     assert {one.event for one in after} == {command(0), command(1)}
+
+
+def test_what_log_and_archive_both_have_is_delivered_once() -> None:
+    bus = MemoryBus(partitions=1)
+    append(bus, *(command(number) for number in range(3)))
+    store = archived(bus)
+    bus.truncate(TopicPartition("executions", 0), 1)
+    put(bus, settings("cn-hangzhou"))
+    assert deliver_since(bus, store, settings("cn-hangzhou"), 0) == 3
+    assert len({one.id for one in made(bus)}) == len(made(bus)) == 3
 
 
 def test_records_of_two_logs_are_two_deliveries_though_they_lie_at_one_position() -> None:
