@@ -18,6 +18,7 @@ from router.deliver.settle import Again, Ended, Settlement, dead, expired, put_o
 from router.deliver.tally import Tally
 from router.deliver.target_states import Closed, Open, Suspended, TargetStates
 from router.deliver.waiting import Parcel
+from router.gaps import report_gaps
 from schemas.clock import Clock
 from schemas.delivery import (
     Exhausted,
@@ -27,7 +28,7 @@ from schemas.delivery import (
     read_delivery,
 )
 from schemas.errors import BusError
-from schemas.metrics import DEFERRED, GAPS, REJECTED, TARGET_STATE, VERDICTS
+from schemas.metrics import DEFERRED, REJECTED, TARGET_STATE, VERDICTS
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
 from schemas.target_state import GRAVITY, TargetStatus
@@ -250,11 +251,7 @@ class Deliverer:
 
     def _accept(self, polled: Polled) -> None:
         """Read records as deliveries and give each its place."""
-        for gap in polled.gaps:
-            GAPS.labels(self.name, gap.topic).inc(gap.end - gap.start)
-            _log.error(
-                "gap", role=self.name, topic=gap.topic, partition=gap.partition, start=gap.start, end=gap.end
-            )
+        report_gaps(self.name, polled.gaps)
         self._outstanding += len(polled.records)
         parcels = [parcel for parcel in map(self._read, polled.records) if parcel is not None]
         self._follow(max((parcel.delivery.configuration for parcel in parcels), default=0))

@@ -1,26 +1,20 @@
+"""What the views say of an archive and of the log store."""
+
+from __future__ import annotations
+
 import asyncio
-import multiprocessing
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from archiver import query_cache
-from archiver.chain import Stored, Tail, append_segment, find_tail
 from archiver.query import query
 from archiver.query_views import VIEWS
-from archiver.segment import Draft
-from heliograph.store.folder import FolderStore
 from schemas.clock import ManualClock
 from schemas.delivery import (
     Attempt,
     Attempts,
-    Delivery,
     Reason,
     ReasonCode,
     Verdict,
@@ -29,74 +23,20 @@ from schemas.delivery import (
     encode_verdict,
 )
 from schemas.errors import ArchiveBroken, InputError
-from schemas.log_line import RECORD_SUFFIX, LogLine
-from schemas.record import Headers, Position, Record
 from sinks.logs import LogsSink, LogWriter, event_line
-from sinks.result_logs import record_line
-from tests.executions import command, file
+from tests.archiver.querying import (
+    START,
+    Archive,
+    archive,
+    deliver,
+    delivery,
+    encoded_line,
+    event,
+    fill,
+    verdict,
+)
 
-START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
-REGIONS = ("cn-hangzhou", "cn-beijing")
-
-
-def event(number: int, content: object = None) -> bytes:
-    fields = {
-        "ver": "1.0",
-        "id": f"event-{number}",
-        "product": "ECS",
-        "name": "Disk:Stalled:Executing" if number % 2 else "Instance:StateChange",
-        "level": "CRITICAL" if number % 2 else "INFO",
-        "resourceId": f"acs:ecs:cn-hangzhou:1690:disk/d-{number}",
-        "userId": "1690",
-        "regionId": REGIONS[number % 2],
-        "eventTime": "20190409T121826.922+0800",
-        "content": {"diskId": f"d-{number}"} if content is None else content,
-    }
-    return msgspec.json.encode(fields)
-
-
-def record(topic: str, offset: int, value: bytes, headers: Headers = ()) -> Record:
-    return Record(topic, 0, offset, START + 1000 * offset, b"key", headers, value)
-
-
-class Archive:
-    """A folder of segments that a test adds to, and queries of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = FolderStore(folder / "archive")
-        self.cache = folder / "cache"
-        self.logs = folder / "logs"
-
-    def add(self, topic: str, values: Sequence[bytes], headers: Headers = ()) -> None:
-        tail = find_tail(self.store, topic, 0) or Tail("log", topic, 0)
-        start = tail.expected_offset
-        records = [record(topic, start + index, value, headers) for index, value in enumerate(values)]
-        assert isinstance(append_segment(self.store, tail, Draft(records, start + len(values))), Stored)
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        result = query(self.store, sql, cache=self.cache, logs=self.logs)
-        return [tuple(row.values()) for row in result.rows()]
-
-    def parquet(self) -> dict[str, int]:
-        """The files of the cache, and which file on the disk each is."""
-        return {path.name: path.stat().st_ino for path in self.cache.rglob("*.parquet")}
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path)
-
-
-def verdict(number: int, state: VerdictState, *tries: Attempt) -> bytes:
-    attempts = Attempts()
-    for attempt in tries:
-        attempts = attempts.plus(attempt)
-    source = str(Position("events.ecs.disk", 0, number))
-    resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
-    exhausted = "rejected" if state is VerdictState.DEAD else ""
-    return encode_verdict(
-        Verdict(f"id-{number}", state, source, "sub", "ops", resource, START + number, 3, attempts, exhausted)
-    )
+__all__ = ["archive"]
 
 
 def test_an_empty_archive_has_every_view_and_no_rows(archive: Archive) -> None:
@@ -107,51 +47,6 @@ def test_an_empty_archive_has_every_view_and_no_rows(archive: Archive) -> None:
         assert full.ask(f"SELECT count(*) > 0 FROM {view}") == [(True,)]
         assert archive.ask(f"DESCRIBE {view}") == full.ask(f"DESCRIBE {view}")
     assert {name for (name,) in archive.ask("SHOW TABLES")} == set(VIEWS)
-
-
-def fill(archive: Archive) -> None:
-    archive.add("events.ecs.disk", [event(number) for number in range(4)])
-    archive.add("verdicts", [verdict(0, VerdictState.DELIVERED)])
-    archive.add("dead-letters", [event(1)])
-    archive.add("rejects", [b"nonsense"], (("reason", b"level: missing"),))
-    archive.add("executions", [command(0), file(1)])
-    deliver(archive, [0])
-    deliver_records(archive, [command(0)])
-
-
-def deliver_records(archive: Archive, values: Sequence[bytes]) -> None:
-    async def send() -> None:
-        writer = LogWriter(archive.logs / "ops" / "runs", ManualClock(START), RECORD_SUFFIX)
-        sink = LogsSink(writer, record_line)
-        source = Position("executions", 0, 0)
-        await sink.deliver(
-            [
-                Delivery(f"id-{number}", source, "sub", "logs", "i-1", value, START, 1)
-                for number, value in enumerate(values)
-            ]
-        )
-        await sink.close()
-
-    asyncio.run(send())
-
-
-def deliver(archive: Archive, numbers: Sequence[int]) -> None:
-    async def send() -> None:
-        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()), event_line)
-        await sink.deliver([delivery(number) for number in numbers])
-        await sink.close()
-
-    asyncio.run(send())
-
-
-def encoded_line(number: int) -> bytes:
-    return msgspec.json.encode(LogLine(START, f"id-{number}", *[""] * 10)) + b"\n"
-
-
-def delivery(number: int) -> Delivery:
-    source = Position("events.ecs.disk", 0, number)
-    resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
-    return Delivery(f"id-{number}", source, "sub", "ops", resource, event(number), START, 1)
 
 
 def test_events_have_their_fields_as_columns(archive: Archive) -> None:
@@ -356,99 +251,6 @@ def test_a_log_file_that_grew_is_read_again(archive: Archive) -> None:
         asyncio.run(LogsSink(writer, event_line).deliver([delivery(number)]))
         assert archive.ask("SELECT count(*) FROM logs") == [(number + 1,)]
     writer.close()
-
-
-def test_a_segment_is_transcoded_once(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive.add("events.ecs.disk", [event(0)])
-    assert archive.ask("SELECT count(*) FROM events") == [(1,)]
-    first = archive.parquet()
-    archive.add("events.ecs.disk", [event(1)])
-    read: list[str] = []
-    get = archive.store.get
-
-    def noting(key: str) -> bytes:
-        read.append(key)
-        return get(key)
-
-    monkeypatch.setattr(archive.store, "get", noting)
-    assert archive.ask("SELECT count(*) FROM events") == [(2,)]
-    assert len(read) == 1
-    assert archive.parquet().items() > first.items()
-
-
-def test_files_of_segments_that_are_gone_are_removed_once_unused_for_an_hour(archive: Archive) -> None:
-    archive.add("events.ecs.disk", [event(0)])
-    archive.ask("SELECT 1")
-    [old] = archive.cache.rglob("*.parquet")
-    [info] = archive.store.list("topics/")
-    archive.store.delete(info.key)
-    assert archive.ask("SELECT count(*) FROM events") == [(0,)]
-    assert old.exists(), "another query may be reading it"
-    os.utime(old, (0, 0))
-    archive.ask("SELECT 1")
-    assert not old.exists()
-
-
-def test_files_in_use_are_kept_however_old(archive: Archive) -> None:
-    archive.add("events.ecs.disk", [event(0)])
-    archive.ask("SELECT 1")
-    before = archive.parquet()
-    for path in archive.cache.rglob("*.parquet"):
-        os.utime(path, (0, 0))
-    assert archive.ask("SELECT count(*) FROM events") == [(1,)]
-    assert archive.parquet() == before
-
-
-def test_what_killed_queries_spilled_is_removed_a_day_later(archive: Archive) -> None:
-    young, old = archive.cache / "spill-young", archive.cache / "spill-old"
-    for folder in (young, old):
-        folder.mkdir(parents=True)
-        (folder / "rows.tmp").write_bytes(b"")
-    os.utime(old, (0, 0))
-    archive.ask("SELECT 1")
-    assert young.exists()
-    assert not old.exists()
-
-
-def test_two_archives_share_a_cache(archive: Archive, tmp_path: Path) -> None:
-    other = Archive(tmp_path / "other")
-    other.cache = archive.cache
-    archive.add("events.ecs.disk", [event(0)])
-    other.add("events.ecs.disk", [event(1)])
-    for _ in range(2):
-        assert archive.ask("SELECT id FROM events") == [("event-0",)]
-        assert other.ask("SELECT id FROM events") == [("event-1",)]
-
-
-def test_queries_at_once(archive: Archive) -> None:
-    for number in range(6):
-        archive.add("events.ecs.disk", [event(number)])
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(archive.ask, ["SELECT count(DISTINCT id) FROM events"] * 8))
-    assert answers == [[(6,)]] * 8
-
-
-def test_queries_of_several_processes_at_once(archive: Archive) -> None:
-    for number in range(6):
-        archive.add("events.ecs.disk", [event(number)])
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        answers = pool.map(_count_in_process, [archive.cache.parent] * 4, chunksize=1)
-    assert answers == [6] * 4
-
-
-def _count_in_process(folder: Path) -> int:
-    [(count,)] = Archive(folder).ask("SELECT count(DISTINCT id) FROM events")
-    assert isinstance(count, int)
-    return count
-
-
-def test_a_query_reads_while_the_archive_grows(archive: Archive) -> None:
-    archive.add("events.ecs.disk", [event(number) for number in range(10)])
-    rows = query(archive.store, "SELECT id FROM events", cache=archive.cache).rows()
-    first = next(rows)
-    archive.add("events.ecs.disk", [event(number) for number in range(10)])
-    assert archive.ask("SELECT count(*) FROM events") == [(20,)]
-    assert len([first, *rows]) == 10
 
 
 def test_a_damaged_segment_is_named(archive: Archive) -> None:

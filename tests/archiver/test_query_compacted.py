@@ -14,7 +14,7 @@ from heliograph.store.folder import FolderStore
 from schemas.clock import ManualClock
 from tests.archiver.compacting import HOUR, START, WatchedStore, add, clean, fill, records_of, run
 from tests.archiver.making import TOPIC
-from tests.archiver.test_query import event
+from tests.archiver.querying import event
 
 QUESTIONS = [
     *(f"SELECT * FROM {view} ORDER BY ALL" for view in VIEWS),

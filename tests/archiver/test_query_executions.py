@@ -12,7 +12,7 @@ from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from schemas.record import NewRecord, Record, TopicPartition
 from schemas.rejects import rejected_record
-from tests.archiver.test_query import START, Archive, archive, deliver, deliver_records
+from tests.archiver.querying import START, Archive, archive, deliver, deliver_records
 from tests.executions import command, file
 
 __all__ = ["archive"]

@@ -33,7 +33,7 @@ from schemas.errors import InputError, StoreRefused
 from schemas.record import Position
 from sinks.objects import put_event
 from sinks.results import Results, ResultsSettings, ResultsSink
-from tests.archiver.test_query import event as event_of
+from tests.archiver.querying import event as event_of
 from tests.executions import command, file
 from tests.services.minio import minio
 from tests.services.s3 import ACCESS_KEY, SECRET_KEY, Service

@@ -1,0 +1,138 @@
+"""An archive that queries are asked of, and what tests put into it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from archiver.chain import Stored, Tail, append_segment, find_tail
+from archiver.query import query
+from archiver.segment import Draft
+from heliograph.store.folder import FolderStore
+from schemas.clock import ManualClock
+from schemas.delivery import (
+    Attempt,
+    Attempts,
+    Delivery,
+    Verdict,
+    VerdictState,
+    encode_verdict,
+)
+from schemas.log_line import RECORD_SUFFIX, LogLine
+from schemas.record import Headers, Position, Record
+from sinks.logs import LogsSink, LogWriter, event_line
+from sinks.result_logs import record_line
+from tests.executions import command, file
+
+START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
+REGIONS = ("cn-hangzhou", "cn-beijing")
+
+
+def event(number: int, content: object = None) -> bytes:
+    fields = {
+        "ver": "1.0",
+        "id": f"event-{number}",
+        "product": "ECS",
+        "name": "Disk:Stalled:Executing" if number % 2 else "Instance:StateChange",
+        "level": "CRITICAL" if number % 2 else "INFO",
+        "resourceId": f"acs:ecs:cn-hangzhou:1690:disk/d-{number}",
+        "userId": "1690",
+        "regionId": REGIONS[number % 2],
+        "eventTime": "20190409T121826.922+0800",
+        "content": {"diskId": f"d-{number}"} if content is None else content,
+    }
+    return msgspec.json.encode(fields)
+
+
+def record(topic: str, offset: int, value: bytes, headers: Headers = ()) -> Record:
+    return Record(topic, 0, offset, START + 1000 * offset, b"key", headers, value)
+
+
+class Archive:
+    """A folder of segments that a test adds to, and queries of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FolderStore(folder / "archive")
+        self.cache = folder / "cache"
+        self.logs = folder / "logs"
+
+    def add(self, topic: str, values: Sequence[bytes], headers: Headers = ()) -> None:
+        tail = find_tail(self.store, topic, 0) or Tail("log", topic, 0)
+        start = tail.expected_offset
+        records = [record(topic, start + index, value, headers) for index, value in enumerate(values)]
+        assert isinstance(append_segment(self.store, tail, Draft(records, start + len(values))), Stored)
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        result = query(self.store, sql, cache=self.cache, logs=self.logs)
+        return [tuple(row.values()) for row in result.rows()]
+
+    def parquet(self) -> dict[str, int]:
+        """The files of the cache, and which file on the disk each is."""
+        return {path.name: path.stat().st_ino for path in self.cache.rglob("*.parquet")}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path)
+
+
+def verdict(number: int, state: VerdictState, *tries: Attempt) -> bytes:
+    attempts = Attempts()
+    for attempt in tries:
+        attempts = attempts.plus(attempt)
+    source = str(Position("events.ecs.disk", 0, number))
+    resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
+    exhausted = "rejected" if state is VerdictState.DEAD else ""
+    return encode_verdict(
+        Verdict(f"id-{number}", state, source, "sub", "ops", resource, START + number, 3, attempts, exhausted)
+    )
+
+
+def fill(archive: Archive) -> None:
+    archive.add("events.ecs.disk", [event(number) for number in range(4)])
+    archive.add("verdicts", [verdict(0, VerdictState.DELIVERED)])
+    archive.add("dead-letters", [event(1)])
+    archive.add("rejects", [b"nonsense"], (("reason", b"level: missing"),))
+    archive.add("executions", [command(0), file(1)])
+    deliver(archive, [0])
+    deliver_records(archive, [command(0)])
+
+
+def deliver_records(archive: Archive, values: Sequence[bytes]) -> None:
+    async def send() -> None:
+        writer = LogWriter(archive.logs / "ops" / "runs", ManualClock(START), RECORD_SUFFIX)
+        sink = LogsSink(writer, record_line)
+        source = Position("executions", 0, 0)
+        await sink.deliver(
+            [
+                Delivery(f"id-{number}", source, "sub", "logs", "i-1", value, START, 1)
+                for number, value in enumerate(values)
+            ]
+        )
+        await sink.close()
+
+    asyncio.run(send())
+
+
+def deliver(archive: Archive, numbers: Sequence[int]) -> None:
+    async def send() -> None:
+        sink = LogsSink(LogWriter(archive.logs / "project" / "store", ManualClock()), event_line)
+        await sink.deliver([delivery(number) for number in numbers])
+        await sink.close()
+
+    asyncio.run(send())
+
+
+def encoded_line(number: int) -> bytes:
+    return msgspec.json.encode(LogLine(START, f"id-{number}", *[""] * 10)) + b"\n"
+
+
+def delivery(number: int) -> Delivery:
+    source = Position("events.ecs.disk", 0, number)
+    resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
+    return Delivery(f"id-{number}", source, "sub", "ops", resource, event(number), START, 1)
