@@ -76,13 +76,17 @@ def open_keys(references: Sequence[Secret], log_id: str) -> Keys:
 
 
 def make_key(path: Path) -> bool:
-    """Write a new key into a file that only its owner can read. False, and nothing is changed, if it is there."""
+    """Write a new key into a file that only its owner can read: whole or not at all. False, and nothing is changed, if
+    it is there."""
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{secrets.token_hex(32)}\n")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        path.hardlink_to(hidden)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{secrets.token_hex(32)}\n")
+    finally:
+        hidden.unlink()
     return True
 
 
