@@ -69,7 +69,7 @@ def query(
     files = QueryCache(cache, store, logs)
     connection = _connect(files.spill_folder())
     try:
-        recent = files.recent_executions(bus()) if bus and _asks_for_executions(connection, sql) else []
+        recent = files.recent_executions(bus()) if bus and _may_ask_for_executions(sql) else []
         segments, log_files, record_logs = files.segments(), files.logs(), files.record_logs()
         archived = [path for paths in segments.values() for path in paths]
         files.clean([*recent, *log_files, *record_logs, *archived])
@@ -95,8 +95,9 @@ def _one_select(sql: str) -> str:
     return sql.strip().removesuffix(";")
 
 
-def _asks_for_executions(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
-    return any(name.casefold() in EXECUTION_VIEWS for name in connection.get_table_names(sql))
+def _may_ask_for_executions(sql: str) -> bool:
+    """Whether the words of a SELECT name one of their views; DuckDB tells which it names only once there are views."""
+    return any(word in EXECUTION_VIEWS for word in re.findall(r"\w+", sql.casefold()))
 
 
 def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

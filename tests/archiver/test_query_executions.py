@@ -104,6 +104,14 @@ def test_what_is_not_archived_yet_is_read_from_the_log_and_only_for_these_views(
     assert len(opened) == 2
 
 
+def test_a_join_by_columns_is_no_question_to_the_log(archive: Archive) -> None:
+    def bus() -> Bus:
+        raise AssertionError("the log was opened")
+
+    sql = "select name, d.target from events join deliveries d using (source)"
+    assert list(query(archive.store, sql, cache=archive.cache, logs=archive.logs, bus=bus).rows()) == []
+
+
 def test_an_archive_of_another_log_says_nothing_of_what_this_one_has(archive: Archive) -> None:
     bus = MemoryBus(partitions=1)
     bus.append([NewRecord("executions", command(number), b"i") for number in (0, 1)])
