@@ -91,6 +91,8 @@ def _repeats(record: Record, before: Record, span: int) -> bool:
 def _window(bus: Bus, record: Record, span: int) -> Iterator[Record]:
     """The records that `record` may repeat, in order."""
     partition = TopicPartition(record.topic, record.partition)
+    if record.offset == 0:
+        return
     offset = max(bus.offset_at(partition, record.timestamp - span), record.offset - REACH)
     while offset < record.offset:
         found: Sequence[Record] = bus.read(partition, offset).records
