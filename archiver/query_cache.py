@@ -193,7 +193,7 @@ def _digest(*identity: object) -> str:
 
 def _log_rows(source: Path) -> Iterator[Sequence[Any]]:
     project, logstore = source.parts[-4:-2]
-    for line in read_lines(source, _decode_line):
+    for line in read_log_lines(source):
         yield line.time, project, logstore, *msgspec.structs.astuple(line)[1:]
 
 

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from heliograph.bus.base import Bus
+from heliograph.bus.reading import read_on
 from router.deliver.waiting import Parcel
 from schemas.delivery import Delivery, delivery_record, read_delivery
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Position, Record, TopicPartition
@@ -185,18 +186,12 @@ class Parking:
     def _read(self, partition: int) -> Iterable[Parcel]:
         """The last record of each key that is not empty."""
         found: dict[bytes, Parcel] = {}
-        place, offset = TopicPartition(PARKED, partition), 0
-        while True:
-            polled = self._bus.read(place, offset)
-            for gap in polled.gaps:  # compaction leaves them
-                offset = gap.end
-            if not polled.records:
-                return found.values()
-            for record in polled.records:
-                offset = record.offset + 1
-                found.pop(record.key or b"", None)
-                if record.value and (parcel := _read(record)) is not None:
-                    found[record.key or b""] = parcel
+        place = TopicPartition(PARKED, partition)
+        for record in read_on(self._bus, place, 0, self._bus.extents(PARKED)[place].end):
+            found.pop(record.key or b"", None)
+            if record.value and (parcel := _read(record)) is not None:
+                found[record.key or b""] = parcel
+        return found.values()
 
 
 def _record(parcel: Parcel) -> NewRecord:
