@@ -25,8 +25,8 @@ OFFSET_MASK = (1 << OFFSET_BITS) - 1
 _PAGE_BYTES = 16 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _CACHE_KIB = 16 * 1024
-_READ_WAIT = 10.0
-_OPEN_WAIT = 10.0
+_WAIT = 10.0
+"""Seconds that opening and reading wait for a file that another process opens, recovers or closes."""
 
 STEPS: Sequence[Sequence[str]] = (
     (
@@ -64,16 +64,13 @@ def pack(partition: int, offset: int) -> int:
 
 def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
     """A connection in autocommit, for use by one thread at a time. A reader cannot write, and waits while the file
-    is being recovered; a writer never waits inside SQLite. Raises sqlite3.Error."""
-    connection = sqlite3.connect(
-        path, timeout=_READ_WAIT if reader else 0.0, isolation_level=None, check_same_thread=False
-    )
+    is being recovered; a writer, once it is open, never waits inside SQLite. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_BYTES // _PAGE_BYTES}")
-    if reader:
-        connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA query_only = ON" if reader else "PRAGMA busy_timeout = 0")
     return connection
 
 
@@ -85,12 +82,12 @@ def prepare(path: Path, locks: Path) -> str:
     with translated(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         locks.mkdir(mode=0o700, exist_ok=True)
-        with waiting_lock(locks / "open", _OPEN_WAIT):
+        with waiting_lock(locks / "open", _WAIT):
             with suppress(FileExistsError):
                 path.touch(mode=0o600, exist_ok=False)  # SQLite gives what lies beside it the same mode
             connection = connect(path, reader=False)
             try:
-                connection.execute(f"PRAGMA busy_timeout = {round(_OPEN_WAIT * 1000)}")
+                connection.execute(f"PRAGMA busy_timeout = {round(_WAIT * 1000)}")
                 _upgrade(connection, path)
                 (log_id,) = connection.execute("SELECT value FROM meta WHERE name = 'log id'").fetchone()
             finally:

@@ -252,6 +252,18 @@ def test_reading_goes_on_while_the_log_is_locked_for_writing(path: Path, log: Sq
         assert log.groups() == []
 
 
+def test_a_log_that_another_process_is_closing_is_opened_when_that_is_done(path: Path) -> None:
+    open_log(path).close()
+    closing_one = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    closing_one.execute("PRAGMA locking_mode = EXCLUSIVE")  # as SQLite has it while the last one closes
+    closing_one.execute("SELECT count(*) FROM meta").fetchone()
+    done = threading.Timer(0.3, closing_one.close)
+    done.start()
+    with closing(open_log(path)) as log:
+        log.append(events("orders", 1))
+    done.join()
+
+
 def test_a_file_that_is_no_database_is_damaged(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 1000)
