@@ -1,12 +1,13 @@
 """The least that each store and the log must allow our roles, as documents to paste.
 
-S3: IAM policy language 2012-10-17, which MinIO takes as well. OSS and Log Service: RAM policy language, version 1, with
+S3, SQS: IAM policy language 2012-10-17, which MinIO takes as well. OSS and Log Service: RAM policy language, version 1, with
 the actions of the role AliyunServiceRoleForECSArchiving (ECS user manual, manage the service-linked role for Operation
 Content and Result Delivery). Kafka: the body of `acls:batch` of Confluent's REST API, version 3.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
@@ -33,6 +34,8 @@ ACTIONS = {Use.RESULTS: _NOTHING_READ, Use.OBJECTS: _REPEATS_READ, Use.ARCHIVE: 
 
 _LOG_PROJECT = ("GetProject",)
 _LOG_STORE = ("GetLogStore", "CreateLogStore", "PostLogStoreLogs", "GetIndex", "CreateIndex")
+
+_QUEUE = re.compile(r"(?:arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:)?[A-Za-z0-9_-]{1,80}(?:\.fifo)?")
 
 
 def bucket_and_prefix(place: str) -> tuple[str, str]:
@@ -82,6 +85,19 @@ def sls_policy(place: str) -> Document:
             _allow([f"log:{action}" for action in _LOG_STORE], [f"{arn}/logstore/{logstore}"]),
         ],
     }
+
+
+def sqs_policy(queue: str) -> Document:
+    """The policy of who sends to a queue of SQS, by its name or ARN. Raises InputError.
+
+    `SendMessage` allows batches too (Amazon SQS API permissions: actions and resource reference).
+    """
+    if not _QUEUE.fullmatch(queue):
+        raise InputError(
+            f"{queue!r}: expected a queue, as in events or arn:aws:sqs:eu-central-1:123456789012:events"
+        )
+    arn = queue if queue.startswith("arn:") else f"arn:aws:sqs:*:*:{queue}"
+    return {"Version": "2012-10-17", "Statement": [_allow(["sqs:SendMessage"], [arn])]}
 
 
 def kafka_acls(acls: Iterable[Acl]) -> Document:

@@ -21,12 +21,13 @@ def register(app: typer.Typer) -> None:
 
 
 def policy(
-    kind: Annotated[str, typer.Argument(help="s3, oss, sls or kafka.")],
+    kind: Annotated[str, typer.Argument(help="s3, oss, sls, sqs or kafka.")],
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[WHAT...]",
-            help="s3, oss: results, objects or archive, and bucket/prefix. sls: project/logstore. kafka: a role.",
+            help="s3, oss: results, objects or archive, and bucket/prefix. sls: project/logstore. sqs: a queue. "
+            "kafka: a role.",
         ),
     ] = None,
 ) -> None:
@@ -59,6 +60,14 @@ def _sls(words: Sequence[str]) -> Document:
     return sls_policy(words[0])
 
 
+def _sqs(words: Sequence[str]) -> Document:
+    from heliograph.policies import sqs_policy
+
+    if len(words) != 1:
+        raise InputError("policy sqs: expected QUEUE, its name or ARN")
+    return sqs_policy(words[0])
+
+
 def _kafka(words: Sequence[str]) -> Document:
     from heliograph.bus.kafka.plan import READS
     from heliograph.cli.planning import planned
@@ -78,6 +87,7 @@ POLICIES: Mapping[str, Callable[[Sequence[str]], Document]] = {
     "oss": _oss,
     "s3": _s3,
     "sls": _sls,
+    "sqs": _sqs,
 }
 
 

@@ -26,6 +26,7 @@ from heliograph.policies import (
     oss_policy,
     s3_policy,
     sls_policy,
+    sqs_policy,
 )
 from heliograph.store.open import open_store, store_at
 from schemas.delivery import Delivered, Outcome, Rejected, Retry
@@ -220,6 +221,24 @@ def test_places_that_are_none(place: str) -> None:
 def test_places() -> None:
     assert bucket_and_prefix("s3://audit/a/b?endpoint=https://x") == ("audit", "a/b")
     assert bucket_and_prefix("audit") == ("audit", "")
+
+
+@pytest.mark.parametrize(
+    ("queue", "resource"),
+    [
+        ("events.fifo", "arn:aws:sqs:*:*:events.fifo"),
+        ("arn:aws:sqs:eu-central-1:123456789012:events", "arn:aws:sqs:eu-central-1:123456789012:events"),
+    ],
+)
+def test_a_queue_may_be_sent_to_and_no_more(queue: str, resource: str) -> None:
+    (statement,) = cast("list[dict[str, Any]]", sqs_policy(queue)["Statement"])
+    assert statement == {"Effect": "Allow", "Action": ["sqs:SendMessage"], "Resource": [resource]}
+
+
+@pytest.mark.parametrize("queue", ["", "*", "a b", "events.queue", "arn:aws:sqs:*:*:events", "x" * 81])
+def test_what_is_no_queue(queue: str) -> None:
+    with pytest.raises(InputError, match="expected a queue"):
+        sqs_policy(queue)
 
 
 def test_acls_are_those_of_the_plan() -> None:

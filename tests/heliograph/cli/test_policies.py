@@ -17,6 +17,7 @@ from tests.heliograph.cli.conftest import Commands
         ("s3 archive s3://audit/events?region=eu-central-1", "s3:ListBucket"),
         ("oss results audit/records", "oss:GetBucketInfo"),
         ("sls operations/executions", "log:PostLogStoreLogs"),
+        ("sqs events", "sqs:SendMessage"),
     ],
 )
 def test_a_document(call: Commands, words: str, action: str) -> None:
@@ -35,12 +36,14 @@ def test_acls_of_the_log_that_is_configured(call: Commands, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("sqs queue", "policy 'sqs': no such kind; known are kafka, oss, s3, sls"),
+        ("mqs queue", "policy 'mqs': no such kind; known are kafka, oss, s3, sls, sqs"),
         ("s3 results", "policy s3: expected results, objects, archive, and BUCKET/PREFIX"),
         ("s3 everything audit", "policy s3: expected results, objects, archive, and BUCKET/PREFIX"),
         ("s3 results *", "'*': expected bucket/prefix"),
         ("sls", "policy sls: expected PROJECT/LOGSTORE"),
         ("sls operations", "'operations': expected project/logstore"),
+        ("sqs", "policy sqs: expected QUEUE"),
+        ("sqs arn:aws:sqs:*:*:events", "'arn:aws:sqs:*:*:events': expected a queue"),
         ("kafka king", "policy kafka: expected one role or none; known are producer, router"),
     ],
 )
