@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import cast
 
 from heliograph.bus.base import Bus
 from router.recent import Recent
@@ -24,6 +27,10 @@ as many, of 120 bytes each; who gains the partition reads as many again."""
 _PAGE = 5000
 """Offsets that are read at once to be compared."""
 
+_Seen = Recent[int, int]
+"""The offset of the last record with a hash."""
+_place = cast("Callable[[Record], tuple[str, int]]", attrgetter("topic", "partition"))
+
 
 class Duplicates:
     """Recognises duplicates among records that are read in order. `window`: seconds; 0 recognises none.
@@ -35,40 +42,48 @@ class Duplicates:
         self.window = window
         self._bus = bus
         self._span = round(window * 1000)
-        self._seen: dict[tuple[str, int], Recent[int, int]] = {}
+        self._seen: dict[TopicPartition, _Seen] = {}
 
     def among(self, records: Sequence[Record]) -> Mapping[Position, Position]:
         """Of the next records, those that repeat one before them, and which. Raises BusUnavailable."""
-        if not self._span:
-            return {}
-        suspects: defaultdict[TopicPartition, defaultdict[int, list[Record]]] = defaultdict(_by_offset)
-        for record in records:
-            seen = self._seen.get((record.topic, record.partition))
-            if seen is None:
-                seen = self._rebuilt(record)
-            offset = seen.put(hash(record.value), record.offset, record.timestamp)
-            if offset is not None:
-                suspects[TopicPartition(record.topic, record.partition)][offset].append(record)
-        return {
-            record.position: before.position
-            for partition, repeats in suspects.items()
-            for before in _at(self._bus, partition, sorted(repeats))
-            for record in repeats[before.offset]
-            if _repeats(record, before, self._span)
-        }
+        found: dict[Position, Position] = {}
+        if self._span:
+            for place, run in groupby(records, _place):
+                found |= self._repeats_in(TopicPartition(*place), list(run))
+        return found
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """What is known of partitions that come or go: others may have read what lies between."""
         for partition in partitions:
             self._seen.pop(partition, None)
 
-    def _rebuilt(self, record: Record) -> Recent[int, int]:
+    def _repeats_in(
+        self, partition: TopicPartition, records: Sequence[Record]
+    ) -> Mapping[Position, Position]:
+        seen = self._seen.get(partition)
+        if seen is None:
+            seen = self._seen[partition] = self._before(records[0])
+        repeats: defaultdict[int, list[Record]] = defaultdict(list)
+        for place, offset in _put(seen, records):
+            repeats[offset].append(records[place])
+        return {
+            record.position: before.position
+            for before in _at(self._bus, partition, sorted(repeats))
+            for record in repeats[before.offset]
+            if _repeats(record, before, self._span)
+        }
+
+    def _before(self, record: Record) -> _Seen:
         """What reading the records before this one would have left."""
-        seen = Recent[int, int](self._span, REACH)
-        for before in _window(self._bus, record, self._span):
-            seen.put(hash(before.value), before.offset, before.timestamp)
-        self._seen[record.topic, record.partition] = seen
+        seen = _Seen(self._span, REACH)
+        for page in _window(self._bus, record, self._span):
+            _put(seen, page)
         return seen
+
+
+def _put(seen: _Seen, records: Sequence[Record]) -> Sequence[tuple[int, int]]:
+    hashes = [hash(record.value) for record in records]
+    return seen.put_all(hashes, [record.offset for record in records], records[0].timestamp)
 
 
 def duplicate_of(bus: Bus, record: Record, window: float) -> Position | None:
@@ -76,7 +91,7 @@ def duplicate_of(bus: Bus, record: Record, window: float) -> Position | None:
     span = round(window * 1000)
     if not span:
         return None
-    before = [each for each in _window(bus, record, span) if each.value == record.value]
+    before = [each for page in _window(bus, record, span) for each in page if each.value == record.value]
     return before[-1].position if before and _repeats(record, before[-1], span) else None
 
 
@@ -88,25 +103,18 @@ def _repeats(record: Record, before: Record, span: int) -> bool:
     )
 
 
-def _window(bus: Bus, record: Record, span: int) -> Iterator[Record]:
-    """The records that `record` may repeat, in order."""
+def _window(bus: Bus, record: Record, span: int) -> Iterator[Sequence[Record]]:
+    """The records that `record` may repeat, in order, by pages."""
     partition = TopicPartition(record.topic, record.partition)
     if record.offset == 0:
         return
     offset = max(bus.offset_at(partition, record.timestamp - span), record.offset - REACH)
     while offset < record.offset:
-        found: Sequence[Record] = bus.read(partition, offset).records
-        if not found:
+        page = [each for each in bus.read(partition, offset).records if each.offset < record.offset]
+        if not page:
             return
-        for each in found:
-            if each.offset >= record.offset:
-                return
-            yield each
-        offset = found[-1].offset + 1
-
-
-def _by_offset() -> defaultdict[int, list[Record]]:
-    return defaultdict(list)
+        yield page
+        offset = page[-1].offset + 1
 
 
 def _at(bus: Bus, partition: TopicPartition, offsets: Sequence[int]) -> Iterator[Record]:

@@ -32,6 +32,28 @@ def test_what_is_recent_is_remembered_and_the_rest_is_bounded(puts: list[tuple[i
                 assert found == value
 
 
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 8), min_size=1, max_size=6), st.integers(0, 6)), max_size=30)
+)
+def test_many_at_once_repeat_what_one_by_one_would(batches: list[tuple[list[int], int]]) -> None:
+    recent = Recent[int, int](SPAN, LIMIT)
+    history: list[tuple[int, int, int]] = []
+    at = 0
+    for keys, passes in batches:
+        at += passes
+        first = len(history)
+        repeated = dict(recent.put_all(keys, range(first, first + len(keys)), at))
+        for place, key in enumerate(keys):
+            before = [(value, then) for other, value, then in history if other == key]
+            found = repeated.pop(place, None)
+            assert found in {None, *(value for value, _ in before[-1:])}
+            if before and at - before[-1][1] <= SPAN and len(history) - before[-1][0] <= LIMIT:
+                assert found == before[-1][0]
+            history.append((key, first + place, at))
+        assert repeated == {}
+        assert len(recent) <= 2 * (LIMIT + 6)
+
+
 def test_the_old_are_forgotten() -> None:
     recent = Recent[str, int](SPAN, 1000)
     for at in range(100):
