@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on
 from schemas.delivery_settings import DeliverySettings, in_force, region_of
+from schemas.problems import without_values
 from schemas.record import Record, TopicPartition
 from schemas.subscription import Subscription, Target
 from schemas.topics import SETTINGS, SUBSCRIPTIONS
@@ -118,7 +119,7 @@ def _apply(record: Record, into: _State) -> None:
             "subscription unreadable, the one before it stays",
             name=name,
             offset=record.offset,
-            error=_problem(error),
+            error=without_values(error),
         )
         return
     into.subscriptions.pop(subscription.name, None)
@@ -143,10 +144,6 @@ def _set(record: Record, into: dict[str, DeliverySettings]) -> None:
     try:
         into[region] = DeliverySettings.model_validate_json(record.value)
     except ValidationError as error:
-        _log.error("delivery settings unreadable, those before stay", region=region, error=_problem(error))
-
-
-def _problem(error: ValidationError) -> str:
-    """One line, without what was found there: settings may hold secrets."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+        _log.error(
+            "delivery settings unreadable, those before stay", region=region, error=without_values(error)
+        )

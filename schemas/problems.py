@@ -40,6 +40,12 @@ def problems(error: ValidationError, model: type[BaseModel], beside: Iterable[st
     ]
 
 
+def without_values(error: ValidationError) -> str:
+    """All problems in one line, without what was found there, which may be secret."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+
+
 def suggestion(word: str, known: Sequence[str]) -> str:
     """`, did you mean …?` where one of `known` is near; otherwise nothing."""
     near = get_close_matches(word, known, n=1, cutoff=0.75)

@@ -17,6 +17,7 @@ from schemas.clock import Clock
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import HeliographError
 from schemas.metrics import ATTEMPT_SECONDS
+from schemas.problems import without_values
 from sinks.base import Sink
 
 _REBUILD_SECONDS = 10.0
@@ -149,6 +150,5 @@ def _checked(outcomes: Sequence[Outcome], wanted: int) -> list[Outcome]:
 def _problem(error: Exception) -> str:
     """One line for a person; never the settings' values, which may be secret."""
     if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+        return without_values(error)
     return str(error) if isinstance(error, HeliographError) else f"{type(error).__name__}: {error}"
