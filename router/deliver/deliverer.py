@@ -10,11 +10,12 @@ import structlog
 
 from heliograph.bus.base import Bus, Polled
 from router.configuration import Configuration
+from router.deliver.endings import Endings
 from router.deliver.judgement import judge
 from router.deliver.lane import Completion, Lane, Returned
 from router.deliver.lanes import Lanes
 from router.deliver.parking import Parking
-from router.deliver.settle import Again, Ended, Settlement, dead, expired, put_off, settle, waiting_record
+from router.deliver.settle import Again, put_off, settle
 from router.deliver.tally import Tally
 from router.deliver.target_states import Closed, Open, Suspended, TargetStates
 from router.deliver.waiting import Parcel
@@ -28,9 +29,8 @@ from schemas.delivery import (
     read_delivery,
 )
 from schemas.errors import BusError
-from schemas.metrics import DEFERRED, REJECTED, TARGET_STATE, VERDICTS
-from schemas.record import NewRecord, Position, Record, TopicPartition
-from schemas.rejects import rejected_record
+from schemas.metrics import DEFERRED, TARGET_STATE
+from schemas.record import Record, TopicPartition
 from schemas.target_state import GRAVITY, TargetStatus
 from schemas.topics import DEAD_LETTERS, DELIVERIES, PARKED, REJECTS
 from schemas.topics import VERDICTS as VERDICTS_TOPIC
@@ -43,6 +43,7 @@ _LOOK_AGAIN_SECONDS = 0.1
 _FOLLOW_SECONDS = 0.5
 _SHORT_PAUSE_MS = 1000
 """A target that is held back no longer than this has its deliveries wait where they are."""
+_TARGETLESS = Reason(ReasonCode.NO_TARGET, "the target was deleted")
 _log = structlog.get_logger()
 
 
@@ -66,14 +67,13 @@ class Deliverer:
         self._configuration = Configuration(bus)
         self._states = TargetStates(bus)
         self._parking = Parking(bus)
+        self._endings = Endings(self._parking, clock)
         self._configuration.refresh()
         self._states.refresh()
         self._followed_at = clock.monotonic()
         self._pressed: set[Lane] = set()
         self._ahead: list[Parcel] = []
         self._held: set[int] = set()
-        self._ended: list[Position] = []
-        self._follows: list[NewRecord] = []
         self._outstanding = 0
         self._tally = Tally()
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
@@ -130,9 +130,7 @@ class Deliverer:
         if gone:
             self._outstanding -= lane.forget(gone)
         for one in parcels:
-            if one.position.topic != PARKED and self._parking.knows(one.delivery):
-                self._ended += [each.position for each in lane.of(one.delivery.resource)]
-                self._parking.back(one, 0)  # it kept its place there
+            self._endings.take_back(lane, one)
         if self._lanes.has(lane):
             self._pressed.add(lane)
         else:
@@ -149,79 +147,16 @@ class Deliverer:
             for parcel, outcome in zip(completion.parcels, outcomes, strict=True)
         ]
         for parcel, settlement in zip(completion.parcels, settlements, strict=True):
-            self._conclude(lane, parcel, settlement)
+            self._endings.conclude(lane, parcel, settlement)
         records = list(judge(lane, outcomes, settlements, self._states, now, monotonic))
         if records:
-            self._follows += records
+            self._endings.follow(records)
             self._heed(lane)
         self._tally.add(lane.target.id, outcomes, settlements)
 
-    def _conclude(self, lane: Lane, parcel: Parcel, settlement: Settlement) -> None:
-        """Append what follows for a delivery, and finish the record that it came from."""
-        match settlement:
-            case Ended(records=records):
-                self._follows += records
-                self._finish(parcel)
-            case Again(delivery=delivery) if lane.target.ordered:
-                self._park(lane, Parcel(parcel.position, delivery))
-            case Again(delivery=delivery):
-                self._follows.append(waiting_record(delivery, self._clock.now()))
-                self._finish(parcel)
-            case _ as never:
-                assert_never(never)
-
-    def _finish(self, parcel: Parcel) -> None:
-        if parcel.position.topic == PARKED or self._parking.knows(parcel.delivery):
-            self._follows.append(self._parking.ended(parcel))
-        if parcel.position.topic != PARKED:
-            self._ended.append(parcel.position)
-
-    def _park(self, lane: Lane, parcel: Parcel) -> None:
-        """Keep a delivery of an ordered target that must wait, and behind it what waits here for its turn after it."""
-        if self._parking.knows(parcel.delivery):
-            self._follows.append(self._parking.again(parcel))
-        if parcel.position.topic == PARKED:
-            return
-        behind = lane.of(parcel.delivery.resource)
-        for one in behind:
-            if one.position.topic == PARKED:
-                self._parking.back(one, 0)
-        self._keep_after(lane.under_way(parcel.delivery.resource), parcel)
-        for one in behind:
-            if one.position.topic != PARKED:
-                self._keep(one)
-
-    def _keep_after(self, before: Parcel | None, parcel: Parcel) -> None:
-        """Keep a delivery, and first the place of the one of its resource that is under way: else whoever takes over
-        might send this one before it reads that one again."""
-        if before is not None and self._parking.owns(before) and not self._parking.holds(before.delivery):
-            self._follows.append(self._parking.park_under_way(before))
-        self._keep(parcel)
-
-    def _keep(self, parcel: Parcel) -> None:
-        """Keep a delivery of `deliveries` in `parked`; at the bound it becomes a dead letter."""
-        if self._parking.knows(parcel.delivery) or not self._parking.owns(parcel):
-            self._ended.append(parcel.position)  # it came again after a crash, or is another member's by now
-        elif self._parking.has_room(parcel.delivery):
-            self._ended.append(parcel.position)
-            self._follows.append(self._parking.park(parcel))
-        else:
-            reason = Reason(ReasonCode.PARKED, "too many deliveries wait for others of their resources")
-            self._bury(parcel, reason, Exhausted.PARKED)
-
-    def _bury(self, parcel: Parcel, reason: Reason, exhausted: Exhausted) -> None:
-        """End a delivery without an attempt."""
-        self._follows += dead(parcel.delivery, reason, exhausted, self._clock.now()).records
-        self._finish(parcel)
-        VERDICTS.labels(parcel.delivery.target, "dead").inc()
-
     def _commit(self) -> None:
         """One commit for all that has ended. If it fails all of it is kept, and nothing more is sent meanwhile."""
-        if not self._ended and not self._follows:
-            return
-        self._consumer.done(self._ended, self._follows)
-        self._outstanding -= len(self._ended)
-        self._ended, self._follows = [], []
+        self._outstanding -= self._endings.commit(self._consumer)
 
     # What is known of targets.
 
@@ -261,12 +196,8 @@ class Deliverer:
         try:
             return Parcel(record.position, read_delivery(record))
         except (KeyError, ValueError) as error:
-            REJECTED.labels(self.name).inc()
             _log.error("not a delivery", position=str(record.position), problem=repr(error))
-            self._ended.append(record.position)
-            self._follows.append(
-                rejected_record(record.value, f"not a delivery: {error!r}", f"{self.name} {record.position}")
-            )
+            self._endings.reject(record, f"not a delivery: {error!r}", self.name)
             return None
 
     def _place_all(self, parcels: Iterable[Parcel]) -> None:
@@ -282,13 +213,11 @@ class Deliverer:
         ):
             self._put_aside(parcel, now)
         elif target is None:
-            self._bury_targetless(parcel)
+            self._endings.bury(parcel, _TARGETLESS, Exhausted.NO_TARGET)
         elif target.expires is not None and _is_late(parcel, target.expires, now):
-            self._follows += expired(delivery, now).records
-            self._finish(parcel)
-            VERDICTS.labels(target.id, "expired").inc()
+            self._endings.expire(parcel, now)
         elif target.ordered and parcel.position.topic == DELIVERIES and self._parking.holds(delivery):
-            self._keep(parcel)
+            self._endings.keep(parcel)
         else:
             lane = self._lanes.of(target, delivery.lane)
             lane.put(parcel)
@@ -301,9 +230,6 @@ class Deliverer:
             self._parking.back(parcel, now)
         else:
             self._ahead.append(parcel)
-
-    def _bury_targetless(self, parcel: Parcel) -> None:
-        self._bury(parcel, Reason(ReasonCode.NO_TARGET, "the target was deleted"), Exhausted.NO_TARGET)
 
     def _bring_out_parked(self) -> None:
         """Put heads whose time has come into their lanes; what may not go out yet comes again when it may."""
@@ -367,12 +293,12 @@ class Deliverer:
                 wait = settlement.delivery.wait
                 self._parking.back(parcel, wait.due if wait is not None else now)
             else:
-                self._conclude(lane, parcel, settlement)
+                self._endings.conclude(lane, parcel, settlement)
 
     def _suspend(self, lane: Lane, why: str) -> None:
         reason = Reason(ReasonCode.SUSPENDED, why)
         for parcel in (*lane.clear(), *self._parking.of(lane.target.id)):
-            self._bury(parcel, reason, Exhausted.SUSPENDED)
+            self._endings.bury(parcel, reason, Exhausted.SUSPENDED)
 
     def _hold(self) -> None:
         """Read nothing more of a partition while anything of it waits here."""
