@@ -22,7 +22,8 @@ class GiveUp:
 
 def chance(delivery: Delivery) -> Random:
     """The source of a delivery's jitter: a repeat of the same attempt after a crash draws the same."""
-    return Random(f"{delivery.id}:{delivery.attempts.count}")  # noqa: S311 - spreads load, keeps no secret
+    deferrals = 0 if delivery.wait is None else delivery.wait.deferrals
+    return Random(f"{delivery.id}:{delivery.attempts.count}:{deferrals}")  # noqa: S311 - spreads load, keeps no secret
 
 
 def next_attempt(
@@ -91,9 +92,10 @@ def _delay(policy: RetryPolicy, attempts_made: int) -> float:
 
 
 def deferred(delivery: Delivery, now_ms: int, not_before_ms: int = 0) -> Wait:
-    """The wait of a delivery that its lane puts off: a second, doubled at each deferral in a row, and at least until
-    `not_before_ms`."""
+    """The wait of a delivery that its lane puts off: up to a second, doubled at each deferral in a row, and at least
+    until `not_before_ms`. Of the time half is drawn, so that what is put off together does not come back together."""
     before = delivery.wait or Wait(0, 0.0)
-    seconds = min(2.0 ** min(before.deferrals, 16), LONGEST_DEFERRAL)
+    most = min(2.0 ** min(before.deferrals, 16), LONGEST_DEFERRAL)
+    seconds = most * (0.5 + chance(delivery).random() / 2)
     due = max(now_ms + round(seconds * 1000), not_before_ms)
     return Wait(due, (due - now_ms) / 1000, before.deferrals + 1, _began(delivery, now_ms))

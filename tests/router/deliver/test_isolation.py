@@ -54,7 +54,7 @@ def test_a_hanging_target_does_not_hold_up_another(bus: MemoryBus, clock: Manual
     turn(role, lambda: len(well.seen) == 600)
     put_off = waiting(bus)
     assert len(put_off) == 50
-    assert {(one.wait.total, one.wait.deferrals) for one in put_off if one.wait} == {(1.0, 1)}
+    assert all(one.wait and one.wait.deferrals == 1 and 0.5 <= one.wait.total <= 1 for one in put_off)
     assert {one.attempts.count for one in put_off} == {0}
     # From now on not even for a second.
     offer(bus, [delivery(1000, "dead"), delivery(1000, "well")], 0)
@@ -96,14 +96,16 @@ def test_deferrals_double_and_use_up_no_try(bus: MemoryBus, clock: ManualClock) 
     role, wheel = deliverer(bus, kinds(dead=dead), clock), Wheel(bus, clock)
     offer(bus, [delivery(number, "dead") for number in range(SMALLEST_LIMIT + 1)], 0)
     turn(role, lambda: len(dead.seen) == 8)
-    seen: list[tuple[float, int]] = []
+    seen: list[tuple[int, float]] = []
     for _ in range(120):
         clock.advance(0.25)
         wheel.step(0.0)
         turn(role, lambda: role._lanes.heard() == clock.monotonic())  # pyright: ignore[reportPrivateUsage]
         role.step(0.0)
-        seen += [(one.wait.total, one.wait.deferrals) for one in waiting(bus) if one.wait]
-    assert list(dict.fromkeys(seen)) == [(1, 1), (2, 2), (4, 3), (8, 4), (16, 5)]
+        seen += [(one.wait.deferrals, one.wait.total) for one in waiting(bus) if one.wait]
+    totals = dict(seen)
+    assert list(totals) in ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6])
+    assert all(2**number / 4 <= total <= 2**number / 2 for number, total in totals.items())
     dead.let_go()
     settled(role)
     for _ in range(200):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from random import Random
 
 import msgspec
@@ -134,24 +135,30 @@ def test_age_counts_from_the_first_attempt_or_the_first_wait() -> None:
 
 
 def test_a_repeat_draws_the_same_and_another_attempt_does_not() -> None:
-    draws = [chance(one).random() for one in (delivery(1), delivery(1), delivery(2), tried(1))]
+    put_off = msgspec.structs.replace(delivery(1), wait=Wait(0, 1.0, 1))
+    draws = [chance(one).random() for one in (delivery(1), delivery(1), delivery(2), tried(1), put_off)]
     assert draws[0] == draws[1]
-    assert len(set(draws)) == 3
+    assert len(set(draws)) == 4
 
 
 def test_deferrals_double_up_to_ten_minutes_and_remember_when_they_began() -> None:
     one = delivery(1)
-    seconds: list[float] = []
-    for number in range(12):
+    for number, most in enumerate([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]):
         wait = deferred(one, NOW + number)
         assert wait.due == NOW + number + round(wait.total * 1000)
         assert wait.began == NOW
-        seconds.append(wait.total)
+        assert most / 2 <= wait.total <= most
         one = msgspec.structs.replace(one, wait=wait)
-    assert seconds == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]
     assert one.wait is not None
     assert one.wait.deferrals == 12
-    assert deferred(msgspec.structs.replace(one, wait=Wait(0, 1.0, 10**9)), NOW).total == 600
+    assert 300 <= deferred(msgspec.structs.replace(one, wait=Wait(0, 1.0, 10**9)), NOW).total <= 600
+
+
+def test_what_is_put_off_together_does_not_come_back_together() -> None:
+    waits = sorted(deferred(delivery(number), NOW).due - NOW for number in range(100))
+    assert waits[0] < 550
+    assert waits[-1] > 950
+    assert max(later - earlier for earlier, later in pairwise(waits)) < 100
 
 
 def test_a_deferral_lasts_at_least_until_it_is_told() -> None:

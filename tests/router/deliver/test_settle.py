@@ -87,7 +87,8 @@ def test_a_deferral_keeps_the_attempts_and_a_try_forgets_the_deferrals() -> None
     deferred = waiting(put_off(waiting(put_off(tried, policy, NOW)), policy, NOW))
     assert deferred.attempts == tried.attempts
     assert deferred.wait is not None
-    assert (deferred.wait.deferrals, deferred.wait.total, deferred.wait.began) == (2, 2.0, NOW)
+    assert (deferred.wait.deferrals, deferred.wait.began) == (2, NOW)
+    assert 1 <= deferred.wait.total <= 2
     again = waiting(settle(deferred, retry, policy, NOW + 5, 0.1, NOW))
     assert again.wait is not None
     assert (again.wait.deferrals, again.wait.began) == (0, NOW)
@@ -96,12 +97,12 @@ def test_a_deferral_keeps_the_attempts_and_a_try_forgets_the_deferrals() -> None
 
 def test_a_delivery_that_will_be_too_old_when_it_may_be_tried_is_dead() -> None:
     policy = RetryPolicy(age=5)
-    old = msgspec.structs.replace(delivery(1), wait=Wait(NOW, 1.0, 1, NOW - 3001))
-    ended = put_off(old, policy, NOW)
+    old = msgspec.structs.replace(delivery(1), wait=Wait(NOW, 1.0, 1, NOW - 3000))
+    ended = put_off(old, policy, NOW + 1001)
     assert isinstance(ended, Ended)
     assert (ended.state, ended.exhausted) == (VerdictState.DEAD, Exhausted.AGE)
-    assert isinstance(put_off(old, policy, NOW - 1), Again)
-    assert isinstance(put_off(old, policy, NOW - 1, NOW + 2001), Ended)
+    assert isinstance(put_off(old, policy, NOW), Again)
+    assert isinstance(put_off(old, policy, NOW, NOW + 2001), Ended)
 
 
 def test_the_answer_that_the_receiver_is_gone_is_told_from_a_rejection() -> None:
