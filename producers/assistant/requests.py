@@ -25,6 +25,8 @@ FILE_LIMIT = 32 * 1024
 DEFAULT_TIMEOUT = 60
 LEAST_TIMEOUT = 10
 MOST_TIMEOUT = 86_400
+_LAST_TIME = 4_102_444_800_000
+"""2100: no schedule names a later time, and calendars end before what a number may hold."""
 _CHARACTERS = {
     "command name": 128,
     "description": 512,
@@ -155,6 +157,8 @@ def decode(value: bytes) -> Request:
 def check(request: Request) -> None:
     """Whether a request keeps to all limits; InputError names the field that is wrong, and the limit."""
     _check_id("region", request.region)
+    if not 0 <= request.time < _LAST_TIME:
+        raise InputError(f"time {request.time}: expected milliseconds since the epoch, of a year before 2100")
     if not 0 <= request.caller < 2**63:
         raise InputError(f"caller {request.caller}: expected an account id")
     match request:

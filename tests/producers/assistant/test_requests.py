@@ -102,6 +102,7 @@ def test_up_to_fifty_instances(count: int) -> None:
     check(run(instances=tuple(f"i-{number}" for number in range(count))))
 
 
+DAILY = "0 0 0 * * ?"
 NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
 
 
@@ -123,6 +124,8 @@ NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
         (run(username="a\0"), "username: holds a NUL"),
         (run(username="u" * 256), "username: has 256 characters; at most 255"),
         (run(mode=RepeatMode.PERIOD, frequency="0" * 513), "frequency: has 513 characters"),
+        (msgspec.structs.replace(run(mode=RepeatMode.PERIOD, frequency=DAILY), time=2**62), "time 4611"),
+        (msgspec.structs.replace(run(mode=RepeatMode.PERIOD, frequency=DAILY), time=-1), "time -1: expected"),
         (msgspec.structs.replace(run(), caller=-1), "caller -1: expected an account id"),
         (msgspec.structs.replace(run(), caller=2**63), "expected an account id"),
         (run(command=command(name="n" * 129)), "command name: has 129 characters; at most 128"),
