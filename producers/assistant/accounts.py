@@ -65,9 +65,11 @@ def groups_of(who: Account) -> list[int]:
 
 def owner_ids(owner: str, group: str) -> tuple[int, int]:
     """User id and group id of names; -1, which changes nothing, for none. Raises Refusal for one that is unknown."""
+    unknown = owner
     try:
         uid = pwd.getpwnam(owner).pw_uid if owner else -1
+        unknown = f"group {group}"
         gid = grp.getgrnam(group).gr_gid if group else -1
-    except KeyError as error:
-        raise Refusal(ErrorCode.ACCOUNT_NOT_EXISTS, str(error.args[0])) from None
+    except KeyError:
+        raise Refusal(ErrorCode.ACCOUNT_NOT_EXISTS, unknown) from None
     return uid, gid

@@ -206,7 +206,7 @@ def _check_command(command: Command, parameters: Mapping[str, str]) -> None:
         raise InputError("command: is empty")
     _check_text("command name", command.name)
     _check_text("description", command.description)
-    _check_text("working directory", command.working_dir)
+    _check_folder("working directory", command.working_dir)
     size = base64_size(command.content)
     size += base64_size(msgspec.json.encode(parameters).decode()) if parameters else 0
     if size > COMMAND_LIMIT:
@@ -220,11 +220,9 @@ def _check_file(file: File) -> None:
     if file.name in {"", ".", ".."} or "/" in file.name or "\0" in file.name or len(file.name.encode()) > 255:
         raise InputError(f"file name {file.name!r}: expected 1 to 255 bytes without /")
     _check_text("description", file.description)
-    _check_text("target directory", file.target_dir)
+    _check_folder("target directory", file.target_dir)
     _check_text("owner", file.owner)
     _check_text("group", file.group)
-    if file.target_dir and not PurePosixPath(file.target_dir).is_absolute():
-        raise InputError(f"target directory {file.target_dir!r}: expected an absolute path")
     if not _is_mode(file.mode):
         raise InputError(f"file mode {file.mode!r}: expected octal digits, as in 0644")
     _check_file_content(file)
@@ -255,6 +253,12 @@ def _check_text(field: str, text: str) -> None:
         raise InputError(f"{field}: has {len(text)} characters; at most {_CHARACTERS[field]}")
     if "\0" in text:
         raise InputError(f"{field}: holds a NUL")
+
+
+def _check_folder(field: str, path: str) -> None:
+    _check_text(field, path)
+    if path and not PurePosixPath(path).is_absolute():
+        raise InputError(f"{field} {path!r}: expected an absolute path")
 
 
 def _check_id(field: str, text: str) -> None:

@@ -90,10 +90,17 @@ def next_time(timing: Timing, asked: int, after: int) -> int | None:
 
 
 def _moment(text: str, named: str) -> datetime:
+    """The first, of two that clocks show alike. Raises InputError for one that they skip."""
+    where = zone(named)
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone(named)).astimezone(UTC)
+        wall = datetime.fromisoformat(text)
+        found = wall.replace(tzinfo=where).astimezone(UTC)
+        skipped = found.astimezone(where).replace(tzinfo=None) != wall
     except (ValueError, OverflowError):
-        raise InputError(f"frequency at({text}): there is no such time") from None
+        skipped = True
+    if skipped:
+        raise InputError(f"frequency at({text}): there is no such time")
+    return found
 
 
 def _aware(milliseconds: int) -> datetime:

@@ -149,9 +149,12 @@ def _usual(code: ErrorCode) -> Error:
 
 def _folder(run: Run, who: Account) -> Path:
     """Where the command runs: where it says, or the user's home, or the root for one without a home."""
-    if run.command.working_dir:
-        folder = Path(run.command.working_dir)
-        if not folder.is_dir():
-            raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, run.command.working_dir)
-        return folder
-    return who.home if who.home.is_dir() else Path("/")
+    named = run.command.working_dir
+    try:
+        if not named:
+            return who.home if who.home.is_dir() else Path("/")
+        if Path(named).is_dir():
+            return Path(named)
+    except OSError as error:
+        raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, f"{named or who.home}: {error.strerror}") from None
+    raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, named)

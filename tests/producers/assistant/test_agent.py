@@ -79,6 +79,10 @@ def test_parameters_are_filled_and_kept_and_secrets_are_neither_shown_nor_kept(
     assert b"hunter2" not in (fleet.folder / "i-1" / "journal.db").read_bytes()
 
 
+UNREADABLE = f"/{'é' * 199}"
+"""What the host cannot even look at: too long for its file systems."""
+
+
 @pytest.mark.parametrize(
     ("content", "fields", "code", "says"),
     [
@@ -87,6 +91,7 @@ def test_parameters_are_filled_and_kept_and_secrets_are_neither_shown_nor_kept(
         ("#!/no/such\n", {}, ErrorCode.COMMAND_NOT_APPLICABLE, "/no/such"),
         ("x", {"username": "no-such-user"}, ErrorCode.ACCOUNT_NOT_EXISTS, "no-such-user"),
         ("x", {"working_dir": "/no/such"}, ErrorCode.DIRECTORY_NOT_EXISTS, "/no/such"),
+        ("x", {"working_dir": UNREADABLE}, ErrorCode.DIRECTORY_NOT_EXISTS, "File name too long"),
     ],
 )
 def test_why_it_was_not_done_is_told(

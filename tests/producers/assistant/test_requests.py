@@ -132,6 +132,7 @@ NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
         (send(name="a/b"), "file name 'a/b'"),
         (send(name=".."), "file name"),
         (send(name="é" * 128), "1 to 255 bytes"),
+        (run(command=msgspec.structs.replace(command(), working_dir="srv")), "working directory 'srv'"),
         (send(target_dir="etc"), "absolute path"),
         (send(owner="o" * 65), "owner: has 65 characters; at most 64"),
         (send(target_dir="/" * 256), "target directory: has 256 characters"),

@@ -40,6 +40,11 @@ def test_once_at_a_time_in_a_zone() -> None:
     assert check_timing("at(2022-06-06 05:15:30)", 60, NOW) == timing
 
 
+def test_once_at_a_time_that_the_clocks_show_twice_is_the_first() -> None:
+    timing = check_timing("at(2022-10-30 02:30:00 Europe/Berlin)", 60, NOW)
+    assert timing == check_timing("at(2022-10-30 00:30:00)", 60, NOW)
+
+
 @pytest.mark.parametrize(
     ("frequency", "timeout", "says"),
     [
@@ -53,6 +58,7 @@ def test_once_at_a_time_in_a_zone() -> None:
         ("at(2022-06-06 13:15:30 Mars)", 10, "time zone"),
         ("at(2022-06-31 13:15:30)", 10, "no such time"),
         ("at(2022-06-06)", 10, "expected at"),
+        ("at(2023-03-26 02:30:00 Europe/Berlin)", 10, "no such time"),
         ("at(2022-06-06 04:59:59)", 10, "no time from now on"),
         ("0/9 * * * * ?", 10, "6 s lie between"),
         ("0/10 * * * * ?", 11, "10 s lie between"),
