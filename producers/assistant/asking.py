@@ -129,16 +129,21 @@ _decode_kind = msgspec.json.Decoder(_Kind).decode
 def requests(
     bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), holding: str = ""
 ) -> Iterator[Request]:
-    """Every request from offset `start` on that an authorised caller made, in order; of these kinds, and with this
-    text somewhere in it. What is not wanted costs no look at its signature."""
+    """Every request from offset `start` on that an authorised caller made, once and in order; of these kinds, and with
+    this text somewhere in it. What is not wanted costs no look at its signature."""
     needle = holding.encode(errors="surrogateescape")
+    known: set[str] = set()
     while records := bus.read(REQUESTS, start).records:
         for record in records:
             try:
-                if needle in record.value and (not kinds or _decode_kind(record.value).kind in kinds):
-                    yield keys.verified(record)
+                if needle not in record.value or (kinds and _decode_kind(record.value).kind not in kinds):
+                    continue
+                request = keys.verified(record)
             except (InputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 continue  # agents keep it in `rejects`
+            if request.id not in known:
+                known.add(request.id)
+                yield request
         start = records[-1].offset + 1
 
 

@@ -28,11 +28,9 @@ Library = Mapping[str, Sequence[Version]]
 def library(bus: Bus, keys: Keys, region: str) -> Library:
     """What is kept in a region."""
     kept: dict[str, list[Version]] = {}
-    known: set[str] = set()
     for request in requests(bus, keys, kinds=("keep", "modify", "delete")):
-        if request.region == region and request.id not in known:
+        if request.region == region:
             _apply(kept, request)
-            known.add(request.id)
     return kept
 
 

@@ -53,6 +53,15 @@ def test_runs_of_a_day_are_counted_in_their_region(fleet: Fleet) -> None:
     caller.run(command(), ("i-1",), parameters={})
 
 
+def test_a_request_that_comes_again_counts_once(fleet: Fleet) -> None:
+    """Whoever may write to the topic, with a key or without one, can append the bytes of another's again."""
+    caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, daily_runs=2))
+    (asked,) = caller.run(command(), ("i-1",), parameters={})
+    fleet.bus.append([fleet.keys.signed(asked)] * 5)
+    assert list(requests(fleet.bus, fleet.keys)) == [asked]
+    caller.run(command(), ("i-1",), parameters={})
+
+
 def test_only_what_an_authorised_caller_asked_counts(fleet: Fleet) -> None:
     (asked,) = fleet.caller.run(command(), ("i-1",), parameters={})
     fleet.bus.append([NewRecord(COMMANDS, b"junk"), NewRecord(COMMANDS, fleet.keys.signed(asked).value)])
