@@ -52,13 +52,15 @@ def agent(
 
     What it executes must be signed with a key of the deployment.
     """
-    from producers.assistant.policy import Policy
+    from producers.assistant.policy import Policy, check_allow
     from producers.assistant.telling import Instance
     from schemas.execution import ID
 
     for option, given in {"--instance-id": instance_id, "--region": region}.items():
         if not re.fullmatch(ID, given):
             raise InputError(f"{option} {given!r}: expected letters, digits, '.', '_' or '-'")
+    for one in allow or ():
+        check_allow(one)
     policy = Policy(frozenset(allow or ()), catch_up=catch_up)
     stopping = threading.Event()
     with open_deployment() as deployment:
@@ -101,6 +103,7 @@ def build(
     from producers.assistant.agent import Agent
     from producers.assistant.asking import REQUESTS
     from producers.assistant.journal import Journal
+    from producers.assistant.parameters import check_name
     from producers.assistant.working import Host
     from producers.edge import Edge
     from schemas.secrets import Secret
@@ -108,6 +111,7 @@ def build(
 
     references = {name: Secret(written) for name, written in pairs("--secret", secrets).items()}
     for name, reference in references.items():
+        check_name("--secret", name)
         if not reference.is_reference:
             raise InputError(f"--secret {name}: expected a reference, env:NAME or file:PATH")
     bus, keys = deployment.bus, keys_of(deployment)

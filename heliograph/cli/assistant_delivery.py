@@ -58,6 +58,8 @@ def set_delivery(
     from router.delivery_settings import current, put
     from schemas.times import parse_when
 
+    _check_none("--bucket", bucket, {"--prefix": prefix, "--encryption": encryption, "--layout": layout})
+    _check_none("--logstore", logstore, {"--project": project})
     changes = {
         "bucket": None if bucket == NONE else _bucket(bucket, prefix, encryption, layout or ()),
         "logs": None if logstore == NONE else _given(project=project or None, logstore=logstore or None),
@@ -134,6 +136,13 @@ def _switch(region: str, *, on: bool) -> None:
             raise NotFound(f"{region}: no delivery settings; there are some for {', '.join(known) or 'none'}")
         put(deployment.bus, known[region].model_copy(update={"on": on}))
     say(f"{region}: {'on' if on else 'off'}")
+
+
+def _check_none(option: str, value: str, others: Mapping[str, object]) -> None:
+    """Nothing more is to be said of a store that is taken away. Raises InputError."""
+    given = [other for other, said in others.items() if said]
+    if value == NONE and given:
+        raise InputError(f"{option} {NONE}: leave out {', '.join(given)}")
 
 
 def _bucket(url: str, prefix: str | None, encryption: str, layout: Sequence[str]) -> dict[str, str]:

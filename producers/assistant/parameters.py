@@ -23,15 +23,20 @@ def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
     if len(parameters) > MOST_PARAMETERS:
         raise InputError(f"parameters: {len(parameters)} of them; at most {MOST_PARAMETERS}")
     for name in parameters:
-        if not _is_name(name):
-            raise InputError(
-                f"parameter {name!r}: a name is a letter or _, then letters, digits, _ and -, at most 64"
-            )
+        check_name("parameter", name)
     asked = {name for secret, name in _PLACE.findall(content) if not secret}
     if missing := sorted(asked - parameters.keys()):
         raise InputError(f"parameter {missing[0]!r}: the command asks for it; give {missing[0]}=VALUE")
     if unknown := sorted(parameters.keys() - asked):
         raise InputError(f"parameter {unknown[0]!r}: the command has no {{{{{unknown[0]}}}}}")
+
+
+def check_name(what: str, name: str) -> None:
+    """Whether `{{name}}` and `{{secret:name}}` can stand for it. Raises InputError."""
+    if not _is_name(name):
+        raise InputError(
+            f"{what} {name!r}: a name is a letter or _, then letters, digits, _ and -, at most 64"
+        )
 
 
 def secrets_of(content: str) -> frozenset[str]:

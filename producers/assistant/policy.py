@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import Asked, Run, SendFile
 from producers.assistant.timing import next_time, parse_timing
+from schemas.errors import InputError
 from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
 
@@ -18,6 +20,8 @@ LATE = 10_000
 """How late a scheduled run is still begun; the least time between two of them, so none meets the next."""
 SEND_FILE = "send-file"
 """What stands for sent files in an allow list."""
+_DIGEST = "sha256:"
+_is_digest = re.compile(rf"{_DIGEST}[0-9a-f]{{64}}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,13 @@ class Turn(NamedTuple):
 
 def digest(content: str) -> str:
     """How an allow list names a script, whatever it is called."""
-    return f"sha256:{sha256(content.encode()).hexdigest()}"
+    return f"{_DIGEST}{sha256(content.encode()).hexdigest()}"
+
+
+def check_allow(one: str) -> None:
+    """Whether one of an allow list can be met. Raises InputError."""
+    if one.startswith(_DIGEST) and not _is_digest(one):
+        raise InputError(f"--allow {one!r}: expected {_DIGEST} and 64 hexadecimal digits in lower case")
 
 
 def permit(policy: Policy, asked: Asked, now: int) -> None:

@@ -184,6 +184,8 @@ def test_commands_are_kept_with_versions_and_run(asking: Commands, tmp_path: Pat
         ("run echo --username \udcff --instance i-1", "which is not text"),
         ("command create \udcff echo", "which is not text"),
         ("agent --instance-id i-1 --secret x=hunter2", "--secret x: expected a reference"),
+        ("agent --instance-id i-1 --secret 1x=env:A", "--secret '1x': a name is a letter or _"),
+        ("agent --instance-id i-1 --allow sha256:ABC", "--allow 'sha256:ABC': expected sha256: and 64"),
         ("command modify x", "give --name, --description or --timeout"),
         ("command show x", "command 'x': is not kept here"),
         ("command delete x", "command 'x': is not kept here"),

@@ -131,6 +131,8 @@ def test_removing_takes_two_steps(call: Commands) -> None:
         ("set cn-hangzhou --bucket memory:// --encryption kms", "only buckets (s3://) encrypt"),
         ("set cn-hangzhou --bucket memory:// --layout name=x", "--layout 'name=x': expected record="),
         ("set cn-hangzhou --bucket memory:// --layout record=x", "must hold {Repeats} once"),
+        ("set cn-hangzhou --bucket none --prefix x", "--bucket none: leave out --prefix"),
+        ("set cn-hangzhou --logstore none --project ops", "--logstore none: leave out --project"),
         ("set cn-hangzhou --bucket memory:// --since never", "time 'never': expected 2h"),
         ("show cn-hangzhou", "cn-hangzhou: no delivery settings; its 0 records stay in the topic"),
         ("on cn-hangzhou", "cn-hangzhou: no delivery settings; there are some for none"),

@@ -76,7 +76,7 @@ def test_a_name_that_is_a_directory_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_an_owner_who_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="exists: no-such-user$") as found:
+    with pytest.raises(Refusal, match=r"exists: no-such-user$") as found:
         place(file(tmp_path, owner="no-such-user"))
     assert found.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
     assert names(tmp_path) == []

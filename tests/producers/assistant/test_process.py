@@ -183,7 +183,7 @@ def test_owner_and_group_by_name() -> None:
     assert owner_ids("", "") == (-1, -1)
     assert owner_ids("root", "root") == (0, 0)
     for names in (("no-such-user", ""), ("", "no-such-group")):
-        with pytest.raises(Refusal, match="exists: (no-such-user|group no-such-group)$"):
+        with pytest.raises(Refusal, match=r"exists: (no-such-user|group no-such-group)$"):
             owner_ids(*names)
 
 
