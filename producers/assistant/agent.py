@@ -18,7 +18,16 @@ import structlog
 from heliograph.bus.base import Bus
 from producers.assistant import telling
 from producers.assistant.journal import Execution, Journal
-from producers.assistant.policy import Policy, Turn, first_due, is_at_once, permit, turn
+from producers.assistant.policy import (
+    PUT_BACK,
+    Policy,
+    Turn,
+    brought_forward,
+    first_due,
+    is_at_once,
+    permit,
+    turn,
+)
 from producers.assistant.process import kill_left_over
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import Asked, Run, SendFile, Stop
@@ -78,6 +87,7 @@ class Agent:
     clock: Clock
     _running: dict[str, _Running] = field(default_factory=dict[str, _Running])
     _woken: threading.Event = field(default_factory=threading.Event)
+    _latest: int = 0  # that the clock has shown
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(self.policy.at_once, thread_name_prefix="run")
@@ -92,6 +102,7 @@ class Agent:
         for execution in self.journal.executions():
             if isinstance(execution.request, Run) and _waits_for_a_start(execution, execution.request):
                 self.journal.postpone(execution.request.invoke_id, self.clock.now())
+        self._bring_forward(self.clock.now())
 
     def step(self, timeout: float) -> None:
         """One turn, of at most `timeout` seconds where nothing happens. Raises BusError and JournalUnusable, after
@@ -252,6 +263,10 @@ class Agent:
 
     def _start(self) -> None:
         now = self.clock.now()
+        if now < self._latest - PUT_BACK:
+            self._bring_forward(now)
+            self._latest = now
+        self._latest = max(self._latest, now)
         for execution in self.journal.due(now):
             if len(self._running) >= self.policy.at_once:
                 break
@@ -267,6 +282,15 @@ class Agent:
                 self._missed_for_good(asked, found, now)
             else:
                 self.journal.postpone(asked.invoke_id, found.following, found.missed)
+
+    def _bring_forward(self, now: int) -> None:
+        """A clock that was ahead for a while does not keep a schedule waiting until its time comes again."""
+        for execution in self.journal.executions():
+            asked = execution.request
+            due = brought_forward(asked, execution.due or 0, now)
+            if due is not None:
+                _log.warning("the clock was put back, a schedule goes on", invoke_id=asked.invoke_id)
+                self.journal.postpone(asked.invoke_id, due)
 
     def _begin(self, asked: Asked, found: Turn, now: int) -> None:
         repeats = self.journal.start(asked.invoke_id, found.following, now, found.missed)

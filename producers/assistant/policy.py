@@ -18,6 +18,8 @@ ACCEPT_WITHIN = 600_000
 """How late what is to be done once is still begun: an agent that was down for longer does not surprise anybody."""
 LATE = 10_000
 """How late a scheduled run is still begun; the least time between two of them, so none meets the next."""
+PUT_BACK = 10_800_000
+"""By how much a clock may be put back without the times between coming again: three hours, as cron of Vixie has it."""
 SEND_FILE = "send-file"
 """What stands for sent files in an allow list."""
 _DIGEST = "sha256:"
@@ -101,6 +103,15 @@ def turn(policy: Policy, asked: Asked, due: int, now: int, *, running: bool) -> 
         following = next_time(timing, asked.time, latest)
     run = not running and (policy.catch_up or now - latest <= LATE)
     return Turn(run, following, missed if run else missed + 1)
+
+
+def brought_forward(asked: Asked, due: int, now: int) -> int | None:
+    """When a schedule is due after all, where a clock that was ahead has put it off; None: at `due`, as it is."""
+    if isinstance(asked, SendFile) or asked.mode is not RepeatMode.PERIOD:
+        return None
+    timing = parse_timing(asked.frequency)
+    soon = next_time(timing, asked.time, now + PUT_BACK)
+    return next_time(timing, asked.time, now) if soon is not None and soon < due else None
 
 
 def _names(asked: Asked) -> frozenset[str]:

@@ -52,6 +52,36 @@ def test_missed_times_are_made_up_for_by_one_run_where_that_is_wanted(fleet: Fle
     assert [one.key.repeats for one in fleet.final()] == [1]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_was_ahead_for_a_while_does_not_silence_a_schedule(
+    fleet: Fleet, restarted: bool
+) -> None:
+    fleet.start()
+    fleet.schedule("echo again")
+    fleet.step()
+    fleet.clock.advance(3 * 86_400 + 30)
+    fleet.step()
+    if restarted:
+        fleet.crash()
+    fleet.clock.advance(-3 * 86_400)
+    if restarted:
+        fleet.start()
+    for seconds in (0, 30, 60):
+        fleet.clock.advance(seconds)
+        fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == [1, 2]
+
+
+def test_times_do_not_come_again_where_a_clock_is_corrected(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.schedule("echo again")
+    fleet.step()
+    for seconds in (60, -30, 30, 30):
+        fleet.clock.advance(seconds)
+        fleet.step()
+    assert [one.key.repeats for one in fleet.final()] == [1]
+
+
 def test_a_single_time_that_was_missed_is_told(fleet: Fleet) -> None:
     fleet.start()
     fleet.schedule("echo", "at(2025-10-09 09:00:00)")
