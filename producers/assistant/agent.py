@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from heliograph.bus.base import Bus
-from producers.assistant import telling
+from producers.assistant import placing, telling
 from producers.assistant.journal import Execution, Journal
 from producers.assistant.policy import (
     PUT_BACK,
@@ -95,7 +95,10 @@ class Agent:
     def begin(self) -> None:
         """Account for what the last start of this agent left, and make due what waits for a start."""
         for execution, repeats, started in self.journal.unended():
-            kill_left_over(self.host.mark_of(execution.request.invoke_id, repeats))
+            mark = self.host.mark_of(execution.request.invoke_id, repeats)
+            if isinstance(execution.request, SendFile):
+                placing.remove_left_over(execution.request.file, mark)
+            kill_left_over(mark)
             progress = interrupted(execution.request, started, self.clock.now())
             self._end(execution, repeats, progress)
         remove_left_over(self.host.folders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,23 +13,34 @@ from schemas.execution import RecordState
 from schemas.execution_errors import ErrorCode
 
 
-def place(file: File) -> None:
-    """Write the file into its directory, which is made if it is missing. Raises Refusal."""
+def place(file: File, mark: str) -> None:
+    """Write the file into its directory, which is made if it is missing. `mark`: of this run alone. Raises Refusal."""
     uid, gid = owner_ids(file.owner, file.group)
-    folder = Path(file.target_dir or account("").home)
+    beside = _beside(file, mark)
+    folder = beside.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _failed(ErrorCode.FILE_PATH_INVALID, f"{folder}: {error.strerror}") from None
-    beside = folder / f".heliograph-{secrets.token_hex(8)}"
     try:
         _write(beside, file, uid, gid)
         _name(beside, folder / file.name, overwrite=file.overwrite)
     except OSError as error:
         raise _failed(ErrorCode.FILE_CREATE_FAIL, f"{folder / file.name}: {error.strerror}") from None
     finally:
-        with suppress(OSError):
-            beside.unlink()
+        remove_left_over(file, mark)
+
+
+def remove_left_over(file: File, mark: str) -> None:
+    """Remove what an agent that was killed has written of the file."""
+    with suppress(OSError):
+        _beside(file, mark).unlink()
+
+
+def _beside(file: File, mark: str) -> Path:
+    """Where the file is written before it has its name."""
+    folder = Path(file.target_dir or account("").home)
+    return folder / f".heliograph-{mark.replace('/', '-')}"
 
 
 def _write(path: Path, file: File, uid: int, gid: int) -> None:

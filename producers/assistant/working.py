@@ -59,7 +59,7 @@ class Work:
                 case Run():
                     return self._run(self.asked)
                 case SendFile():
-                    place(self.asked.file)
+                    place(self.asked.file, self._host.mark_of(self.asked.invoke_id, self.repeats))
                     return self._progress(RecordState.SUCCESS)
         except Refusal as refused:
             return self._progress(refused.state, Error(refused.code, refused.info))

@@ -10,8 +10,10 @@ import pytest
 
 from heliograph.bus.base import Polled
 from heliograph.bus.memory import MemoryBus
+from producers.assistant import placing
 from producers.assistant.agent import Agent
 from producers.assistant.journal import Journal
+from producers.assistant.requests import File
 from schemas.errors import BusUnavailable, InputError, JournalUnusable
 from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
@@ -71,6 +73,24 @@ def test_a_run_whose_agent_was_killed_is_interrupted_and_not_begun_again(
     fleet.start()
     fleet.step()
     assert len(fleet.final()) == 1
+
+
+def test_what_a_killed_agent_left_of_a_file_is_removed(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    agent = fleet.start()
+    fleet.caller.send(File("a", "b", target_dir=str(there)), ("i-1",))
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "_name", lambda *_, **__: None)
+        patch.setattr(Path, "unlink", lambda _: None)
+        agent.step(0)
+        fleet.crash()
+    assert len(list(there.iterdir())) == 1
+    fleet.start()
+    fleet.step()
+    assert list(there.iterdir()) == []
+    assert fleet.file_record().error_code is ErrorCode.FILE_CREATE_FAIL
 
 
 def test_what_was_journalled_is_told_after_a_crash_and_only_that(

@@ -15,6 +15,8 @@ from producers.assistant.requests import File
 from schemas.execution import ContentType, RecordState
 from schemas.execution_errors import ErrorCode
 
+MARK = "agent/f-1/1"
+
 
 def file(folder: Path, **fields: Any) -> File:
     values: dict[str, Any] = {"name": "a.txt", "content": "hello\n", "target_dir": str(folder), **fields}
@@ -27,14 +29,14 @@ def names(folder: Path) -> list[str]:
 
 def refused(sent: File) -> Refusal:
     with pytest.raises(Refusal) as found:
-        place(sent)
+        place(sent, MARK)
     assert found.value.state is RecordState.FAILED
     return found.value
 
 
 def test_a_file_is_written_with_its_mode_into_a_directory_that_is_made(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
-    place(file(folder, mode="0750"))
+    place(file(folder, mode="0750"), MARK)
     assert (folder / "a.txt").read_text() == "hello\n"
     assert (folder / "a.txt").stat().st_mode & 0o7777 == 0o750
     assert names(folder) == ["a.txt"]
@@ -42,16 +44,16 @@ def test_a_file_is_written_with_its_mode_into_a_directory_that_is_made(tmp_path:
 
 def test_base64_is_decoded(tmp_path: Path) -> None:
     data = bytes(range(256))
-    place(file(tmp_path, content=b64encode(data).decode(), content_type=ContentType.BASE64))
+    place(file(tmp_path, content=b64encode(data).decode(), content_type=ContentType.BASE64), MARK)
     assert (tmp_path / "a.txt").read_bytes() == data
 
 
 def test_a_file_that_is_there_is_left_alone_or_replaced_whole(tmp_path: Path) -> None:
-    place(file(tmp_path))
+    place(file(tmp_path), MARK)
     error = refused(file(tmp_path, content="other"))
     assert (error.code, error.info) == (ErrorCode.FILE_ALREADY_EXISTS, "File already exists: a.txt")
     assert (tmp_path / "a.txt").read_text() == "hello\n"
-    place(file(tmp_path, content="other", overwrite=True))
+    place(file(tmp_path, content="other", overwrite=True), MARK)
     assert (tmp_path / "a.txt").read_text() == "other"
     assert names(tmp_path) == ["a.txt"]
 
@@ -60,7 +62,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("kept")
     (tmp_path / "a.txt").symlink_to(tmp_path / "precious")
     assert refused(file(tmp_path)).code is ErrorCode.FILE_ALREADY_EXISTS
-    place(file(tmp_path, overwrite=True))
+    place(file(tmp_path, overwrite=True), MARK)
     assert (tmp_path / "precious").read_text() == "kept"
 
 
@@ -77,7 +79,7 @@ def test_a_name_that_is_a_directory_cannot_be_written(tmp_path: Path) -> None:
 
 def test_an_owner_who_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"exists: no-such-user$") as found:
-        place(file(tmp_path, owner="no-such-user"))
+        place(file(tmp_path, owner="no-such-user"), MARK)
     assert found.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
     assert names(tmp_path) == []
 
@@ -96,5 +98,5 @@ def test_without_a_directory_it_goes_home(tmp_path: Path, monkeypatch: pytest.Mo
         return Account("me", 1, 1, tmp_path, other=False)
 
     monkeypatch.setattr(placing, "account", me)
-    place(File(name="a.txt", content="x"))
+    place(File(name="a.txt", content="x"), MARK)
     assert (tmp_path / "a.txt").exists()
