@@ -7,6 +7,7 @@ execution feature". Times are milliseconds since the epoch.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -92,15 +93,12 @@ def next_time(timing: Timing, asked: int, after: int) -> int | None:
 def _moment(text: str, named: str) -> datetime:
     """The first, of two that clocks show alike. Raises InputError for one that they skip."""
     where = zone(named)
-    try:
+    with suppress(ValueError, OverflowError):
         wall = datetime.fromisoformat(text)
         found = wall.replace(tzinfo=where).astimezone(UTC)
-        skipped = found.astimezone(where).replace(tzinfo=None) != wall
-    except (ValueError, OverflowError):
-        skipped = True
-    if skipped:
-        raise InputError(f"frequency at({text}): there is no such time")
-    return found
+        if found.astimezone(where).replace(tzinfo=None) == wall:
+            return found
+    raise InputError(f"frequency at({text}): there is no such time")
 
 
 def _aware(milliseconds: int) -> datetime:

@@ -78,12 +78,15 @@ def test_a_run_whose_agent_was_killed_is_interrupted_and_not_begun_again(
 def test_what_a_killed_agent_left_of_a_file_is_removed(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def does_not(*_: object, **__: object) -> None:
+        """It is killed before it would."""
+
     there = tmp_path / "there"
     agent = fleet.start()
     fleet.caller.send(File("a", "b", target_dir=str(there)), ("i-1",))
     with monkeypatch.context() as patch:
-        patch.setattr(placing, "_name", lambda *_, **__: None)
-        patch.setattr(Path, "unlink", lambda _: None)
+        patch.setattr(placing, "_name", does_not)
+        patch.setattr(Path, "unlink", does_not)
         agent.step(0)
         fleet.crash()
     assert len(list(there.iterdir())) == 1

@@ -38,7 +38,8 @@ def with_text(field: str, text: str) -> Asked:
         return msgspec.structs.replace(FILE, file=msgspec.structs.replace(FILE.file, **changed))
     if field == "username":
         return msgspec.structs.replace(RUN, username=text)
-    return msgspec.structs.replace(RUN, command=msgspec.structs.replace(RUN.command, **{field: text}))
+    value = f"/{text}" if field == "working_dir" else text
+    return msgspec.structs.replace(RUN, command=msgspec.structs.replace(RUN.command, **{field: value}))
 
 
 @pytest.mark.parametrize(
