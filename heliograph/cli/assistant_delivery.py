@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.output import Json, note, open_deployment, say, show
+from heliograph.cli.output import Json, note, open_deployment, say, show, visible
 from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def show_delivery(
     regions = [region] if region else sorted({*known, *counts})
     show((_row(one, known.get(one), counts[one]) for one in regions), _COLUMNS, as_json=as_json)
     for one in (one for one in regions if one not in known):
-        note(f"{one}: no delivery settings; its records stay in the topic `executions` and in the archive")
+        said = "no delivery settings; its records stay in the topic `executions` and in the archive"
+        note(f"{visible(one)}: {said}")
 
 
 @app.command("remove")

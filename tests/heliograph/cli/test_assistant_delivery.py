@@ -67,6 +67,14 @@ def test_records_reach_bucket_and_log_store_and_are_found_again(call: Commands, 
     assert "cn-beijing: no delivery settings; its records stay" in shown.err
 
 
+def test_a_terminal_obeys_no_region(call: Commands) -> None:
+    call.done("init")
+    append(call, b'{"RegionId": "\\u001b[2J\\n"}')
+    shown = call.done(*DELIVERY, "show")
+    assert "\x1b" not in shown.out + shown.err
+    assert "\\x1b[2J\\n: no delivery settings" in shown.err
+
+
 def test_a_denied_bucket_holds_up_no_other_region(call: Commands, tmp_path: Path) -> None:
     call.done("init")
     (tmp_path / "denied").write_text("not a folder")
