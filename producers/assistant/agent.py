@@ -258,9 +258,8 @@ class Agent:
             running.work.stop(stop.time)
             running.news = 0.0
         elif (execution := self.journal.execution(stop.invoke_id)) is not None:
-            repeats = self.journal.start(stop.invoke_id, None, self.clock.now())
             progress = Progress(RecordState.CANCELLED, self.clock.now(), stopped=stop.time)
-            self._end(execution, repeats, progress)
+            self._end(execution, execution.repeats + 1, progress)
 
     # What is due.
 
@@ -282,7 +281,7 @@ class Agent:
             if found.run:
                 self._begin(asked, found, now)
             elif found.following is None and not running:
-                self._missed_for_good(asked, found, now)
+                self._missed_for_good(execution, found, now)
             else:
                 self.journal.postpone(asked.invoke_id, found.following, found.missed)
 
@@ -311,15 +310,13 @@ class Agent:
             return Progress(refused.state, now, error=Error(refused.code, refused.info))
         return work.carry_out()
 
-    def _missed_for_good(self, asked: Asked, found: Turn, now: int) -> None:
+    def _missed_for_good(self, execution: Execution, found: Turn, now: int) -> None:
         """Account for a schedule whose last time has passed without a run."""
-        repeats = self.journal.start(asked.invoke_id, None, now, found.missed)
-        execution = self.journal.execution(asked.invoke_id)
-        if execution is not None:
-            code = ErrorCode.CLIENT_NOT_RUNNING
-            why = f"{ERRORS[code].info}; times that were missed, with the last: {execution.missed}"
-            error = Error(code, why)
-            self._end(execution, repeats, Progress(RecordState.ABORTED, now, error=error))
+        code = ErrorCode.CLIENT_NOT_RUNNING
+        missed = execution.missed + found.missed
+        error = Error(code, f"{ERRORS[code].info}; times that were missed, with the last: {missed}")
+        progress = Progress(RecordState.ABORTED, now, error=error)
+        self._end(execution._replace(due=None), execution.repeats + 1, progress)
 
     def _progress(self, asked: Asked, repeats: int, state: RecordState) -> NewRecord:
         return execution_record(

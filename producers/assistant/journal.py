@@ -147,10 +147,11 @@ class Journal:
         return repeats
 
     def end(self, invoke_id: str, repeats: int, records: Sequence[NewRecord], over: int | None) -> None:
-        """A run has ended, and these records tell it. `over`: when, if no further run follows."""
+        """A run has ended, or will never begin, and these records tell it. `over`: when, if no further run follows."""
         with self._transaction():
-            statement = "UPDATE runs SET records = ? WHERE invoke_id = ? AND repeats = ?"
-            self._execute(statement, _encode_records(records), invoke_id, repeats)
+            statement = "INSERT OR REPLACE INTO runs (invoke_id, repeats, records) VALUES (?, ?, ?)"
+            self._execute(statement, invoke_id, repeats, _encode_records(records))
+            self._execute("UPDATE executions SET repeats = ? WHERE invoke_id = ?", repeats, invoke_id)
             if over is not None:
                 statement = "UPDATE executions SET over = ?, due = NULL, request = NULL WHERE invoke_id = ?"
                 self._execute(statement, over, invoke_id)

@@ -55,8 +55,9 @@ class Killer:
         return written
 
 
-def live(fleet: Fleet, killer: Killer, runs: Path) -> None:
-    """A run, and a schedule that is stopped after two of its times; each run writes down who it is."""
+def live(fleet: Fleet, killer: Killer, runs: Path) -> str:
+    """A run, and a schedule that is stopped after two of its times; each run writes down who it is. Returns the id of
+    the schedule."""
     fleet.start()
     script = f"echo $HELIOGRAPH_RUN >> {runs}"
     fleet.ask(script)
@@ -67,6 +68,7 @@ def live(fleet: Fleet, killer: Killer, runs: Path) -> None:
         killer.do(fleet.step)
     fleet.caller.stop(recurring)
     killer.do(fleet.step)
+    return recurring.invoke_id
 
 
 def test_whatever_it_was_about_to_write_no_run_begins_twice_and_each_has_one_end(tmp_path: Path) -> None:
@@ -74,8 +76,10 @@ def test_whatever_it_was_about_to_write_no_run_begins_twice_and_each_has_one_end
     while True:
         fleet, runs = Fleet(tmp_path / str(left)), tmp_path / f"runs-{left}"
         killer = Killer(fleet, left)
-        live(fleet, killer, runs)
+        recurring = live(fleet, killer, runs)
         account(fleet, runs.read_text().splitlines())
+        last = max((one for one in fleet.final() if one.invoke_id == recurring), key=lambda one: one.key)
+        assert last.invocation_status is RecordState.CANCELLED  # it never began, so nothing interrupted it
         fleet.close()
         if not killer.killed:
             break

@@ -216,7 +216,7 @@ def test_a_stop_between_two_crashes_is_kept(fleet: Fleet, monkeypatch: pytest.Mo
     fleet.step()
     fleet.caller.stop(asked)
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "start", killed)
+        patch.setattr(Journal, "end", killed)
         with pytest.raises(JournalUnusable):
             agent.step(0)
     fleet.crash()
