@@ -33,11 +33,7 @@ def problems(error: ValidationError, model: type[BaseModel], beside: Iterable[st
     """One line `key: what is wrong with it` for each problem. `model`: what was validated, for its keys; `beside`: keys
     that may stand beside those, and may have been meant."""
     errors, others = error.errors(), tuple(beside)
-    return [
-        f"{_key(found['loc'])}{_text(found, model, others)}"
-        for found in errors
-        if not _follows(found, errors)
-    ]
+    return [f"{_key(found)}{_text(found, model, others)}" for found in errors if not _follows(found, errors)]
 
 
 def without_values(error: ValidationError) -> str:
@@ -59,10 +55,11 @@ def _follows(found: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
     return found["type"] == "too_short" and any(other[: len(location)] == location for other in inner)
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    """`target.0.retry.tries` as `target[1].retry.tries: `; the place within a list of values is left out."""
-    parts = list(location)
-    if parts and isinstance(parts[-1], int):
+def _key(found: ErrorDetails) -> str:
+    """`target.0.retry.tries` as `target[1].retry.tries: `; the place of a value in a list is left out, for it is told
+    by itself, that of a table is not."""
+    parts = list(found["loc"])
+    if parts and isinstance(parts[-1], int) and not isinstance(found["input"], dict):
         parts.pop()
     key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in parts)
     return f"{key.lstrip('.')}: " if key else ""

@@ -120,6 +120,16 @@ class Target(Policy):
         """The settings of the sink kind."""
         return dict(self.model_extra or {})
 
+    @field_validator("breaker", mode="before")
+    @classmethod
+    def _table_or_false(cls, given: object) -> object:
+        """One of the two by what is written: else a mistake would be told as one against either."""
+        if isinstance(given, dict):
+            return BreakerPolicy.model_validate(given)
+        if given is False or isinstance(given, BreakerPolicy):
+            return given
+        raise ValueError("must be a table, or false")
+
     @model_validator(mode="after")
     def _lanes_have_shares(self) -> Target:
         if self.concurrency < self.lanes:

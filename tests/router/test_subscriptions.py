@@ -122,6 +122,20 @@ def test_every_problem_of_a_file_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("breaker = true", "target[2].breaker: must be a table, or false"),
+        ("breaker = { share = 0 }", "target[2].breaker.share: must be greater than 0"),
+        ("breaker = { shar = 1 }", "target[2].breaker.shar: is not a known key, did you mean share?"),
+        ("lanes = 9", "target[2]: concurrency: each lane needs a share; make it at least `lanes`"),
+    ],
+)
+def test_what_is_wrong_with_a_target_names_the_target_and_the_key(keys: str, problem: str) -> None:
+    targets = f'{TARGET}\n[[subscription.target]]\nid = "b"\nkind = "topic"\ntopic = "b"\n{keys}'
+    assert refused(f'[[subscription]]\nname = "two"\n{targets}') == (f"subscription 'two': {problem}",)
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("", "subscription: a file holds at least one [[subscription]] table"),
