@@ -197,14 +197,10 @@ def _named(bus: Bus, name: str) -> Subscription:
 
 
 def _shown(subscription: Subscription) -> dict[str, Any]:
-    """As it is stored, but for values of headers that are written out."""
-    from schemas.secrets import Secret
+    from heliograph.cli.targets import definition
 
-    shown = subscription.model_dump(mode="json")
-    for target in shown["target"]:
-        if isinstance(target.get("headers"), dict):
-            target["headers"] = {name: str(Secret(str(value))) for name, value in target["headers"].items()}
-    return shown
+    shown = subscription.model_dump(mode="json", exclude={"target"})
+    return {**shown, "target": [definition(target) for target in subscription.target]}
 
 
 def _event(history: History, event: str) -> bytes:

@@ -45,12 +45,15 @@ def list_targets(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_target(target: Id, as_json: Json = False) -> None:
-    """Show a target: how it stands, its settings, who shares it."""
+    """Show a target: how it stands, its settings, who shares it.
+
+    Values of headers that are not references are covered.
+    """
     with open_deployment() as deployment:
         configuration, states = _read(deployment.bus)
         found = _named(configuration, target)
         row = _row(found, configuration, states, deployment.clock.now())
-        document({**row, "definition": found.model_dump(mode="json")}, as_json=as_json)
+        document({**row, "definition": definition(found)}, as_json=as_json)
 
 
 @app.command()
@@ -87,6 +90,16 @@ def resume(target: Id) -> None:
     say(f"{target} is active again; lifted: {', '.join(held)}")
     if TargetStatus.SUSPENDED in held:
         note(f"what ended meanwhile: heliograph dead-letters list --target {target}")
+
+
+def definition(target: Target) -> dict[str, Any]:
+    """A target as it is stored, but for values of headers that are written out: those are covered."""
+    from schemas.secrets import Secret
+
+    shown = target.model_dump(mode="json")
+    if isinstance(shown.get("headers"), dict):
+        shown["headers"] = {name: str(Secret(str(value))) for name, value in shown["headers"].items()}
+    return shown
 
 
 def _read(bus: Bus) -> tuple[Configuration, TargetStates]:

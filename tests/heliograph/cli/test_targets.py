@@ -15,6 +15,17 @@ levels = ["CRITICAL"]
 target = [{ id = "ops", kind = "topic", topic = "ops" }]
 """
 
+PAGES = """
+[[subscription]]
+name = "pages"
+
+[[subscription.target]]
+id = "pager"
+kind = "callback"
+url = "https://pager.example.com/in"
+headers = { X-Team = "compute", X-Ref = "env:PAGER_REF" }
+"""
+
 
 @pytest.fixture
 def two(call: Commands) -> Commands:
@@ -34,6 +45,18 @@ def test_a_target_is_shown_with_its_defaults(two: Commands) -> None:
     assert ops["definition"]["topic"] == "ops"
     assert ops["definition"]["retry"]["tries"] == 16
     assert "breaker" in ops["definition"]
+
+
+@pytest.mark.parametrize("shown", [("targets", "show", "pager"), ("subscriptions", "show", "pages")])
+def test_headers_that_are_written_out_are_covered_wherever_a_target_is_shown(
+    call: Commands, shown: tuple[str, ...]
+) -> None:
+    call.done("subscriptions", "apply", "-", feed=PAGES.encode())
+    for arguments in (shown, (*shown, "--json")):
+        out = call.done(*arguments).out
+        assert "compute" not in out
+        assert "env:PAGER_REF" in out
+        assert "***" in out
 
 
 def test_what_is_suspended_becomes_dead_letters_until_it_is_resumed(two: Commands) -> None:
