@@ -17,7 +17,7 @@ from sinks.outcomes import Answer
 _FRESH = 1.0
 """Seconds for which what was looked up is used."""
 _WORD = 8
-"""Characters of the shortest word of a secret that is covered by itself."""
+"""Characters of the shortest part of a secret that is covered by itself: a word, or its beginning where it was cut."""
 
 
 class Ready(NamedTuple):
@@ -65,9 +65,18 @@ def covered(text: str, secrets: Sequence[str]) -> str:
 
 
 def without(answer: Answer, secrets: Sequence[str]) -> Answer:
-    """The answer with every secret that the receiver repeats covered."""
-    beginning = covered(answer.beginning.decode(errors="surrogateescape"), secrets)
+    """The answer with every secret that the receiver repeats covered, also one that its end has cut."""
+    beginning = _without_cut(covered(answer.beginning.decode(errors="surrogateescape"), secrets), secrets)
     return msgspec.structs.replace(answer, beginning=beginning.encode(errors="surrogateescape"))
+
+
+def _without_cut(text: str, secrets: Sequence[str]) -> str:
+    """The text without the beginning of a secret at its end."""
+    for secret in secrets:
+        for length in range(min(len(secret) - 1, len(text)), _WORD - 1, -1):
+            if text.endswith(secret[:length]):
+                return f"{text[:-length]}***"
+    return text
 
 
 def _named(settings: CallbackSettings) -> dict[str, Secret]:

@@ -86,3 +86,12 @@ def test_a_secret_is_covered_wherever_it_stands(before: str, after: str, secret:
 def test_bytes_that_are_no_text_survive_the_covering(before: bytes, after: bytes) -> None:
     answer = Answer(200, before + b"|" + after, "1", "disable", "a:1")
     assert without(answer, ["\0never\0"]) == answer
+
+
+@given(st.integers(0, 40))
+def test_a_secret_that_is_cut_is_covered(left_off: int) -> None:
+    secret = "correct-horse-battery-staple"
+    told = f"no such token: {secret}"
+    answer = Answer(401, told[: len(told) - left_off].encode())
+    assert secret[:8].encode() not in without(answer, [secret, "hunter2"]).beginning
+    assert without(Answer(401, b"he is correct"), [secret]).beginning == b"he is correct"
