@@ -15,7 +15,8 @@ HEAD_LIMIT = 64 * 1024
 KEPT = 500
 """Bytes of an answer's body that are kept."""
 READ = 64 * 1024
-"""Bytes of an answer's body that are read so that the connection can be used again; beyond, it is closed."""
+"""Bytes of an answer's body that are read so that the connection can be used again; beyond, it is closed. What frames
+the body may be as much as a head: the parts of chunks have no limit of their own, and trailers none either."""
 
 
 class AnswerReader:
@@ -40,16 +41,16 @@ class AnswerReader:
         self.status = 0
         self.ended = self.reusable = False
         self.problem = ""
-        self._head = self._read = 0
+        self._fed = self._read = 0
         self._interim = False
         self._headers: dict[bytes, str] = {}
         self._beginning = b""
 
     def feed(self, data: bytes) -> bool:
         """Read on; whether that was all."""
+        room = HEAD_LIMIT - self._fed
+        self._fed += len(data)
         if not self.status:
-            room = HEAD_LIMIT - self._head
-            self._head += len(data)
             self._parse(data[:room])
             data = data[room:]
             if not data:
@@ -114,7 +115,7 @@ class AnswerReader:
             self._spoilt("it changes to another protocol")
         except HttpParserError as error:
             self._spoilt(str(error))
-        if self._read > READ and not self.ended:
+        if self.status and (self._read > READ or self._fed > HEAD_LIMIT + READ):
             self.ended = True
 
     def _spoilt(self, problem: str) -> None:

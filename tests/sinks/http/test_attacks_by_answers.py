@@ -36,6 +36,33 @@ def test_an_endless_body_does_not_hold_its_status(head: bytes) -> None:
     assert sent < 64 * READ
 
 
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"5;a=", b"x" * 4096),
+        (b"0\r\nX-A: ", b"x" * 4096),
+        (b"0\r\n", b"X-A: b\r\n" * 500),
+        (b"", b"1;" + b"x" * 4000 + b"\r\nx\r\n"),
+    ],
+    ids=["extension", "trailer", "trailers", "extensions"],
+)
+def test_endless_parts_of_chunks_are_cut_off(begin: bytes, piece: bytes) -> None:
+    sent = 0
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begin)
+        while True:
+            writer.write(piece)
+            await writer.drain()
+            sent += len(piece)
+
+    result = ask_replying(endless)
+    assert isinstance(result, Answer)
+    assert result.status == 200
+    assert sent < 64 * READ
+
+
 @pytest.mark.parametrize("head", [b"Transfer-Encoding: chunked", b"Content-Length: 9999"])
 def test_a_body_of_a_byte_at_a_time_ends_with_the_time_limit(head: bytes) -> None:
     async def slow(writer: asyncio.StreamWriter) -> None:

@@ -100,6 +100,7 @@ def test_a_head_has_a_limit() -> None:
     for pieces in (
         [b"HTTP/1.1 200 OK\r\n" + padding * (fits + 1) + b"Content-Length: 0\r\n\r\n"],
         [b"HTTP/1.1 200 OK\r\n", *[padding] * (fits + 1)],
+        [b"HTTP/1.1 200 OK\r\n" + padding * 3 * fits],
         [b"HTTP/1.1 103 Soon\r\n\r\n"] * (HEAD_LIMIT // 21 + 1),
     ):
         reader = fed(*pieces)
