@@ -43,6 +43,9 @@ _LOOK_AGAIN_SECONDS = 0.1
 _FOLLOW_SECONDS = 0.5
 _SHORT_PAUSE_MS = 1000
 """A target that is held back no longer than this has its deliveries wait where they are."""
+_MISSING_SECONDS = 30.0
+"""How long a configuration is waited for that a delivery names and the log does not have. Every log shows what was
+appended sooner; one that does not has lost it, and must not hold up a partition for ever."""
 _TARGETLESS = Reason(ReasonCode.NO_TARGET, "the target was deleted")
 _log = structlog.get_logger()
 
@@ -71,6 +74,7 @@ class Deliverer:
         self._configuration.refresh()
         self._states.refresh()
         self._followed_at = clock.monotonic()
+        self._missing_since: float | None = None
         self._pressed: set[Lane] = set()
         self._ahead: list[Parcel] = []
         self._held: set[int] = set()
@@ -170,7 +174,10 @@ class Deliverer:
                 for lane in self._lanes:
                     self._heed(lane)
             if self._configuration.refresh():
+                self._missing_since = None
                 self._place_all(self._lanes.follow(self._configuration.targets))
+        if not self._ahead and self._missing_since != -math.inf:
+            self._missing_since = None
         ahead, self._ahead = self._ahead, []
         self._place_all(sorted(ahead, key=lambda parcel: parcel.position))
 
@@ -208,7 +215,7 @@ class Deliverer:
     def _place(self, parcel: Parcel, now: int) -> None:
         delivery, configuration = parcel.delivery, self._configuration
         target = configuration.targets.get(delivery.target)
-        if delivery.configuration > configuration.version or (
+        if (delivery.configuration > configuration.version and self._is_to_come(delivery.configuration)) or (
             target is not None and target.ordered and self._lanes.drains(target)
         ):
             self._put_aside(parcel, now)
@@ -222,6 +229,19 @@ class Deliverer:
             lane = self._lanes.of(target, delivery.lane)
             lane.put(parcel)
             self._pressed.add(lane)
+
+    def _is_to_come(self, version: int) -> bool:
+        """Whether a later configuration is waited for; once one was waited for in vain, none is until another comes."""
+        now = self._clock.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now
+        if now - self._missing_since < _MISSING_SECONDS:
+            return True
+        if self._missing_since > -math.inf:
+            self._missing_since = -math.inf
+            known = self._configuration.version
+            _log.error("subscriptions are older than deliveries, and used all the same", at=known, of=version)
+        return False
 
     def _put_aside(self, parcel: Parcel, now: int) -> None:
         """Give it a place later: what a later configuration says of it is not known yet, or calls with the settings

@@ -339,6 +339,27 @@ def test_waits_for_the_configuration_that_a_delivery_was_matched_under(
     role.close()
 
 
+def test_a_configuration_that_the_log_has_lost_holds_up_its_partition_only_for_a_while(
+    bus: MemoryBus, clock: ManualClock
+) -> None:
+    version = apply(bus, "all", OPS)
+    role = deliverer(bus, kinds(plain=Scripted()), clock)
+    offer(bus, [delivery(1, configuration=version + 9), delivery(2, "gone", configuration=version + 9)], 0)
+    for _ in range(29):
+        role.step(0)
+        clock.advance(1)
+    assert not verdicts(bus)
+    clock.advance(1)
+    settled(role)
+    ended = {verdict.target: verdict.state for verdict in verdicts(bus)}
+    assert ended == {"ops": VerdictState.DELIVERED, "gone": VerdictState.DEAD}
+    offer(bus, [delivery(3, configuration=version + 9)], 0)
+    settled(role)
+    assert len(verdicts(bus)) == 3, "what is known to be lost is waited for once"
+    assert unfinished(bus) == 0
+    role.close()
+
+
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
