@@ -25,7 +25,8 @@ from sinks.http.url import Origin
 from sinks.outcomes import Answer
 
 IDLE = 15.0
-"""Seconds after which an unused connection is not used again: receivers close theirs without a word."""
+"""Seconds after which an unused connection is closed: receivers close theirs without a word, and a process with many
+targets has only so many to keep."""
 
 
 class GuardedClient:
@@ -48,6 +49,7 @@ class GuardedClient:
         self._tls = Tls(tls)
         self._resolver = Resolver(origin.host, allowed, lookup)
         self._idle: deque[tuple[float, Connection]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def send(self, request: bytes) -> Answer | Reason:
@@ -63,23 +65,36 @@ class GuardedClient:
             connection.close()
         elif connection.open:
             self._idle.append((loop.time(), connection))
+            if self._sweep is None:
+                self._sweep = loop.call_later(IDLE, self._close_unused)
         return result
 
     async def close(self) -> None:
         """Close every connection that is not in use; those in use close with their exchange."""
         self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
         while self._idle:
             self._idle.pop()[1].close()
 
     def _idle_one(self, now: float) -> Connection | None:
-        """The one used last. What has been unused for too long is closed."""
-        while self._idle and self._idle[0][0] < now - IDLE:
-            self._idle.popleft()[1].close()
+        """The one used last, unless that was too long ago."""
+        self._drop_unused(now)
         while self._idle:
             _, connection = self._idle.pop()
             if connection.open:
                 return connection
         return None
+
+    def _close_unused(self) -> None:
+        """Close what has been unused for too long, and look again when that is true of the next."""
+        loop = asyncio.get_running_loop()
+        self._drop_unused(loop.time())
+        self._sweep = loop.call_at(self._idle[0][0] + IDLE, self._close_unused) if self._idle else None
+
+    def _drop_unused(self, now: float) -> None:
+        while self._idle and self._idle[0][0] <= now - IDLE:
+            self._idle.popleft()[1].close()
 
     async def _connect(self, deadline: float) -> Connection | Reason:
         """A connection to one of the addresses, tried in order; each has an equal share of the time that is left."""

@@ -3,6 +3,7 @@ import errno
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
@@ -15,7 +16,18 @@ from sinks.http.guard import Address
 from sinks.http.reader import KEPT, READ
 from sinks.http.url import Origin, origin
 from sinks.outcomes import Answer
-from tests.sinks.http.asking import ask, ask_replying, client_of, finds, kept, looks_up, request, run, until
+from tests.sinks.http.asking import (
+    ask,
+    ask_replying,
+    client_of,
+    finds,
+    kept,
+    listening,
+    looks_up,
+    request,
+    run,
+    until,
+)
 from tests.sinks.receiver import LOOPBACK, answer, receiving
 
 
@@ -75,6 +87,37 @@ def test_a_connection_that_was_unused_for_long_is_not_used_again(monkeypatch: py
                 assert (await client.send(request())).status == 200
             await client.close()
             assert receiver.connections == 2
+
+    run(work())
+
+
+def test_connections_that_are_unused_are_closed_though_nothing_more_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "IDLE", 0.05)
+    go, ended = asyncio.Event(), 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal ended
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"body"):
+                await go.wait()
+                writer.write(answer(200))
+        ended += 1
+        writer.close()
+
+    async def work() -> None:
+        async with listening(talk) as port:
+            client = client_of(f"http://127.0.0.1:{port}/")
+            calls = [asyncio.create_task(client.send(request())) for _ in range(3)]
+            await asyncio.sleep(0)
+            go.set()
+            await asyncio.gather(*calls)
+            await until(lambda: ended == 3)
+            assert not kept(client)
+            assert isinstance(await client.send(request()), Answer)
+            await until(lambda: ended == 4)
+            await client.close()
 
     run(work())
 
