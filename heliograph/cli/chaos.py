@@ -48,14 +48,13 @@ def chaos(
     from heliograph.chaos.scratch import Place
     from heliograph.chaos.torment import torment
     from heliograph.config import LogSection
-    from schemas.times import parse_duration
 
     logs.configure(LogSection(level="error"))
     began = time.monotonic()
     total = torment(
         Place(bus, archive, _running(broker_pid)),
         seed=seed,
-        seconds=parse_duration(lasting),
+        seconds=_seconds(lasting),
         kills=kills,
         tell=lambda line: note(f"{time.monotonic() - began:7.1f} s  {line}"),
     )
@@ -63,6 +62,16 @@ def chaos(
     document(row if as_json else _short(row), as_json=as_json)
     if total.findings:
         raise typer.Exit(1)
+
+
+def _seconds(lasting: str) -> float:
+    """Raises InputError for a time in which nothing would be tried, and nothing found wrong."""
+    from schemas.times import parse_duration
+
+    seconds = parse_duration(lasting)
+    if not seconds:
+        raise InputError(f"--for {lasting}: nothing would be tried; expected a time such as 5m")
+    return seconds
 
 
 def _running(broker_pid: int) -> int:
