@@ -31,7 +31,8 @@ _PACED_SECONDS = 2.0
 class Lane:
     """A bounded number of deliveries in flight, the rest waiting in order. Limits are this lane's share of the target's.
 
-    A stuck lane is one that was full and had no answer for a second; an answer is `Delivered` or `Rejected`, since
+    A lane is full when nothing more may be handed out, or when so much waits for others of its resources that it holds
+    its partitions. A stuck lane is one that was full and had no answer for a second; an answer is `Delivered` or `Rejected`, since
     a dead receiver's timeouts come at any pace. It stays stuck until half of what was in flight has ended, so that
     a trickle of answers does not make others wait time and again.
     """
@@ -57,8 +58,8 @@ class Lane:
 
     @property
     def full(self) -> bool:
-        """Whether nothing more may be handed out."""
-        return self.in_flight >= self.limit or self._bytes >= self._room
+        """Whether it takes in nothing more."""
+        return self.in_flight >= self.limit or self._bytes >= self._room or self._crowded
 
     @property
     def waiting(self) -> int:
@@ -69,7 +70,7 @@ class Lane:
     def holds(self) -> Iterable[int]:
         """Partitions of `deliveries` of which nothing more may be read while so much waits here. Deliveries of an
         ordered target wait for each other, which must not hold up other targets."""
-        return () if self._ordered is not None and len(self._waiting) <= self.limit else self._waiting_in
+        return self._waiting_in if self._ordered is None or self._crowded else ()
 
     def put(self, parcel: Parcel) -> None:
         """Let a delivery wait for its turn."""
@@ -138,6 +139,12 @@ class Lane:
         assert self.rate is not None  # noqa: S101 - only lanes with a rate have slots
         self._slot = max(self._slot, now + 1000.0) + 1000.0 / self.rate
         return round(self._slot)
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether more waits in a lane of an ordered target than may be in flight: one resource may keep all the others
+        waiting that it has."""
+        return self._ordered is not None and len(self._waiting) > self.limit
 
     def _limit(self) -> int:
         """Deliveries in flight at most."""

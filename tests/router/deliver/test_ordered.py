@@ -189,6 +189,25 @@ def test_a_target_that_hangs_or_is_held_back_has_its_deliveries_parked(
     role.close()
 
 
+@pytest.mark.parametrize("limits", [{}, {"rate": 0.5}])
+def test_one_resource_that_hangs_holds_up_no_other_target(
+    bus: MemoryBus, clock: ManualClock, limits: dict[str, float]
+) -> None:
+    apply(bus, "all", {**ORDERED, **limits}, {"id": "well", "kind": "well"})
+    hanging, well = Hanging(), Scripted()
+    role = deliverer(bus, kinds(plain=hanging, well=well), clock)
+    offer(bus, [of(number, "i-1") for number in range(LIMIT + 200)], 0)
+    if not limits:
+        turn(role, lambda: len(hanging.seen) == 1)
+    offer(bus, [delivery(number, "well") for number in range(10)], 0)
+    clock.advance(1.5)
+    turn(role, lambda: len(well.seen) == 10)
+    assert len(hanging.seen) <= 1
+    assert len(held(bus)) == LIMIT + 200, "what is under way keeps its place"
+    hanging.let_go()
+    role.close()
+
+
 def test_a_suspended_target_keeps_nothing_parked(bus: MemoryBus, clock: ManualClock) -> None:
     apply(bus, "all", ORDERED)
     sink = Scripted(broken)
