@@ -29,6 +29,7 @@ _OURS = frozenset(
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]+")
+_USER = re.compile(r"[^:\x00-\x1f\x7f]*")
 _SECRET_NAME = re.compile(
     r"authorization|cookie|token|secret|passw|credential|signature|api-?key|access-?key|auth-?key|(^|-)auth$",
     re.IGNORECASE,
@@ -43,8 +44,15 @@ class _Settings(BaseModel):
 class BasicSettings(_Settings):
     """User and password of HTTP's basic authentication (RFC 7617)."""
 
-    user: str = Field(pattern=r"^[^:\x00-\x1f\x7f]*$")
+    user: str
     password: NamedSecret
+
+    @field_validator("user")
+    @classmethod
+    def _sendable_user(cls, user: str) -> str:
+        if not _USER.fullmatch(user):
+            raise ValueError("must hold neither a colon, which ends it, nor a control character")
+        return user
 
 
 class CallbackSettings(_Settings):

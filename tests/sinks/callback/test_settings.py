@@ -76,7 +76,7 @@ BASIC = {"user": "ops", "password": "env:P"}
         ({"method": "GET", "format": "cloudevents-binary"}, "GET sends no body"),
         ({"bearer": "hunter2"}, "write env:NAME or file:PATH"),
         ({"basic": {"user": "ops", "password": "hunter2"}}, "write env:NAME or file:PATH"),
-        ({"basic": {"user": "a:b", "password": "env:P"}}, "basic.user"),
+        ({"basic": {"user": "a:b", "password": "env:P"}}, "basic.user: must hold neither a colon"),
         ({"signing": ["env:K", "whsec_hunter2"]}, "write env:NAME or file:PATH"),
         ({"signing": ["env:K"] * 9}, "signing"),
         ({"tls": {"key": "/k"}}, "a key needs its `certificate`"),
