@@ -13,10 +13,11 @@ from heliograph.store.base import ObjectStore
 from heliograph.store.open import store_at
 from heliograph.store.probe import probe
 from router.configuration import Configuration
-from schemas.delivery_settings import BUCKET_KIND
 from schemas.errors import HeliographError, InputError
 from schemas.subscription import Target
-from sinks.kinds import check_settings
+from sinks.callback.credentials import Credentials
+from sinks.callback.settings import CallbackSettings
+from sinks.kinds import check_settings, kind_of
 from sinks.results import ResultsSettings
 
 
@@ -104,13 +105,18 @@ def _targets(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _checked(target: Target) -> str:
-    """The target's kind. Raises InputError for settings that cannot work, StoreError for a store of execution records
-    that cannot be opened: credentials that are missing here are told with the region that needs them."""
+    """The target's kind. Raises InputError for settings that cannot work and for secrets that are missing here,
+    StoreError for a store of execution records that cannot be opened."""
     problems = check_settings(target)
     if problems:
         raise InputError("; ".join(problems))
-    if target.kind == BUCKET_KIND:
-        store_at(ResultsSettings.model_validate(target.settings).store_url)().close()
+    match kind_of(target.kind).settings.model_validate(target.settings):
+        case CallbackSettings() as settings:
+            Credentials(settings).ready(0.0)
+        case ResultsSettings() as settings:
+            store_at(settings.store_url)().close()
+        case _:
+            pass
     return target.kind
 
 

@@ -170,9 +170,9 @@ class Deliverer:
         now = self._clock.monotonic()
         if wanted > self._configuration.version or now - self._followed_at >= _FOLLOW_SECONDS:
             self._followed_at = now
-            if self._states.refresh():
-                for lane in self._lanes:
-                    self._heed(lane)
+            self._states.refresh()
+            for lane in self._lanes:
+                self._heed(lane)
             if self._configuration.refresh():
                 self._missing_since = None
                 self._place_all(self._lanes.follow(self._configuration.targets))
@@ -182,7 +182,8 @@ class Deliverer:
         self._place_all(sorted(ahead, key=lambda parcel: parcel.position))
 
     def _heed(self, lane: Lane) -> None:
-        """Call back what a lane has handed out and may not send."""
+        """Call back what a lane has handed out and may not send, and show how its target stands: that changes with time
+        alone, too."""
         target, now = lane.target.id, self._clock.now()
         if not isinstance(self._states.gate(target, now), Open):
             self._lanes.recall(lane)

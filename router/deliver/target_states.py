@@ -49,15 +49,14 @@ class TargetStates:
         self._offset = 0
         self._conditions: dict[str, dict[TargetStatus, Condition]] = {}
 
-    def refresh(self) -> bool:
-        """Read to the end of the topic; True if there was something new. One read of the bus when there was not."""
-        before = self._offset
+    def refresh(self) -> None:
+        """Read to the end of the topic: one read of the bus when there is nothing new."""
         while True:
             polled = self._bus.read(_PARTITION, self._offset)
             for gap in polled.gaps:  # compaction leaves them
                 self._offset = gap.end
             if not polled.records and not polled.gaps:
-                return self._offset > before
+                return
             for record in polled.records:
                 self._apply(record)
                 self._offset = record.offset + 1

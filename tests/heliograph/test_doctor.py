@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from heliograph.config import load
 from heliograph.deployment import Deployment
 from heliograph.doctor import examine
@@ -17,6 +19,15 @@ name = "all"
 id = "{id}"
 kind = "topic"
 topic = "queue"
+"""
+CALLED = """
+[[subscription]]
+name = "all"
+[[subscription.target]]
+id = "hook"
+kind = "callback"
+url = "https://hooks.example.com/"
+bearer = "env:HOOK_TOKEN"
 """
 
 
@@ -37,6 +48,18 @@ def test_a_home_that_works(tmp_path: Path) -> None:
         ["configuration", "bus", "disk space", "archive", "objects", "subscriptions", "target queue"], "ok"
     )
     assert not list((tmp_path / "archive").rglob("probe"))
+
+
+def test_a_secret_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = environment(tmp_path)
+    monkeypatch.delenv("HOOK_TOKEN", raising=False)
+    with Deployment(load(home)) as deployment:
+        apply(deployment.bus, read_file(CALLED), KINDS)
+    state, detail = found(home)["target hook"]
+    assert state == "failed"
+    assert detail.startswith("bearer: env:HOOK_TOKEN: the environment has no variable HOOK_TOKEN")
+    monkeypatch.setenv("HOOK_TOKEN", "a token")
+    assert found(home)["target hook"] == ("ok", "callback")
 
 
 def test_an_archive_that_fails_hides_nothing_else(tmp_path: Path) -> None:

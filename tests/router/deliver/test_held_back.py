@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from prometheus_client import REGISTRY
 
 from heliograph.bus.memory import MemoryBus
 from router.deliver.deliverer import Deliverer
@@ -19,7 +20,14 @@ from schemas.delivery import (
     VerdictState,
     read_delivery,
 )
-from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record, read_condition
+from schemas.target_state import (
+    GRAVITY,
+    Condition,
+    TargetStatus,
+    condition_record,
+    lifted_record,
+    read_condition,
+)
 from schemas.topics import DEAD_LETTERS, STATE
 from tests.router.deliver.sinks import (
     Hanging,
@@ -81,6 +89,21 @@ def test_a_target_that_asks_for_less_gets_nothing_for_as_long_as_it_asks(
     assert len(sink.seen) == 20, "all but the one that was refused, which has a wait of its own"
     assert statuses(bus) == ["throttled", "lifted"]
     wheel.close()
+    role.close()
+
+
+def test_what_the_metric_shows_of_a_target_changes_with_time_alone(
+    bus: MemoryBus, clock: ManualClock
+) -> None:
+    apply(bus, "all", PATIENT)
+    role = deliverer(bus, kinds(plain=Wired(lambda _: Retry(LESS.reason, 30.0))), clock)
+    offer(bus, [delivery(1)])
+    turn(role, lambda: len(waiting(bus)) == 1)
+    for passes, status in ((1, TargetStatus.THROTTLED), (30, TargetStatus.ACTIVE)):
+        clock.advance(passes)
+        role.step(0.0)
+        shown = REGISTRY.get_sample_value("heliograph_target_state", {"target": "ops"})
+        assert shown == GRAVITY[status]
     role.close()
 
 
