@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +139,22 @@ def _read(process: subprocess.Popen[bytes], output: Output, seconds: float) -> b
 
 
 def kill_left_over(mark: str) -> None:
-    """End the processes of a command whose agent was killed, as far as /proc tells them."""
+    """End the processes of a command whose agent was killed, as far as /proc tells them. One that is starting another
+    may do so behind our look, so that we look again until there is none that we have not ended."""
+    ended: set[int] = set()
+    while found := set(_marked(mark)) - ended:
+        for number in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+        ended |= found
+
+
+def _marked(mark: str) -> Iterator[int]:
     wanted = f"{MARK}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
+                yield int(folder.name)
 
 
 def _has_exited(process: subprocess.Popen[bytes]) -> bool:

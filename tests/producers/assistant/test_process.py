@@ -1,16 +1,30 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
+from producers.assistant import process as module
 from producers.assistant.accounts import account, owner_ids
 from producers.assistant.output import Output
-from producers.assistant.process import Ended, Exited, Launch, Process, Stopped, TimedOut, kill_left_over
+from producers.assistant.process import (
+    MARK,
+    Ended,
+    Exited,
+    Launch,
+    Process,
+    Stopped,
+    TimedOut,
+    kill_left_over,
+)
 from producers.assistant.refusal import Refusal
 from producers.assistant.scripts import interpreter, remove_left_over, script_file
 from schemas.execution import CommandType
@@ -44,19 +58,29 @@ def test_a_signal_counts_as_shells_count_it() -> None:
     assert ran("kill -9 $$") == (Exited(137), "")
 
 
-def test_the_time_out_holds_for_children_that_ignore_sigterm() -> None:
-    ended, text = ran(STUBBORN, timeout=0.5)
-    assert ended == TimedOut()
-    until(lambda: not lives(int(text)))
+def test_the_time_out_holds_for_children_that_ignore_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output()
+    time_is_over_once(lambda: output.kept().text, monkeypatch)
+    assert Process().run(launch(STUBBORN), output) == TimedOut()
+    pid = int(output.kept().text)
+    until(lambda: not lives(pid))
+
+
+def time_is_over_once(seen: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def monotonic() -> float:
+        return time.monotonic() + (1000 if seen() else 0)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
 
 
 def test_a_command_that_closed_its_output_is_still_ended_in_time() -> None:
     assert ran("exec >&- 2>&-; exec sleep 1000", timeout=0.3) == (TimedOut(), "")
 
 
-def test_what_prints_for_ever_is_ended_and_only_its_end_is_kept() -> None:
+def test_what_prints_for_ever_is_ended_and_only_its_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
-    assert Process().run(launch("yes", timeout=0.5), output) == TimedOut()
+    time_is_over_once(lambda: output.kept().dropped, monkeypatch)
+    assert Process().run(launch("yes"), output) == TimedOut()
     kept = output.kept()
     assert len(kept.text) == 24 * 1024
     assert kept.dropped > 0
@@ -81,8 +105,10 @@ def test_what_goes_on_in_the_background_is_not_waited_for() -> None:
     os.kill(int(text), 9)
 
 
-def test_what_it_prints_in_the_background_for_ever_is_not_waited_for_either() -> None:
-    ended, text = ran("yes & echo $! >&2; sleep 0.2")
+def test_what_it_prints_in_the_background_for_ever_is_not_waited_for_either(tmp_path: Path) -> None:
+    ended, text = ran(
+        f"(echo y; > {tmp_path}/begun; exec yes) & until [ -e {tmp_path}/begun ]; do sleep 0.02; done"
+    )
     assert ended == Exited(0)
     assert text.endswith("y\n")
 
@@ -101,7 +127,7 @@ def test_standard_input_is_empty() -> None:
 def test_what_a_killed_agent_left_is_found_by_its_mark() -> None:
     mark = uuid4().hex
     process, output = Process(), Output()
-    script = "setsid sh -c 'echo $$; exec sleep 1000'"
+    script = "setsid sh -c 'echo $$; while :; do sleep 1; done'"
     thread = threading.Thread(target=process.run, args=(launch(script, mark=mark), output))
     thread.start()
     pid = int(until(lambda: output.kept().text))
@@ -109,7 +135,27 @@ def test_what_a_killed_agent_left_is_found_by_its_mark() -> None:
     assert lives(pid)
     kill_left_over(mark)
     thread.join()
-    assert not lives(pid)
+    until(lambda: not lives(pid))
+
+
+def test_what_a_left_over_process_starts_before_its_end_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    mark, kill = uuid4().hex, os.kill
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        process = subprocess.Popen(["sleep", "1000"], env={MARK: mark, "PATH": os.environ["PATH"]})
+        started.append(process)
+        until(lambda: mark.encode() in Path(f"/proc/{process.pid}/environ").read_bytes())
+
+    def kill_late(number: int, how: int) -> None:
+        if len(started) < 3:
+            start()
+        kill(number, how)
+
+    start()
+    monkeypatch.setattr(os, "kill", kill_late)
+    kill_left_over(mark)
+    assert [process.wait(30) for process in started] == [-9] * 3
 
 
 # Scripts and their interpreters.
