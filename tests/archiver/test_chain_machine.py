@@ -193,4 +193,4 @@ class ArchiveMachine(RuleBasedStateMachine):
 
 
 TestArchiveMachine = ArchiveMachine.TestCase
-TestArchiveMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestArchiveMachine.settings = settings(max_examples=100, stateful_step_count=30)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.chain import Lost, Tail, append_segment, find_tail
@@ -138,7 +138,7 @@ def test_a_file_is_read_once_however_many_partitions_it_holds(store: ObjectStore
     assert len(files) == len(set(files)) == 2
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(record_lists().filter(bool))
 def test_records_of_any_bytes_come_back(records: list[Record]) -> None:
     store = MemoryStore()
@@ -164,7 +164,7 @@ def test_headers_that_repeat_keep_their_order(store: ObjectStore) -> None:
     assert records_of(store)[0] == one
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=4))
 def test_a_kill_at_any_point_loses_and_repeats_nothing(kills: list[tuple[int, bool]]) -> None:
     store = MemoryStore()
@@ -258,7 +258,7 @@ def test_verify_meanwhile_finds_nothing(store: ObjectStore, moment: int) -> None
     assert report.sound, report.line()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_a_change_of_any_byte_is_found(which: float, where: float, bit: int) -> None:
     store = MemoryStore()

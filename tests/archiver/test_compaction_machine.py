@@ -168,4 +168,4 @@ class CompactionMachine(RuleBasedStateMachine):
 
 
 TestCompactionMachine = CompactionMachine.TestCase
-TestCompactionMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestCompactionMachine.settings = settings(max_examples=60, stateful_step_count=25)

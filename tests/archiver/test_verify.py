@@ -52,7 +52,7 @@ def test_an_empty_archive_is_sound() -> None:
     assert verify(MemoryStore()).line() == "archive verified: 0 records in 0 segments of 0 chains"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_change_of_any_byte_of_any_segment_is_found(data: st.DataObject) -> None:
     store = _store()

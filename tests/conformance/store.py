@@ -10,7 +10,7 @@ from itertools import count
 from threading import Barrier
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.store.base import ObjectStore
@@ -139,7 +139,7 @@ class StoreConformance:
     def test_list_is_what_a_sorted_set_is(self, store: ObjectStore) -> None:
         turns = count()
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=60)
         @given(KEYS.map(without_folder_conflicts), st.text("a-/.", max_size=3), st.text("a-/.z", max_size=5))
         def check(keys: set[str], prefix: str, after: str) -> None:
             root = f"{next(turns)}/"

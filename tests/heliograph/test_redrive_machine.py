@@ -104,5 +104,5 @@ class Redrives(RuleBasedStateMachine):
         assert everything == self.dead | self.under_way | self.dropped
 
 
-Redrives.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+Redrives.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
 TestRedrives = Redrives.TestCase

@@ -160,4 +160,4 @@ def test_what_another_did_meanwhile_is_known_to_who_gets_a_partition_back() -> N
 
 
 TestRouters = Routers.TestCase
-TestRouters.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestRouters.settings = settings(max_examples=60, stateful_step_count=40)

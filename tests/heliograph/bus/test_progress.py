@@ -115,7 +115,7 @@ def known(progress: Progress, log: Sequence[int]) -> set[int]:
 
 
 TestProgress = ProgressMachine.TestCase
-TestProgress.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestProgress.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_the_cursor_waits_for_the_lowest_and_the_note_tells_the_rest() -> None:

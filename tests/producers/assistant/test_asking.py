@@ -236,4 +236,4 @@ class Library(RuleBasedStateMachine):
 
 
 TestLibrary = Library.TestCase
-TestLibrary.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+TestLibrary.settings = settings(max_examples=30, stateful_step_count=15)

@@ -225,7 +225,7 @@ def brute_force(words: list[str], zone: tzinfo, after: datetime, until: datetime
             at += timedelta(seconds=60 - wall.second)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.tuples(field(0, 59), field(0, 59), field(0, 23), DAYS, field(1, 12), ZONES),
     st.sampled_from(
@@ -259,7 +259,7 @@ def test_times_are_those_of_brute_force(
     assert found == expected
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(field(0, 59), field(0, 59), field(0, 23), DAYS)
 def test_no_two_neighbours_are_closer_than_the_least_interval(
     second: str, minute: str, hour: str, days: tuple[str, str]

@@ -180,7 +180,7 @@ def play(wheeled: Wheeled, script: list[tuple[str, int]]) -> None:
     assert not wheeled.back.keys() - wheeled.due.keys()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(events, max_size=30))
 def test_every_record_comes_back_once_in_time(script: list[tuple[str, int]]) -> None:
     wheeled = Wheeled()
@@ -192,7 +192,7 @@ def test_every_record_comes_back_once_in_time(script: list[tuple[str, int]]) -> 
         assert wheeled.back[number] <= wait.due + bound_ms(wait.total) + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(events, st.tuples(st.just("step"), st.integers(-100_000, 100_000))), max_size=25))
 def test_a_clock_that_is_set_makes_nothing_early_and_nothing_stay(script: list[tuple[str, int]]) -> None:
     wheeled = Wheeled()

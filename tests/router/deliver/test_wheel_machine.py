@@ -257,7 +257,6 @@ class TurningTogether(Turning):
 
 
 PROFILE = settings(
-    deadline=None,
     max_examples=40,
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
