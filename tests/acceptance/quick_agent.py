@@ -1,6 +1,6 @@
 """An agent whose clock runs twenty times as fast as others': what recurs each ten seconds is due twice a second.
 
-`python -m tests.acceptance.quick_agent INSTANCE`
+`python -m tests.acceptance.quick_agent INSTANCE ORIGIN`
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ FACTOR = 20
 
 
 class QuickClock:
-    """Shows the real time at midnight (UTC), and from then on ever more."""
+    """Shows the real time at `origin`, milliseconds since the epoch, and from then on ever more."""
+
+    def __init__(self, origin: int) -> None:
+        self.origin = origin
 
     def now(self) -> int:
         """Milliseconds since the epoch; the same for every process that asks now."""
-        real = time.time_ns() // 1_000_000
-        midnight = real - real % 86_400_000
-        return midnight + (real - midnight) * FACTOR
+        return self.origin + (time.time_ns() // 1_000_000 - self.origin) * FACTOR
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -35,8 +36,8 @@ class QuickClock:
 
 def main() -> None:
     """Stand for the instance that is named, until killed."""
-    instance = sys.argv[1]
-    with Deployment(load(os.environ), QuickClock()) as deployment:
+    instance, origin = sys.argv[1:]
+    with Deployment(load(os.environ), QuickClock(int(origin))) as deployment:
         folder = deployment.config.home / "agents" / instance
         serve(
             build(deployment, Instance(instance, "cn-hangzhou", 9), Policy(), [], folder), threading.Event()
