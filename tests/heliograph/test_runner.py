@@ -107,8 +107,11 @@ def idle(runner: Runner) -> threading.Event:
 
 def test_a_role_that_fails_is_built_anew_and_the_others_go_on(bus: MemoryBus) -> None:
     built: list[Fake] = []
+    looked = threading.Event()
 
     def build() -> Fake:
+        if len(built) == 2:
+            looked.wait(20)
         role = Fake(bus)
         role.fails = StoreRefused("no such bucket") if len(built) < 3 else None
         built.append(role)
@@ -119,6 +122,7 @@ def test_a_role_that_fails_is_built_anew_and_the_others_go_on(bus: MemoryBus) ->
         until(lambda: len(built) == 2)
         assert runner.failures() == {"router": "no such bucket"}
         assert runner.unready()["router"] == "no such bucket"
+        looked.set()
         until(lambda: len(built) == 4)
         until(lambda: not runner.unready())
         assert runner.failures() == {}
@@ -175,7 +179,7 @@ def test_a_role_that_does_not_end_is_not_waited_for_longer_than_told(bus: Memory
     runner.start()
     until(lambda: not runner.unready())
     assert not runner.join(0.05)
-    assert other.closes == 1
+    until(lambda: other.closes == 1)
     role.released.set()
     assert runner.join()
 

@@ -272,14 +272,15 @@ def test_a_run_is_stopped_while_it_runs(fleet: Fleet, tmp_path: Path) -> None:
     assert record.exit_code is None
 
 
-def test_one_instance_is_stopped_and_the_other_goes_on(fleet: Fleet) -> None:
+def test_one_instance_is_stopped_and_the_other_goes_on(fleet: Fleet, tmp_path: Path) -> None:
     agents = [fleet.start(instance) for instance in ("i-1", "i-2")]
-    asked = fleet.ask("sleep 0.5", "i-1", "i-2")
+    asked = fleet.ask(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done", "i-1", "i-2")
     for agent in agents:
         agent.step(0)
     fleet.caller.stop(asked, ["i-2"])
-    for instance in ("i-2", "i-1"):
-        fleet.step(instance)
+    fleet.step("i-2")
+    (tmp_path / "go").touch()
+    fleet.step("i-1")
     states = {one.instance_id: one.invocation_status for one in fleet.final()}
     assert states == {"i-1": RecordState.SUCCESS, "i-2": RecordState.TERMINATED}
 

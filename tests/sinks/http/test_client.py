@@ -206,9 +206,9 @@ def test_a_look_up_that_hangs_ends_with_the_time_limit_and_costs_one_thread() ->
 
 
 def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    reason = run(ask(f"http://127.0.0.1:{port}/"))
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        reason = run(ask(f"http://127.0.0.1:{held.getsockname()[1]}/"))
     assert reason == Reason(ReasonCode.UNREACHABLE, "no connection: Connection refused")
 
 
@@ -231,9 +231,9 @@ def test_a_receiver_that_is_silent() -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 
-    reason = ask_replying(silent, limit=0.1)
+    reason = ask_replying(silent, limit=1.0)
     assert isinstance(reason, Reason)
-    assert (reason.code, reason.detail) == (ReasonCode.TIMED_OUT, "no answer within 0.1 s")
+    assert (reason.code, reason.detail) == (ReasonCode.TIMED_OUT, "no answer within 1 s")
     assert reason.address
 
 
