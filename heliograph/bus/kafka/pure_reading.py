@@ -172,7 +172,9 @@ class PureMember(_Reading):
         self._gained([self._name(place) for place in places])
 
     def lose(self, places: Iterable[Any]) -> None:
-        """Still ours until it returns."""
+        """Still ours until it returns. The library joins anew next; for changed topics it forgets that it does when the
+        answer comes between two polls, unless it was asked to."""
+        self._consumer._coordinator.request_rejoin()  # noqa: SLF001
         self._lost([self._name(place) for place in places])
 
 

@@ -19,9 +19,10 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
+from structlog.testing import capture_logs
 
 from heliograph.bus.base import Extent, Lag
-from heliograph.bus.kafka import KafkaBus
+from heliograph.bus.kafka import KafkaBus, consumer
 from heliograph.bus.kafka.connect import connect
 from heliograph.bus.kafka.settings import parse
 from heliograph.bus.open import open_bus
@@ -215,6 +216,29 @@ def test_partitions_of_a_killed_process_move(bus: KafkaBus, url: str, client: st
         reader = Member(bus, "out", "reader")
         eventually(lambda: set(values(reader.records)) == set(range(400)), reader)
         reader.consumer.close()
+
+
+def test_topics_that_are_not_there_yet_are_nothing_to_complain_of(bus: KafkaBus) -> None:
+    bus.create("t.a")
+    with capture_logs() as logged:
+        member = Member(bus, ["t.*", "u.*", "later"], "g")
+        eventually(lambda: len(member.consumer.assigned()) == 4, member)
+        member.expect_quiet()
+    assert logged == []
+    member.consumer.close()
+
+
+def test_topics_made_later_are_joined_however_short_the_waits_in_the_client(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group's answer comes between two of them."""
+    monkeypatch.setattr(consumer, "_SLICE", 0.001)
+    bus.create("t.a")
+    member = Member(bus, "t.*", "g")
+    eventually(lambda: len(member.consumer.assigned()) == 4, member)
+    bus.append(events("t.b", 1))
+    assert values(member.collect(1)) == [0]
+    member.consumer.close()
 
 
 def test_a_long_hold_of_a_full_partition_loses_nothing_nor_does_a_rebalance_meanwhile(
