@@ -18,6 +18,7 @@ from schemas.record import Headers, Record, TopicPartition
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001
 _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _WRONG_STATE = KafkaError._STATE  # noqa: SLF001
+_NO_TOPIC = KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def _headers(given: list[tuple[str, bytes | None]]) -> Headers:
@@ -87,6 +88,8 @@ class _Reading:
                 fetched.positions[self._name(place)] = message.offset() or 0
             case code if code == _OUT_OF_RANGE:
                 fetched.out_of_range.add(self._name(place))
+            case code if code == _NO_TOPIC and place[0].startswith("^"):
+                pass  # a pattern that matches nothing yet
             case _ if error.fatal() or confluent_problem(error.code()) in _TOLD:
                 raise self._translated.error(error)
             case _:
