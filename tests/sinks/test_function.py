@@ -25,6 +25,7 @@ from schemas.delivery import (
     Rejected,
     Retry,
 )
+from sinks import function as module
 from sinks.base import Sink, Surroundings
 from sinks.function import KIND, FunctionSettings, permitted
 from tests.sinks.receiver import EVENT, delivery
@@ -284,7 +285,8 @@ def test_closing_ends_idle_and_busy_workers(folder: Path) -> None:
     asyncio.run(work())
 
 
-def test_an_idle_worker_may_say_goodbye(folder: Path) -> None:
+def test_an_idle_worker_may_say_goodbye(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "END_LIMIT", 60.0)
     (folder / "package" / "polite.py").write_text(
         "import atexit, pathlib\n"
         "def handler(event, context):\n"
