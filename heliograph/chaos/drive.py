@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import islice
 from typing import assert_never
@@ -132,7 +132,7 @@ class Drive:
                 return partial(processes.step_clock, place, 0.0)
             case Fault.BROKER_PAUSE:
                 os.kill(self._broker_pid, signal.SIGSTOP)
-                return partial(os.kill, self._broker_pid, signal.SIGCONT)
+                return partial(self._resume_broker, processes.ended())
             case _ as never:
                 assert_never(never)
 
@@ -149,6 +149,12 @@ class Drive:
     def _restart(self, name: str, file_limit: int = 0) -> None:
         self._processes.kill(name)
         self._processes.start(name, file_limit)
+
+    def _resume_broker(self, ended_before: Collection[str]) -> None:
+        """And do as a supervisor does: what starts while no broker answers says so and ends."""
+        os.kill(self._broker_pid, signal.SIGCONT)
+        for name in self._processes.ended() - set(ended_before):
+            self._restart(name)
 
     def _log_bytes(self) -> int:
         """Size of the file that the embedded log appends to: its write-ahead log."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -39,7 +40,7 @@ class Recorded(Processes):
 
 @pytest.fixture
 def begun() -> Iterator[tuple[Drive, Recorded]]:
-    """A router at work, and nothing subscribed."""
+    """A router at work, nothing subscribed, and a process in place of a broker."""
     with ExitStack() as opened:
         ground = opened.enter_context(scratch(Place()))
         receiver = opened.enter_context(Misbehaving())
@@ -47,7 +48,9 @@ def begun() -> Iterator[tuple[Drive, Recorded]]:
         processes = Recorded(ground.folder, ground.environment)
         opened.callback(processes.kill_all)
         processes.start("router")
-        yield Drive(deployment, processes, receiver, seed=1, targets=0, broker_pid=0), processes
+        broker = opened.enter_context(subprocess.Popen(["/bin/sleep", "600"]))
+        opened.callback(broker.kill)
+        yield Drive(deployment, processes, receiver, seed=1, targets=0, broker_pid=broker.pid), processes
 
 
 def stroke(fault: Fault, seconds: float, step: float = 0.0) -> Stroke:
@@ -94,3 +97,21 @@ def test_a_process_that_ends_by_itself_ends_the_round(begun: tuple[Drive, Record
     until(lambda: processes.ended() == {"router"})
     with pytest.raises(Stuck, match="router ended by itself"):
         drive.turn(stroke(Fault.STALL, 1.0)._replace(place="receiver"))
+
+
+def test_what_ended_while_the_broker_did_not_answer_is_started_again(
+    begun: tuple[Drive, Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, processes = begun
+    first = processes.pid("router")
+
+    def end_router(seconds: float) -> None:
+        if seconds:
+            os.kill(first, signal.SIGTERM)
+            monkeypatch.undo()
+            until(lambda: processes.ended() == {"router"})
+
+    monkeypatch.setattr(time, "sleep", end_router)
+    drive.turn(stroke(Fault.BROKER_PAUSE, 1.0)._replace(place="broker"))
+    assert processes.pid("router") != first
+    assert processes.ended() == set()
