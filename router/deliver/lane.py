@@ -32,9 +32,9 @@ class Lane:
     """A bounded number of deliveries in flight, the rest waiting in order. Limits are this lane's share of the target's.
 
     A lane is full when nothing more may be handed out, or when so much waits for others of its resources that it holds
-    its partitions. A stuck lane is one that was full and had no answer for a second; an answer is `Delivered` or `Rejected`, since
-    a dead receiver's timeouts come at any pace. It stays stuck until half of what was in flight has ended, so that
-    a trickle of answers does not make others wait time and again.
+    its partitions. A stuck lane is one that was full and had no answer for a second; an answer is `Delivered` or
+    `Rejected`, since a dead receiver's timeouts come at any pace. It stays stuck until half of what was in flight has
+    ended, so that a trickle of answers does not make others wait time and again.
     """
 
     def __init__(self, target: Target, number: int, batch: int, now: float) -> None:
