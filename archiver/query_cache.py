@@ -100,7 +100,7 @@ class QueryCache:
         for partition, extent in sorted(bus.extents(EXECUTIONS).items()):
             tail = tails.get(partition.partition)
             start = extent.start
-            if tail is not None and tail.log_id == bus.log_id and tail.begins is None:
+            if tail is not None and tail.goes_on_in(bus.log_id):
                 start = max(start, tail.next_offset)
             if start < extent.end:
                 spans.append((partition, start, extent.end))

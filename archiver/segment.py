@@ -60,6 +60,10 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     previous_sha256: str
     begins: EpochStart | None = None
 
+    def goes_on_in(self, log_id: str) -> bool:
+        """Whether what comes after this segment, the last of its chain, is in the log of that id."""
+        return self.log_id == log_id and self.begins is None
+
 
 class Draft(NamedTuple):
     """What is to become a segment: records in order of offset, gaps, and the offset that comes after all of it."""

@@ -78,18 +78,13 @@ def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[tuple[Segme
     held = {
         number: extents[TopicPartition(topic, number)].start
         for number, tail in tails.items()
-        if TopicPartition(topic, number) in extents and _is_of(bus, tail)
+        if TopicPartition(topic, number) in extents and tail.header.goes_on_in(bus.log_id)
     }
     for info in segments:
         is_held = info.epoch == tails[info.partition].epoch
         start = held.get(info.partition) if is_held else None
         if start is None or info.expected_offset < start:
             yield info, start
-
-
-def _is_of(bus: Bus, tail: SegmentInfo) -> bool:
-    """Whether the epoch of a chain's last segment is of this log, and goes on."""
-    return tail.header.log_id == bus.log_id and tail.header.begins is None
 
 
 def _by_offset(segment: SegmentInfo) -> dict[int, Record]:
