@@ -229,11 +229,7 @@ def _target_problems(target: Target, kinds: Mapping[str, SinkKind]) -> list[str]
     kind = kinds.get(target.kind)
     if kind is None:
         return [f"kind: {target.kind!r} is not one of {', '.join(sorted(kinds))}"]
-    try:
-        kind.settings.model_validate(target.settings)
-    except ValidationError as error:
-        return problems(error, kind.settings, Target.model_fields)
-    return []
+    return kind.problems(target.settings, Target.model_fields)
 
 
 def _current(bus: Bus) -> Configuration:

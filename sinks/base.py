@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
 from schemas.delivery import Delivery, Outcome
+from schemas.problems import problems
 
 
 class Sink(Protocol):
@@ -54,3 +55,12 @@ class SinkKind(msgspec.Struct, frozen=True):
     settings: type[BaseModel]
     build: Callable[[Any, Surroundings], Sink]
     batch: int = 1
+
+    def problems(self, settings: Mapping[str, Any], beside: Iterable[str] = ()) -> list[str]:
+        """One line `key: problem` for each setting that cannot work; none if all can. `beside`: keys that stand beside
+        settings, and may have been meant."""
+        try:
+            self.settings.model_validate(settings)
+        except ValidationError as error:
+            return problems(error, self.settings, beside)
+        return []

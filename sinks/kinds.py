@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from schemas.delivery_settings import BUCKET_KIND, LOGS_KIND
 from schemas.errors import InputError
-from schemas.problems import problems
 from schemas.subscription import Target
 from sinks import function, logs, objects, result_logs, results, topic
 from sinks.base import SinkKind
@@ -38,8 +35,4 @@ def check_settings(target: Target) -> list[str]:
         kind = kind_of(target.kind)
     except InputError as error:
         return [str(error)]
-    try:
-        kind.settings.model_validate(target.settings)
-    except ValidationError as error:
-        return problems(error, kind.settings)
-    return []
+    return kind.problems(target.settings)
