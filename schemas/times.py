@@ -88,10 +88,10 @@ _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 def parse_duration(text: str) -> float:
     """Seconds of a duration as people type it: `90s`, `5m`, `2h` (ms, s, m, h, d, w). InputError if it is none."""
-    found = _AGO.fullmatch(text.strip())
-    if found is None:
-        raise InputError(f"duration {text!r}: expected 90s, 5m or 2h")
-    return int(found[1]) * _UNITS[found[2]] / 1000
+    try:
+        return read_duration(text.strip())
+    except InputError:
+        raise InputError(f"duration {text!r}: expected 90s, 5m or 2h") from None
 
 
 def parse_when(text: str, now_ms: int) -> int:
