@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from heliograph.cli.options import Cluster, Store
 from heliograph.cli.output import document, note
 from schemas.errors import InputError
 
@@ -28,12 +29,8 @@ def chaos(
     kills: Annotated[
         int, typer.Option("--kills", help="Until so many kills, instead of for a time.", min=0)
     ] = 0,
-    bus: Annotated[
-        str, typer.Option("--bus", metavar="URL", help="A Kafka cluster to run on, kafka://host:port.")
-    ] = "",
-    archive: Annotated[
-        str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
-    ] = "",
+    bus: Cluster = "",
+    archive: Store = "",
     broker_pid: Annotated[
         int, typer.Option("--broker-pid", help="A broker's process that may be paused.", min=0)
     ] = 0,

@@ -1,13 +1,21 @@
-"""Options that several commands share, as the fields of one form."""
+"""Options that several commands share: by themselves, or as the fields of one form."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Any, Concatenate, TypeVar, get_type_hints
+from typing import Annotated, Any, Concatenate, TypeVar, get_type_hints
 
 import msgspec
+import typer
+
+Cluster = Annotated[
+    str, typer.Option("--bus", metavar="URL", help="A Kafka cluster to run on, kafka://host:port.")
+]
+Store = Annotated[
+    str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
+]
 
 Form = TypeVar("Form", bound=msgspec.Struct)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from heliograph.cli.options import Cluster, Store
 from heliograph.cli.output import note, open_deployment
 
 
@@ -65,12 +66,8 @@ def run(
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="Keep running after the account.")] = False,
     events: Annotated[int, typer.Option("--events", help="How many generated events.", min=1)] = 2000,
-    bus: Annotated[
-        str, typer.Option("--bus", metavar="URL", help="A Kafka cluster to run on, kafka://host:port.")
-    ] = "",
-    archive: Annotated[
-        str, typer.Option("--archive", metavar="URL", help="A store for the archive, s3://bucket/prefix?….")
-    ] = "",
+    bus: Cluster = "",
+    archive: Store = "",
 ) -> None:
     """Run the main job in a scratch folder, and account for it all.
 
