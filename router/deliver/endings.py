@@ -58,13 +58,11 @@ class Endings:
 
     def bury(self, parcel: Parcel, reason: Reason, exhausted: Exhausted) -> None:
         """End a delivery without an attempt."""
-        self._end(parcel, dead(parcel.delivery, reason, exhausted, self._clock.now()).records)
-        VERDICTS.labels(parcel.delivery.target, "dead").inc()
+        self._end_untried(parcel, dead(parcel.delivery, reason, exhausted, self._clock.now()))
 
     def expire(self, parcel: Parcel, now: int) -> None:
         """End a delivery whose event is older than its target wants. `now`: milliseconds since the epoch."""
-        self._end(parcel, expired(parcel.delivery, now).records)
-        VERDICTS.labels(parcel.delivery.target, "expired").inc()
+        self._end_untried(parcel, expired(parcel.delivery, now))
 
     def reject(self, record: Record, problem: str, by: str) -> None:
         """Keep what is no delivery in `rejects`. `by`: the role that says so."""
@@ -88,6 +86,10 @@ class Endings:
         if parcel.position.topic != PARKED and self._parking.knows(parcel.delivery):
             self._ended += [each.position for each in lane.of(parcel.delivery.resource)]
             self._parking.back(parcel, 0)
+
+    def _end_untried(self, parcel: Parcel, ended: Ended) -> None:
+        self._end(parcel, ended.records)
+        VERDICTS.labels(parcel.delivery.target, ended.state).inc()
 
     def _end(self, parcel: Parcel, records: Iterable[NewRecord]) -> None:
         self._follows += records
