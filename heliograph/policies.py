@@ -1,8 +1,8 @@
 """The least that each store and the log must allow our roles, as documents to paste.
 
-S3, SQS: IAM policy language 2012-10-17, which MinIO takes as well. OSS and Log Service: RAM policy language, version 1, with
-the actions of the role AliyunServiceRoleForECSArchiving (ECS user manual, manage the service-linked role for Operation
-Content and Result Delivery). Kafka: the body of `acls:batch` of Confluent's REST API, version 3.
+S3, SQS: IAM policy language 2012-10-17, which MinIO takes as well. OSS and Log Service: RAM policy language, version 1,
+with the actions of the role AliyunServiceRoleForECSArchiving (ECS user manual, manage the service-linked role for
+Operation Content and Result Delivery). Kafka: the body of `acls:batch` of Confluent's REST API, version 3.
 """
 
 from __future__ import annotations

@@ -149,10 +149,11 @@ def test_an_agent_that_ends_ends_what_runs(fleet: Fleet, tmp_path: Path) -> None
     assert fleet.outcome()[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_INTERRUPTED)
 
 
-def test_a_log_that_is_away_holds_up_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(_bus: MemoryBus, *_: object) -> None:
-        raise BusUnavailable("away")
+def away(_bus: MemoryBus, *_: object) -> None:
+    raise BusUnavailable("away")
 
+
+def test_a_log_that_is_away_holds_up_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = fleet.start()
     fleet.schedule("echo again")
     fleet.step()
@@ -177,9 +178,6 @@ def ended(agent: Agent) -> bool:
 def test_a_schedule_is_said_to_be_taken_once_the_log_is_back(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_bus: MemoryBus, *_: object) -> None:
-        raise BusUnavailable("away")
-
     agent = fleet.start()
     fleet.schedule("echo again")
     with monkeypatch.context() as patch:
