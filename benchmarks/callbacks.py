@@ -26,12 +26,12 @@ import structlog
 import uvloop
 
 from benchmarks.receiver import receiving
-from heliograph.collector import collect_seldom
-from heliograph.deployment import Deployment
-from heliograph.roles import roles
+from heliograph.app.deployment import Deployment
+from heliograph.app.gc_tuning import collect_seldom
+from heliograph.app.roles import roles
 from producers.edge import Edge
 from producers.stream import generate
-from router.loop import Router
+from router.events import Router
 from schemas.topics import VERDICTS
 from tests.acceptance.product import Product
 

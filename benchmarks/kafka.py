@@ -16,11 +16,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka import TopicPartition as Place
 
+from heliograph.app.gc_tuning import collect_seldom
 from heliograph.bus.base import Bus
 from heliograph.bus.kafka import confluent_config, pure
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.bus.open import open_bus
-from heliograph.collector import collect_seldom
 from schemas.record import NewRecord
 from tests.services.kafka import running
 

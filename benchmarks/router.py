@@ -24,15 +24,15 @@ from confluent_kafka import TopicPartition as Place
 from prometheus_client import REGISTRY
 
 from benchmarks.kafka import BATCH
+from heliograph.app.gc_tuning import collect_seldom
 from heliograph.bus.base import Bus
 from heliograph.bus.kafka import confluent_config, pure
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.bus.open import open_bus
-from heliograph.collector import collect_seldom
+from heliograph.operations.subscriptions import apply, read_file
 from producers.edge import Edge
 from producers.stream import generate
-from router.loop import Router
-from router.subscriptions import apply, read_file
+from router.events import Router
 from schemas.topics import DELIVERIES, EVENT_TOPICS, ROUTING
 from sinks.kinds import KINDS
 from tests.services.kafka import running

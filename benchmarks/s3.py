@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import structlog
 
-from archiver.loop import Archiver
-from archiver.policy import ArchivePolicy
+from archiver.write.archiver import Archiver
+from archiver.write.policy import ArchivePolicy
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.open import open_store
 from producers.stream import generate

@@ -5,14 +5,11 @@ from __future__ import annotations
 import structlog
 
 from heliograph.bus.base import Bus
-from heliograph.bus.partition import partition_for
+from heliograph.bus.gaps import report_gaps
 from router.configuration import Configuration
-from router.gaps import report_gaps
-from schemas.delivery import Delivery, delivery_id, delivery_record
-from schemas.delivery_settings import DeliverySettings
+from router.deliveries import RecordDeliveries
 from schemas.errors import InvalidExecution
-from schemas.execution import ExecutionRecord, check_execution
-from schemas.lanes import lane_key
+from schemas.execution import check_execution
 from schemas.metrics import MATCHED, REJECTED, ROUTED
 from schemas.record import NewRecord, Record
 from schemas.rejects import rejected_record
@@ -97,40 +94,3 @@ class ExecutionRouter:
         if region not in self._kept:
             self._kept.add(region)
             _log.warning("no delivery settings, records stay in the topic", region=region)
-
-
-class RecordDeliveries:
-    """Makes the deliveries of execution records under one version: the same however often they are made."""
-
-    def __init__(self, bus: Bus, version: int) -> None:
-        self._log_id = bus.log_id
-        self._partitions = bus.topics()[DELIVERIES]
-        self._version = version
-
-    def of(
-        self, record: Record, execution: ExecutionRecord, settings: DeliverySettings, log_id: str = ""
-    ) -> list[NewRecord]:
-        """One for each store that the settings name, the record's bytes untouched. `log_id`: of the log that has the
-        record, where it is not this one."""
-        return [
-            delivery_record(
-                Delivery(
-                    delivery_id(log_id or self._log_id, record.position, settings.name, target.id),
-                    record.position,
-                    settings.name,
-                    target.id,
-                    resource_of(execution),
-                    record.value,
-                    record.timestamp,
-                    self._version,
-                    key=lane_key(target.id, 0, self._partitions, partition_for),
-                )
-            )
-            for target in settings.targets
-        ]
-
-
-def resource_of(execution: ExecutionRecord) -> str:
-    """The resource name of the instance that a record is of."""
-    owner = execution.resource_owner_uid
-    return f"acs:ecs:{execution.region_id}:{owner}:instance/{execution.instance_id}"

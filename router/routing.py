@@ -15,6 +15,9 @@ from heliograph.bus.base import Bus
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Position, Record, TopicPartition
 from schemas.topics import ROUTING
 
+ROUTERS = "router"
+"""The group of the routers."""
+
 _PARTITION = TopicPartition(ROUTING, 0)
 _log = structlog.get_logger()
 

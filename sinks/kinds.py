@@ -5,9 +5,14 @@ from __future__ import annotations
 from schemas.delivery_settings import BUCKET_KIND, LOGS_KIND
 from schemas.errors import InputError
 from schemas.subscription import Target
-from sinks import function, logs, objects, result_logs, results, topic
+from sinks import topic
 from sinks.base import SinkKind
 from sinks.callback import sink as callback
+from sinks.function import sink as function
+from sinks.logs import events as logs
+from sinks.logs import executions as execution_logs
+from sinks.objects import events as objects
+from sinks.objects import executions as execution_objects
 
 KINDS: dict[str, SinkKind] = {
     "callback": callback.KIND,
@@ -17,7 +22,11 @@ KINDS: dict[str, SinkKind] = {
     "topic": topic.KIND,
 }
 """What a subscription's target may be."""
-ALL_KINDS: dict[str, SinkKind] = {**KINDS, BUCKET_KIND: results.KIND, LOGS_KIND: result_logs.KIND}
+ALL_KINDS: dict[str, SinkKind] = {
+    **KINDS,
+    BUCKET_KIND: execution_objects.KIND,
+    LOGS_KIND: execution_logs.KIND,
+}
 """Also what delivery settings make of execution records."""
 
 

@@ -18,13 +18,13 @@ import pytest
 import typer.main
 import yaml
 
+from heliograph.app.config import Config, load, settings
+from heliograph.app.health import serve
+from heliograph.app.roles import ROLES
+from heliograph.app.runner import Runner
 from heliograph.bus.kafka.settings import parse as parse_kafka
 from heliograph.bus.memory import MemoryBus
 from heliograph.cli.main import app
-from heliograph.config import Config, load, settings
-from heliograph.health import serve
-from heliograph.roles import ROLES
-from heliograph.runner import Runner
 from heliograph.store.s3.location import parse_location
 from schemas.clock import SystemClock
 

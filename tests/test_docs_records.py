@@ -19,7 +19,7 @@ from schemas.execution import (
     instance_state,
 )
 from schemas.execution_errors import ERRORS
-from sinks.results import Layout
+from sinks.objects.executions import Layout
 from tests.documents import blocks, codes, document, rows, section
 from tests.heliograph.cli.conftest import Commands, call
 

@@ -11,6 +11,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("archiver", "heliograph", "producers", "router", "schemas", "sinks")
 
+ENGINE = frozenset(
+    {"schemas", "producers", "router", "sinks", "archiver", "heliograph.bus", "heliograph.store"}
+)
+BEHIND_THE_DOORS = ENGINE | {
+    "heliograph.app",
+    "heliograph.diagnose",
+    "heliograph.operations",
+    "heliograph.testing",
+}
+
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "schemas": frozenset(),
     "heliograph.bus": frozenset({"schemas"}),
@@ -19,7 +29,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "sinks": frozenset({"schemas", "heliograph.bus", "heliograph.store"}),
     "router": frozenset({"schemas", "sinks", "heliograph.bus"}),
     "archiver": frozenset({"schemas", "heliograph.bus", "heliograph.store"}),
-    "heliograph": frozenset(ROOMS) | {"heliograph.bus", "heliograph.store"},
+    "heliograph.app": ENGINE,
+    "heliograph.diagnose": ENGINE | {"heliograph.app"},
+    "heliograph.operations": ENGINE | {"heliograph.app", "heliograph.diagnose"},
+    "heliograph.testing": frozenset({"schemas"}),
+    "heliograph.cli": BEHIND_THE_DOORS | {"heliograph.demo", "heliograph.chaos"},
+    "heliograph.demo": BEHIND_THE_DOORS,
+    "heliograph.chaos": BEHIND_THE_DOORS | {"heliograph.demo"},
+    "heliograph": frozenset({"heliograph.cli"}),
 }
 
 

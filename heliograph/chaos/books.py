@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from archiver.query import query
-from archiver.reader import read_records
-from archiver.verify import verify
+from archiver.read.query import query
+from archiver.read.reader import read_records
+from archiver.read.verify import verify
+from heliograph.app.deployment import Deployment
 from heliograph.chaos.receiver import REFUSING_PATH
 from heliograph.demo.reconcile import read_all
-from heliograph.deployment import Deployment
-from heliograph.receiver import Arrival, Receiver
+from heliograph.operations.deliveries import reduce_verdicts
 from heliograph.store.base import ObjectStore
 from heliograph.store.memory import MemoryStore
-from router.deliver.records import reduce_verdicts
+from heliograph.testing.receiver import Arrival, Receiver
 from schemas.delivery import Delivery, Verdict, VerdictState, delivery_id, read_delivery, read_verdict
 from schemas.errors import ArchiveBroken
 from schemas.record import Position, Record

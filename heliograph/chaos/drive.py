@@ -11,12 +11,12 @@ from functools import partial
 from itertools import islice
 from typing import assert_never
 
+from heliograph.app.deployment import Deployment
 from heliograph.bus.base import Bus
 from heliograph.chaos.faults import FAULTS, Fault, Stroke
 from heliograph.chaos.processes import Processes
 from heliograph.chaos.receiver import Misbehaving
 from heliograph.demo.reconcile import read_all
-from heliograph.deployment import Deployment
 from producers.edge import Edge
 from producers.stream import generate
 from schemas.delivery import read_verdict

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from random import Random
 from typing import NamedTuple
 
-from heliograph.roles import ROLES
+from heliograph.app.roles import ROLES
 
 ALL = "all"
 PROCESSES = (ALL, *ROLES)

@@ -9,12 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
-from heliograph import logs
-from heliograph.collector import collect_seldom
-from heliograph.config import load
-from heliograph.deployment import Deployment
-from heliograph.roles import roles
-from heliograph.runner import Runner
+from heliograph.app import logging_setup
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
+from heliograph.app.gc_tuning import collect_seldom
+from heliograph.app.roles import roles
+from heliograph.app.runner import Runner
 from schemas.clock import SystemClock
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_limit, arguments.file_limit))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = load(os.environ)
-    logs.configure(config.log)
+    logging_setup.configure(config.log)
     with Deployment(config, JumpingClock(arguments.clock)) as deployment:
         runner = Runner(deployment.open().bus, roles(deployment, arguments.roles))
         collect_seldom()

@@ -6,7 +6,7 @@ import threading
 from itertools import count
 
 from heliograph.chaos.faults import Fault
-from heliograph.receiver import Answer, Receiver
+from heliograph.testing.receiver import Answer, Receiver
 
 TIME_LIMIT = 1.0
 """Seconds for which our senders wait for it, as `subscriptions.toml` says."""

@@ -15,8 +15,8 @@ import msgspec
 
 from heliograph.chaos.faults import Ground
 from heliograph.demo.parts import Parts, borrowed
-from heliograph.receiver import Arrival
-from router.subscriptions import read_file
+from heliograph.operations.subscriptions import read_file
+from heliograph.testing.receiver import Arrival
 from schemas.subscription import Subscription
 
 _EAGER = {

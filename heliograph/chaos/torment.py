@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
 from heliograph.chaos.books import Finding, Wrong, findings, take
 from heliograph.chaos.drive import Drive, Stuck
 from heliograph.chaos.faults import Fault, schedule
@@ -13,9 +15,7 @@ from heliograph.chaos.processes import Processes
 from heliograph.chaos.receiver import Misbehaving
 from heliograph.chaos.report import Report, report
 from heliograph.chaos.scratch import Place, scratch, subscriptions
-from heliograph.config import load
-from heliograph.deployment import Deployment
-from router.subscriptions import apply
+from heliograph.operations.subscriptions import apply
 from schemas.errors import BusError
 from sinks.kinds import KINDS
 

@@ -31,7 +31,7 @@ def register(root: typer.Typer) -> None:
 @app.command("list")
 def list_segments(topic: Topic = None, as_json: Json = False) -> None:
     """List segments with their offsets, times and sizes."""
-    from archiver.reader import list_segments
+    from archiver.read.reader import list_segments
 
     with open_deployment() as deployment:
         rows = (
@@ -60,7 +60,7 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
 @app.command()
 def read(topic: Topic = None, since: Since = "", until: Until = "", as_json: Json = False) -> None:
     """Print archived records, each partition in its order."""
-    from archiver.reader import read_records
+    from archiver.read.reader import read_records
     from schemas.times import parse_when
 
     with open_deployment() as deployment:
@@ -95,7 +95,7 @@ def verify(
 
     Needs nothing but the archive; exit status 1 names the first thing wrong.
     """
-    from archiver.verify import verify
+    from archiver.read.verify import verify
 
     with open_deployment() as deployment:
         report = verify(
@@ -115,7 +115,7 @@ def heads(as_json: Json = False) -> None:
 
     Those of the topics' manifests too. Keep them elsewhere, for `verify --expect-head`.
     """
-    from archiver.verify import heads, manifest_heads
+    from archiver.read.verify import heads, manifest_heads
 
     with open_deployment() as deployment:
         archive = deployment.archive
@@ -133,8 +133,8 @@ def new_epoch(
     topic: Annotated[str, typer.Argument(help="A topic, or a pattern: '*' for all that is archived.")],
 ) -> None:
     """Begin new chains after a log was lost or made anew."""
-    from archiver.chain import begin_epoch
-    from archiver.reader import list_segments
+    from archiver.maintain.epochs import begin_epoch
+    from archiver.read.reader import list_segments
 
     with open_deployment() as deployment:
         store = deployment.archive
@@ -151,7 +151,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Answer SQL over the archive and the log store."""
-    from archiver.query import query as answer
+    from archiver.read.query import query as answer
 
     with open_deployment() as deployment:
         config = deployment.config

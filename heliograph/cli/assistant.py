@@ -231,7 +231,7 @@ def results(
     as_json: Json = False,
 ) -> None:
     """Show execution records, of log and archive. With --json whole, as they are delivered."""
-    from heliograph.executions import Wanted, read_records
+    from heliograph.operations.executions import Wanted, read_records
     from schemas.times import parse_when
 
     with open_deployment() as deployment:

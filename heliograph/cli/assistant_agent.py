@@ -16,7 +16,7 @@ from heliograph.cli.output import open_deployment, say
 from schemas.errors import BusError, InputError, JournalUnusable
 
 if TYPE_CHECKING:
-    from heliograph.deployment import Deployment
+    from heliograph.app.deployment import Deployment
     from producers.assistant.agent import Agent
     from producers.assistant.policy import Policy
     from producers.assistant.telling import Instance

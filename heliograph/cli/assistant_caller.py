@@ -14,7 +14,7 @@ from heliograph.cli.output import note, open_deployment
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from heliograph.deployment import Deployment
+    from heliograph.app.deployment import Deployment
     from producers.assistant.asking import Caller
     from producers.assistant.requests import Command
     from producers.assistant.signing import Keys

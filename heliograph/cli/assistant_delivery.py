@@ -54,8 +54,8 @@ def set_delivery(
 
     What is not named stays as it is; delivery is switched on.
     """
-    from heliograph.executions import deliver_since
-    from router.delivery_settings import current, put
+    from heliograph.operations.delivery_settings import current, put
+    from heliograph.operations.executions import deliver_since
     from schemas.times import parse_when
 
     _check_none("--bucket", bucket, {"--prefix": prefix, "--encryption": encryption, "--layout": layout})
@@ -95,8 +95,8 @@ def show_delivery(
     region: Annotated[str, typer.Argument(help="One region; all without one.")] = "", as_json: Json = False
 ) -> None:
     """Show the settings of regions, and how many records are there."""
-    from heliograph.executions import count_regions
-    from router.delivery_settings import current
+    from heliograph.operations.delivery_settings import current
+    from heliograph.operations.executions import count_regions
 
     with open_deployment() as deployment:
         known = current(deployment.bus).settings
@@ -121,7 +121,7 @@ def remove_delivery(
 
     Of all that are named or of none. Refused, naming the regions, while delivery is on or records are still on their way.
     """
-    from router.delivery_settings import remove
+    from heliograph.operations.delivery_settings import remove
 
     with open_deployment() as deployment:
         remove(deployment.bus, regions)
@@ -129,7 +129,7 @@ def remove_delivery(
 
 
 def _switch(region: str, *, on: bool) -> None:
-    from router.delivery_settings import current, put
+    from heliograph.operations.delivery_settings import current, put
 
     with open_deployment() as deployment:
         known = current(deployment.bus).settings

@@ -41,12 +41,12 @@ def chaos(
     Exit status 1 if anything is wrong.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from heliograph import logs
+    from heliograph.app import logging_setup
+    from heliograph.app.config import LogSection
     from heliograph.chaos.scratch import Place
     from heliograph.chaos.torment import torment
-    from heliograph.config import LogSection
 
-    logs.configure(LogSection(level="error"))
+    logging_setup.configure(LogSection(level="error"))
     began = time.monotonic()
     total = torment(
         Place(bus, archive, _running(broker_pid)),

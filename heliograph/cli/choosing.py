@@ -15,8 +15,8 @@ from schemas.errors import InputError, NotFound
 from schemas.times import parse_when
 
 if TYPE_CHECKING:
-    from heliograph.dead_letters import Wanted
-    from heliograph.history import History
+    from heliograph.operations.dead_letters import Wanted
+    from heliograph.operations.history import History
 
 
 class Which(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Chosen(Which, frozen=True):
 
 def wanted_by(which: Which, now: int) -> Wanted:
     """The filter that the options make. `now`: milliseconds since the epoch. Raises InputError."""
-    from heliograph.dead_letters import Wanted
+    from heliograph.operations.dead_letters import Wanted
 
     return Wanted(
         which.target,
@@ -61,7 +61,7 @@ def wanted_by(which: Which, now: int) -> Wanted:
 
 def changed_by(chosen: Chosen, now: int) -> Wanted:
     """The filter of a command that changes what it finds. Raises InputError if there is none, and no `--all`."""
-    from heliograph.dead_letters import Wanted
+    from heliograph.operations.dead_letters import Wanted
 
     wanted = wanted_by(chosen, now)
     if wanted == Wanted() and not chosen.everything:

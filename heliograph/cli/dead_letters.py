@@ -19,12 +19,13 @@ from heliograph.cli.choosing import (
 from heliograph.cli.deliveries import attempt_rows, show_with_attempts
 from heliograph.cli.options import takes
 from heliograph.cli.output import Json, document, moment, open_deployment, operator, progress, show, text_of
+from heliograph.operations.history import history_of
 from schemas.delivery import VerdictState
 from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
-    from heliograph.dead_letters import DeadLetter
-    from router.deliver.standing import Standing
+    from heliograph.operations.dead_letters import DeadLetter
+    from heliograph.operations.standing import Standing
 
 app = typer.Typer(
     help="Dead letters: what ended undelivered, kept whole.", no_args_is_help=True, rich_markup_mode=None
@@ -42,10 +43,10 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """List what ended undelivered, with the reason, from log and archive."""
-    from heliograph.dead_letters import find_standing, read_letters
+    from heliograph.operations.dead_letters import find_standing, read_letters
 
     with open_deployment() as deployment:
-        history = deployment.history
+        history = history_of(deployment)
         letters, standing = find_standing(
             history, wanted_by(which, deployment.clock.now()), dropped=include_dropped
         )
@@ -72,12 +73,12 @@ def list_letters(
 @app.command("show")
 def show_letter(delivery: str, as_json: Json = False) -> None:
     """Show one dead letter with its event, also one that was dropped."""
-    from heliograph.dead_letters import Wanted, find_standing, read_letters
-    from router.deliver.records import delivery_states
+    from heliograph.operations.dead_letters import Wanted, find_standing, read_letters
+    from heliograph.operations.deliveries import delivery_states
     from schemas.topics import VERDICTS
 
     with open_deployment() as deployment:
-        history = deployment.history
+        history = history_of(deployment)
         letters, _ = find_standing(history, Wanted(deliveries=frozenset({delivery})))
         found = [one for batch in read_letters(history, letters) for one in batch]
         if not found:
@@ -100,13 +101,13 @@ def drop(
     as_json: Json = False,
 ) -> None:
     """Give dead letters up for good. Each gets the verdict `dropped`, with who did it and why."""
-    from heliograph.dead_letters import drop_letters, find_standing, read_letters
+    from heliograph.operations.dead_letters import drop_letters, find_standing, read_letters
 
     if not why.strip():
         raise InputError("--why: is missing; the verdict keeps it")
     count = 0
     with open_deployment() as deployment:
-        history = deployment.history
+        history = history_of(deployment)
         wanted = changed_by(chosen, deployment.clock.now())
         letters, standing = find_standing(history, wanted)
         check_named(wanted, {letter.id for letter in letters})
@@ -128,7 +129,7 @@ def drop(
 
 
 def _state(delivery: str, standing: Standing) -> str:
-    from router.deliver.records import UNDER_WAY
+    from heliograph.operations.deliveries import UNDER_WAY
 
     if standing.is_under_way(delivery):
         return UNDER_WAY

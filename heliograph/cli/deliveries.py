@@ -8,6 +8,7 @@ import typer
 
 from heliograph.cli.choosing import fail_without_archive
 from heliograph.cli.output import Json, document, moment, open_deployment, say, show
+from heliograph.operations.history import history_of
 from schemas.delivery import Attempts, VerdictState
 from schemas.errors import InputError, NotFound
 from schemas.record import Position
@@ -15,7 +16,7 @@ from schemas.times import parse_when
 from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
-    from router.deliver.records import About, DeliveryState
+    from heliograph.operations.deliveries import About, DeliveryState
 
 app = typer.Typer(
     help="Deliveries: one event for one target each.", no_args_is_help=True, rich_markup_mode=None
@@ -35,15 +36,15 @@ def list_deliveries(
     as_json: Json = False,
 ) -> None:
     """List deliveries: how they ended, or what they wait for."""
-    from router.deliver.records import STATES
-    from router.deliver.records import list_deliveries as every
+    from heliograph.operations.deliveries import STATES
+    from heliograph.operations.deliveries import list_deliveries as every
 
     if state and state not in STATES:
         raise InputError(f"--state {state!r}: expected {', '.join(STATES)}")
     if event:
         Position.parse(event)
     with open_deployment() as deployment:
-        now, history = deployment.clock.now(), deployment.history
+        now, history = deployment.clock.now(), history_of(deployment)
         start = parse_when(since, now) if since else 0
         end = parse_when(until, now) if until else 2**62
         archived = (record for _, record in history.archived(VERDICTS, start))
@@ -60,10 +61,10 @@ def list_deliveries(
 @app.command("show")
 def show_delivery(delivery: str, as_json: Json = False) -> None:
     """Show one delivery, with each attempt that was kept."""
-    from router.deliver.records import UNKNOWN, delivery_states
+    from heliograph.operations.deliveries import UNKNOWN, delivery_states
 
     with open_deployment() as deployment:
-        history = deployment.history
+        history = history_of(deployment)
         found = delivery_states(deployment.bus, [delivery])[delivery]
         if found.state == UNKNOWN:
             archived = (record for _, record in history.archived(VERDICTS))
@@ -113,7 +114,7 @@ def delivery_row(one: DeliveryState) -> dict[str, Any]:
 
 def attempt_rows(attempts: Attempts) -> list[dict[str, Any]]:
     """The attempts that were kept: `took` in seconds, `outcome` what failed or `delivered`, `answer` its first bytes."""
-    from router.deliver.records import kept_attempts
+    from heliograph.operations.deliveries import kept_attempts
 
     return [
         {

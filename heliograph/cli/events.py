@@ -12,6 +12,7 @@ import typer
 from heliograph.cli.choosing import fail_without_archive
 from heliograph.cli.deliveries import delivery_row
 from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
+from heliograph.operations.history import history_of
 from schemas import topics
 from schemas.errors import DuplicateEvent, InputError, InvalidNotification, NotFound
 from schemas.record import Position, Record
@@ -19,7 +20,7 @@ from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
-    from heliograph.history import History
+    from heliograph.operations.history import History
 
 app = typer.Typer(
     help="Events: what was emitted and what became of it.", no_args_is_help=True, rich_markup_mode=None
@@ -80,7 +81,7 @@ def list_events(
 def show_event(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
     """Show an event, byte for byte, with its record. If several share the id, every one."""
     with open_deployment() as deployment:
-        for record in find(deployment.history, event):
+        for record in find(history_of(deployment), event):
             document(
                 {
                     "position": str(record.position),
@@ -100,7 +101,7 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     As it was when the event was routed: what became of the delivery, or which clause did not hold.
     """
     with open_deployment() as deployment:
-        history = deployment.history
+        history = history_of(deployment)
         rows = [row for record in find(history, event) for row in _answers(history, record)]
         columns = ("position", "subscription", "matched", "target", "state", "because", "delivery")
         show(rows, columns, as_json=as_json)
@@ -109,8 +110,8 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
 
 def _answers(history: History, record: Record) -> list[dict[str, Any]]:
     """What each subscription made of the event: a row for each delivery, or one that says which clause did not hold."""
-    from router.deliver.records import delivery_states
-    from router.why import why as explain
+    from heliograph.operations.deliveries import delivery_states
+    from heliograph.operations.why import why as explain
 
     try:
         lines = explain(history.bus, record.position, record)
@@ -152,7 +153,7 @@ def _duplicate(record: Record, error: DuplicateEvent) -> dict[str, Any]:
 def find(history: History, event: str) -> list[Record]:
     """The events of the log with an id, newest first, or the one at a position, which may be archived only. Raises
     NotFound."""
-    from router.why import find_event
+    from heliograph.operations.why import find_event
 
     try:
         position = Position.parse(event)

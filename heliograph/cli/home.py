@@ -69,11 +69,11 @@ def doctor(as_json: Json = False) -> None:
 
     Exit status 1 if something does not work.
     """
-    from heliograph import logs
-    from heliograph.config import LogSection
-    from heliograph.doctor import examine
+    from heliograph.app import logging_setup
+    from heliograph.app.config import LogSection
+    from heliograph.diagnose.doctor import examine
 
-    logs.configure(
+    logging_setup.configure(
         LogSection(level="error")
     )  # what the parts would warn of is found and said once, with its remedy
     findings = [finding.row() for finding in examine(os.environ)]
@@ -84,7 +84,7 @@ def doctor(as_json: Json = False) -> None:
 
 def backup(to: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
     """Copy the whole home while it runs."""
-    from heliograph.bus.backup import backup_home
+    from heliograph.operations.backup import backup_home
 
     with open_deployment() as deployment:
         done = backup_home(deployment.config.home, to)
@@ -99,8 +99,8 @@ def restore(
 
     Every file of it is checked first.
     """
-    from heliograph.bus.backup import restore_home
-    from heliograph.config import load
+    from heliograph.app.config import load
+    from heliograph.operations.backup import restore_home
 
     config = load(os.environ)
     done = restore_home(source, config.home, force=force)

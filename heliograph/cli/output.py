@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heliograph.deployment import Deployment
+from heliograph.app.deployment import Deployment
 
 MEASURED_ROWS = 500
 
@@ -23,11 +23,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 def open_deployment() -> Deployment:
     """The deployment that the environment names, with logs set up."""
-    from heliograph import logs
-    from heliograph.config import load
+    from heliograph.app import logging_setup
+    from heliograph.app.config import load
 
     config = load(os.environ)
-    logs.configure(config.log)
+    logging_setup.configure(config.log)
     return Deployment(config)
 
 

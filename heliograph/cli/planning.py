@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from heliograph.app.config import Config
 from heliograph.cli.output import note, say, show
-from heliograph.config import Config
 
 if TYPE_CHECKING:
     from heliograph.bus.kafka.client import NewTopic
-    from heliograph.bus.kafka.plan import Acl, Plan
+    from heliograph.diagnose.kafka_plan import Acl, Plan
 
 NOTHING = "nothing is to be created: this log makes its topics itself, and knows no permissions"
 
@@ -33,9 +33,9 @@ def planned(config: Config) -> Plan | None:
     """What to create and to allow on the Kafka that is configured; None where another log is."""
     if not config.bus_url.startswith("kafka://"):
         return None
-    from heliograph.bus.kafka.plan import plan
     from heliograph.bus.kafka.settings import parse
     from heliograph.bus.open import KAFKA_PARTITIONS
+    from heliograph.diagnose.kafka_plan import plan
 
     section = config.bus
     return plan(

@@ -12,7 +12,7 @@ from heliograph.cli.output import say
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from heliograph.policies import Document, Use
+    from heliograph.diagnose.permissions import Document, Use
 
 
 def register(app: typer.Typer) -> None:
@@ -41,19 +41,19 @@ def policy(
 
 
 def _s3(words: Sequence[str]) -> Document:
-    from heliograph.policies import s3_policy
+    from heliograph.diagnose.permissions import s3_policy
 
     return s3_policy(*_bucket("s3", words))
 
 
 def _oss(words: Sequence[str]) -> Document:
-    from heliograph.policies import oss_policy
+    from heliograph.diagnose.permissions import oss_policy
 
     return oss_policy(*_bucket("oss", words))
 
 
 def _sls(words: Sequence[str]) -> Document:
-    from heliograph.policies import sls_policy
+    from heliograph.diagnose.permissions import sls_policy
 
     if len(words) != 1:
         raise InputError("policy sls: expected PROJECT/LOGSTORE")
@@ -61,7 +61,7 @@ def _sls(words: Sequence[str]) -> Document:
 
 
 def _sqs(words: Sequence[str]) -> Document:
-    from heliograph.policies import sqs_policy
+    from heliograph.diagnose.permissions import sqs_policy
 
     if len(words) != 1:
         raise InputError("policy sqs: expected QUEUE, its name or ARN")
@@ -69,10 +69,10 @@ def _sqs(words: Sequence[str]) -> Document:
 
 
 def _kafka(words: Sequence[str]) -> Document:
-    from heliograph.bus.kafka.plan import READS
+    from heliograph.app.config import load
     from heliograph.cli.planning import planned
-    from heliograph.config import load
-    from heliograph.policies import kafka_acls
+    from heliograph.diagnose.kafka_plan import READS
+    from heliograph.diagnose.permissions import kafka_acls
 
     if len(words) > 1 or any(word not in READS for word in words):
         raise InputError(f"policy kafka: expected one role or none; known are {', '.join(READS)}")
@@ -92,7 +92,7 @@ POLICIES: Mapping[str, Callable[[Sequence[str]], Document]] = {
 
 
 def _bucket(kind: str, words: Sequence[str]) -> tuple[Use, str, str]:
-    from heliograph.policies import Use, bucket_and_prefix
+    from heliograph.diagnose.permissions import Use, bucket_and_prefix
 
     if len(words) != 2 or words[0] not in set(Use):
         raise InputError(f"policy {kind}: expected {', '.join(Use)}, and BUCKET/PREFIX")

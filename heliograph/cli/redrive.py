@@ -12,10 +12,11 @@ import typer
 from heliograph.cli.choosing import Chosen, changed_by, check_named, confirm, fail_without_archive
 from heliograph.cli.options import takes
 from heliograph.cli.output import Json, document, moment, note, open_deployment, operator, progress, show
+from heliograph.operations.history import history_of
 from schemas.errors import HeliographError, InputError
 
 if TYPE_CHECKING:
-    from heliograph.redrive import Plan, Redrive, Redriving
+    from heliograph.operations.redrive import Plan, Redrive, Redriving
 
 
 class Redriven(Chosen, frozen=True):
@@ -43,10 +44,10 @@ def redrive(options: Redriven, as_json: Json = False) -> None:
 
     What is known as delivered, was dropped or is under way is not sent. Interrupted, it says how to go on.
     """
-    from heliograph.redrive import REFUSED, Redriving, make_plan
+    from heliograph.operations.redrive import REFUSED, Redriving, make_plan
 
     with open_deployment() as deployment:
-        clock, history = deployment.clock, deployment.history
+        clock, history = deployment.clock, history_of(deployment)
         wanted = _redrive(options, clock.now())
         plan = make_plan(history, wanted)
         counted = _counted(plan)
@@ -68,7 +69,7 @@ def redrive(options: Redriven, as_json: Json = False) -> None:
 
 def _redrive(options: Redriven, now: int) -> Redrive:
     """What the options ask for. Raises InputError."""
-    from heliograph.redrive import RATE, Order, Redrive, is_redrive_id, new_redrive_id
+    from heliograph.operations.redrive import RATE, Order, Redrive, is_redrive_id, new_redrive_id
 
     orders = [str(order) for order in Order]
     if options.order not in orders:
@@ -97,7 +98,7 @@ def _counted(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _ask(options: Redriven, redrive: Redrive, plan: Plan) -> None:
-    from heliograph.redrive import Fate
+    from heliograph.operations.redrive import Fate
 
     letters, older = plan.of(Fate.SENT), len(plan.of(Fate.OLDER))
     seconds = math.ceil(len(letters) / redrive.rate)
@@ -110,7 +111,7 @@ def _ask(options: Redriven, redrive: Redrive, plan: Plan) -> None:
 
 def _run(work: Redriving, redrive: str, resumed: str) -> None:
     """Send what is to be sent, and say how to go on where that ends early."""
-    from heliograph.redrive import Fate
+    from heliograph.operations.redrive import Fate
 
     count = len(work.plan.of(Fate.SENT))
     if count:

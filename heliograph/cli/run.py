@@ -32,10 +32,10 @@ def run(
 
     Then they drain, commit and stop within seconds. Several processes on one home share the work.
     """
-    from heliograph.collector import collect_seldom
-    from heliograph.health import serve
-    from heliograph.roles import roles
-    from heliograph.runner import Runner
+    from heliograph.app.gc_tuning import collect_seldom
+    from heliograph.app.health import serve
+    from heliograph.app.roles import roles
+    from heliograph.app.runner import Runner
 
     with open_deployment() as deployment:
         runner = Runner(deployment.open().bus, roles(deployment, role or []))

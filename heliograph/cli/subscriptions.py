@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.output import Json, document, note, open_deployment, say, show
+from heliograph.operations.history import history_of
 from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
-    from heliograph.history import History
+    from heliograph.operations.history import History
     from schemas.subscription import Subscription
 
 app = typer.Typer(help="Subscriptions: which events go where.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,8 +31,8 @@ def apply(
 
     All of them or none; returns when the live routers use them.
     """
-    from router.subscriptions import apply as put_into_force
-    from router.subscriptions import doubts, read_file
+    from heliograph.operations.subscriptions import apply as put_into_force
+    from heliograph.operations.subscriptions import doubts, read_file
     from sinks.kinds import KINDS
 
     try:
@@ -88,7 +89,7 @@ def delete(name: str) -> None:
 
     What it matched already is still delivered, if another keeps the target; the rest becomes dead letters.
     """
-    from router.subscriptions import delete as remove
+    from heliograph.operations.subscriptions import delete as remove
 
     with open_deployment() as deployment:
         _confirm(deployment.bus, remove(deployment.bus, name))
@@ -119,7 +120,7 @@ def test(
 
     It goes past the log, leaves no record, and is shown with what came of it.
     """
-    from heliograph.trial import sample, try_targets
+    from heliograph.operations.trial import sample, try_targets
 
     with open_deployment() as deployment:
         subscription = _named(deployment.bus, name)
@@ -145,7 +146,7 @@ def explain(
     from schemas.notification import check
 
     with open_deployment() as deployment:
-        value = sys.stdin.buffer.read() if event == "-" else _event(deployment.history, event)
+        value = sys.stdin.buffer.read() if event == "-" else _event(history_of(deployment), event)
         routing = check(value.strip())
         rows: list[dict[str, Any]] = []
         for name, subscription in _in_force(deployment.bus).items():
@@ -163,7 +164,7 @@ def explain(
 
 
 def _set_enabled(name: str, *, enabled: bool) -> None:
-    from router.subscriptions import set_enabled
+    from heliograph.operations.subscriptions import set_enabled
 
     with open_deployment() as deployment:
         _confirm(deployment.bus, set_enabled(deployment.bus, name, enabled))
@@ -171,7 +172,7 @@ def _set_enabled(name: str, *, enabled: bool) -> None:
 
 
 def _confirm(bus: Bus, version: int) -> None:
-    from router.subscriptions import await_routers
+    from heliograph.operations.subscriptions import await_routers
 
     confirmed = await_routers(bus, version, ROUTERS_SECONDS)
     missing = len(confirmed.members) - len(confirmed.confirmed)

@@ -11,7 +11,7 @@ from heliograph.cli.output import Json, note, open_deployment, show
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from heliograph.deployment import Deployment
+    from heliograph.app.deployment import Deployment
 
 Pattern = Annotated[str | None, typer.Argument(help="A topic or `*` pattern; all without one.")]
 Grace = Annotated[
@@ -44,9 +44,9 @@ def compact(
 
     Those that were merged a grace period ago are removed.
     """
-    from archiver.compaction import CompactionPolicy
-    from archiver.compaction import compact as compact_topic
-    from archiver.survey import topics_of
+    from archiver.maintain.compaction import CompactionPolicy
+    from archiver.maintain.compaction import compact as compact_topic
+    from archiver.read.survey import topics_of
 
     with open_deployment() as deployment:
         policy = CompactionPolicy(closed_after=_span("--closed-after", closed_after))
@@ -82,8 +82,8 @@ def retention(
 
     The rest stays verifiable.
     """
-    from archiver.retention import expired, retire
-    from archiver.survey import topics_of
+    from archiver.maintain.retention import expired, retire
+    from archiver.read.survey import topics_of
     from schemas.times import parse_when
 
     with open_deployment() as deployment:
@@ -122,9 +122,9 @@ def erase(
 
     The chain stays verifiable.
     """
-    from archiver.erasure import about_resource, about_user, erasable
-    from archiver.erasure import erase as erase_topic
-    from archiver.survey import topics_of
+    from archiver.maintain.erasure import about_resource, about_user, erasable
+    from archiver.maintain.erasure import erase as erase_topic
+    from archiver.read.survey import topics_of
 
     if bool(resource) == bool(user):
         raise InputError("archive erase: give either --resource ARN or --user ID")
@@ -160,7 +160,7 @@ def erase(
 
 
 def _remove(deployment: Deployment, topics: Sequence[str], grace: int) -> None:
-    from archiver.removal import Removed, remove
+    from archiver.maintain.removal import Removed, remove
 
     removed = sum(
         (remove(deployment.archive, name, deployment.clock.now(), grace) for name in topics), Removed()

@@ -8,10 +8,10 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from archiver.reader import read_records
+from archiver.read.reader import read_records
+from heliograph.app.deployment import Deployment
 from heliograph.demo.reconcile import Books
-from heliograph.deployment import Deployment
-from router.why import why
+from heliograph.operations.why import why
 from schemas.delivery import Verdict, VerdictState, read_delivery
 from schemas.record import Position, Record
 

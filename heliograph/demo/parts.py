@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import msgspec
 
+from heliograph.app.config import ArchiveSection, BusSection
 from heliograph.bus.kafka.administration import Administration
 from heliograph.bus.kafka.settings import parse
-from heliograph.config import ArchiveSection, BusSection
 from heliograph.store.open import open_store
 from schemas.errors import InvalidConfiguration
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heliograph.receiver import Answer, Receiver
+from heliograph.testing.receiver import Answer, Receiver
 
 GONE = "/gone"
 

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from archiver.reader import read_records
-from archiver.verify import verify
+from archiver.read.reader import read_records
+from archiver.read.verify import verify
+from heliograph.app.runner import unfinished
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_topic
-from heliograph.runner import unfinished
+from heliograph.operations.deliveries import reduce_verdicts
 from heliograph.store.base import ObjectStore
-from router.deliver.records import reduce_verdicts
 from schemas import topics
 from schemas.delivery import Verdict, VerdictState, read_verdict
 from schemas.record import Record

@@ -16,21 +16,21 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from archiver.query import query
-from heliograph import logs
+from archiver.read.query import query
+from heliograph.app import logging_setup
+from heliograph.app.config import Config, DeliverySection, LogSection
+from heliograph.app.deployment import Deployment
+from heliograph.app.roles import roles
+from heliograph.app.runner import Runner, unfinished
 from heliograph.bus.base import Bus
-from heliograph.config import Config, DeliverySection, LogSection
 from heliograph.demo.account import tell
 from heliograph.demo.parts import Parts, borrowed
 from heliograph.demo.receiver import DemoReceiver
 from heliograph.demo.reconcile import Check, reconcile, take
-from heliograph.deployment import Deployment
-from heliograph.roles import roles
-from heliograph.runner import Runner, unfinished
+from heliograph.operations.subscriptions import apply, read_file
 from producers.edge import Edge
 from producers.examples import EXAMPLES
 from producers.stream import generate
-from router.subscriptions import apply, read_file
 from schemas import topics
 from sinks.kinds import KINDS
 
@@ -51,7 +51,7 @@ def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -
     its own and is removed at the end. Raises InvalidConfiguration.
     """
     console = Console()
-    logs.configure(LogSection(level="warning"))
+    logging_setup.configure(LogSection(level="warning"))
     with (
         tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder,
         borrowed("demo", bus, archive) as parts,

@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 
 from heliograph.bus.base import Bus, Polled
+from heliograph.bus.gaps import report_gaps
 from router.configuration import Configuration
 from router.deliver.endings import Endings
 from router.deliver.judgement import judge
@@ -19,7 +20,6 @@ from router.deliver.settle import Again, put_off, settle
 from router.deliver.tally import Tally
 from router.deliver.target_states import Closed, Open, Suspended, TargetStates
 from router.deliver.waiting import Parcel
-from router.gaps import report_gaps
 from schemas.clock import Clock
 from schemas.delivery import (
     Exhausted,

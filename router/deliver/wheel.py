@@ -15,7 +15,7 @@ from itertools import takewhile
 import msgspec
 
 from heliograph.bus.base import Bus, Polled
-from router.gaps import report_gaps
+from heliograph.bus.gaps import report_gaps
 from schemas.clock import Clock
 from schemas.delivery import Wait, read_wait
 from schemas.record import NewRecord, Position, Record, TopicPartition

@@ -12,7 +12,7 @@ from schemas.errors import InputError
 from schemas.secrets import Secret
 from sinks.callback.settings import CallbackSettings, check_value
 from sinks.callback.signing import Signer, signer
-from sinks.outcomes import Answer
+from sinks.http.outcomes import Answer
 
 _FRESH = 1.0
 """Seconds for which what was looked up is used."""

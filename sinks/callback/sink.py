@@ -21,9 +21,9 @@ from sinks.callback.credentials import Credentials, Ready, covered, without
 from sinks.callback.query import query_url
 from sinks.callback.settings import CallbackSettings, Format
 from sinks.http.client import GuardedClient
+from sinks.http.outcomes import answered, unanswered
 from sinks.http.tls import TlsSettings
 from sinks.http.url import origin, parse_url
-from sinks.outcomes import answered, unanswered
 
 BATCH_BYTES = 1024 * 1024
 """Bytes of one call for several deliveries; one that is larger by itself is a call of its own."""

@@ -20,9 +20,9 @@ from sinks.http.connection import Connection
 from sinks.http.failures import RAISED, failed
 from sinks.http.guard import Address, Network
 from sinks.http.names import Lookup, Resolver, look_up, with_port
+from sinks.http.outcomes import Answer
 from sinks.http.tls import Tls, TlsSettings
 from sinks.http.url import Origin
-from sinks.outcomes import Answer
 
 IDLE = 15.0
 """Seconds after which an unused connection is closed: receivers close theirs without a word, and a process with many

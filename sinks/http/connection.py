@@ -7,8 +7,8 @@ from typing import cast
 
 from schemas.delivery import Reason, ReasonCode
 from sinks.http.failures import failed
+from sinks.http.outcomes import Answer, one_line
 from sinks.http.reader import AnswerReader
-from sinks.outcomes import Answer, one_line
 
 
 class Connection(asyncio.Protocol):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.delivery import Reason, ReasonCode
 from schemas.errors import InputError
 from sinks.http.names import Forbidden
-from sinks.outcomes import one_line
+from sinks.http.outcomes import one_line
 
 
 class _Failure(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sinks.outcomes import Answer
+from sinks.http.outcomes import Answer
 
 HEAD_LIMIT = 64 * 1024
 """Bytes before an answer's body, those of interim answers (1xx) included."""

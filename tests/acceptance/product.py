@@ -13,10 +13,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
 from heliograph.bus.base import Bus
-from heliograph.config import load
-from heliograph.deployment import Deployment
-from heliograph.receiver import Answer, Receiver
+from heliograph.testing.receiver import Answer, Receiver
 from schemas.clock import Clock
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
 from heliograph.cli.assistant_agent import build, serve
-from heliograph.config import load
-from heliograph.deployment import Deployment
 from producers.assistant.policy import Policy
 from producers.assistant.telling import Instance
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from archiver.compaction import CompactionPolicy, compact
-from archiver.survey import topics_of
+from archiver.maintain.compaction import CompactionPolicy, compact
+from archiver.read.survey import topics_of
 from heliograph.bus.kafka.administration import Administration
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.demo.reconcile import read_all
+from heliograph.operations.deliveries import reduce_verdicts
 from heliograph.store.open import open_store
 from producers.stream import generate
-from router.deliver.records import reduce_verdicts
 from schemas.clock import ManualClock, SystemClock
 from schemas.delivery import VerdictState, read_verdict
 from schemas.notification import check

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from archiver.chain import Stored, Tail, append_segment, find_tail
-from archiver.compaction import CompactedDay, CompactionPolicy, compact
-from archiver.manifest import DAY
-from archiver.reader import read_records
-from archiver.removal import Removed, remove
-from archiver.segment import Draft
+from archiver.format.manifest import DAY
+from archiver.format.segment import Draft
+from archiver.maintain.compaction import CompactedDay, CompactionPolicy, compact
+from archiver.maintain.removal import Removed, remove
+from archiver.read.reader import read_records
+from archiver.write.chain import Stored, Tail, append_segment, find_tail
 from heliograph.store.base import ObjectInfo, ObjectStore
 from schemas.clock import ManualClock
 from schemas.record import Record

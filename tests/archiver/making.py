@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from hypothesis import strategies as st
 
-from archiver.chain import Stored, Tail, append_segment
-from archiver.segment import Draft, Span
+from archiver.format.segment import Draft, Span
+from archiver.write.chain import Stored, Tail, append_segment
 from heliograph.store.base import ObjectStore
 from schemas.record import Headers, Record
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from archiver.chain import Stored, Tail, append_segment, find_tail
-from archiver.query import query
-from archiver.segment import Draft
+from archiver.format.segment import Draft
+from archiver.read.query import query
+from archiver.write.chain import Stored, Tail, append_segment, find_tail
 from heliograph.store.folder import FolderStore
 from schemas.clock import ManualClock
 from schemas.delivery import (
@@ -25,8 +25,8 @@ from schemas.delivery import (
 )
 from schemas.log_line import RECORD_SUFFIX, LogLine
 from schemas.record import Headers, Position, Record
-from sinks.logs import LogsSink, LogWriter, event_line
-from sinks.result_logs import record_line
+from sinks.logs.events import LogsSink, LogWriter, event_line
+from sinks.logs.executions import record_line
 from tests.executions import command, file
 
 START = 1_700_000_000_000  # 2023-11-14T22:13:20Z

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from archiver.buffer import Buffer, size_of
-from archiver.chain import Tail
-from archiver.policy import ArchivePolicy, Waiting
+from archiver.write.buffer import Buffer, size_of
+from archiver.write.chain import Tail
+from archiver.write.policy import ArchivePolicy, Waiting
 from tests.archiver.making import LOG, TOPIC, record
 
 POLICY = ArchivePolicy()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.canonical import HeaderBytes, ParsedHeaders, records_sha256
+from archiver.format.canonical import HeaderBytes, ParsedHeaders, records_sha256
 from schemas.record import Headers, Record
 from tests.archiver.making import TOPIC, headers, record_lists
 

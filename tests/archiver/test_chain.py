@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 import pytest
 
-from archiver.chain import Lost, Stored, Tail, append_segment, begin_epoch, check_log, find_tail
-from archiver.naming import segment_key
-from archiver.reader import list_segments, read_records
-from archiver.segment import Draft
-from archiver.verify import verify
+from archiver.format.naming import segment_key
+from archiver.format.segment import Draft
+from archiver.maintain.epochs import begin_epoch
+from archiver.read.reader import list_segments, read_records
+from archiver.read.verify import verify
+from archiver.write.chain import Lost, Stored, Tail, append_segment, check_log, find_tail
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock

@@ -10,10 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from archiver.loop import Archiver
-from archiver.policy import ArchivePolicy
-from archiver.reader import list_segments, read_records
-from archiver.verify import verify
+from archiver.read.reader import list_segments, read_records
+from archiver.read.verify import verify
+from archiver.write.archiver import Archiver
+from archiver.write.policy import ArchivePolicy
 from heliograph.bus.base import Bus, Consumer, PartitionsChanged
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
@@ -173,7 +173,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         if flush:
             archiver.flush()
         try:
-            with patch("archiver.loop.POLL_LIMIT", limit):
+            with patch("archiver.write.archiver.POLL_LIMIT", limit):
                 archiver.step(0)
         except Crash:
             self.end(writer, "crash")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.chain import Lost, Tail, append_segment, find_tail
-from archiver.compaction import CompactionPolicy
-from archiver.manifest import DAY, file_made, manifest_number
-from archiver.reader import list_segments
-from archiver.removal import ORPHAN_AGE
-from archiver.segment import Draft
-from archiver.verify import heads, manifest_heads, verify
+from archiver.format.manifest import DAY, file_made, manifest_number
+from archiver.format.segment import Draft
+from archiver.maintain.compaction import CompactionPolicy
+from archiver.maintain.removal import ORPHAN_AGE
+from archiver.read.reader import list_segments
+from archiver.read.verify import heads, manifest_heads, verify
+from archiver.write.chain import Lost, Tail, append_segment, find_tail
 from heliograph.store.base import ObjectStore
 from heliograph.store.folder import FolderStore
 from heliograph.store.memory import MemoryStore

@@ -8,14 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from archiver.chain import Stored, Tail, append_segment, find_tail
-from archiver.erasure import erase
-from archiver.manifest import DAY, file_made
-from archiver.reader import list_segments, read_records
-from archiver.removal import ORPHAN_AGE
-from archiver.retention import retire
-from archiver.segment import Draft, is_erased
-from archiver.verify import heads, manifest_heads, verify
+from archiver.format.manifest import DAY, file_made
+from archiver.format.segment import Draft, is_erased
+from archiver.maintain.erasure import erase
+from archiver.maintain.removal import ORPHAN_AGE
+from archiver.maintain.retention import retire
+from archiver.read.reader import list_segments, read_records
+from archiver.read.verify import heads, manifest_heads, verify
+from archiver.write.chain import Stored, Tail, append_segment, find_tail
 from heliograph.store.base import ObjectStore
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from archiver.erasure import Wanted, about_resource, about_user, erasable, erase
-from archiver.manifest import DAY, file_made
-from archiver.reader import list_segments
-from archiver.segment import ERASED, is_erased
-from archiver.verify import manifest_heads, verify
+from archiver.format.manifest import DAY, file_made
+from archiver.format.segment import ERASED, is_erased
+from archiver.maintain.erasure import Wanted, about_resource, about_user, erasable, erase
+from archiver.read.reader import list_segments
+from archiver.read.verify import manifest_heads, verify
 from heliograph.store.base import ObjectStore
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock

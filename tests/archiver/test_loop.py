@@ -6,10 +6,10 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from archiver.loop import RETRY_SECONDS, Archiver
-from archiver.policy import ArchivePolicy
-from archiver.reader import list_segments, read_records
-from archiver.verify import verify
+from archiver.read.reader import list_segments, read_records
+from archiver.read.verify import verify
+from archiver.write.archiver import RETRY_SECONDS, Archiver
+from archiver.write.policy import ArchivePolicy
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.naming import SegmentName, parse_key, partition_prefix, segment_key, topic_prefix
+from archiver.format.naming import SegmentName, parse_key, partition_prefix, segment_key, topic_prefix
 
 topics = st.from_regex(r"\A[a-zA-Z0-9._-]{1,40}\Z")
 numbers = st.integers(0, 10**9)

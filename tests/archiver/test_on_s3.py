@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from archiver.loop import Archiver
-from archiver.policy import ArchivePolicy
-from archiver.reader import list_segments, read_records
-from archiver.verify import verify
+from archiver.read.reader import list_segments, read_records
+from archiver.read.verify import verify
+from archiver.write.archiver import Archiver
+from archiver.write.policy import ArchivePolicy
 from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.base import ObjectStore

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from archiver.policy import SEGMENT_LIMIT, ArchivePolicy, Waiting, due, due_at
+from archiver.write.policy import SEGMENT_LIMIT, ArchivePolicy, Waiting, due, due_at
 
 POLICY = ArchivePolicy(max_bytes=1000, max_records=10, max_age=60, max_idle=5)
 

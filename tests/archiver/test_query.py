@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from archiver import query_cache
-from archiver.query import query
-from archiver.query_views import VIEWS
+from archiver.read import query_cache
+from archiver.read.query import query
+from archiver.read.query_views import VIEWS
 from schemas.clock import ManualClock
 from schemas.delivery import (
     Attempt,
@@ -23,7 +23,7 @@ from schemas.delivery import (
     encode_verdict,
 )
 from schemas.errors import ArchiveBroken, InputError
-from sinks.logs import LogsSink, LogWriter, event_line
+from sinks.logs.events import LogsSink, LogWriter, event_line
 from tests.archiver.querying import (
     START,
     Archive,

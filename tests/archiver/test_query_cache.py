@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.query import query
+from archiver.read.query import query
 from tests.archiver.querying import (
     Archive,
     archive,

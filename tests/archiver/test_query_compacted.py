@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from archiver.manifest import DAY
-from archiver.query import query
-from archiver.query_views import VIEWS
-from archiver.retention import retire
+from archiver.format.manifest import DAY
+from archiver.maintain.retention import retire
+from archiver.read.query import query
+from archiver.read.query_views import VIEWS
 from heliograph.store.folder import FolderStore
 from schemas.clock import ManualClock
 from tests.archiver.compacting import HOUR, START, WatchedStore, add, clean, fill, records_of, run

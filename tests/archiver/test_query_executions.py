@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from archiver.chain import Tail, append_segment
-from archiver.query import query
-from archiver.segment import Draft
+from archiver.format.segment import Draft
+from archiver.read.query import query
+from archiver.write.chain import Tail, append_segment
 from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from schemas.record import NewRecord, Record, TopicPartition

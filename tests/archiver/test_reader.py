@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from archiver.chain import Tail
-from archiver.formats import avro
-from archiver.reader import list_segments, read_records, read_segment
+from archiver.format import avro
+from archiver.read.reader import list_segments, read_records, read_segment
+from archiver.write.chain import Tail
 from heliograph.store.memory import MemoryStore
 from schemas.errors import ArchiveBroken
 from tests.archiver.making import LOG, TOPIC, chain

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from archiver.chain import Lost, append_segment
-from archiver.manifest import DAY
-from archiver.reader import list_segments
-from archiver.removal import remove
-from archiver.retention import Expired, expired, retire
-from archiver.segment import Draft
-from archiver.verify import heads, verify
+from archiver.format.manifest import DAY
+from archiver.format.segment import Draft
+from archiver.maintain.removal import remove
+from archiver.maintain.retention import Expired, expired, retire
+from archiver.read.reader import list_segments
+from archiver.read.verify import heads, verify
+from archiver.write.chain import Lost, append_segment
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
 from tests.archiver.compacting import (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from archiver.segment import (
+from archiver.format.segment import (
     Draft,
     Place,
     Segment,

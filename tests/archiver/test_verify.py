@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.chain import Tail
-from archiver.formats import avro
-from archiver.naming import segment_key
-from archiver.segment import encode_header
-from archiver.verify import Problem, heads, verify
+from archiver.format import avro
+from archiver.format.naming import segment_key
+from archiver.format.segment import encode_header
+from archiver.read.verify import Problem, heads, verify
+from archiver.write.chain import Tail
 from heliograph.store.memory import MemoryStore
 from tests.archiver.making import LOG, TOPIC, chain
 

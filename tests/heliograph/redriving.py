@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from archiver.loop import Archiver
-from archiver.policy import ArchivePolicy
+from archiver.write.archiver import Archiver
+from archiver.write.policy import ArchivePolicy
 from heliograph.bus.memory import MemoryBus
-from heliograph.dead_letters import Letter, Wanted, find_standing
-from heliograph.history import History
-from heliograph.redrive import Fate, Plan, Redrive, Redriving, make_plan
+from heliograph.operations.dead_letters import Letter, Wanted, find_standing
+from heliograph.operations.history import History
+from heliograph.operations.redrive import Fate, Plan, Redrive, Redriving, make_plan
 from heliograph.store.memory import MemoryStore
 from router.deliver.settle import dead
 from schemas.clock import ManualClock

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.cluster import servers, store_clock
-from heliograph.config import BusSection, Config
+from heliograph.app.config import BusSection, Config
+from heliograph.diagnose.kafka import servers, store_clock
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock, SystemClock
 from schemas.errors import StoreUnavailable

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.config import FILE_NAME, Config, load, settings
+from heliograph.app.config import FILE_NAME, Config, load, settings
 from schemas.errors import InvalidConfiguration
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.config import load
-from heliograph.deployment import Deployment
-from heliograph.roles import ROLES, roles
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
+from heliograph.app.roles import ROLES, roles
 from schemas.errors import BusDamaged, InputError, InvalidConfiguration
 
 

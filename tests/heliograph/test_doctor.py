@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.config import load
-from heliograph.deployment import Deployment
-from heliograph.doctor import examine
-from router.subscriptions import apply, read_file
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
+from heliograph.diagnose.doctor import examine
+from heliograph.operations.subscriptions import apply, read_file
 from sinks.kinds import KINDS
 
 APPLIED = """

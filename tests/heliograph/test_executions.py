@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from archiver.chain import Stored, Tail, append_segment
-from archiver.segment import Draft
+from archiver.format.segment import Draft
+from archiver.write.chain import Stored, Tail, append_segment
 from heliograph.bus.memory import MemoryBus
-from heliograph.executions import Wanted, deliver_since, read_records
+from heliograph.operations.delivery_settings import put
+from heliograph.operations.executions import Wanted, deliver_since, read_records
 from heliograph.store.memory import MemoryStore
-from router.delivery_settings import put
 from router.executions import ExecutionRouter
 from schemas.clock import ManualClock
 from schemas.execution import Key

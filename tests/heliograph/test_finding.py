@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heliograph.finding import clock_finding
+from heliograph.diagnose.finding import clock_finding
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from heliograph import health
+from heliograph.app import health
+from heliograph.app.health import serve
+from heliograph.app.runner import Runner
 from heliograph.bus.memory import MemoryBus
-from heliograph.health import serve
-from heliograph.runner import Runner
 from schemas.clock import ManualClock
 from schemas.errors import BusUnavailable, InputError
 

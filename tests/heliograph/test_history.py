@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from archiver.chain import begin_epoch
-from archiver.reader import list_segments
+from archiver.maintain.epochs import begin_epoch
+from archiver.read.reader import list_segments
 from heliograph.bus.memory import MemoryBus
-from heliograph.dead_letters import Wanted
-from heliograph.history import History
-from heliograph.redrive import Fate, Redrive
+from heliograph.operations.dead_letters import Wanted
+from heliograph.operations.history import History
+from heliograph.operations.redrive import Fate, Redrive
 from schemas.delivery import VerdictState, read_delivery
 from schemas.record import Position, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from heliograph import logs
-from heliograph.config import LogSection
+from heliograph.app import logging_setup
+from heliograph.app.config import LogSection
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def defaults() -> Iterator[None]:
 
 
 def test_json_when_nobody_watches_and_on_standard_error_only(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(LogSection())
+    logging_setup.configure(LogSection())
     structlog.get_logger().info("role started", role="router")
     structlog.get_logger().debug("not at this level")
     out, err = capsys.readouterr()
@@ -32,7 +32,7 @@ def test_lines_for_people_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    logs.configure(LogSection(level="warning"))
+    logging_setup.configure(LogSection(level="warning"))
     structlog.get_logger().info("not at this level")
     structlog.get_logger().warning("target does not answer")
     err = capsys.readouterr().err
@@ -42,7 +42,7 @@ def test_lines_for_people_on_a_terminal(
 
 
 def test_a_terminal_obeys_nothing_that_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(LogSection(format="console"))
+    logging_setup.configure(LogSection(format="console"))
     structlog.get_logger().warning("function printed", line="\x1b]0;mine\x07\u202e")
     err = capsys.readouterr().err
     assert "]0;mine" in err

@@ -15,9 +15,9 @@ import pytest
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
-from heliograph.bus.kafka.plan import plan
 from heliograph.bus.kafka.settings import parse
-from heliograph.policies import (
+from heliograph.diagnose.kafka_plan import plan
+from heliograph.diagnose.permissions import (
     ACTIONS,
     Document,
     Use,
@@ -32,8 +32,8 @@ from heliograph.store.open import open_store, store_at
 from schemas.delivery import Delivered, Outcome, Rejected, Retry
 from schemas.errors import InputError, StoreRefused
 from schemas.record import Position
-from sinks.objects import put_event
-from sinks.results import Results, ResultsSettings, ResultsSink
+from sinks.objects.events import put_event
+from sinks.objects.executions import Results, ResultsSettings, ResultsSink
 from tests.archiver.querying import event as event_of
 from tests.executions import command, file
 from tests.services.minio import minio
@@ -248,6 +248,6 @@ def test_acls_are_those_of_the_plan() -> None:
     allowed = {
         (one["principal"], one["resource_name"], one["pattern_type"], one["operation"]) for one in data
     }
-    assert ("User:router", "heliograph.executions", "LITERAL", "READ") in allowed
+    assert ("User:router", "heliograph.operations.executions", "LITERAL", "READ") in allowed
     assert ("User:archiver", "heliograph.events.", "PREFIXED", "READ") in allowed
     assert not any(role == "User:archiver" and operation == "WRITE" for role, _, _, operation in allowed)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from heliograph.receiver import Answer, Receiver
+from heliograph.testing.receiver import Answer, Receiver
 
 
 class Choosy(Receiver):

@@ -6,10 +6,10 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from heliograph.dead_letters import Wanted, drop_letters, read_letters
-from heliograph.redrive import Fate, Order, Redrive, Redriving, is_redrive_id, new_redrive_id
+from heliograph.operations.dead_letters import Wanted, drop_letters, read_letters
+from heliograph.operations.delivery_settings import put
+from heliograph.operations.redrive import Fate, Order, Redrive, Redriving, is_redrive_id, new_redrive_id
 from router.deliver.settle import waiting_record
-from router.delivery_settings import put
 from schemas.delivery import (
     Attempts,
     Delivery,

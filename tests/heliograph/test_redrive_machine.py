@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from heliograph.dead_letters import Wanted, drop_letters, read_letters
-from heliograph.redrive import Order, Redrive
+from heliograph.operations.dead_letters import Wanted, drop_letters, read_letters
+from heliograph.operations.redrive import Order, Redrive
 from schemas.delivery import Delivery
 from tests.archiver.stores import Crash
 from tests.heliograph.redriving import Rig, letter

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 from prometheus_client import REGISTRY
 
-from heliograph import runner as module
+from heliograph.app import runner as module
+from heliograph.app.runner import Runner, unfinished
 from heliograph.bus.memory import MemoryBus
-from heliograph.runner import Runner, unfinished
 from schemas.clock import ManualClock
 from schemas.errors import BusUnavailable, StoreRefused
 from schemas.record import NewRecord

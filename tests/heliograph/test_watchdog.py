@@ -14,14 +14,14 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from heliograph import runner as module
+from heliograph.app import runner as module
+from heliograph.app.health import serve
+from heliograph.app.runner import Runner
 from heliograph.bus.base import Bus, Consumer, Lag, PartitionsChanged, Polled
 from heliograph.bus.kafka.client import Connection, Fetched, GroupClient
 from heliograph.bus.kafka.consumer import KafkaConsumer
 from heliograph.bus.memory import MemoryBus
-from heliograph.health import serve
-from heliograph.runner import Runner
-from router.loop import Router
+from router.events import Router
 from schemas.clock import SystemClock
 from schemas.errors import BusUnavailable
 from schemas.record import TopicPartition

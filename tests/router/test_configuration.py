@@ -9,8 +9,8 @@ import pytest
 import structlog.testing
 
 from heliograph.bus.memory import MemoryBus
+from heliograph.operations.subscriptions import apply, delete, set_enabled
 from router.configuration import Configuration
-from router.subscriptions import apply, delete, set_enabled
 from schemas.clock import ManualClock
 from schemas.record import NewRecord, TopicPartition
 from schemas.topics import SUBSCRIPTIONS

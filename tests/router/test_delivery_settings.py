@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.bus.memory import MemoryBus
+from heliograph.operations.delivery_settings import current, put, remove
+from heliograph.operations.subscriptions import apply
 from router.configuration import Configuration
-from router.delivery_settings import current, put, remove
 from router.executions import ExecutionRouter
-from router.subscriptions import apply
 from schemas.delivery_settings import (
     BucketDelivery,
     DeliverySettings,

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from heliograph.bus.open import open_bus
+from heliograph.operations.subscriptions import apply
+from heliograph.operations.why import why
 from router import duplicates as duplicates_module
 from router.duplicates import WINDOW, Duplicates, duplicate_of
-from router.loop import Router
-from router.subscriptions import apply
-from router.why import why
+from router.events import Router
 from schemas.clock import ManualClock
 from schemas.errors import DuplicateEvent
 from schemas.record import NewRecord, Position, Record, TopicPartition

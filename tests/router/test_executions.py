@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import structlog.testing
 
 from heliograph.bus.memory import MemoryBus
-from router.delivery_settings import put
-from router.executions import ExecutionRouter, RecordDeliveries
+from heliograph.operations.delivery_settings import put
+from router.deliveries import RecordDeliveries
+from router.executions import ExecutionRouter
 from schemas.delivery import Delivery, delivery_id, read_delivery
 from schemas.execution import check_execution
 from schemas.record import NewRecord, Record

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from heliograph.bus.memory import MemoryBus, MemoryConsumer
 from heliograph.bus.open import open_bus
-from router.loop import Router
+from heliograph.operations.subscriptions import apply, await_routers, delete
+from heliograph.operations.why import find_event, why
+from router.events import Router
 from router.routing import Routed, routed_since
-from router.subscriptions import apply, await_routers, delete
-from router.why import find_event, why
 from schemas.clock import ManualClock
 from schemas.delivery import Delivery, delivery_id, read_delivery
 from schemas.errors import BusFull

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from heliograph.bus.memory import MemoryBus, MemoryConsumer
-from router.loop import Router
-from router.subscriptions import apply
+from heliograph.operations.subscriptions import apply
+from router.events import Router
 from schemas.clock import ManualClock
 from schemas.errors import BusUnavailable
 from schemas.notification import check

@@ -10,12 +10,12 @@ import pytest
 
 from heliograph.bus.memory import MemoryBus
 from heliograph.bus.open import open_bus
+from heliograph.operations.deliveries import list_deliveries
+from heliograph.operations.subscriptions import apply
 from router import mutes as mutes_module
-from router.deliver.records import list_deliveries
-from router.loop import Router
+from router.events import Router
 from router.match.index import Match
 from router.mutes import Mutes
-from router.subscriptions import apply
 from schemas.clock import ManualClock
 from schemas.delivery import Verdict, VerdictState, delivery_id
 from schemas.notification import check

@@ -8,10 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from heliograph.bus.memory import MemoryBus
-from router.configuration import Configuration
-from router.routing import routed_record
-from router.subscriptions import (
-    ROUTERS,
+from heliograph.operations.subscriptions import (
     Confirmed,
     apply,
     await_routers,
@@ -21,6 +18,8 @@ from router.subscriptions import (
     read_file,
     set_enabled,
 )
+from router.configuration import Configuration
+from router.routing import ROUTERS, routed_record
 from schemas.errors import InvalidSubscription, NotFound
 from schemas.record import FORMAT
 from schemas.subscription import Subscription

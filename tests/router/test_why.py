@@ -8,10 +8,10 @@ import pytest
 
 from heliograph.bus.base import Extent
 from heliograph.bus.memory import MemoryBus
-from router import why as why_module
-from router.loop import Router
-from router.subscriptions import apply, delete
-from router.why import find_event, why
+from heliograph.operations import why as why_module
+from heliograph.operations.subscriptions import apply, delete
+from heliograph.operations.why import find_event, why
+from router.events import Router
 from schemas.clock import ManualClock
 from schemas.delivery import read_delivery
 from schemas.errors import InvalidNotification, NotFound

@@ -25,9 +25,9 @@ from schemas.delivery import (
     Rejected,
     Retry,
 )
-from sinks import function as module
 from sinks.base import Sink, Surroundings
-from sinks.function import KIND, FunctionSettings, permitted
+from sinks.function import sink as module
+from sinks.function.sink import KIND, FunctionSettings, permitted
 from tests.sinks.receiver import EVENT, delivery
 
 AUDIT = dedent("""
@@ -302,7 +302,7 @@ def test_a_worker_ends_when_the_server_is_killed(folder: Path, function: str) ->
     script = dedent(f"""
         import sys
         from pathlib import Path
-        from sinks.function_process import Worker
+        from sinks.function.process import Worker
         from tests.sinks.receiver import delivery
         worker = Worker({function!r}, Path({str(folder)!r}))
         print(worker._process.pid, flush=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.function_worker import (
+from sinks.function.worker import (
     RECEIPT_LIMIT,
     Context,
     Handler,

@@ -9,16 +9,16 @@ import pytest
 from pydantic import ValidationError
 from typing_extensions import Buffer
 
-from archiver.query_cache import read_log_lines
+from archiver.read.query_cache import read_log_lines
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
 from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected, Retry
 from schemas.log_line import LogLine
 from schemas.record import Position
-from sinks import logs
 from sinks.base import Surroundings
-from sinks.logs import KIND, LogsSettings, LogsSink, LogWriter, event_line
+from sinks.logs import events as logs
+from sinks.logs.events import KIND, LogsSettings, LogsSink, LogWriter, event_line
 
 EVENT = (
     b'{"ver": "1.0", "id": "1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",\n'

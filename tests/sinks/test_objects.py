@@ -18,7 +18,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected,
 from schemas.errors import StoreRefused, StoreUnavailable
 from schemas.record import Position
 from sinks.base import Surroundings
-from sinks.objects import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key, put_event
+from sinks.objects.events import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key, put_event
 
 EVENT = (
     b'{"ver": "1.0", "id": "5E-1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",'

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry
-from sinks.outcomes import DETAIL_LIMIT, LONGEST_WAIT, Answer, answered, asked_wait, one_line, unanswered
+from sinks.http.outcomes import DETAIL_LIMIT, LONGEST_WAIT, Answer, answered, asked_wait, one_line, unanswered
 
 NOW = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
 

@@ -7,13 +7,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from archiver.query_cache import read_lines
+from archiver.read.query_cache import read_lines
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.delivery import Delivered, Outcome, Rejected
 from schemas.log_line import RECORD_SUFFIX
 from sinks.base import Surroundings
-from sinks.result_logs import KIND
+from sinks.logs.executions import KIND
 from tests.executions import command, file
 from tests.sinks.test_results import delivery
 

@@ -22,7 +22,7 @@ from schemas.errors import InputError, StoreRefused, StoreUnavailable
 from schemas.execution import ID, check_execution
 from schemas.record import Position
 from sinks.base import Surroundings
-from sinks.results import KIND, Layout, Results, ResultsSettings, ResultsSink
+from sinks.objects.executions import KIND, Layout, Results, ResultsSettings, ResultsSink
 from tests.executions import command, file
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from heliograph.store.open import store_at
 from schemas.delivery import Delivered, Outcome
-from sinks.results import Results, ResultsSettings, ResultsSink
+from sinks.objects.executions import Results, ResultsSettings, ResultsSink
 from tests.executions import command
 from tests.services.minio import run
 from tests.services.obtain import Unavailable, unavailable

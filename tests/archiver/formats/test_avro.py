@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.formats import avro
-from archiver.segment import Draft, Place, SegmentHeader, header_of
+from archiver.format import avro
+from archiver.format.segment import Draft, Place, SegmentHeader, header_of
 from schemas.errors import ArchiveBroken
 from schemas.record import Record
 from tests.archiver.making import LOG, TOPIC, record, record_lists

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.bus import backup
-from heliograph.bus.backup import Backup, backup_home, restore_home
 from heliograph.bus.sqlite import SqliteBus
+from heliograph.operations import backup
+from heliograph.operations.backup import Backup, backup_home, restore_home
 from heliograph.store.open import open_store
 from schemas.errors import BusDamaged, BusFull, BusUnavailable, InputError, NotFound
 from schemas.record import NewRecord, Position, TopicPartition

@@ -15,9 +15,9 @@ from confluent_kafka import KafkaError
 from heliograph.bus.kafka import confluent_reading, pure_reading
 from heliograph.bus.kafka.errors import BY_CODE, CONFLUENT, PURE, Problem, confluent_problem, pure_problem
 from heliograph.bus.kafka.layout import topic_configs
-from heliograph.bus.kafka.plan import GROUPS, KNOWN_TOPICS, READS, WRITES, plan
 from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings, parse
 from heliograph.bus.open import open_bus
+from heliograph.diagnose.kafka_plan import GROUPS, KNOWN_TOPICS, READS, WRITES, plan
 from schemas import topics
 from schemas.errors import BusError, BusUnavailable, InvalidConfiguration, RecordTooLarge, TopicMissing
 

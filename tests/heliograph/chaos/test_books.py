@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
+from heliograph.app.roles import roles
+from heliograph.app.runner import Runner
 from heliograph.chaos.books import Books, Wrong, findings, repeats, take
 from heliograph.chaos.receiver import Misbehaving
 from heliograph.chaos.scratch import Place, scratch, subscriptions
-from heliograph.config import load
-from heliograph.deployment import Deployment
-from heliograph.roles import roles
-from heliograph.runner import Runner
+from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.stream import generate
-from router.subscriptions import apply
 from schemas.delivery import VerdictState, encode_verdict, read_verdict
 from schemas.record import Record
 from schemas.subscription import Subscription

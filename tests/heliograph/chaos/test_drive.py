@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
 from heliograph.chaos.drive import EVENTS_A_TURN, Drive, Stuck
 from heliograph.chaos.faults import Fault, Stroke
 from heliograph.chaos.processes import Processes
 from heliograph.chaos.receiver import Misbehaving
 from heliograph.chaos.scratch import Place, scratch
-from heliograph.config import load
-from heliograph.deployment import Deployment
 from tests.acceptance.product import until
 
 

@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import pytest
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
 from heliograph.chaos.drive import ROOM_BYTES
 from heliograph.chaos.member import JumpingClock
 from heliograph.chaos.processes import Processes
 from heliograph.chaos.receiver import Misbehaving
 from heliograph.chaos.scratch import Place, Scratch, scratch, subscriptions
-from heliograph.config import load
-from heliograph.deployment import Deployment
+from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.stream import generate
-from router.subscriptions import apply
 from schemas.clock import SystemClock
 from sinks.kinds import KINDS
 from tests.acceptance.product import until

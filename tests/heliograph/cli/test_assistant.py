@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
 from heliograph.cli.assistant_agent import build, serve
-from heliograph.config import load
-from heliograph.deployment import Deployment
 from producers.assistant.policy import Policy, digest
 from producers.assistant.telling import Instance
 from schemas.errors import InputError

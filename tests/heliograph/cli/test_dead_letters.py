@@ -15,8 +15,8 @@ import pytest
 import typer
 
 from heliograph.cli.choosing import Chosen, confirm
-from heliograph.dead_letters import DeadLetter, Letter, read_letters
-from heliograph.history import History
+from heliograph.operations.dead_letters import DeadLetter, Letter, read_letters
+from heliograph.operations.history import History
 from schemas.errors import InputError
 from tests.acceptance.product import Hook
 from tests.heliograph.cli.conftest import Commands
@@ -145,7 +145,7 @@ def test_an_interrupted_redrive_says_how_to_go_on(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("heliograph.redrive.read_letters", batches)
+        patch.setattr("heliograph.operations.redrive.read_letters", batches)
         stopped = dead(*words, "--yes", "--json")
     assert stopped.status == 130
     (line,) = (line for line in stopped.err.splitlines() if line.startswith("ended early"))

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from archiver.manifest import DAY
+from archiver.format.manifest import DAY
 from heliograph.cli.archive import app
 from heliograph.store.folder import FolderStore
 from schemas.errors import InputError, NotFound

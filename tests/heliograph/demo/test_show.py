@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import structlog
 
-from heliograph.config import load
+from heliograph.app.config import load
+from heliograph.app.deployment import Deployment
+from heliograph.app.roles import roles
+from heliograph.app.runner import Runner
 from heliograph.demo.reconcile import Books, Check, reconcile, take
 from heliograph.demo.show import demonstrate
-from heliograph.deployment import Deployment
-from heliograph.roles import roles
-from heliograph.runner import Runner
+from heliograph.operations.subscriptions import apply, read_file
 from producers.edge import Edge
 from producers.stream import generate
-from router.subscriptions import apply, read_file
 from schemas.record import NewRecord
 from schemas.topics import DELIVERIES
 from sinks.kinds import KINDS

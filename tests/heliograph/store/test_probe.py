@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.config import Config
-from heliograph.deployment import Deployment
-from heliograph.roles import roles
+from heliograph.app.config import Config
+from heliograph.app.deployment import Deployment
+from heliograph.app.roles import roles
 from heliograph.store.folder import FolderStore
 from heliograph.store.memory import MemoryStore
 from heliograph.store.probe import probe

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from heliograph.bus.memory import MemoryBus
-from router.deliver.records import delivery_states, kept_attempts, list_deliveries, reduce_verdicts
+from heliograph.operations.deliveries import delivery_states, kept_attempts, list_deliveries, reduce_verdicts
 from schemas.clock import ManualClock
 from schemas.delivery import (
     Attempt,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from heliograph.bus.memory import MemoryBus
-from router.deliver.standing import Standing
+from heliograph.operations.standing import Standing
 from schemas.clock import ManualClock
 from schemas.delivery import Attempts, Delivery, Verdict, VerdictState, delivery_record, verdict_record
 from schemas.record import NewRecord

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.bus.partition import partition_for
-from router.match.deliveries import Deliveries
+from router.deliveries import Deliveries
 from router.match.index import Match
 from schemas.delivery import Delivery, delivery_id, delivery_record, read_delivery
 from schemas.lanes import lane_key, lane_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.errors import InputError
 from sinks.callback.credentials import Credentials, covered, without
 from sinks.callback.settings import CallbackSettings
-from sinks.outcomes import Answer
+from sinks.http.outcomes import Answer
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

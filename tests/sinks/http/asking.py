@@ -16,9 +16,9 @@ from sinks.http.client import GuardedClient
 from sinks.http.connection import Connection
 from sinks.http.guard import Network
 from sinks.http.names import Lookup, look_up
+from sinks.http.outcomes import Answer
 from sinks.http.tls import TlsSettings
 from sinks.http.url import origin
-from sinks.outcomes import Answer
 from tests.sinks.receiver import LOOPBACK, Reply, receiving
 
 T = TypeVar("T")

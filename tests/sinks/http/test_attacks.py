@@ -13,7 +13,7 @@ from sinks.base import Surroundings
 from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import KIND
 from sinks.http.guard import Address
-from sinks.outcomes import Answer
+from sinks.http.outcomes import Answer
 from tests.sinks.callback.calling import SURROUNDINGS, call
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, delivery, receiving

@@ -8,8 +8,8 @@ import pytest
 
 from schemas.delivery import Reason, ReasonCode
 from sinks.http.connection import Connection
+from sinks.http.outcomes import Answer
 from sinks.http.reader import KEPT, READ
-from sinks.outcomes import Answer
 from tests.sinks.http.asking import ask_replying, client_of, kept, listening, request, run, until
 from tests.sinks.receiver import Receiver, answer, receiving
 

@@ -13,9 +13,9 @@ from schemas.delivery import Reason, ReasonCode
 from sinks.http import client as module
 from sinks.http.client import GuardedClient
 from sinks.http.guard import Address
+from sinks.http.outcomes import Answer
 from sinks.http.reader import KEPT, READ
 from sinks.http.url import Origin, origin
-from sinks.outcomes import Answer
 from tests.sinks.http.asking import (
     ask,
     ask_replying,

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sinks.http.outcomes import Answer
 from sinks.http.reader import HEAD_LIMIT, KEPT, READ, AnswerReader
-from sinks.outcomes import Answer
 
 STATUSES = st.sampled_from([200, 204, 302, 410, 429, 500, 503, 599])
 CUTS = st.lists(st.integers(0, 400), max_size=8)

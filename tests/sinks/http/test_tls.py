@@ -9,8 +9,8 @@ import trustme
 
 from schemas.delivery import Reason, ReasonCode
 from schemas.errors import InputError
+from sinks.http.outcomes import Answer
 from sinks.http.tls import Tls, TlsSettings
-from sinks.outcomes import Answer
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, receiving
 

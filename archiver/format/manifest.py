@@ -1,0 +1,220 @@
+"""Manifests: what became of a topic's segments, and what they held.
+
+A topic's manifests are a chain of their own: numbered, each naming the sha256 of the one before it, each put in place
+by compare-and-swap. What they say together is `archiver.read.ledger`. A manifest is a zstd file of JSON that `zstdcat`
+shows; a skippable frame before it holds the sha256 of the rest, so that a change of any byte is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from archiver.format.segment import FORMAT_VERSION as SEGMENT_VERSION
+from archiver.format.segment import SegmentHeader
+from schemas.errors import ArchiveBroken
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ROOT: Final = "compacted/"
+"""What the keys of manifests and Parquet files begin with."""
+FORMAT_VERSION: Final = 1
+"""Version of the manifests' form. A newer reader reads older ones."""
+DAY: Final = 86_400_000
+"""Milliseconds."""
+
+_SEAL: Final = b"\x50\x2a\x4d\x18" + (64).to_bytes(4, "little")
+"""Head of a skippable frame of 64 bytes (RFC 8878, section 3.1.2)."""
+_BODY: Final = len(_SEAL) + 64
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_DAY: Final = -719_162
+"""Of year 1, in days since the epoch."""
+_MANIFEST = re.compile(
+    r"compacted/(?P<topic>[a-zA-Z0-9._-]+)/manifests/(?P<number>\d{10})\.json\.zst", re.ASCII
+)
+_FILE = re.compile(
+    r"compacted/[a-zA-Z0-9._-]+/day=\d{4}-\d\d-\d\d/(?P<made>\d{13})-[0-9a-f]{16}\.parquet", re.ASCII
+)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A segment whose records a Parquet file holds: all that proves it once its object is gone. `size` in bytes."""
+
+    key: str
+    size: int
+    object_sha256: str
+    header: SegmentHeader
+
+
+class DataFile(msgspec.Struct, frozen=True):
+    """A Parquet file, and the segments whose records it holds, each wholly. `size` in bytes."""
+
+    key: str
+    sha256: str
+    size: int
+    records: int
+    sources: tuple[Source, ...]
+
+
+class Compacted(msgspec.Struct, frozen=True, kw_only=True, tag="compacted", tag_field="kind"):
+    """Segments of a day became Parquet. `generation` counts those of the day from 1: late records make a further one.
+
+    `made_at`, as in all manifests: milliseconds since the epoch. The day is UTC, in the form 2026-01-31.
+    """
+
+    format: int = FORMAT_VERSION
+    topic: str
+    made_at: int
+    previous_sha256: str
+    day: str
+    generation: int
+    files: tuple[DataFile, ...]
+
+
+class RetiredChain(msgspec.Struct, frozen=True):
+    """The last segment that retention removed from the beginning of a partition's chain, and what comes after it."""
+
+    partition: int
+    log_id: str
+    epoch: int
+    next_offset: int
+    key: str
+    object_sha256: str
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True, tag="retired", tag_field="kind"):
+    """The beginnings of chains were removed: everything up to and with the named segments, as `before` asked for."""
+
+    format: int = FORMAT_VERSION
+    topic: str
+    made_at: int
+    previous_sha256: str
+    before: int
+    segments: int
+    records: int
+    chains: tuple[RetiredChain, ...]
+
+
+class ErasedSegment(msgspec.Struct, frozen=True):
+    """A segment some of whose records were erased. `records_sha256` is over what is left and the erasures' marks;
+    the header of the segment keeps what it was before."""
+
+    key: str
+    offsets: tuple[int, ...]
+    records_sha256: str
+
+
+class Rewritten(msgspec.Struct, frozen=True):
+    """A Parquet file in place of the one with the key `replaces`; it holds the same segments."""
+
+    replaces: str
+    key: str
+    sha256: str
+    size: int
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True, tag="erased", tag_field="kind"):
+    """The contents of records were erased. Whose they were is not said; `reason` is what the operator gave."""
+
+    format: int = FORMAT_VERSION
+    topic: str
+    made_at: int
+    previous_sha256: str
+    reason: str
+    files: tuple[Rewritten, ...]
+    segments: tuple[ErasedSegment, ...]
+
+
+Manifest = Compacted | Retired | Erased
+
+
+def manifests_prefix(topic: str) -> str:
+    """What the keys of a topic's manifests begin with."""
+    return f"{ROOT}{topic}/manifests/"
+
+
+def files_prefix(topic: str) -> str:
+    """What the keys of a topic's Parquet files begin with."""
+    return f"{ROOT}{topic}/day="
+
+
+def manifest_key(topic: str, number: int) -> str:
+    """Key of a topic's manifest; numbers begin at 1."""
+    return f"{manifests_prefix(topic)}{number:010d}.json.zst"
+
+
+def manifest_number(key: str) -> int | None:
+    """The number that a manifest's key says; None if it is not one's."""
+    found = _MANIFEST.fullmatch(key)
+    return int(found["number"]) if found else None
+
+
+def file_key(topic: str, day: str, made: int, unique: str) -> str:
+    """Key of a Parquet file begun at `made`, in milliseconds; `unique`: 16 hexadecimal digits that no other has."""
+    return f"{files_prefix(topic)}{day}/{made:013d}-{unique}.parquet"
+
+
+def file_made(key: str) -> int | None:
+    """When a Parquet file was begun, in milliseconds, as its key says; None if it is not one's."""
+    found = _FILE.fullmatch(key)
+    return int(found["made"]) if found else None
+
+
+def day_number(timestamp: int) -> int:
+    """The UTC day of a time in milliseconds, counted from the epoch; times before year 1 are of its first day."""
+    return max(timestamp // DAY, _FIRST_DAY)
+
+
+def day_name(number: int) -> str:
+    """A day as 2026-01-31. Raises OverflowError after year 9999."""
+    return (_EPOCH + timedelta(days=number)).date().isoformat()
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The object of a manifest."""
+    body = zstd.compress(msgspec.json.encode(manifest), 6)
+    return b"".join((_SEAL, hashlib.sha256(body).hexdigest().encode(), body))
+
+
+def decode(data: bytes) -> Manifest:
+    """Read a manifest. Raises ArchiveBroken if it is not what was written, or of a newer format."""
+    body = data[_BODY:]
+    if data[:_BODY] != _SEAL + hashlib.sha256(body).hexdigest().encode():
+        raise ArchiveBroken("not what was written: its bytes do not match its own sha256")
+    try:
+        text = zstd.decompress(body)
+        version = _VERSION.decode(text).format
+        if version > FORMAT_VERSION:
+            raise ArchiveBroken(
+                f"manifest of format {version}: this version of Heliograph reads up to {FORMAT_VERSION}; use a newer one"
+            )
+        manifest = _MANIFESTS.decode(text)
+    except (zstd.ZstdError, msgspec.MsgspecError) as error:
+        raise ArchiveBroken(f"manifest: {error}") from error
+    newest = max((source.header.format for source in _sources(manifest)), default=SEGMENT_VERSION)
+    if newest > SEGMENT_VERSION:
+        raise ArchiveBroken(
+            f"names segments of format {newest}: this version of Heliograph reads up to {SEGMENT_VERSION}"
+        )
+    return manifest
+
+
+def _sources(manifest: Manifest) -> list[Source]:
+    files = manifest.files if isinstance(manifest, Compacted) else ()
+    return [source for file in files for source in file.sources]
+
+
+class _Version(msgspec.Struct, frozen=True):
+    format: int
+
+
+_VERSION = msgspec.json.Decoder(_Version)
+_MANIFESTS: msgspec.json.Decoder[Manifest] = msgspec.json.Decoder(Manifest)

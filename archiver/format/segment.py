@@ -1,0 +1,189 @@
+"""Segments: one archived file of one topic partition, and the header by which it proves itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import msgspec
+
+from archiver.format.canonical import records_sha256
+from schemas.errors import ArchiveBroken
+from schemas.record import Record
+
+FORMAT_VERSION = 1
+"""Version of the segment's form. A newer reader reads older ones."""
+
+ERASED = "heliograph-erased"
+"""Header of what stands in place of a record whose content was erased (`archiver.maintain.erasure`)."""
+
+Span = tuple[int, int]
+"""Offsets `[start, end)`."""
+
+
+class EpochStart(msgspec.Struct, frozen=True):
+    """What a segment without records that ends an epoch says of the one that it begins."""
+
+    epoch: int
+    log_id: str
+    offset: int
+
+
+class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment says of itself and of the one before it.
+
+    `[expected_offset, next_offset)` is what it covers, `gaps` the parts of that which the log no longer had. Where
+    `holes_legal` (a log with transactions or compaction), other offsets may be missing as well. Timestamps are
+    milliseconds since the epoch: of the first and last record, and the earliest and latest of all. `records_sha256` is
+    over the canonical form (`archiver.format.canonical`), `previous_sha256` over the whole object before this one, empty for
+    the first of a chain. `begins` is set where an epoch ends here.
+    """
+
+    format: int = FORMAT_VERSION
+    log_id: str
+    epoch: int
+    topic: str
+    partition: int
+    expected_offset: int
+    next_offset: int
+    count: int
+    first_offset: int | None = None
+    first_timestamp: int | None = None
+    last_offset: int | None = None
+    last_timestamp: int | None = None
+    earliest_timestamp: int | None = None
+    latest_timestamp: int | None = None
+    holes_legal: bool = False
+    gaps: tuple[Span, ...] = ()
+    records_sha256: str
+    previous_sha256: str
+    begins: EpochStart | None = None
+
+    def goes_on_in(self, log_id: str) -> bool:
+        """Whether what comes after this segment, the last of its chain, is in the log of that id."""
+        return self.log_id == log_id and self.begins is None
+
+
+class Draft(NamedTuple):
+    """What is to become a segment: records in order of offset, gaps, and the offset that comes after all of it."""
+
+    records: Sequence[Record]
+    next_offset: int
+    gaps: tuple[Span, ...] = ()
+    holes_legal: bool = False
+    begins: EpochStart | None = None
+
+
+class Segment(NamedTuple):
+    """A segment as read."""
+
+    header: SegmentHeader
+    records: Sequence[Record]
+
+
+class Place(NamedTuple):
+    """Where in its chain a segment stands."""
+
+    log_id: str
+    topic: str
+    partition: int
+    epoch: int
+    expected_offset: int
+    previous_sha256: str
+
+
+def header_of(place: Place, draft: Draft) -> SegmentHeader:
+    """The header of a draft at its place."""
+    offsets = [record.offset for record in draft.records]
+    times = [record.timestamp for record in draft.records]
+    return SegmentHeader(
+        log_id=place.log_id,
+        epoch=place.epoch,
+        topic=place.topic,
+        partition=place.partition,
+        expected_offset=place.expected_offset,
+        next_offset=draft.next_offset,
+        count=len(draft.records),
+        first_offset=offsets[0] if offsets else None,
+        first_timestamp=times[0] if times else None,
+        last_offset=offsets[-1] if offsets else None,
+        last_timestamp=times[-1] if times else None,
+        earliest_timestamp=min(times, default=None),
+        latest_timestamp=max(times, default=None),
+        holes_legal=draft.holes_legal,
+        gaps=draft.gaps,
+        records_sha256=records_sha256(draft.records),
+        previous_sha256=place.previous_sha256,
+        begins=draft.begins,
+    )
+
+
+def place_of(header: SegmentHeader) -> Place:
+    """Where a segment says that it stands."""
+    return Place(
+        header.log_id,
+        header.topic,
+        header.partition,
+        header.epoch,
+        header.expected_offset,
+        header.previous_sha256,
+    )
+
+
+def problem_of(segment: Segment) -> str:
+    """What a segment's header and records contradict each other in; empty if nothing."""
+    header, records = segment
+    draft = Draft(records, header.next_offset, header.gaps, header.holes_legal, header.begins)
+    computed = header_of(place_of(header), draft)
+    for field in header.__struct_fields__:
+        said, found = getattr(header, field), getattr(computed, field)
+        if said != found:
+            return f"its header says {field} {said}, and its records say {found}"
+    return _coverage_problem(header, records)
+
+
+def is_erased(record: Record) -> bool:
+    """Whether the content of a record was erased."""
+    return not record.value and record.header(ERASED) is not None
+
+
+def encode_header(header: SegmentHeader) -> bytes:
+    """JSON in the order of the fields: the same header is always the same bytes."""
+    return msgspec.json.encode(header)
+
+
+def decode_header(data: bytes) -> SegmentHeader:
+    """Read a header. Raises ArchiveBroken, also for a format newer than this reader."""
+    try:
+        version = _VERSION.decode(data).format
+        if version > FORMAT_VERSION:
+            raise ArchiveBroken(
+                f"segment of format {version}: this version of Heliograph reads up to {FORMAT_VERSION}; use a newer one"
+            )
+        return _HEADER.decode(data)
+    except msgspec.MsgspecError as error:
+        raise ArchiveBroken(f"segment header: {error}") from error
+
+
+def _coverage_problem(header: SegmentHeader, records: Sequence[Record]) -> str:
+    """Records and gaps must cover, in order and once, what the header says; holes may be left where they are legal."""
+    spans = sorted([*header.gaps, *((record.offset, record.offset + 1) for record in records)])
+    if any(one.offset >= two.offset for one, two in pairwise(records)):
+        return "its records are not in order of offset"
+    at = header.expected_offset
+    for start, end in [*spans, (header.next_offset, header.next_offset)]:
+        if start < at or end < start:
+            return f"offset {start} comes twice, or outside of what its header says"
+        if start > at and not header.holes_legal:
+            return f"offsets {at} to {start - 1} are missing"
+        at = end
+    return ""
+
+
+class _Version(msgspec.Struct, frozen=True):
+    format: int
+
+
+_VERSION = msgspec.json.Decoder(_Version)
+_HEADER = msgspec.json.Decoder(SegmentHeader)

@@ -1,0 +1,1 @@
+"""Changes an archive afterwards: compaction, retention, erasure, epochs."""

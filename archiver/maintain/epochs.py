@@ -1,0 +1,78 @@
+"""Begins a new epoch of a chain whose log was lost, made anew or put back (docs/decisions/0004-archive-epochs.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from archiver.format.segment import Draft, EpochStart, is_erased
+from archiver.read.reader import SegmentInfo, list_segments
+from archiver.write.chain import Stored, Tail, append_segment, extent_of, find_tail, log_problem
+from heliograph.bus.base import Bus
+from heliograph.store.base import ObjectStore
+from schemas.errors import NotFound
+from schemas.record import Record
+
+_READ_LIMIT = 5000
+
+
+def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
+    """Begin a new epoch for each partition of a topic whose log is no longer what was archived.
+
+    Returns the keys of the segments that say so; partitions in order are left alone. A log put back to an earlier
+    state goes on where it first differs from the archive. Raises NotFound if nothing of the topic was archived.
+    """
+    begun: list[str] = []
+    chains = _chains(store, topic)
+    if not chains:
+        raise NotFound(f"topic {topic}: nothing of it is archived")
+    for partition, chain in chains.items():
+        tail = find_tail(store, topic, partition, hint=chain[-2].key if chain[1:] else "")
+        if tail is None or not log_problem(bus, tail):
+            continue
+        start = _first_difference(bus, tail, chain) if tail.log_id == bus.log_id else 0
+        starts = EpochStart(tail.epoch + 1, bus.log_id, start)
+        outcome = append_segment(store, tail, Draft((), tail.expected_offset, begins=starts))
+        if isinstance(outcome, Stored):
+            begun.append(outcome.tail.key)
+    return begun
+
+
+def _chains(store: ObjectStore, topic: str) -> dict[int, list[SegmentInfo]]:
+    """Each partition's segments, in the order of the chain."""
+    chains: dict[int, list[SegmentInfo]] = {}
+    for info in list_segments(store, topic):
+        chains.setdefault(info.partition, []).append(info)
+    return chains
+
+
+def _first_difference(bus: Bus, tail: Tail, chain: Sequence[SegmentInfo]) -> int:
+    """The first offset at which a log put back to an earlier state has another record than the archive, or none.
+
+    Backwards through the chain, as far as the segments differ; what a later epoch covers counts in its version only.
+    """
+    extent = extent_of(bus, tail.topic_partition)
+    first = covered = min(extent.end, tail.expected_offset)
+    for info in reversed(chain):
+        header, records = info.load()
+        archived = [
+            record for record in records if extent.start <= record.offset < covered and not is_erased(record)
+        ]
+        covered = min(covered, header.expected_offset)
+        logged = set(_log_records(bus, archived))
+        if header.log_id != tail.log_id or (archived and logged.issuperset(archived)):
+            break
+        first = next((record.offset for record in archived if record not in logged), first)
+    return first
+
+
+def _log_records(bus: Bus, archived: Sequence[Record]) -> Sequence[Record]:
+    """What the log has now between the first and the last of some archived records."""
+    records: list[Record] = []
+    at, end = (archived[0].offset, archived[-1].offset + 1) if archived else (0, 0)
+    while at < end:
+        found = bus.read(archived[0].position.topic_partition, at, min(_READ_LIMIT, end - at)).records
+        if not found:
+            break
+        records += found
+        at = found[-1].offset + 1
+    return [record for record in records if record.offset < end]

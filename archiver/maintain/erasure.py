@@ -1,0 +1,186 @@
+"""The contents of records go, and the chain stays checkable.
+
+A compacted file is written anew with marks in place of the records that are wanted gone: offset and time stay, key,
+headers and value do not. A manifest names both files, the offsets, and the sha256 of what is left; the old file and
+segments go after a grace period (`archiver.maintain.removal`). What this proves and what not: docs/archive-compaction.md.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import msgspec
+
+from archiver.format.canonical import object_sha256, records_sha256
+from archiver.format.manifest import Erased, ErasedSegment, Rewritten, file_key
+from archiver.format.segment import ERASED, Segment, is_erased
+from archiver.maintain.compaction import encode_rows, prove
+from archiver.read.compacted import CompactedRecords, read_file
+from archiver.read.ledger import Covered, Ledger, commit, read_ledger
+from archiver.read.reader import SegmentInfo, list_objects, merge
+from heliograph.store.base import ObjectStore
+from schemas.clock import Clock
+from schemas.errors import ObjectMissing
+from schemas.record import Record
+
+Wanted = Callable[[Record], bool]
+"""Whether a record is to be erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What was, or would be, erased of a topic. `waiting`: records that are still in segments, to be erased once those
+    are compacted and no tail."""
+
+    topic: str
+    records: int = 0
+    segments: int = 0
+    files: int = 0
+    waiting: int = 0
+
+
+def about_resource(arn: str) -> Wanted:
+    """Records that name a resource in key, headers or value."""
+    return _naming(re.compile(re.escape(arn.encode()) + rb"(?![A-Za-z0-9_.-])"))
+
+
+def about_user(user: str) -> Wanted:
+    """Records that name a user's id: as a JSON text, as the whole of a header, or inside of an ARN."""
+    text = re.escape(user.encode())
+    return _naming(re.compile(rb'"' + text + rb'"|:' + text + rb":|\A" + text + rb"\Z"))
+
+
+def erasable(store: ObjectStore, topic: str, wanted: Wanted) -> Erasure:
+    """What `erase` would erase; changes nothing. Raises ArchiveBroken, StoreError."""
+    ledger, found = _find(store, topic, wanted)
+    return _erasure(ledger, found)
+
+
+def erase(store: ObjectStore, clock: Clock, topic: str, wanted: Wanted, reason: str) -> Erasure:
+    """Erase the contents of the records that are wanted, of all compacted segments of a topic.
+
+    Each file is held against the chain before it is written anew, and read back afterwards. A kill before the manifest
+    leaves files that nobody reads. Raises ArchiveBroken, naming the key, before anything was changed, and StoreError.
+    """
+    while True:
+        try:
+            ledger, found = _find(store, topic, wanted)
+            done = _erasure(ledger, found)
+            if not done.records or _commit(store, clock, ledger, found, reason):
+                return done
+        except ObjectMissing:
+            continue  # another removal was first
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Offsets to be erased, by the keys of their segments; `waiting`: how many records are not in files alone."""
+
+    offsets: Mapping[str, frozenset[int]]
+    waiting: int
+
+
+def _find(store: ObjectStore, topic: str, wanted: Wanted) -> tuple[Ledger, _Found]:
+    objects = [info for _, found in list_objects(store, topic) for info in found]
+    ledger = read_ledger(store, topic)
+    tails = {info.key.rpartition("/")[0]: info.key for info in objects}
+    offsets: dict[str, frozenset[int]] = {}
+    waiting = 0
+    for info in sorted(merge(store, objects, ledger), key=_by_file):
+        gone = frozenset(each.offset for each in info.load().records if not is_erased(each) and wanted(each))
+        if info.covered and gone:
+            offsets[info.key] = gone
+        if info.covered is None or info.key in tails.values():
+            waiting += len(gone) or (
+                len(info.covered.erased.offsets) if info.covered and info.covered.erased else 0
+            )
+    return ledger, _Found(offsets, waiting)
+
+
+def _erasure(ledger: Ledger, found: _Found) -> Erasure:
+    files = {ledger.covered[key].file for key in found.offsets}
+    records = sum(map(len, found.offsets.values()))
+    return Erasure(ledger.topic, records, len(found.offsets), len(files), found.waiting)
+
+
+def _commit(store: ObjectStore, clock: Clock, ledger: Ledger, found: _Found, reason: str) -> bool:
+    """Write the files and the manifest; False if another manifest was first."""
+    began = clock.now()
+    written = [
+        _rewrite(store, ledger, place, found.offsets, began)
+        for place in sorted({ledger.covered[key].file for key in found.offsets})
+    ]
+    manifest = Erased(
+        topic=ledger.topic,
+        made_at=clock.now(),
+        previous_sha256=ledger.sha256,
+        reason=reason,
+        files=tuple(file for file, _ in written),
+        segments=tuple(chain.from_iterable(segments for _, segments in written)),
+    )
+    if commit(store, ledger, manifest):
+        return True
+    for file, _ in written:
+        store.delete(file.key)
+    return False
+
+
+def _rewrite(
+    store: ObjectStore, ledger: Ledger, place: int, offsets: Mapping[str, frozenset[int]], began: int
+) -> tuple[Rewritten, Sequence[ErasedSegment]]:
+    """Write one file anew, and prove it."""
+    file = ledger.files[place]
+    members = [ledger.covered[source.key] for source in file.sources]
+    prove(store, ledger.topic, file, members)
+    old = CompactedRecords(ledger.topic, read_file(store, file))
+    segments: list[Segment] = []
+    after: list[Covered] = []
+    for each in members:
+        marked = _marked(old.of(each.source.header), offsets.get(each.source.key, frozenset()))
+        segments.append(Segment(each.source.header, marked))
+        after.append(_erased(each, marked) if each.source.key in offsets else each)
+    body = encode_rows(segments)
+    day = file.key.split("day=")[1].split("/")[0]
+    key = file_key(ledger.topic, day, began, secrets.token_hex(8))
+    store.put_new(key, body)
+    new = msgspec.structs.replace(file, key=key, sha256=object_sha256(body), size=len(body))
+    prove(store, ledger.topic, new, after)
+    erased = [each.erased for each in after if each.erased and each.source.key in offsets]
+    return Rewritten(file.key, key, new.sha256, new.size), erased
+
+
+def _marked(records: Sequence[Record], gone: frozenset[int]) -> Sequence[Record]:
+    return [
+        msgspec.structs.replace(each, key=None, headers=((ERASED, b"1"),), value=b"")
+        if each.offset in gone
+        else each
+        for each in records
+    ]
+
+
+def _erased(covered: Covered, records: Sequence[Record]) -> Covered:
+    offsets = tuple(each.offset for each in records if is_erased(each))
+    segment = ErasedSegment(covered.source.key, offsets, records_sha256(records))
+    return Covered(covered.source, covered.file, covered.since, segment)
+
+
+def _naming(pattern: re.Pattern[bytes]) -> Wanted:
+    def wanted(record: Record) -> bool:
+        return any(pattern.search(part.replace(b"\\/", b"/")) for part in _parts(record))
+
+    return wanted
+
+
+def _parts(record: Record) -> Iterator[bytes]:
+    yield record.value
+    yield record.key or b""
+    for _, value in record.headers:
+        yield value
+
+
+def _by_file(info: SegmentInfo) -> tuple[float, bytes]:
+    return info.covered.file if info.covered else float("inf"), info.key.encode()

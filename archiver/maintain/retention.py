@@ -1,0 +1,95 @@
+"""What is old goes: whole segments and compacted files from the beginnings of chains.
+
+A manifest names the last segment that was removed of each chain, with its sha256 and the offset that comes after it:
+so `archive verify` knows where chains begin. The objects go after a grace period (`archiver.maintain.removal`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby, takewhile
+
+from archiver.format.manifest import Retired, RetiredChain
+from archiver.read.ledger import commit
+from archiver.read.survey import Link, Survey, survey
+from archiver.write.chain import tail_after
+from heliograph.store.base import ObjectStore
+from schemas.clock import Clock
+from schemas.errors import ObjectMissing
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What is, or would be, removed of a topic. `chains`: how many lose segments."""
+
+    topic: str
+    chains: int = 0
+    segments: int = 0
+    records: int = 0
+
+
+def expired(store: ObjectStore, topic: str, before: int) -> Expired:
+    """What `retire` would remove; changes nothing. Raises as `retire` does."""
+    return _expired(topic, _prefixes(survey(store, topic), before))
+
+
+def retire(store: ObjectStore, clock: Clock, topic: str, before: int) -> Expired:
+    """Move the beginnings of a topic's chains behind what is wholly older than `before`, in milliseconds.
+
+    The last segment of each chain stays, and so does a compacted file while any of its segments has to.
+    Raises ArchiveBroken where a chain does not hold, before anything was changed, and StoreError.
+    """
+    while True:
+        try:
+            found = survey(store, topic)
+        except ObjectMissing:
+            continue  # compacted and removed meanwhile
+        prefixes = _prefixes(found, before)
+        done = _expired(topic, prefixes)
+        if not done.segments:
+            return done
+        manifest = Retired(
+            topic=topic,
+            made_at=clock.now(),
+            previous_sha256=found.ledger.sha256,
+            before=before,
+            segments=done.segments,
+            records=done.records,
+            chains=tuple(_retired(prefix[-1]) for prefix in prefixes if prefix),
+        )
+        if commit(store, found.ledger, manifest):
+            return done
+
+
+def _prefixes(found: Survey, before: int) -> list[list[Link]]:
+    """What goes of each chain. A file goes wholly or not at all: where one has to stay, chains keep all from it on."""
+    chains = [list(links) for _, links in groupby(found.links, key=lambda link: link.partition)]
+    old = [list(takewhile(lambda link: _is_old(link, before), links)) for links in chains]
+    while True:
+        going = {link.source.key for prefix in old for link in prefix}
+        kept = {link.compacted for link in found.links if link.source.key not in going} - {None}
+        shorter = [
+            list(takewhile(lambda link: link.compacted not in kept, prefix))  # noqa: B023 - used at once
+            for prefix in old
+        ]
+        if shorter == old:
+            return old
+        old = shorter
+
+
+def _is_old(link: Link, before: int) -> bool:
+    latest = link.source.header.latest_timestamp
+    return not link.tail and (latest is None or latest < before)
+
+
+def _retired(link: Link) -> RetiredChain:
+    tail = tail_after(link.source.key, link.source.header, link.source.object_sha256)
+    return RetiredChain(
+        tail.partition, tail.log_id, tail.epoch, tail.expected_offset, tail.key, tail.object_sha256
+    )
+
+
+def _expired(topic: str, prefixes: list[list[Link]]) -> Expired:
+    gone = [link for prefix in prefixes for link in prefix]
+    records = sum(link.source.header.count for link in gone)
+    return Expired(topic, sum(map(bool, prefixes)), len(gone), records)

@@ -1,0 +1,1 @@
+"""Reads segments and compacted days, verifies chains, answers SQL."""

@@ -1,0 +1,93 @@
+"""The records of compacted files, put back into the segments that they came from."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import msgspec
+
+from archiver.format.canonical import ParsedHeaders, object_sha256
+from archiver.format.manifest import DataFile
+from archiver.format.parquet import Table
+from archiver.format.segment import Segment, SegmentHeader, problem_of
+from archiver.read.ledger import Covered
+from heliograph.store.base import ObjectStore
+from schemas.errors import ArchiveBroken
+from schemas.record import Record
+
+_ORDER = ("partition", "epoch", "offset")
+_COLUMNS = ("partition", "epoch", "offset", "time", "key", "canonical_headers", "value")
+
+
+class CompactedRecords:
+    """One file's records, by partition, epoch and offset. Holds about as much memory as the records have bytes."""
+
+    def __init__(self, topic: str, body: bytes) -> None:
+        """Raises ArchiveBroken if `body` is not a compacted file."""
+        self._topic = topic
+        self._table = Table(body, _COLUMNS, _ORDER)
+
+    def __len__(self) -> int:
+        return len(self._table.keys)
+
+    def of(self, header: SegmentHeader) -> Sequence[Record]:
+        """The records of a segment. Raises ArchiveBroken for headers that are not in canonical form."""
+        keys, values, place = self._table.keys, self._table.values, (header.partition, header.epoch)
+        start = bisect_left(keys, (*place, header.expected_offset))
+        end = bisect_left(keys, (*place, header.next_offset), start)
+        columns = (values(name, start, end) for name in _COLUMNS[2:])
+        headers = ParsedHeaders()
+        try:
+            return [
+                Record(self._topic, header.partition, offset, time, key, headers[encoded], value)
+                for offset, time, key, encoded, value in zip(*columns, strict=True)
+            ]
+        except (ValueError, TypeError) as error:
+            raise ArchiveBroken(f"canonical_headers: {error}") from error
+
+
+class FileReader:
+    """Reads compacted files of one topic, and keeps the last ones, so that segments of one file read it once."""
+
+    def __init__(self, store: ObjectStore, topic: str) -> None:
+        self._store = store
+        self._topic = topic
+        self._kept: dict[str, CompactedRecords] = {}
+
+    def records(self, file: DataFile) -> CompactedRecords:
+        """The records of a file. Raises ArchiveBroken, naming the key, and ObjectMissing."""
+        kept = self._kept.pop(file.key, None)
+        if kept is None:
+            body = read_file(self._store, file)
+            self._kept = dict(list(self._kept.items())[1 - _KEPT :])
+            try:
+                kept = CompactedRecords(self._topic, body)
+            except ArchiveBroken as error:
+                raise ArchiveBroken(f"{file.key}: {error}") from error
+        self._kept[file.key] = kept
+        return kept
+
+
+_KEPT = 2
+"""Files in memory: late records of a day are in another one than the day's."""
+
+
+def read_file(store: ObjectStore, file: DataFile) -> bytes:
+    """The bytes of a compacted file. Raises ArchiveBroken if they are not what the manifest says, ObjectMissing."""
+    body = store.get(file.key)
+    if object_sha256(body) != file.sha256:
+        raise ArchiveBroken(f"{file.key}: not what was written: its manifest says another sha256")
+    return body
+
+
+def problem_of_covered(records: CompactedRecords, covered: Covered) -> str:
+    """What a file's records and the header of one of its segments contradict each other in; empty if nothing.
+
+    A segment with erased records is held against the sha256 that the erasure left.
+    """
+    header = covered.source.header
+    found = records.of(header)
+    if covered.erased:
+        header = msgspec.structs.replace(header, records_sha256=covered.erased.records_sha256)
+    return problem_of(Segment(header, found))

@@ -1,0 +1,189 @@
+"""Reading the archive, with nothing but the object store: the one place that knows where a segment's records are.
+
+A segment is an object of its own until its day is compacted; then a Parquet file holds its records and a manifest its
+header. Objects are listed before the manifests are read. So a segment that is compacted meanwhile is seen in one of
+both, or in both and then counted by its manifest; never in none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+
+from archiver.format import avro
+from archiver.format.manifest import DataFile
+from archiver.format.naming import ROOT, SegmentName, parse_key, topic_prefix
+from archiver.format.segment import Segment, SegmentHeader
+from archiver.read.compacted import FileReader
+from archiver.read.ledger import Covered, Ledger, read_ledger
+from heliograph.store.base import ObjectInfo, ObjectStore
+from schemas.errors import ArchiveBroken
+from schemas.record import Record
+from schemas.topics import matches
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """A segment as its key and its object's size in bytes tell of it. `header` and `load` read what they need.
+
+    `covered` and `file` say where its records are once it was compacted. `modified`: of its object, in milliseconds
+    since the epoch; of its manifest, once it was compacted.
+    """
+
+    key: str
+    topic: str
+    partition: int
+    epoch: int
+    expected_offset: int
+    size: int
+    store: ObjectStore = field(repr=False, compare=False)
+    modified: int = field(default=0, compare=False)
+    covered: Covered | None = field(default=None, repr=False, compare=False)
+    file: DataFile | None = field(default=None, repr=False, compare=False)
+    files: FileReader | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def header(self) -> SegmentHeader:
+        """What the segment says of itself; read at the first use. Raises ArchiveBroken, naming the key."""
+        return self.covered.source.header if self.covered else read_header(self.store, self.key)
+
+    def load(self) -> Segment:
+        """Header and records. Raises ArchiveBroken, naming the key. Erased records are there, without their content."""
+        if self.file is None or self.files is None:
+            return read_segment(self.store, self.key)
+        return Segment(self.header, self.files.records(self.file).of(self.header))
+
+
+def list_segments(store: ObjectStore, topic: str | None = None) -> Iterator[SegmentInfo]:
+    """The segments of a topic, of the topics that a `*` pattern names, or of all, in order of their keys.
+
+    Within a partition that is the order of the chain, from its beginning or from where retention left it.
+    """
+    for name, objects in list_objects(store, topic):
+        yield from sorted(merge(store, objects, read_ledger(store, name)), key=_key)
+
+
+def list_objects(store: ObjectStore, topic: str | None = None) -> Iterator[tuple[str, list[ObjectInfo]]]:
+    """The segments that are objects of their own, by topic. Every archived topic has some: tails are never removed."""
+    prefix = topic_prefix(topic) if topic and "*" not in topic else ROOT
+    found = ((name, info) for info in store.list(prefix) if (name := parse_key(info.key)))
+    for each, group in groupby(found, key=lambda one: one[0].topic):
+        if topic is None or matches(each, (topic,)):
+            yield each, [info for _, info in group]
+
+
+def merge(store: ObjectStore, objects: Iterable[ObjectInfo], ledger: Ledger) -> Iterator[SegmentInfo]:
+    """The segments of a topic, in no order: those that only are objects, and those that the ledger knows.
+
+    The ledger must have been read after the objects were listed.
+    """
+    files = FileReader(store, ledger.topic)
+    for info in objects:
+        if info.key not in ledger.covered and not ledger.is_retired(info.key):
+            yield SegmentInfo(info.key, *_name(info.key), info.size, store, info.modified)
+    for covered in ledger.live():
+        source = covered.source
+        yield SegmentInfo(
+            source.key,
+            *_name(source.key),
+            source.size,
+            store,
+            covered.since,
+            covered,
+            ledger.files[covered.file],
+            files,
+        )
+
+
+def read_records(
+    store: ObjectStore,
+    topics: Sequence[str] | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> Iterator[Record]:
+    """Records of topics (names or `*` patterns; None: all) with a timestamp in `[since, until)`, in milliseconds.
+
+    One segment at a time is in memory, or the bytes of two compacted files, and one outside of the time range is not
+    decoded. Each partition's records come in order of offset. Raises ArchiveBroken for what is not what was written.
+    """
+    for topic in topics or (None,):
+        for _, infos in groupby(list_segments(store, topic), key=lambda info: info.topic):
+            for info in _by_file(infos):
+                yield from records_between(info, since, until)
+
+
+def records_between(info: SegmentInfo, since: int | None, until: int | None = None) -> Iterator[Record]:
+    """Records of a segment with a timestamp in `[since, until)`, in milliseconds; one that has none is not decoded."""
+    for record in _records(info, lambda header: _overlaps(header, since, until)):
+        if (since is None or record.timestamp >= since) and (until is None or record.timestamp < until):
+            yield record
+
+
+def read_segment(store: ObjectStore, key: str) -> Segment:
+    """A whole segment that is an object. Raises ArchiveBroken, naming the key, and ObjectMissing."""
+    return _segment(key, store.get(key))
+
+
+def read_header(store: ObjectStore, key: str) -> SegmentHeader:
+    """The header of a segment that is an object. Raises ArchiveBroken, naming the key, and ObjectMissing."""
+    return _header(key, store.get(key))
+
+
+def _records(info: SegmentInfo, wanted: Callable[[SegmentHeader], bool]) -> Sequence[Record]:
+    if info.covered:
+        return info.load().records if wanted(info.header) else ()
+    body = info.store.get(info.key)
+    return _segment(info.key, body).records if wanted(_header(info.key, body)) else ()
+
+
+def _by_file(infos: Iterable[SegmentInfo]) -> Iterator[SegmentInfo]:
+    """Each partition in its order; the partitions take turns, so that a file that holds several is read once."""
+    queues = [deque(found) for _, found in groupby(infos, key=lambda info: info.partition)]
+    while queues := [queue for queue in queues if queue]:
+        first = min(queues, key=lambda queue: _file_place(queue[0]))
+        file = first[0].file
+        if file is None:
+            yield first.popleft()
+            continue
+        for queue in queues:
+            while queue and queue[0].file is file:
+                yield queue.popleft()
+
+
+def _file_place(info: SegmentInfo) -> float:
+    return info.covered.file if info.covered else float("inf")
+
+
+def _name(key: str) -> SegmentName:
+    name = parse_key(key)
+    if name is None:
+        raise ArchiveBroken(f"{key}: not the key of a segment")
+    return name
+
+
+def _key(info: SegmentInfo) -> bytes:
+    return info.key.encode()
+
+
+def _segment(key: str, body: bytes) -> Segment:
+    try:
+        return avro.decode(body)
+    except ArchiveBroken as error:
+        raise ArchiveBroken(f"{key}: {error}") from error
+
+
+def _header(key: str, body: bytes) -> SegmentHeader:
+    try:
+        return avro.read_header(body)
+    except ArchiveBroken as error:
+        raise ArchiveBroken(f"{key}: {error}") from error
+
+
+def _overlaps(header: SegmentHeader, since: int | None, until: int | None) -> bool:
+    earliest, latest = header.earliest_timestamp, header.latest_timestamp
+    if earliest is None or latest is None:
+        return False
+    return (since is None or latest >= since) and (until is None or earliest < until)

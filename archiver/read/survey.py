@@ -1,0 +1,72 @@
+"""A topic's chains as they stand: each segment with its header and sha256, wherever its records are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from archiver.format import avro
+from archiver.format.canonical import object_sha256
+from archiver.format.manifest import Source
+from archiver.read.ledger import Ledger, read_ledger
+from archiver.read.reader import SegmentInfo, list_objects, merge
+from heliograph.store.base import ObjectStore
+from schemas.errors import ArchiveBroken, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One segment of a chain. `compacted`: index of its file in the ledger, None while it is an object alone.
+    `tail`: the last of its chain, which is never removed."""
+
+    source: Source
+    partition: int
+    compacted: int | None
+    tail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A topic's segments, each partition in the order of its chain, and the ledger that they were read by."""
+
+    ledger: Ledger
+    links: tuple[Link, ...]
+
+
+def survey(store: ObjectStore, topic: str) -> Survey:
+    """Read every segment that is an object, and hold its sha256 against what the next one says of it.
+
+    Raises ArchiveBroken, naming the key, for a damaged segment or a broken chain, StoreError.
+    """
+    objects = [info for _, found in list_objects(store, topic) for info in found]
+    ledger = read_ledger(store, topic)
+    infos = sorted(merge(store, objects, ledger), key=lambda info: info.key.encode())
+    links: list[Link] = []
+    for _, found in groupby(infos, key=lambda info: info.partition):
+        chain = list(found)
+        links += (_link(store, info, tail=info is chain[-1]) for info in chain)
+    for one, two in pairwise(links):
+        if one.partition == two.partition and two.source.header.previous_sha256 != one.source.object_sha256:
+            raise ArchiveBroken(
+                f"{two.source.key}: does not go on from {one.source.key}; see `archive verify`"
+            )
+    return Survey(ledger, tuple(links))
+
+
+def topics_of(store: ObjectStore, topic: str | None) -> list[str]:
+    """The archived topics that a name, a `*` pattern or None (all) names. Raises NotFound if one names none."""
+    found = [name for name, _ in list_objects(store, topic)]
+    if topic and not found:
+        raise NotFound(f"topic {topic}: nothing of it is archived")
+    return found
+
+
+def _link(store: ObjectStore, info: SegmentInfo, *, tail: bool) -> Link:
+    if info.covered:
+        return Link(info.covered.source, info.partition, info.covered.file, tail)
+    body = store.get(info.key)
+    try:
+        header = avro.read_header(body)
+    except ArchiveBroken as error:
+        raise ArchiveBroken(f"{info.key}: {error}") from error
+    return Link(Source(info.key, len(body), object_sha256(body), header), info.partition, None, tail)

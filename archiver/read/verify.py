@@ -1,0 +1,303 @@
+"""Proving an archive, with nothing but its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from archiver.format import avro
+from archiver.format.canonical import object_sha256
+from archiver.format.naming import ROOT, parse_key, topic_prefix
+from archiver.format.segment import SegmentHeader, problem_of
+from archiver.read.compacted import CompactedRecords, problem_of_covered, read_file
+from archiver.read.ledger import Covered, Ledger, read_ledger
+from archiver.read.reader import list_objects
+from archiver.write.chain import Tail, tail_after
+from heliograph.store.base import ObjectStore
+from schemas.errors import ArchiveBroken, ObjectMissing
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is wrong with a chain."""
+
+    key: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was checked, and the first thing wrong of each chain.
+
+    `records` counts those that are there whole, `erased` those whose content was erased, `retired` those that retention
+    removed. `compacted`: segments whose records are in Parquet files. `lost_offsets`: those of recorded gaps.
+    """
+
+    chains: int = 0
+    segments: int = 0
+    records: int = 0
+    lost_offsets: int = 0
+    compacted: int = 0
+    erased: int = 0
+    retired: int = 0
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def line(self) -> str:
+        """The report for a person: one line, and one more for each problem."""
+        counts = f"{self.records} records in {self.segments} segments of {self.chains} chains"
+        lost = f", {self.lost_offsets} offsets in recorded gaps" if self.lost_offsets else ""
+        also = "".join(
+            f", {count} {what}"
+            for what, count in (
+                ("segments in Parquet", self.compacted),
+                ("records erased", self.erased),
+                ("records retired", self.retired),
+            )
+            if count
+        )
+        head = f"archive {'verified' if self.sound else 'BROKEN'}: {counts}{also}{lost}"
+        return "\n".join([head, *map(str, self.problems)])
+
+    def row(self) -> dict[str, object]:
+        """The report for a machine."""
+        return {
+            "sound": self.sound,
+            "chains": self.chains,
+            "segments": self.segments,
+            "records": self.records,
+            "lost_offsets": self.lost_offsets,
+            "compacted": self.compacted,
+            "erased": self.erased,
+            "retired": self.retired,
+            "problems": [{"key": problem.key, "why": problem.why} for problem in self.problems],
+        }
+
+
+def verify(
+    store: ObjectStore, topic: str | None = None, expect_head: Mapping[str, str] | None = None
+) -> Report:
+    """Check every segment and chain, of one topic or of all.
+
+    `expect_head`: keys and sha256 that `heads` gave earlier. Each must still be there, so that a chain whose end was
+    cut off is found, which nothing else in the archive tells. After the first problem of a chain, its rest is not
+    checked.
+    """
+    report = Report()
+    for name, found in groupby(_keys(store, topic), key=_topic):
+        report = _added(report, _verify_topic(store, name, list(found)))
+    missing = [
+        Problem(key, why)
+        for key, sha256 in (expect_head or {}).items()
+        if (why := _head_problem(store, key, sha256))
+    ]
+    known = {problem.key for problem in report.problems}
+    return _added(report, Report(problems=tuple(each for each in missing if each.key not in known)))
+
+
+def heads(store: ObjectStore, topic: str | None = None) -> Iterator[Tail]:
+    """The end of each chain: `key` and `object_sha256` are what `verify` takes as `expect_head`."""
+    for _, found in groupby(filter(parse_key, _keys(store, topic)), key=_folder):
+        *_, key = found
+        body = store.get(key)
+        yield tail_after(key, avro.read_header(body), object_sha256(body))
+
+
+def manifest_heads(store: ObjectStore, topic: str | None = None) -> Iterator[tuple[str, str]]:
+    """Key and sha256 of each topic's last manifest, which `verify` takes as `expect_head` as well.
+
+    They prove what was compacted, retired and erased; the heads of chains prove the segments that still are objects.
+    """
+    for name, _ in list_objects(store, topic):
+        ledger = read_ledger(store, name)
+        if ledger.key:
+            yield ledger.key, ledger.sha256
+
+
+def _verify_topic(store: ObjectStore, topic: str, keys: list[str]) -> Report:
+    """Check a topic's manifests, then its Parquet files, then each chain. `keys` were listed before."""
+    try:
+        ledger = read_ledger(store, topic)
+    except (ArchiveBroken, ObjectMissing) as error:
+        key, _, why = str(error).partition(": ")
+        return Report(problems=(Problem(key, why),))
+    compacted = _Compacted(ledger, _file_problems(store, ledger))
+    report = Report(retired=ledger.retired_records)
+    chains: dict[str, set[str]] = {}
+    for key in [*keys, *(each.source.key for each in ledger.live())]:
+        if not ledger.is_retired(key):
+            chains.setdefault(_folder(key), set()).add(key)
+    last = {_folder(key): key for key in keys}
+    for folder in sorted(chains):
+        report = _added(report, _verify_chain(store, compacted, sorted(chains[folder]), last.get(folder, "")))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Compacted:
+    """A topic's ledger, and what is wrong with its segments by the Parquet files: the key that is to blame, and why."""
+
+    ledger: Ledger
+    problems: Mapping[str, Problem]
+
+
+def _file_problems(store: ObjectStore, ledger: Ledger) -> dict[str, Problem]:
+    """Hold every file against its manifest and the segments that it came from; problems by segment."""
+    found: dict[str, Problem] = {}
+    members: dict[int, list[Covered]] = {}
+    for each in ledger.live():
+        members.setdefault(each.file, []).append(each)
+    for place, segments in members.items():
+        file = ledger.files[place]
+        try:
+            records = CompactedRecords(ledger.topic, read_file(store, file))
+            if len(records) != file.records:
+                raise ArchiveBroken(f"has {len(records)} records, and its manifest says {file.records}")  # noqa: TRY301
+            problems = {each.source.key: problem_of_covered(records, each) for each in segments}
+        except (ArchiveBroken, ObjectMissing) as error:
+            why = str(error).removeprefix(f"{file.key}: ")
+            problems = dict.fromkeys((each.source.key for each in segments), why)
+        found |= {key: Problem(file.key, f"{key}: {why}") for key, why in problems.items() if why}
+    return found
+
+
+def _verify_chain(store: ObjectStore, compacted: _Compacted, keys: list[str], last: str) -> Report:
+    """Walk a chain from its beginning, holding each segment against what the one before it says must come.
+
+    `last`: its last key that is an object; there has to be one, for it is where the next segment is put.
+    """
+    report = Report(chains=1)
+    tail: Tail | None = None
+    for key in keys:
+        covered = compacted.ledger.covered.get(key)
+        try:
+            tail = tail or _beginning(compacted.ledger, key)
+            if covered is None:
+                header, tail = _verify_segment(store, key, tail)
+            elif key in compacted.problems:
+                return _added(report, Report(problems=(compacted.problems[key],)))
+            else:
+                header, tail = _verify_covered(covered, tail)
+        except (ArchiveBroken, ObjectMissing) as error:
+            return _added(report, Report(problems=(Problem(key, str(error)),)))
+        lost = sum(end - start for start, end in header.gaps)
+        erased = len(covered.erased.offsets) if covered and covered.erased else 0
+        in_parquet = 1 if covered else 0
+        report = _added(report, Report(0, 1, header.count - erased, lost, in_parquet, erased))
+    why = _last_problem(store, tail, last)
+    return _added(report, Report(problems=(Problem(keys[-1], why),))) if why else report
+
+
+def _last_problem(store: ObjectStore, tail: Tail | None, last: str) -> str:
+    if tail is None or tail.key == last:
+        found = object_sha256(store.get(last)) if last else ""
+        if tail is None or found == tail.object_sha256:
+            return ""
+        return "its object is not what its manifest says; the next segment would go on from it"
+    return "is the end of the chain, and its object is gone; the archiver would begin anew"
+
+
+def _beginning(ledger: Ledger, key: str) -> Tail:
+    """Where a chain begins: at offset 0, or where retention left it."""
+    name = parse_key(key)
+    if name is None:
+        raise ArchiveBroken("not the key of a segment")
+    begin = ledger.retired.get(name.partition)
+    if begin is None:
+        return Tail("", name.topic, name.partition)
+    place = begin.epoch, begin.next_offset, begin.key, begin.object_sha256
+    return Tail(begin.log_id, name.topic, name.partition, *place)
+
+
+def _verify_segment(store: ObjectStore, key: str, tail: Tail) -> tuple[SegmentHeader, Tail]:
+    """Check an object behind a tail; returns its header and the tail that it leaves."""
+    _check_key(key, tail)
+    body = store.get(key)
+    segment = avro.decode(body)
+    _check_place(segment.header, tail)
+    problem = problem_of(segment)
+    if problem:
+        raise ArchiveBroken(problem)
+    return segment.header, tail_after(key, segment.header, object_sha256(body))
+
+
+def _verify_covered(covered: Covered, tail: Tail) -> tuple[SegmentHeader, Tail]:
+    """Check a compacted segment's place in its chain; its records were checked with their file."""
+    source = covered.source
+    _check_key(source.key, tail)
+    _check_place(source.header, tail)
+    return source.header, tail_after(source.key, source.header, source.object_sha256)
+
+
+def _check_key(key: str, tail: Tail) -> None:
+    if parse_key(key) is None:
+        raise ArchiveBroken("not the key of a segment")
+    if key != tail.next_key:
+        raise ArchiveBroken(
+            f"a segment is missing before it, or it is one too many: {tail.next_key} comes next"
+        )
+
+
+def _check_place(header: SegmentHeader, tail: Tail) -> None:
+    first = not tail.key
+    for field, expected in (
+        ("topic", tail.topic),
+        ("partition", tail.partition),
+        ("epoch", tail.epoch),
+        ("expected_offset", tail.expected_offset),
+        ("previous_sha256", tail.object_sha256),
+        ("log_id", header.log_id if first else tail.log_id),
+    ):
+        if getattr(header, field) != expected:
+            raise ArchiveBroken(
+                f"its header says {field} {getattr(header, field)!r}, and it must be {expected!r}"
+            )
+
+
+def _head_problem(store: ObjectStore, key: str, sha256: str) -> str:
+    """A head may have been compacted or retired since: then the ledger knows it."""
+    name = parse_key(key)
+    try:
+        ledger = read_ledger(store, name.topic) if name else None
+        if ledger and ledger.is_retired(key):
+            return ""
+        covered = ledger.covered.get(key) if ledger else None
+        found = covered.source.object_sha256 if covered else object_sha256(store.get(key))
+    except ObjectMissing:
+        return "was the head of its chain, and is gone: the end of the chain is cut off"
+    except ArchiveBroken:
+        return ""  # named already
+    return "" if found == sha256 else f"was the head of its chain with sha256 {sha256}, and now has {found}"
+
+
+def _topic(key: str) -> str:
+    return key.split("/")[1]
+
+
+def _keys(store: ObjectStore, topic: str | None) -> Iterator[str]:
+    return (info.key for info in store.list(topic_prefix(topic) if topic else ROOT))
+
+
+def _folder(key: str) -> str:
+    return key.rpartition("/")[0]
+
+
+def _added(one: Report, two: Report) -> Report:
+    return Report(
+        one.chains + two.chains,
+        one.segments + two.segments,
+        one.records + two.records,
+        one.lost_offsets + two.lost_offsets,
+        one.compacted + two.compacted,
+        one.erased + two.erased,
+        one.retired + two.retired,
+        one.problems + two.problems,
+    )

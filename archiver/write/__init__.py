@@ -1,0 +1,1 @@
+"""The role that writes segments onto the chain of their partition."""

@@ -1,0 +1,185 @@
+"""The chain of a partition's segments: exactly once by compare-and-swap.
+
+A segment's key is the offset that its predecessor says comes next. So all writers of a chain race for the same key,
+`put_new` lets one win, and the others read the new tail and drop what the winner archived.
+
+When the log was lost, made anew or put back to an earlier state, its offsets no longer mean what they meant. Then a
+segment without records takes the key that comes next: it ends the epoch for every writer of it and says where the next
+one begins (docs/decisions/0004-archive-epochs.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from archiver.format import avro
+from archiver.format.canonical import object_sha256
+from archiver.format.naming import parse_key, partition_prefix, segment_key
+from archiver.format.segment import Draft, EpochStart, Place, SegmentHeader, header_of
+from heliograph.bus.base import Bus, Extent
+from heliograph.store.base import ObjectInfo, ObjectStore
+from schemas.errors import ArchiveBroken, ObjectMissing
+from schemas.record import TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a chain: what comes next, and what the next segment must say of the object before it.
+
+    `key` and `object_sha256` are those of the last object, empty for a chain without any. `last_offset` and
+    `last_timestamp` are its last record's, None if it has none.
+    """
+
+    log_id: str
+    topic: str
+    partition: int
+    epoch: int = 0
+    expected_offset: int = 0
+    key: str = ""
+    object_sha256: str = ""
+    last_offset: int | None = None
+    last_timestamp: int | None = None
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Whose chain it is."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def place(self) -> Place:
+        """Where the next segment stands."""
+        return Place(
+            self.log_id, self.topic, self.partition, self.epoch, self.expected_offset, self.object_sha256
+        )
+
+    @property
+    def next_key(self) -> str:
+        """Key of the next segment."""
+        return segment_key(self.topic, self.partition, self.expected_offset, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The segment is the last of its chain."""
+
+    tail: Tail
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Another writer was first: nothing was stored, and `tail` is what it left."""
+
+    tail: Tail
+
+
+def find_tail(store: ObjectStore, topic: str, partition: int, hint: str = "") -> Tail | None:
+    """The tail of a chain; None if nothing was archived.
+
+    One listing after `hint`, a key at or before the last one; a hint that proves to be beyond it costs a second.
+    Raises StoreUnavailable, ArchiveBroken.
+    """
+    prefix = partition_prefix(topic, partition)
+    key = _last_key(store.list(prefix, after=hint)) or (_last_key(store.list(prefix)) if hint else None)
+    if key is None:
+        return None
+    body = store.get(key)
+    try:
+        return tail_after(key, avro.read_header(body), object_sha256(body))
+    except ArchiveBroken as error:
+        raise ArchiveBroken(f"{key}: {error}") from error
+
+
+def append_segment(store: ObjectStore, tail: Tail, draft: Draft) -> Stored | Lost:
+    """Store a draft behind `tail`, if no other writer was first.
+
+    Raises StoreUnavailable when it is not known whether it was stored; the next try finds out by reading.
+    """
+    header = header_of(tail.place, draft)
+    body = avro.encode(header, draft.records)
+    key = tail.next_key
+    # the same bytes: an earlier try whose answer was lost
+    if store.put_new(key, body) or _holds(store, key, body):
+        new = tail_after(key, header, object_sha256(body))
+        if _in_chain(store, new):
+            return Stored(new)
+    winner = find_tail(store, tail.topic, tail.partition, hint=tail.key)
+    if winner is None:
+        raise ArchiveBroken(f"{key}: an object was there, and is gone")
+    return Lost(winner)
+
+
+def _holds(store: ObjectStore, key: str, body: bytes) -> bool:
+    with suppress(ObjectMissing):  # compacted or retired a moment ago
+        return store.get(key) == body
+    return False
+
+
+def _in_chain(store: ObjectStore, tail: Tail) -> bool:
+    """Whether the segment just stored is the end of its chain, or the next one goes on from it.
+
+    It is neither where the chain went on long ago and what had this key was compacted or retired and then removed: so
+    its key was free again. The object is then nobody's, all readers know it by its key, and the next removal takes it.
+    """
+    later = store.list(partition_prefix(tail.topic, tail.partition), after=tail.key)
+    following = next((info.key for info in later if parse_key(info.key)), None)
+    if following is None:
+        return True
+    with suppress(ObjectMissing):
+        return avro.read_header(store.get(following)).previous_sha256 == tail.object_sha256
+    return False
+
+
+def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
+    """The tail of a chain whose last object has this key, header and sha256."""
+    begins = header.begins or EpochStart(header.epoch, header.log_id, header.next_offset)
+    return Tail(
+        log_id=begins.log_id,
+        topic=header.topic,
+        partition=header.partition,
+        epoch=begins.epoch,
+        expected_offset=begins.offset,
+        key=key,
+        object_sha256=sha256,
+        last_offset=header.last_offset,
+        last_timestamp=header.last_timestamp,
+    )
+
+
+def check_log(bus: Bus, tail: Tail) -> None:
+    """Raise ArchiveBroken unless the log still is what the chain was archived from."""
+    problem = log_problem(bus, tail)
+    if problem:
+        raise ArchiveBroken(
+            f"{tail.topic_partition}: {problem}. If that is intended, `heliograph archive new-epoch {tail.topic}` "
+            "archives this log from here on, beside what is archived"
+        )
+
+
+def _last_key(objects: Iterable[ObjectInfo]) -> str | None:
+    last = None
+    for info in objects:
+        if parse_key(info.key):
+            last = info.key
+    return last
+
+
+def log_problem(bus: Bus, tail: Tail) -> str:
+    """Says why the log is not what the chain was archived from; empty if it is. Raises BusError."""
+    extent = extent_of(bus, tail.topic_partition)
+    if tail.log_id != bus.log_id:
+        return f"was archived from log {tail.log_id}, and this is log {bus.log_id}"
+    if tail.expected_offset > extent.end:
+        return f"is archived up to offset {tail.expected_offset}, and its log ends at {extent.end}"
+    if tail.last_offset is None or not extent.start <= tail.last_offset < extent.end:
+        return ""
+    found = bus.read(tail.topic_partition, tail.last_offset, 1).records
+    if found and (found[0].offset, found[0].timestamp) != (tail.last_offset, tail.last_timestamp):
+        return f"the record at offset {tail.last_offset} is not the one that was archived"
+    return ""
+
+
+def extent_of(bus: Bus, partition: TopicPartition) -> Extent:
+    """Returns the offsets that the log holds of a partition; an empty extent if it holds none."""
+    return bus.extents(partition.topic).get(partition, Extent(0, 0))

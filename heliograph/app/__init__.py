@@ -1,0 +1,1 @@
+"""One process: its configuration, the parts it opens, the roles it runs."""

@@ -1,0 +1,1 @@
+"""Checks that tell what does not work here and how to mend it, and the permissions to grant."""

@@ -1,0 +1,124 @@
+"""What `heliograph doctor` examines: each part is tried for real and reported, whether or not another fails."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from heliograph.app.config import Config, load
+from heliograph.app.deployment import Deployment
+from heliograph.diagnose.finding import Finding, State
+from heliograph.store.base import ObjectStore
+from heliograph.store.open import store_at
+from heliograph.store.probe import probe
+from router.configuration import Configuration
+from schemas.errors import HeliographError, InputError
+from schemas.subscription import Target
+from sinks.callback.credentials import Credentials
+from sinks.callback.settings import CallbackSettings
+from sinks.kinds import check_settings, kind_of
+from sinks.objects.executions import ResultsSettings
+
+
+def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Try everything that a running deployment needs."""
+    try:
+        config = load(environment)
+    except HeliographError as error:
+        for line in str(error).splitlines():
+            yield Finding("configuration", "failed", line)
+        return
+    yield Finding("configuration", "ok", f"home {config.home}")
+    with Deployment(config) as deployment:
+        yield from _log(deployment)
+        yield from _archive(deployment)
+        yield _tried("objects", lambda: _probed(deployment.objects))
+
+
+def _tried(check: str, act: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, "ok", act())
+    except (HeliographError, OSError) as error:
+        return Finding(check, "failed", str(error))
+
+
+def _log(deployment: Deployment) -> Iterator[Finding]:
+    """The log, and then what needs it."""
+    match deployment.config.bus_url.partition("://")[0]:
+        case "kafka":
+            from heliograph.diagnose.kafka import examine_log, servers
+
+            yield from servers(deployment.config)
+            opened = _opened(deployment)
+            yield opened
+            if opened.state == "ok":
+                yield from examine_log(deployment.config, deployment.bus, deployment.clock)
+        case kind:
+            opened = _opened(deployment)
+            yield opened
+            if kind == "sqlite":
+                yield _space(deployment.config)
+    if opened.state == "ok":
+        yield from _targets(deployment)
+
+
+def _opened(deployment: Deployment) -> Finding:
+    return _tried("bus", lambda: f"log {deployment.bus.log_id}, {len(deployment.bus.topics())} topics")
+
+
+def _space(config: Config) -> Finding:
+    try:
+        free = shutil.disk_usage(config.home).free // 2**20
+    except OSError as error:
+        return Finding("disk space", "failed", str(error))
+    reserve = config.bus.reserve_mb
+    state: State = "ok" if free > 2 * reserve else "warning" if free > reserve else "failed"
+    return Finding("disk space", state, f"{free:,} MiB free; producers are refused below {reserve:,} MiB")
+
+
+def _archive(deployment: Deployment) -> Iterator[Finding]:
+    tried = _tried("archive", lambda: _probed(deployment.archive))
+    yield tried
+    if tried.state == "ok" and deployment.config.archive_url.startswith("s3://"):
+        from heliograph.diagnose.kafka import store_clock
+
+        yield store_clock(deployment.archive, deployment.clock)
+
+
+def _probed(store: ObjectStore) -> str:
+    probe(store)
+    return f"{store.url}: writes, reads, and keeps what is there"
+
+
+def _targets(deployment: Deployment) -> Iterator[Finding]:
+    try:
+        configuration = Configuration(deployment.bus)
+        configuration.refresh()
+    except HeliographError as error:
+        yield Finding("subscriptions", "failed", str(error))
+        return
+    count = len(configuration.subscriptions)
+    yield Finding("subscriptions", "ok" if count else "warning", _counted(count))
+    for target in configuration.targets.values():
+        yield _tried(f"target {target.id}", partial(_checked, target))
+
+
+def _checked(target: Target) -> str:
+    """The target's kind. Raises InputError for settings that cannot work and for secrets that are missing here,
+    StoreError for a store of execution records that cannot be opened."""
+    problems = check_settings(target)
+    if problems:
+        raise InputError("; ".join(problems))
+    match kind_of(target.kind).settings.model_validate(target.settings):
+        case CallbackSettings() as settings:
+            Credentials(settings).ready(0.0)
+        case ResultsSettings() as settings:
+            store_at(settings.store_url)().close()
+        case _:
+            pass
+    return target.kind
+
+
+def _counted(count: int) -> str:
+    return f"{count} applied" if count else "none applied; `heliograph subscriptions apply FILE` applies some"

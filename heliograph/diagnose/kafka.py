@@ -1,0 +1,152 @@
+"""What `heliograph doctor` examines of a deployment on Kafka and S3, beside what it examines of any."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from uuid import uuid4
+
+from heliograph.app.config import Config
+from heliograph.bus.base import Bus
+from heliograph.bus.kafka.administration import Administration
+from heliograph.bus.kafka.client import NewTopic
+from heliograph.bus.kafka.layout import new_topic
+from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings, parse
+from heliograph.bus.open import KAFKA_PARTITIONS
+from heliograph.diagnose.finding import Finding, clock_finding
+from heliograph.diagnose.kafka_plan import KNOWN_TOPICS
+from heliograph.store.base import ObjectStore
+from schemas.clock import Clock
+from schemas.errors import BusError, InvalidConfiguration, StoreError
+from schemas.record import NewRecord, TopicPartition
+from schemas.topics import TopicKind, kind_of
+
+REACHED_WITHIN = 3.0
+"""Seconds for one server to take a connection."""
+PLAN = "`heliograph topics --plan` prints what to create"
+
+
+def servers(config: Config) -> Iterator[Finding]:
+    """Whether each server of the URL takes connections; nothing for a URL that is none: who opens the log says so."""
+    try:
+        settings = parse(config.bus_url, config.bus.namespace)
+    except InvalidConfiguration:
+        return
+    for server in settings.servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
+        except OSError as error:
+            remedy = "correct bus.url, start the broker, or let this machine through to it"
+            yield Finding(f"broker {server}", "failed", f"{error.strerror or error}; {remedy}")
+        else:
+            yield Finding(f"broker {server}", "ok", "takes connections")
+
+
+def examine_log(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:
+    """Namespace, permissions, the broker's clock, and topics that are kept otherwise than they should be."""
+    settings = parse(config.bus_url, config.bus.namespace)
+    yield Finding("namespace", "ok", f"{settings.namespace}: names of topics and groups begin with it")
+    yield _appended(bus, clock)
+    try:
+        with Administration(settings) as administration:
+            there = administration.topics()
+            yield _creation(administration, _wanted(settings, config, "doctor"), there)
+            yield from _kept(settings, config, there, administration.configs(list(there)))
+    except BusError as error:
+        yield Finding("topics", "failed", str(error))
+
+
+def store_clock(store: ObjectStore, clock: Clock) -> Finding:
+    """How far the clock of a bucket's store is off, by the time of an object: whole seconds, rounded down."""
+    key = f"probe/{uuid4().hex}"
+    began = clock.now()
+    try:
+        store.put(key, b"")
+        ended = clock.now()
+        found = store.head(key)
+    except StoreError as error:
+        return Finding("store clock", "failed", str(error))
+    finally:
+        with suppress(StoreError):
+            store.delete(key)
+    if found is None:
+        return Finding(
+            "store clock", "failed", "an object that was written is not there; see the store's log"
+        )
+    return clock_finding("store clock", found.modified - ended, found.modified + 1000 - began)
+
+
+def _appended(bus: Bus, clock: Clock) -> Finding:
+    """Append where only the first record counts, and read it back; its time is the broker's."""
+    began = clock.now()
+    try:
+        (position,) = bus.append([NewRecord(LOG_TOPIC, b"doctor", partition=0)])
+        ended = clock.now()
+        place = TopicPartition(position.topic, position.partition)
+        records = bus.read(place, position.offset, 1).records
+    except BusError as error:
+        return Finding("append and read", "failed", str(error))
+    if not records:
+        return Finding("append and read", "failed", f"{LOG_TOPIC}: what was appended is not read back")
+    return clock_finding("append, read, clock", records[0].timestamp - ended, records[0].timestamp - began)
+
+
+def _creation(administration: Administration, wanted: NewTopic, there: Mapping[str, int]) -> Finding:
+    missing = [topic for topic in KNOWN_TOPICS if topic not in there]
+    try:
+        administration.may_create(wanted)
+    except BusError as error:
+        if not missing:
+            return Finding("create topics", "ok", "not permitted, and all are there")
+        return Finding("create topics", "failed", f"{error}; missing: {', '.join(missing)}; {PLAN}")
+    return Finding("create topics", "ok", "permitted")
+
+
+def _kept(
+    settings: KafkaSettings,
+    config: Config,
+    there: Mapping[str, int],
+    configs: Mapping[str, Mapping[str, str]],
+) -> Iterator[Finding]:
+    """A line for each topic of ours that is not as planned, or one for all."""
+    differing = False
+    for topic in KNOWN_TOPICS:
+        if topic in there:
+            wanted = _wanted(settings, config, topic)
+            for finding in _differences(settings, topic, wanted, there[topic], configs.get(topic, {})):
+                differing = True
+                yield finding
+    if not differing:
+        yield Finding("topics", "ok", f"{len(there)} there, as planned")
+
+
+def _differences(
+    settings: KafkaSettings, topic: str, wanted: NewTopic, partitions: int, configs: Mapping[str, str]
+) -> Iterator[Finding]:
+    """What time may remove of a topic that is kept otherwise than the events are, is lost."""
+    check = f"topic {topic}"
+    kept_specially = kind_of(topic) != TopicKind() or topic == LOG_TOPIC
+    wrong = {name: value for name, value in wanted.configs.items() if configs.get(name) != value}
+    if wrong:
+        alter = ",".join(f"{name}={value}" for name, value in wrong.items())
+        found = ", ".join(f"{name}={configs.get(name, '')}" for name in wrong)
+        command = f"kafka-configs.sh --bootstrap-server {settings.servers[0]} --alter --topic {settings.full(topic)}"
+        yield Finding(
+            check, "failed" if kept_specially else "warning", f"has {found}: {command} --add-config {alter}"
+        )
+    if partitions != wanted.partitions:
+        single = kind_of(topic).partitions == 1 or topic == LOG_TOPIC
+        remedy = (
+            "it must have one; remove it and let it be made anew"
+            if single
+            else "set bus.partitions to what the topics have; adding partitions moves keys, and so breaks their order"
+        )
+        text = f"has {partitions} partitions, {wanted.partitions} are planned: {remedy}"
+        yield Finding(check, "failed" if single else "warning", text)
+
+
+def _wanted(settings: KafkaSettings, config: Config, topic: str) -> NewTopic:
+    section = config.bus
+    return new_topic(settings, topic, section.partitions or KAFKA_PARTITIONS, section.retention_hours * 3600)

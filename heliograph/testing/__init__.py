@@ -1,0 +1,1 @@
+"""Public doubles for those who test against Heliograph."""

@@ -1,0 +1,144 @@
+"""The records that a match makes: a delivery, or the verdict that it is muted, for each target of each subscription that
+wants the event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heliograph.bus.base import Bus
+from heliograph.bus.partition import partition_for
+from router.match.index import Match
+from schemas.delivery import (
+    NO_ATTEMPTS,
+    Delivery,
+    Verdict,
+    VerdictState,
+    delivery_id,
+    delivery_record,
+    verdict_record,
+)
+from schemas.delivery_settings import DeliverySettings
+from schemas.execution import ExecutionRecord
+from schemas.lanes import lane_key, lane_of
+from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Position, Record
+from schemas.subscription import Target
+from schemas.topics import DELIVERIES
+
+_FORMAT = (FORMAT, FORMAT_VERSION)
+_Header = tuple[str, bytes]
+
+
+class Deliveries:
+    """Makes delivery records under one version of the subscriptions.
+
+    They equal those of `schemas.delivery.delivery_record`, but what does not change from event to event is made once.
+    `partitions`: how many `deliveries` has.
+    """
+
+    def __init__(self, log_id: str, version: int, partitions: int) -> None:
+        self._log_id = log_id
+        self._version = version
+        self._partitions = partitions
+        self._configuration = ("configuration", b"%d" % version)
+        self._constant: dict[tuple[str, str], tuple[_Header, _Header]] = {}
+        self._lanes: dict[tuple[str, int], tuple[bytes, tuple[_Header, ...]]] = {}
+
+    def of(self, record: Record, resource: str, matches: Sequence[Match]) -> list[NewRecord]:
+        """The deliveries of an event: its bytes untouched, `resource` its resourceId."""
+        position = record.position
+        source = ("source", str(position).encode())
+        about = ("resource", resource.encode())
+        time = ("event-time", b"%d" % record.timestamp)
+        made: list[NewRecord] = []
+        for name, targets, _ in matches:
+            for target in targets:
+                subscription_header, target_header = self._headers(name, target.id)
+                key, lane = self._lane(target, resource)
+                identity = ("delivery", delivery_id(self._log_id, position, name, target.id).encode())
+                headers = (
+                    _FORMAT,
+                    identity,
+                    source,
+                    subscription_header,
+                    target_header,
+                    about,
+                    time,
+                    self._configuration,
+                    *lane,
+                )
+                made.append(NewRecord(DELIVERIES, record.value, key, headers))
+        return made
+
+    def muted(self, record: Record, resource: str, match: Match, opener: Position) -> list[NewRecord]:
+        """The verdicts of an event that is not delivered because the one at `opener` was, in place of deliveries."""
+        return [
+            verdict_record(
+                Verdict(
+                    delivery_id(self._log_id, record.position, match.subscription, target.id),
+                    VerdictState.MUTED,
+                    str(record.position),
+                    match.subscription,
+                    target.id,
+                    resource,
+                    record.timestamp,
+                    self._version,
+                    NO_ATTEMPTS,
+                    opener=str(opener),
+                )
+            )
+            for target in match.targets
+        ]
+
+    def _lane(self, target: Target, resource: str) -> tuple[bytes, tuple[_Header, ...]]:
+        """The key of the resource's lane, and the header that tells of it: none for a target's first."""
+        lane = lane_of(target, resource)
+        known = self._lanes.get((target.id, lane))
+        if known is None:
+            key = lane_key(target.id, lane, self._partitions, partition_for)
+            known = (key, (("lane", b"%d" % lane),) if lane else ())
+            self._lanes[target.id, lane] = known
+        return known
+
+    def _headers(self, subscription: str, target: str) -> tuple[_Header, _Header]:
+        known = self._constant.get((subscription, target))
+        if known is None:
+            known = (("subscription", subscription.encode()), ("target", target.encode()))
+            self._constant[subscription, target] = known
+        return known
+
+
+class RecordDeliveries:
+    """Makes the deliveries of execution records under one version: the same however often they are made."""
+
+    def __init__(self, bus: Bus, version: int) -> None:
+        self._log_id = bus.log_id
+        self._partitions = bus.topics()[DELIVERIES]
+        self._version = version
+
+    def of(
+        self, record: Record, execution: ExecutionRecord, settings: DeliverySettings, log_id: str = ""
+    ) -> list[NewRecord]:
+        """One for each store that the settings name, the record's bytes untouched. `log_id`: of the log that has the
+        record, where it is not this one."""
+        return [
+            delivery_record(
+                Delivery(
+                    delivery_id(log_id or self._log_id, record.position, settings.name, target.id),
+                    record.position,
+                    settings.name,
+                    target.id,
+                    resource_of(execution),
+                    record.value,
+                    record.timestamp,
+                    self._version,
+                    key=lane_key(target.id, 0, self._partitions, partition_for),
+                )
+            )
+            for target in settings.targets
+        ]
+
+
+def resource_of(execution: ExecutionRecord) -> str:
+    """The resource name of the instance that a record is of."""
+    owner = execution.resource_owner_uid
+    return f"acs:ecs:{execution.region_id}:{owner}:instance/{execution.instance_id}"

@@ -1,0 +1,220 @@
+"""The router: events become deliveries. Poll, decode, match, mute, append, done."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import cast
+
+import structlog
+
+from heliograph.bus.base import Bus
+from heliograph.bus.gaps import report_gaps
+from router.configuration import Configuration
+from router.decode import decode
+from router.deliveries import Deliveries
+from router.duplicates import WINDOW, Duplicates
+from router.match.index import Match, Table
+from router.mutes import Mutes
+from router.routing import ROUTERS, routed_record
+from schemas.delivery import VerdictState
+from schemas.errors import InvalidNotification
+from schemas.metrics import DUPLICATES, MATCHED, REJECTED, ROUTED, VERDICTS
+from schemas.notification import Routing
+from schemas.record import NewRecord, Position, Record, TopicPartition
+from schemas.rejects import rejected_record
+from schemas.topics import DELIVERIES
+
+_BATCH = 5000
+_COMMIT_RECORDS = 20_000
+_COMMIT_BYTES = 32 * 1024 * 1024
+"""What one commit appends, unless a single event becomes more: a poll's events times all who want them may be more
+than fits into memory, and everybody else who writes to the log waits while it is appended."""
+_LONGEST_POLL = 0.2
+"""Seconds that an idle router may take to notice, and to confirm, a new version of the subscriptions."""
+
+_position = cast("Callable[[Record], Position]", attrgetter("topic", "partition", "offset"))
+"""As a plain tuple, which takes a third of the time; there is one for each event."""
+_log = structlog.get_logger()
+
+
+class Router:
+    """Role `router`: a delivery for each target of each subscription that wants an event.
+
+    The subscriptions are read after each poll, so an event meets at least what was in force when it was appended.
+    What is not a notification, or repeats an event within `duplicate_window` seconds, goes to `rejects`; what is muted
+    becomes verdicts. All that follows from events is appended in their commit, and so is the report to `routing`.
+    """
+
+    def __init__(self, bus: Bus, duplicate_window: float = WINDOW) -> None:
+        bus.create(DELIVERIES)
+        self._bus = bus
+        self._duplicates = Duplicates(bus, duplicate_window)
+        self._mutes = Mutes(bus)
+        self._configuration = Configuration(bus)
+        self._configuration.refresh()
+        self._compile()
+        self._reported: int | None = None
+        self._polled: deque[Record] = deque()
+        self._repeated: Mapping[Position, Position] = {}
+        self._underway = False
+        self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._forget)
+
+    @property
+    def name(self) -> str:
+        """The role, and the group of all routers."""
+        return ROUTERS
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic of events."""
+        return ("events.*",)
+
+    def step(self, timeout: float) -> None:
+        """Route one batch: a poll's events, or as many of them as one commit may append for. Raises BusError."""
+        if not self._polled:
+            polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
+            self._polled.extend(polled.records)
+            self._repeated = self._duplicates.among(polled.records)
+            report_gaps(self.name, polled.gaps)
+        self._underway = bool(self._polled)
+        if self._configuration.refresh():
+            self._compile()
+        batch = _Batch()
+        self._route(batch)
+        follows = [*self._report(), *batch.follows]
+        if follows or batch.taken:
+            self._consumer.done(map(_position, batch.taken), append=follows)
+            self._reported = self._configuration.version
+        batch.count()
+        self._underway = bool(self._polled)
+
+    def busy(self) -> bool:
+        """Whether events are between their poll and their commit."""
+        return self._underway
+
+    def flush(self) -> None:
+        """Nothing here waits for company."""
+
+    def wake(self) -> None:
+        """Make a `step` that waits return soon."""
+        self._consumer.wake()
+
+    def close(self) -> None:
+        """Give the partitions back; what is not routed yet comes to the next owner."""
+        self._consumer.close()
+
+    def _route(self, batch: _Batch) -> None:
+        """What follows from each record, until the batch is full; nothing that one holds stops the others."""
+        match, deliveries, mutes = self._table.match, self._deliveries.of, self._table.mutes
+        repeated = self._repeated
+        polled, taken, routed = self._polled, batch.taken, batch.routed
+        while polled and not batch.full:
+            record = polled.popleft()
+            taken.append(record)
+            try:
+                routing = decode(record)
+            except InvalidNotification as error:
+                batch.reject(record, str(error))
+                continue
+            if repeated and record.position in repeated:
+                batch.repeat(record, repeated[record.position])
+                continue
+            routed.append(record.topic)
+            matches = match(routing)
+            if matches:
+                batch.matched.append(matches)
+                going = self._unmuted(batch, record, routing, matches) if mutes else matches
+                made = deliveries(record, routing.resource_id, going)
+                batch.follows += made
+                batch.size += len(record.value) * len(made)
+
+    def _unmuted(
+        self, batch: _Batch, record: Record, routing: Routing, matches: Sequence[Match]
+    ) -> Sequence[Match]:
+        """The matches that the event goes out to; what the others and the mutes become is added to the batch."""
+        going: list[Match] = []
+        for match in matches:
+            opener = self._mutes.opener(record, routing, match) if match.mute_for else None
+            if opener is not None:
+                batch.follows += self._deliveries.muted(record, routing.resource_id, match, opener)
+                batch.muted.append(match)
+                continue
+            going.append(match)
+            if match.mute_for:
+                batch.follows.append(self._mutes.open(record, routing, match))
+        return going
+
+    def _compile(self) -> None:
+        configuration = self._configuration
+        self._table = Table(configuration.subscriptions.values())
+        partitions = self._bus.topics()[DELIVERIES]
+        self._deliveries = Deliveries(self._bus.log_id, configuration.version, partitions)
+        _log.info(
+            "subscriptions in force", version=configuration.version, count=len(configuration.subscriptions)
+        )
+
+    def _gained(self, partitions: Sequence[TopicPartition]) -> None:
+        """What is routed of new partitions must be reported, whatever was reported before."""
+        _log.info("partitions gained", partitions=[str(partition) for partition in partitions])
+        self._forget(partitions)
+        self._reported = None
+
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
+        self._duplicates.forget(partitions)
+        self._mutes.forget(partitions)
+
+    def _report(self) -> Sequence[NewRecord]:
+        """A record for `routing`, if it does not know yet under which version the next commit was routed."""
+        version = self._configuration.version
+        if version == self._reported:
+            return ()
+        cursors = self._bus.lag(self.name)
+        start = {
+            partition: cursors[partition].cursor if partition in cursors else 0
+            for partition in sorted(self._consumer.assigned())
+        }
+        return (routed_record(self._consumer.member, version, start, self._duplicates.window),)
+
+
+class _Batch:
+    """What follows from records of one poll, and what there is to count once it is committed."""
+
+    def __init__(self) -> None:
+        self.taken: list[Record] = []
+        self.size = 0
+        self.follows: list[NewRecord] = []
+        self.routed: list[str] = []
+        self.matched: list[Sequence[Match]] = []
+        self.muted: list[Match] = []
+        self.repeated: list[str] = []
+        self.rejected = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is to be committed before more is routed."""
+        return len(self.follows) >= _COMMIT_RECORDS or self.size >= _COMMIT_BYTES
+
+    def reject(self, record: Record, reason: str) -> None:
+        self._keep(record, reason)
+        self.rejected += 1
+
+    def repeat(self, record: Record, earlier: Position) -> None:
+        self._keep(record, f"duplicate of {earlier}")
+        self.repeated.append(record.topic)
+
+    def count(self) -> None:
+        for topic, events in Counter(self.routed).items():
+            ROUTED.labels(topic).inc(events)
+        for name, events in Counter(one.subscription for found in self.matched for one in found).items():
+            MATCHED.labels(name).inc(events)
+        for target, deliveries in Counter(each.id for one in self.muted for each in one.targets).items():
+            VERDICTS.labels(target, VerdictState.MUTED).inc(deliveries)
+        for topic, events in Counter(self.repeated).items():
+            DUPLICATES.labels(topic).inc(events)
+        if self.rejected:
+            REJECTED.labels(ROUTERS).inc(self.rejected)
+
+    def _keep(self, record: Record, reason: str) -> None:
+        self.follows.append(rejected_record(record.value, reason, f"router {record.position}"))

@@ -1,0 +1,1 @@
+"""Kind `python`: calls a function of the user in worker processes."""

@@ -1,0 +1,1 @@
+"""Writes to the local log store: events by kind `logs`, execution records by delivery settings."""

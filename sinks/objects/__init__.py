@@ -1,0 +1,1 @@
+"""Writes objects: events by kind `object`, execution records by delivery settings."""

@@ -1,0 +1,207 @@
+"""Kind `results`: execution records as objects, where Operation Content and Result Delivery puts them.
+
+`<prefix>/invocationResults/<InvokeId>/commandContent.sh` (`.bat`, `.ps1`) and `<InstanceId>/<Repeats>.json` beside it;
+`<prefix>/sendFileResults/<InvokeId>/fileContent.txt` and `<InstanceId>/1.json` beside it (ECS user manual, query O&M
+task execution records in the OSS console). Nothing that is there is replaced, and nothing need be read: permission to
+write new objects is enough. Where reading is permitted, another record of the same name is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from string import Formatter
+from threading import Lock
+from urllib.parse import urlencode, urlsplit
+
+import structlog
+from pydantic import field_validator, model_validator
+
+from heliograph.store.base import ObjectStore
+from heliograph.store.keys import key_problem
+from heliograph.store.open import store_at
+from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
+from schemas.delivery_settings import BucketDelivery
+from schemas.errors import InputError, InvalidExecution, ObjectMissing, StoreRefused, StoreUnavailable
+from schemas.execution import CommandRecord, CommandType, ExecutionRecord, FileRecord, check_execution
+from sinks.base import Sink, SinkKind, Surroundings
+from sinks.objects.events import ObjectSink
+
+COMMANDS = "invocationResults"
+FILES = "sendFileResults"
+EXTENSIONS = {CommandType.SHELL: "sh", CommandType.BAT: "bat", CommandType.POWER_SHELL: "ps1"}
+
+_SSE = {"AES256": "AES256", "kms": "aws:kms"}
+_REMEMBERED = 10_000
+"""InvokeIds whose content is known to be stored, by its digest, so that it is not sent again for each instance."""
+_log = structlog.get_logger()
+
+
+class ResultsSettings(BucketDelivery):
+    """As delivery settings say, with a URL, a root directory and a name that can work."""
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_a_key(cls, prefix: str) -> str:
+        if prefix and key_problem(prefix):
+            raise ValueError(key_problem(prefix))
+        return prefix
+
+    @field_validator("record_name")
+    @classmethod
+    def _name_is_a_template(cls, name: str) -> str:
+        try:
+            parts = list(Formatter().parse(name))
+        except ValueError as error:
+            raise ValueError(f"is not a template: {error}") from None
+        if [part[1:] for part in parts if part[1] is not None] != [("Repeats", "", None)]:
+            raise ValueError("must hold {Repeats} once, and no other field")
+        problem = key_problem(name.format(Repeats=1)) or ("must not hold `/`" if "/" in name else "")
+        if problem:
+            raise ValueError(problem)
+        return name
+
+    @model_validator(mode="after")
+    def _store_can_be_named(self) -> ResultsSettings:
+        try:
+            store_at(self.store_url)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """The URL with the encryption in it. Raises ValueError where the store has no encryption of its own."""
+        if self.encryption == "inherit":
+            return self.url
+        if not self.url.startswith("s3://"):
+            raise ValueError("encryption: only buckets (s3://) encrypt; a folder is on a disk that may")
+        asked = {"sse": _SSE[self.encryption], **({"kms_key": self.kms_key} if self.kms_key else {})}
+        return f"{self.url}{'&' if urlsplit(self.url).query else '?'}{urlencode(asked, safe=':/')}"
+
+
+class Layout:
+    """Where a record and its content go, below the root directory. Pure."""
+
+    def __init__(self, prefix: str, record_name: str) -> None:
+        self._base = f"{prefix}/" if prefix else ""
+        self._record_name = record_name
+
+    def record(self, record: ExecutionRecord) -> str:
+        """Key of the record's object."""
+        name = self._record_name.format(Repeats=record.key.repeats)
+        return f"{self._folder(record)}/{record.instance_id}/{name}"
+
+    def content(self, record: ExecutionRecord) -> str:
+        """Key of the object that holds the script or the file, one for all instances."""
+        match record:
+            case CommandRecord():
+                return f"{self._folder(record)}/commandContent.{EXTENSIONS[record.command_type]}"
+            case FileRecord():
+                return f"{self._folder(record)}/fileContent.txt"
+
+    def _folder(self, record: ExecutionRecord) -> str:
+        kind = COMMANDS if isinstance(record, CommandRecord) else FILES
+        return f"{self._base}{kind}/{record.invoke_id}"
+
+
+class Results:
+    """Puts records into one store, which is opened at the first. Safe from several threads."""
+
+    def __init__(self, settings: ResultsSettings, open_store: Callable[[], ObjectStore]) -> None:
+        self._layout = Layout(settings.prefix, settings.record_name)
+        self._as_sent = settings.file_content == "as-sent"
+        self._open = open_store
+        self._store: ObjectStore | None = None
+        self._lock = Lock()
+        self._stored: dict[str, bytes] = {}
+
+    def put(self, delivery: Delivery) -> Outcome:
+        """The content, then the record, each where there is none; the receipt is the record's key.
+
+        What the store does not permit is tried again: it is for somebody to mend, and records are to be complete.
+        """
+        try:
+            record = check_execution(delivery.event)
+            store = self._opened()
+            self._put_content(store, self._layout.content(record), _content(record, as_sent=self._as_sent))
+            return self._put_record(store, self._layout.record(record), delivery.event)
+        except InvalidExecution as error:
+            return Rejected(Reason(ReasonCode.REFUSED, f"not an execution record: {error}"))
+        except (StoreRefused, InputError) as error:
+            return Retry(Reason(ReasonCode.MISCONFIGURED, f"object store: {error}"))
+        except (StoreUnavailable, ObjectMissing) as error:
+            return Retry(Reason(ReasonCode.UNAVAILABLE, f"object store: {error}"))
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._store is not None:
+            self._store.close()
+
+    def _opened(self) -> ObjectStore:
+        with self._lock:
+            if self._store is None:
+                self._store = self._open()
+            return self._store
+
+    def _put_content(self, store: ObjectStore, key: str, content: bytes) -> None:
+        """Once for all instances. Other content of the name harms no record, which has its own in it; it is told."""
+        digest = blake2b(content, digest_size=16).digest()
+        if self._stored.get(key) == digest:
+            return
+        if not store.put_new(key, content) and _found(store, key) not in {None, content}:
+            _log.error("another content was there already, this one is in its record alone", key=key)
+            return
+        with self._lock:
+            self._stored[key] = digest
+            if len(self._stored) > _REMEMBERED:
+                del self._stored[next(iter(self._stored))]
+
+    def _put_record(self, store: ObjectStore, key: str, body: bytes) -> Outcome:
+        if store.put_new(key, body):
+            return Delivered(key)
+        there = _found(store, key)
+        if there is None:
+            _log.warning("a record was there already, and may not be read to compare it", key=key)
+            return Delivered(f"{key}: was there already, and may not be read to compare it")
+        if there == body:
+            return Delivered(key)
+        return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds another record"))
+
+
+def _found(store: ObjectStore, key: str) -> bytes | None:
+    """What an object holds; None where it may not be read."""
+    try:
+        return store.get(key)
+    except StoreRefused:
+        return None
+
+
+def _content(record: ExecutionRecord, *, as_sent: bool) -> bytes:
+    """The script as plain text; the file as it arrived, or as it was sent where its form was refused."""
+    if isinstance(record, CommandRecord):
+        return record.command_content.encode()
+    try:
+        return record.file_content.encode() if as_sent else record.content
+    except ValueError:
+        return record.file_content.encode()
+
+
+class ResultsSink(ObjectSink):
+    """Puts records, and closes the store, which is its own."""
+
+    def __init__(self, results: Results) -> None:
+        super().__init__(results.put)
+        self._results = results
+
+    async def close(self) -> None:
+        """Wait for puts under way, and let go of the store."""
+        await super().close()
+        self._results.close()
+
+
+def _build(settings: ResultsSettings, surroundings: Surroundings) -> Sink:
+    return ResultsSink(Results(settings, store_at(settings.store_url)))
+
+
+KIND = SinkKind(ResultsSettings, _build, batch=64)
