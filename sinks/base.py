@@ -28,7 +28,7 @@ class Sink(Protocol):
         ...
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class SinkContext(msgspec.Struct, frozen=True):
     """What a deployment lends to its sinks.
 
     `allow_networks`: private networks that callbacks may reach; `function_modules`: modules that targets of kind
@@ -53,7 +53,7 @@ class SinkKind(msgspec.Struct, frozen=True):
     """
 
     settings: type[BaseModel]
-    build: Callable[[Any, Surroundings], Sink]
+    build: Callable[[Any, SinkContext], Sink]
     batch: int = 1
 
     def problems(self, settings: Mapping[str, Any], beside: Iterable[str] = ()) -> list[str]:

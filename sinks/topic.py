@@ -13,7 +13,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import BusError, RecordTooLarge, TopicMissing
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
 from schemas.topics import is_internal, valid_name
-from sinks.base import SinkKind, Surroundings
+from sinks.base import SinkKind, SinkContext
 
 
 class TopicSettings(BaseModel):
@@ -75,8 +75,8 @@ def queue_record(topic: str, delivery: Delivery) -> NewRecord:
     return NewRecord(topic, delivery.event, delivery.resource.encode(), headers)
 
 
-def _build(settings: TopicSettings, surroundings: Surroundings) -> TopicSink:
-    return TopicSink(settings, surroundings.bus)
+def _build(settings: TopicSettings, context: SinkContext) -> TopicSink:
+    return TopicSink(settings, context.bus)
 
 
 KIND = SinkKind(TopicSettings, _build, batch=500)

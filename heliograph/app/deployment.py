@@ -14,7 +14,7 @@ from heliograph.store.base import ObjectStore
 from heliograph.store.open import open_store
 from schemas.clock import Clock, SystemClock
 from schemas.errors import InputError, InvalidConfiguration, StoreError
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 
 
 class Deployment:
@@ -51,10 +51,10 @@ class Deployment:
         return self._store("delivery.objects", self.config.objects_url)
 
     @cached_property
-    def surroundings(self) -> Surroundings:
+    def sink_context(self) -> SinkContext:
         """What sinks borrow."""
         delivery = self.config.delivery
-        return Surroundings(
+        return SinkContext(
             bus=self.bus,
             objects=self.objects,
             logs=self.config.logs_folder,

@@ -33,7 +33,7 @@ def _executions(deployment: Deployment) -> Role:
 
 
 def _deliverer(deployment: Deployment) -> Role:
-    return Deliverer(deployment.bus, deployment.surroundings, deployment.clock, ALL_KINDS)
+    return Deliverer(deployment.bus, deployment.sink_context, deployment.clock, ALL_KINDS)
 
 
 def _wheel(deployment: Deployment) -> Role:

@@ -35,7 +35,7 @@ def try_targets(deployment: Deployment, subscription: Subscription, value: bytes
 
     async def attempt(target: Target) -> Outcome:
         kind = kind_of(target.kind)
-        sink = kind.build(kind.settings.model_validate(target.settings), deployment.surroundings)
+        sink = kind.build(kind.settings.model_validate(target.settings), deployment.sink_context)
         one = delivery_id(f"trial {now}", NOWHERE, subscription.name, target.id)
         delivery = Delivery(one, NOWHERE, subscription.name, target.id, resource, value, now, 0)
         try:

@@ -34,7 +34,7 @@ from schemas.record import Record, TopicPartition
 from schemas.target_state import GRAVITY, TargetStatus
 from schemas.topics import DEAD_LETTERS, DELIVERIES, PARKED, REJECTS
 from schemas.topics import VERDICTS as VERDICTS_TOPIC
-from sinks.base import SinkKind, Surroundings
+from sinks.base import SinkKind, SinkContext
 
 LIMIT = 1000
 """Records of one poll. A partition of which anything waits here is not read on, so this bounds what waits."""
@@ -62,7 +62,7 @@ class Deliverer:
     topics = (DELIVERIES,)
 
     def __init__(
-        self, bus: Bus, surroundings: Surroundings, clock: Clock, kinds: Mapping[str, SinkKind]
+        self, bus: Bus, sink_context: SinkContext, clock: Clock, kinds: Mapping[str, SinkKind]
     ) -> None:
         for topic in (DELIVERIES, VERDICTS_TOPIC, DEAD_LETTERS, REJECTS):
             bus.create(topic)
@@ -81,7 +81,7 @@ class Deliverer:
         self._outstanding = 0
         self._tally = Tally()
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
-        self._lanes = Lanes(kinds, surroundings, clock, self._consumer.wake)
+        self._lanes = Lanes(kinds, sink_context, clock, self._consumer.wake)
 
     def step(self, timeout: float) -> None:
         """Take in what has come, settle what has ended, hand out what there is room for, and commit while it is sent."""

@@ -16,7 +16,7 @@ from router.deliver.waiting import Parcel
 from schemas.clock import Clock
 from schemas.errors import InputError
 from schemas.subscription import Target
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 
 CLOSING_SECONDS = 5.0
 """How long `close` waits for what is in flight."""
@@ -37,12 +37,12 @@ class Lanes:
     def __init__(
         self,
         kinds: Mapping[str, SinkKind],
-        surroundings: Surroundings,
+        sink_context: SinkContext,
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
         self._kinds = kinds
-        self._surroundings = surroundings
+        self._sink_context = sink_context
         self._clock = clock
         self._wake = wake
         self._loop = SinkLoop()
@@ -143,7 +143,7 @@ class Lanes:
         kind = self._kinds.get(target.kind)
         if kind is None:
             raise InputError(f"kind {target.kind!r}: expected one of {', '.join(sorted(self._kinds))}")
-        return kind.build(kind.settings.model_validate(target.settings), self._surroundings)
+        return kind.build(kind.settings.model_validate(target.settings), self._sink_context)
 
     def _report(self, report: Report) -> None:
         self._reports.append(report)

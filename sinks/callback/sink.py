@@ -15,7 +15,7 @@ from yarl import URL
 from schemas.clock import Clock, SystemClock
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InputError
-from sinks.base import SinkKind, Surroundings
+from sinks.base import SinkKind, SinkContext
 from sinks.callback import cloudevents
 from sinks.callback.credentials import Credentials, Ready, covered, without
 from sinks.callback.query import query_url
@@ -197,10 +197,10 @@ def _not_sendable(error: ValueError) -> Outcome:
     return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
 
 
-def _build(settings: CallbackSettings, surroundings: Surroundings) -> CallbackSink:
+def _build(settings: CallbackSettings, context: SinkContext) -> CallbackSink:
     where = origin(parse_url(settings.url))
     tls = settings.tls or TlsSettings()
-    client = GuardedClient(where, surroundings.allow_networks, settings.timeout, tls)
+    client = GuardedClient(where, context.allow_networks, settings.timeout, tls)
     return CallbackSink(settings, client)
 
 

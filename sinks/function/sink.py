@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.policy import Duration
-from sinks.base import SinkKind, Surroundings
+from sinks.base import SinkKind, SinkContext
 from sinks.function.process import END_LIMIT, Worker, WorkerFailed
 
 DEFAULT_FUNCTION = "handler"
@@ -46,10 +46,10 @@ class FunctionSettings(BaseModel):
 class FunctionSink:
     """Hands each delivery to an idle worker, and starts one where there is none."""
 
-    def __init__(self, settings: FunctionSettings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: FunctionSettings, context: SinkContext) -> None:
         self._settings = settings
-        self._permitted = permitted(settings.module, surroundings.function_modules)
-        self._folder = surroundings.function_path
+        self._permitted = permitted(settings.module, context.function_modules)
+        self._folder = context.function_path
         self._threads = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="function")
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
@@ -120,8 +120,8 @@ def _not_permitted(module: str) -> Reason:
     )
 
 
-def _build(settings: FunctionSettings, surroundings: Surroundings) -> FunctionSink:
-    return FunctionSink(settings, surroundings)
+def _build(settings: FunctionSettings, context: SinkContext) -> FunctionSink:
+    return FunctionSink(settings, context)
 
 
 KIND = SinkKind(FunctionSettings, _build)

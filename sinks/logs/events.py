@@ -29,7 +29,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import InvalidNotification
 from schemas.log_line import SUFFIX, LogLine
 from schemas.notification import read_routing
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -209,13 +209,13 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def writer_of(settings: LogsSettings, surroundings: Surroundings, suffix: str) -> LogWriter:
+def writer_of(settings: LogsSettings, context: SinkContext, suffix: str) -> LogWriter:
     """A writer of files of the named logstore; `suffix` of a file's name says what its lines are."""
-    return LogWriter(surroundings.logs / settings.project / settings.logstore, SystemClock(), suffix)
+    return LogWriter(context.logs / settings.project / settings.logstore, SystemClock(), suffix)
 
 
-def _build(settings: LogsSettings, surroundings: Surroundings) -> Sink:
-    return LogsSink(writer_of(settings, surroundings, SUFFIX), event_line)
+def _build(settings: LogsSettings, context: SinkContext) -> Sink:
+    return LogsSink(writer_of(settings, context, SUFFIX), event_line)
 
 
 KIND = SinkKind(LogsSettings, _build, batch=1000)

@@ -11,7 +11,7 @@ from schemas.delivery import Delivery, Reason, ReasonCode, Rejected
 from schemas.errors import InvalidExecution
 from schemas.execution import check_execution
 from schemas.log_line import RECORD_SUFFIX
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 from sinks.logs.events import LogsSettings, LogsSink, writer_of
 
 _encode = msgspec.json.Encoder().encode
@@ -33,8 +33,8 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else _encode(value).decode()
 
 
-def _build(settings: LogsSettings, surroundings: Surroundings) -> Sink:
-    return LogsSink(writer_of(settings, surroundings, RECORD_SUFFIX), record_line)
+def _build(settings: LogsSettings, context: SinkContext) -> Sink:
+    return LogsSink(writer_of(settings, context, RECORD_SUFFIX), record_line)
 
 
 KIND = SinkKind(LogsSettings, _build, batch=1000)

@@ -17,7 +17,7 @@ from heliograph.store.keys import key_problem
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InvalidNotification, ObjectMissing, StoreRefused, StoreUnavailable
 from schemas.notification import read_routing
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 
 DEFAULT_KEY = "events/{product}/{type}/{date}/{name}/{delivery}.json"
 FIELDS: tuple[str, ...] = (
@@ -151,8 +151,8 @@ def _template_problem(template: str) -> str:
     return key_problem(template.format_map(dict.fromkeys(FIELDS, "x")))
 
 
-def _build(settings: ObjectSettings, surroundings: Surroundings) -> Sink:
-    return ObjectSink(partial(put_event, surroundings.objects, settings.key))
+def _build(settings: ObjectSettings, context: SinkContext) -> Sink:
+    return ObjectSink(partial(put_event, context.objects, settings.key))
 
 
 KIND = SinkKind(ObjectSettings, _build, batch=64)

@@ -24,7 +24,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.delivery_settings import BucketDelivery
 from schemas.errors import InputError, InvalidExecution, ObjectMissing, StoreRefused, StoreUnavailable
 from schemas.execution import CommandRecord, CommandType, ExecutionRecord, FileRecord, check_execution
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 from sinks.objects.events import ObjectSink
 
 COMMANDS = "invocationResults"
@@ -200,7 +200,7 @@ class ResultsSink(ObjectSink):
         self._results.close()
 
 
-def _build(settings: ResultsSettings, surroundings: Surroundings) -> Sink:
+def _build(settings: ResultsSettings, context: SinkContext) -> Sink:
     return ResultsSink(Results(settings, store_at(settings.store_url)))
 
 

@@ -25,7 +25,7 @@ def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
 def test_parts_are_opened_once_and_lent_to_the_sinks(tmp_path: Path) -> None:
     with deployment(tmp_path, HELIOGRAPH_DELIVERY_FUNCTION_MODULES="a,b").open() as parts:
         assert parts.bus is parts.bus
-        lent = parts.surroundings
+        lent = parts.sink_context
         assert (lent.bus, lent.objects, lent.logs) == (parts.bus, parts.objects, tmp_path / "home" / "logs")
         assert lent.function_modules == ("a", "b")
 

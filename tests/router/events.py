@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.notification import Routing, check
 from schemas.record import CHECKED, NewRecord
 from schemas.subscription import Subscription
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 
 EVENT: dict[str, Any] = {
     "ver": "1.0",
@@ -34,7 +34,7 @@ class Settings(BaseModel):
     text: str
 
 
-def _no_sink(_settings: object, _surroundings: Surroundings) -> Sink:
+def _no_sink(_settings: object, _sink_context: SinkContext) -> Sink:
     raise NotImplementedError
 
 

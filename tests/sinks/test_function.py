@@ -25,7 +25,7 @@ from schemas.delivery import (
     Rejected,
     Retry,
 )
-from sinks.base import Sink, Surroundings
+from sinks.base import Sink, SinkContext
 from sinks.function import sink as module
 from sinks.function.sink import KIND, FunctionSettings, permitted
 from tests.sinks.receiver import EVENT, delivery
@@ -111,7 +111,7 @@ def folder(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def opened(folder: Path | None, function: str, **settings: object) -> AsyncGenerator[Sink]:
-    surroundings = Surroundings(
+    sink_context = SinkContext(
         MemoryBus(),
         MemoryStore(),
         Path(),
@@ -119,7 +119,7 @@ async def opened(folder: Path | None, function: str, **settings: object) -> Asyn
         function_path=folder,
     )
     checked = FunctionSettings.model_validate({"function": function, "timeout": 30, **settings})
-    sink = KIND.build(checked, surroundings)
+    sink = KIND.build(checked, sink_context)
     try:
         yield sink
     finally:

@@ -16,7 +16,7 @@ from schemas.clock import ManualClock
 from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected, Retry
 from schemas.log_line import LogLine
 from schemas.record import Position
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.logs import events as logs
 from sinks.logs.events import KIND, LogsSettings, LogsSink, LogWriter, event_line
 
@@ -189,10 +189,10 @@ def test_concurrent_batches_share_a_file(writer: LogWriter, tmp_path: Path) -> N
 
 
 def test_the_kind_writes_below_the_folder_of_logs(tmp_path: Path) -> None:
-    surroundings = Surroundings(MemoryBus(), MemoryStore(), tmp_path)
+    sink_context = SinkContext(MemoryBus(), MemoryStore(), tmp_path)
 
     async def send() -> None:
-        sink = KIND.build(KIND.settings(project="ops", logstore="disk_events"), surroundings)
+        sink = KIND.build(KIND.settings(project="ops", logstore="disk_events"), sink_context)
         await sink.deliver([delivery(0)])
         await sink.close()
 

@@ -17,7 +17,7 @@ from heliograph.store.memory import MemoryStore
 from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected, Retry
 from schemas.errors import StoreRefused, StoreUnavailable
 from schemas.record import Position
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.objects.events import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key, put_event
 
 EVENT = (
@@ -168,7 +168,7 @@ def test_the_kind_writes_into_the_store_of_the_deployment(tmp_path: Path) -> Non
     store = MemoryStore()
 
     async def send() -> None:
-        sink = KIND.build(KIND.settings(key="{delivery}"), Surroundings(MemoryBus(), store, tmp_path))
+        sink = KIND.build(KIND.settings(key="{delivery}"), SinkContext(MemoryBus(), store, tmp_path))
         assert await sink.deliver([delivery(1)]) == [Delivered("id1")]
         await sink.close()
 

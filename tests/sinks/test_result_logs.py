@@ -12,7 +12,7 @@ from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.delivery import Delivered, Outcome, Rejected
 from schemas.log_line import RECORD_SUFFIX
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.logs.executions import KIND
 from tests.executions import command, file
 from tests.sinks.test_results import delivery
@@ -21,7 +21,7 @@ from tests.sinks.test_results import delivery
 def deliver(folder: Path, values: Sequence[bytes]) -> Sequence[Outcome]:
     async def send() -> Sequence[Outcome]:
         settings = KIND.settings.model_validate({"project": "ops", "logstore": "runs"})
-        sink = KIND.build(settings, Surroundings(bus=MemoryBus(), objects=MemoryStore(), logs=folder))
+        sink = KIND.build(settings, SinkContext(bus=MemoryBus(), objects=MemoryStore(), logs=folder))
         try:
             return await sink.deliver([delivery(value, number) for number, value in enumerate(values)])
         finally:

@@ -21,7 +21,7 @@ from schemas.delivery_settings import PREFIX_LIMIT
 from schemas.errors import InputError, StoreRefused, StoreUnavailable
 from schemas.execution import ID, check_execution
 from schemas.record import Position
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.objects.executions import KIND, Layout, Results, ResultsSettings, ResultsSink
 from tests.executions import command, file
 
@@ -237,10 +237,10 @@ def test_the_longest_prefix_is_taken() -> None:
 
 def test_the_kind_opens_its_own_store(tmp_path: Path) -> None:
     settings = KIND.settings.model_validate({"url": (tmp_path / "bucket").as_uri()})
-    surroundings = Surroundings(bus=MemoryBus(), objects=MemoryStore(), logs=tmp_path)
+    sink_context = SinkContext(bus=MemoryBus(), objects=MemoryStore(), logs=tmp_path)
 
     async def send() -> Sequence[Outcome]:
-        sink = KIND.build(settings, surroundings)
+        sink = KIND.build(settings, sink_context)
         assert not (tmp_path / "bucket").exists()
         try:
             return await sink.deliver([delivery(command())])

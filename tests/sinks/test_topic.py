@@ -11,7 +11,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import BusDamaged, BusError, BusFull, BusUnavailable, RecordTooLarge, TopicMissing
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.topics import EVENT_LIMIT
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.topic import KIND, TopicSettings, TopicSink
 from tests.sinks.receiver import EVENT, delivery
 
@@ -35,7 +35,7 @@ class CountingBus(MemoryBus):
 
 def deliver(bus: MemoryBus, batch: Sequence[Delivery]) -> Sequence[Outcome]:
     async def work() -> Sequence[Outcome]:
-        sink = KIND.build(TopicSettings(topic="queue.ops"), Surroundings(bus, MemoryStore(), Path()))
+        sink = KIND.build(TopicSettings(topic="queue.ops"), SinkContext(bus, MemoryStore(), Path()))
         try:
             return await sink.deliver(batch)
         finally:

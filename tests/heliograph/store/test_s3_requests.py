@@ -24,7 +24,7 @@ STORED = Answer(200, {"ETag": '"e"'})
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def sink_context(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(store, "PAUSES", (0.0, 0.0))

@@ -31,7 +31,7 @@ from schemas.delivery import (
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.subscription import Subscription
 from schemas.topics import DELIVERIES, SUBSCRIPTIONS, TIERS, VERDICTS, retry_topic
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 
 BROKEN = Retry(Reason(ReasonCode.UNREACHABLE, "nobody there"))
 
@@ -122,7 +122,7 @@ def kinds(batch: int = 1, **sinks: Sink) -> Mapping[str, SinkKind]:
     """A kind for each sink, which is built once and for all."""
 
     def kind(sink: Sink) -> SinkKind:
-        def build(_settings: Any, _surroundings: Surroundings) -> Sink:
+        def build(_settings: Any, _sink_context: SinkContext) -> Sink:
             return sink
 
         return SinkKind(Settings, build, batch)
@@ -166,12 +166,12 @@ def offer(bus: MemoryBus, deliveries: Sequence[Delivery], partition: int | None 
     )
 
 
-def surroundings(bus: MemoryBus) -> Surroundings:
-    return Surroundings(bus, cast("ObjectStore", None), Path("/nowhere"))
+def sink_context(bus: MemoryBus) -> SinkContext:
+    return SinkContext(bus, cast("ObjectStore", None), Path("/nowhere"))
 
 
 def deliverer(bus: MemoryBus, of: Mapping[str, SinkKind], clock: Clock | None = None) -> Deliverer:
-    return Deliverer(bus, surroundings(bus), clock or SystemClock(), of)
+    return Deliverer(bus, sink_context(bus), clock or SystemClock(), of)
 
 
 def turn(role: Deliverer, until: Callable[[], bool]) -> None:

@@ -25,7 +25,7 @@ from schemas.errors import BusFull
 from schemas.record import NewRecord, Record
 from schemas.subscription import Subscription
 from schemas.topics import DEAD_LETTERS, DELIVERIES, REJECTS
-from sinks.base import Sink, SinkKind, Surroundings
+from sinks.base import Sink, SinkKind, SinkContext
 from tests.router.deliver.sinks import (
     BROKEN,
     Hanging,
@@ -299,7 +299,7 @@ def test_what_a_disabled_subscription_matched_before_still_goes_out(bus: MemoryB
 def test_changed_settings_make_a_new_sink_and_close_the_old(bus: MemoryBus) -> None:
     built: list[tuple[str, Hanging]] = []
 
-    def build(settings: Any, _surroundings: Surroundings) -> Sink:
+    def build(settings: Any, _sink_context: SinkContext) -> Sink:
         built.append((settings.note, Hanging()))
         return built[-1][1]
 
@@ -372,7 +372,7 @@ def test_a_configuration_that_the_log_has_lost_holds_up_its_partition_only_for_a
 def test_a_sink_that_cannot_be_built_is_tried_again(
     bus: MemoryBus, target: dict[str, Any], problem: str
 ) -> None:
-    def missing(_settings: Any, _surroundings: Surroundings) -> Sink:
+    def missing(_settings: Any, _sink_context: SinkContext) -> Sink:
         raise ModuleNotFoundError("No module named 'nowhere'")
 
     apply(bus, "all", {**target, "retry": {"first": 100, "jitter": "none"}})

@@ -11,14 +11,14 @@ from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import Clock
 from schemas.delivery import Delivery, Outcome
-from sinks.base import Sink, Surroundings
+from sinks.base import Sink, SinkContext
 from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import KIND, CallbackSink
 from sinks.http.client import GuardedClient
 from sinks.http.url import origin, parse_url
 from tests.sinks.receiver import LOOPBACK, Receiver, Reply, delivery, receiving
 
-SURROUNDINGS = Surroundings(MemoryBus(), MemoryStore(), Path(), allow_networks=LOOPBACK)
+SURROUNDINGS = SinkContext(MemoryBus(), MemoryStore(), Path(), allow_networks=LOOPBACK)
 
 
 def sink_of(url: str, clock: Clock | None = None, **settings: Any) -> Sink:

@@ -13,7 +13,7 @@ from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
 from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.callback.query import QUERY
 from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import BATCH_BYTES, KIND, batch_id
@@ -142,8 +142,8 @@ def test_a_secret_that_is_missing_or_cannot_be_sent(
 def test_without_allow_networks_loopback_is_refused_for_good() -> None:
     async def work() -> None:
         async with receiving(answer(200)) as receiver:
-            surroundings = Surroundings(MemoryBus(), MemoryStore(), Path())
-            sink = KIND.build(CallbackSettings(url=receiver.url), surroundings)
+            sink_context = SinkContext(MemoryBus(), MemoryStore(), Path())
+            sink = KIND.build(CallbackSettings(url=receiver.url), sink_context)
             (outcome,) = await sink.deliver([delivery()])
             await sink.close()
             assert isinstance(outcome, Rejected)

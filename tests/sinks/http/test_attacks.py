@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from schemas.delivery import Delivered, Reason, ReasonCode, Rejected
 from schemas.problems import problems
-from sinks.base import Surroundings
+from sinks.base import SinkContext
 from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import KIND
 from sinks.http.guard import Address
@@ -18,7 +18,7 @@ from tests.sinks.callback.calling import SURROUNDINGS, call
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, delivery, receiving
 
-CLOSED = Surroundings(SURROUNDINGS.bus, SURROUNDINGS.objects, Path())
+CLOSED = SinkContext(SURROUNDINGS.bus, SURROUNDINGS.objects, Path())
 """Where no network is allowed."""
 
 
