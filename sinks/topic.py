@@ -13,7 +13,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import BusError, RecordTooLarge, TopicMissing
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
 from schemas.topics import is_internal, valid_name
-from sinks.base import SinkKind, SinkContext
+from sinks.base import SinkContext, SinkKind
 
 
 class TopicSettings(BaseModel):

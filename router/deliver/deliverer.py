@@ -34,7 +34,7 @@ from schemas.record import Record, TopicPartition
 from schemas.target_state import GRAVITY, TargetStatus
 from schemas.topics import DEAD_LETTERS, DELIVERIES, PARKED, REJECTS
 from schemas.topics import VERDICTS as VERDICTS_TOPIC
-from sinks.base import SinkKind, SinkContext
+from sinks.base import SinkContext, SinkKind
 
 LIMIT = 1000
 """Records of one poll. A partition of which anything waits here is not read on, so this bounds what waits."""

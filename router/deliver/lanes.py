@@ -16,7 +16,7 @@ from router.deliver.waiting import Parcel
 from schemas.clock import Clock
 from schemas.errors import InputError
 from schemas.subscription import Target
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 
 CLOSING_SECONDS = 5.0
 """How long `close` waits for what is in flight."""

@@ -15,7 +15,7 @@ from yarl import URL
 from schemas.clock import Clock, SystemClock
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InputError
-from sinks.base import SinkKind, SinkContext
+from sinks.base import SinkContext, SinkKind
 from sinks.callback import cloudevents
 from sinks.callback.credentials import Credentials, Ready, covered, without
 from sinks.callback.query import query_url

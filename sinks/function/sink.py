@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.policy import Duration
-from sinks.base import SinkKind, SinkContext
+from sinks.base import SinkContext, SinkKind
 from sinks.function.process import END_LIMIT, Worker, WorkerFailed
 
 DEFAULT_FUNCTION = "handler"

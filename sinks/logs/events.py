@@ -29,7 +29,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import InvalidNotification
 from schemas.log_line import SUFFIX, LogLine
 from schemas.notification import read_routing
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -11,7 +11,7 @@ from schemas.delivery import Delivery, Reason, ReasonCode, Rejected
 from schemas.errors import InvalidExecution
 from schemas.execution import check_execution
 from schemas.log_line import RECORD_SUFFIX
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 from sinks.logs.events import LogsSettings, LogsSink, writer_of
 
 _encode = msgspec.json.Encoder().encode

@@ -17,7 +17,7 @@ from heliograph.store.keys import key_problem
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InvalidNotification, ObjectMissing, StoreRefused, StoreUnavailable
 from schemas.notification import read_routing
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 
 DEFAULT_KEY = "events/{product}/{type}/{date}/{name}/{delivery}.json"
 FIELDS: tuple[str, ...] = (

@@ -24,7 +24,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.delivery_settings import BucketDelivery
 from schemas.errors import InputError, InvalidExecution, ObjectMissing, StoreRefused, StoreUnavailable
 from schemas.execution import CommandRecord, CommandType, ExecutionRecord, FileRecord, check_execution
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 from sinks.objects.events import ObjectSink
 
 COMMANDS = "invocationResults"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.notification import Routing, check
 from schemas.record import CHECKED, NewRecord
 from schemas.subscription import Subscription
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 
 EVENT: dict[str, Any] = {
     "ver": "1.0",

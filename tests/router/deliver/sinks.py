@@ -31,7 +31,7 @@ from schemas.delivery import (
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.subscription import Subscription
 from schemas.topics import DELIVERIES, SUBSCRIPTIONS, TIERS, VERDICTS, retry_topic
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 
 BROKEN = Retry(Reason(ReasonCode.UNREACHABLE, "nobody there"))
 

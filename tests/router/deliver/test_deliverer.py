@@ -25,7 +25,7 @@ from schemas.errors import BusFull
 from schemas.record import NewRecord, Record
 from schemas.subscription import Subscription
 from schemas.topics import DEAD_LETTERS, DELIVERIES, REJECTS
-from sinks.base import Sink, SinkKind, SinkContext
+from sinks.base import Sink, SinkContext, SinkKind
 from tests.router.deliver.sinks import (
     BROKEN,
     Hanging,
