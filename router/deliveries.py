@@ -74,15 +74,15 @@ class Deliveries:
         return [
             verdict_record(
                 Verdict(
-                    delivery_id(self._log_id, record.position, match.subscription, target.id),
-                    VerdictState.MUTED,
-                    str(record.position),
-                    match.subscription,
-                    target.id,
-                    resource,
-                    record.timestamp,
-                    self._version,
-                    NO_ATTEMPTS,
+                    delivery=delivery_id(self._log_id, record.position, match.subscription, target.id),
+                    state=VerdictState.MUTED,
+                    source=str(record.position),
+                    subscription=match.subscription,
+                    target=target.id,
+                    resource=resource,
+                    at=record.timestamp,
+                    configuration=self._version,
+                    attempts=NO_ATTEMPTS,
                     opener=str(opener),
                 )
             )

@@ -148,10 +148,13 @@ class Exhausted(enum.StrEnum):
     PARKED = "parked"  # an ordered target had too many waiting
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The durable record of how a delivery ended. `at`: milliseconds since the epoch. `exhausted`: for a dead one, the
-    limit it met (`Exhausted`). `redrive`: as in `Delivery`. `by` (`user@host`) and `why`: of a dropped one. `opener`: for
-    a muted one, the position of the event that went out and muted it."""
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """The durable record of how a delivery ended.
+
+    `at`: milliseconds since the epoch. `exhausted`: the limit that a dead delivery met. `redrive`: as in `Delivery`.
+    `by` (`user@host`) and `why`: who dropped a dropped delivery, and why. `opener`: the position of the event that was
+    delivered and muted this one.
+    """
 
     delivery: str
     state: VerdictState
@@ -162,7 +165,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     at: int
     configuration: int
     attempts: Attempts
-    exhausted: str = ""
+    exhausted: Exhausted | None = None
     redrive: str = ""
     by: str = ""
     why: str = ""

@@ -129,10 +129,10 @@ def drop(
 
 
 def _state(delivery: str, standing: Standing) -> str:
-    from heliograph.operations.deliveries import UNDER_WAY
+    from heliograph.operations.deliveries import DeliveryStatus
 
     if standing.is_under_way(delivery):
-        return UNDER_WAY
+        return DeliveryStatus.UNDER_WAY
     return standing.ended_as(delivery) or VerdictState.DEAD
 
 

@@ -9,7 +9,7 @@ import typer
 from heliograph.cli.choosing import fail_without_archive
 from heliograph.cli.output import Json, document, moment, open_deployment, say, show
 from heliograph.operations.history import history_of
-from schemas.delivery import Attempts, VerdictState
+from schemas.delivery import Attempts
 from schemas.errors import InputError, NotFound
 from schemas.record import Position
 from schemas.times import parse_when
@@ -61,15 +61,15 @@ def list_deliveries(
 @app.command("show")
 def show_delivery(delivery: str, as_json: Json = False) -> None:
     """Show one delivery, with each attempt that was kept."""
-    from heliograph.operations.deliveries import UNKNOWN, delivery_states
+    from heliograph.operations.deliveries import DeliveryStatus, delivery_states
 
     with open_deployment() as deployment:
         history = history_of(deployment)
         found = delivery_states(deployment.bus, [delivery])[delivery]
-        if found.state == UNKNOWN:
+        if found.state is DeliveryStatus.UNKNOWN:
             archived = (record for _, record in history.archived(VERDICTS))
             found = delivery_states(deployment.bus, [delivery], archived)[delivery]
-    if found.state == UNKNOWN:
+    if found.state is DeliveryStatus.UNKNOWN:
         fail_without_archive(history)
         raise NotFound(f"delivery {delivery!r}: neither log nor archive knows it")
     show_with_attempts(delivery_row(found), as_json=as_json)
@@ -89,7 +89,7 @@ def show_with_attempts(row: dict[str, Any], *, as_json: bool) -> None:
 
 def delivery_row(one: DeliveryState) -> dict[str, Any]:
     """A delivery as listings print it."""
-    ended = one.state in list(VerdictState)
+    ended = one.state.ended
     return {
         "delivery": one.id,
         "state": one.state,
@@ -102,7 +102,7 @@ def delivery_row(one: DeliveryState) -> dict[str, Any]:
         "due": moment(one.due) if one.due else "",
         "tries": one.attempts.count,
         "detail": one.detail,
-        "exhausted": one.exhausted,
+        "exhausted": one.exhausted or "",
         "lane": one.lane,
         "configuration": one.configuration,
         "redrive": one.redrive,

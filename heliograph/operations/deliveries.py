@@ -5,6 +5,7 @@ Verdicts that the log does not have any more are given to the functions as recor
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -13,15 +14,40 @@ import msgspec
 
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on, read_topic
-from schemas.delivery import Attempt, Attempts, Delivery, Verdict, VerdictState, read_delivery, read_verdict
+from schemas.delivery import (
+    Attempt,
+    Attempts,
+    Delivery,
+    Exhausted,
+    Verdict,
+    VerdictState,
+    read_delivery,
+    read_verdict,
+)
 from schemas.record import Record, TopicPartition
 from schemas.topics import DELIVERIES, PARKED, RETRIES, VERDICTS
 
-WAITING = "waiting"
-UNDER_WAY = "under-way"
-UNKNOWN = "unknown"
-STATES = (*(state.value for state in VerdictState), WAITING, UNDER_WAY)
-"""Every state of a delivery that the log knows of."""
+
+class DeliveryStatus(enum.StrEnum):
+    """The states of a delivery: those of its verdict, and those before it has one."""
+
+    DELIVERED = VerdictState.DELIVERED
+    DROPPED = VerdictState.DROPPED
+    DEAD = VerdictState.DEAD
+    EXPIRED = VerdictState.EXPIRED
+    MUTED = VerdictState.MUTED
+    WAITING = "waiting"  # on the wheel or parked
+    UNDER_WAY = "under-way"  # in the topic `deliveries`, and not committed
+    UNKNOWN = "unknown"  # neither the topics nor the archive have anything of it
+
+    @property
+    def ended(self) -> bool:
+        """True if the delivery has a verdict."""
+        return self not in {DeliveryStatus.WAITING, DeliveryStatus.UNDER_WAY, DeliveryStatus.UNKNOWN}
+
+
+STATES = tuple(state for state in DeliveryStatus if state is not DeliveryStatus.UNKNOWN)
+"""The states that a listing can filter by."""
 
 _PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 
@@ -29,16 +55,16 @@ About = Callable[[Verdict | Delivery], bool]
 """Whether a delivery is asked for, by what never changes of it: event, subscription, target, resource."""
 
 
-class DeliveryState(msgspec.Struct, frozen=True, gc=False):
-    """Where a delivery stands. `state`: a verdict's, or `waiting`, `under-way`, `unknown` (nothing of it is left).
+class DeliveryState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The state of one delivery, and what is known of it.
 
-    `at`: when it ended, or when the log took what was last seen of it; `due`: when it is to be tried again; both in
-    milliseconds since the epoch, 0 where that says nothing. `detail`: one line, the receipt or what went wrong last.
-    `lane`: None once it has ended. The rest is as in `Verdict`.
+    `at`: when it ended, or when its last record was appended; `due`: the time of its next attempt; both in
+    milliseconds since the epoch, 0 if there is none. `detail`: the last receipt or error, in one line. `lane`: None
+    once it has ended. The other fields are as in `Verdict`.
     """
 
     id: str
-    state: str
+    state: DeliveryStatus
     source: str = ""
     subscription: str = ""
     target: str = ""
@@ -49,7 +75,7 @@ class DeliveryState(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
     lane: int | None = None
     configuration: int = 0
-    exhausted: str = ""
+    exhausted: Exhausted | None = None
     redrive: str = ""
     by: str = ""
     why: str = ""
@@ -108,7 +134,7 @@ def delivery_states(
         return (one.delivery if isinstance(one, Verdict) else one.id) in wanted
 
     found = {one.id: one for one in list_deliveries(bus, about, archived)} if wanted else {}
-    return {one: found.get(one) or DeliveryState(one, UNKNOWN) for one in ids}
+    return {one: found.get(one) or DeliveryState(id=one, state=DeliveryStatus.UNKNOWN) for one in ids}
 
 
 def kept_attempts(attempts: Attempts) -> list[tuple[int, Attempt]]:
@@ -155,41 +181,40 @@ def _unended(bus: Bus, cursors: Mapping[TopicPartition, int]) -> Iterator[tuple[
 
 
 def _as_ended(verdict: Verdict) -> DeliveryState:
+    detail = (verdict.exhausted, verdict.why or _last(verdict.attempts), _muted(verdict))
     return DeliveryState(
-        verdict.delivery,
-        verdict.state,
-        verdict.source,
-        verdict.subscription,
-        verdict.target,
-        verdict.resource,
-        verdict.at,
-        0,
-        verdict.attempts,
-        ": ".join(filter(None, (verdict.exhausted, verdict.why or _last(verdict.attempts), _muted(verdict)))),
-        None,
-        verdict.configuration,
-        verdict.exhausted,
-        verdict.redrive,
-        verdict.by,
-        verdict.why,
+        id=verdict.delivery,
+        state=DeliveryStatus(verdict.state),
+        source=verdict.source,
+        subscription=verdict.subscription,
+        target=verdict.target,
+        resource=verdict.resource,
+        at=verdict.at,
+        attempts=verdict.attempts,
+        detail=": ".join(filter(None, detail)),
+        configuration=verdict.configuration,
+        exhausted=verdict.exhausted,
+        redrive=verdict.redrive,
+        by=verdict.by,
+        why=verdict.why,
     )
 
 
 def _as_waiting(record: Record, delivery: Delivery) -> DeliveryState:
     waits = record.topic != DELIVERIES
     return DeliveryState(
-        delivery.id,
-        WAITING if waits else UNDER_WAY,
-        str(delivery.source),
-        delivery.subscription,
-        delivery.target,
-        delivery.resource,
-        record.timestamp,
-        delivery.wait.due if delivery.wait is not None and waits else 0,
-        delivery.attempts,
-        _last(delivery.attempts),
-        delivery.lane,
-        delivery.configuration,
+        id=delivery.id,
+        state=DeliveryStatus.WAITING if waits else DeliveryStatus.UNDER_WAY,
+        source=str(delivery.source),
+        subscription=delivery.subscription,
+        target=delivery.target,
+        resource=delivery.resource,
+        at=record.timestamp,
+        due=delivery.wait.due if delivery.wait is not None and waits else 0,
+        attempts=delivery.attempts,
+        detail=_last(delivery.attempts),
+        lane=delivery.lane,
+        configuration=delivery.configuration,
         redrive=delivery.redrive,
     )
 

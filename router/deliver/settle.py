@@ -126,20 +126,20 @@ def _storable(text: str) -> str:
 
 
 def _verdict(
-    delivery: Delivery, state: VerdictState, attempts: Attempts, now: int, exhausted: str = ""
+    delivery: Delivery, state: VerdictState, attempts: Attempts, now: int, exhausted: Exhausted | None = None
 ) -> NewRecord:
     return verdict_record(
         Verdict(
-            delivery.id,
-            state,
-            str(delivery.source),
-            delivery.subscription,
-            delivery.target,
-            delivery.resource,
-            now,
-            delivery.configuration,
-            attempts,
-            exhausted,
-            delivery.redrive,
+            delivery=delivery.id,
+            state=state,
+            source=str(delivery.source),
+            subscription=delivery.subscription,
+            target=delivery.target,
+            resource=delivery.resource,
+            at=now,
+            configuration=delivery.configuration,
+            attempts=attempts,
+            exhausted=exhausted,
+            redrive=delivery.redrive,
         )
     )

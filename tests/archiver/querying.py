@@ -19,6 +19,7 @@ from schemas.delivery import (
     Attempt,
     Attempts,
     Delivery,
+    Exhausted,
     Verdict,
     VerdictState,
     encode_verdict,
@@ -87,9 +88,19 @@ def verdict(number: int, state: VerdictState, *tries: Attempt) -> bytes:
         attempts = attempts.plus(attempt)
     source = str(Position("events.ecs.disk", 0, number))
     resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
-    exhausted = "rejected" if state is VerdictState.DEAD else ""
     return encode_verdict(
-        Verdict(f"id-{number}", state, source, "sub", "ops", resource, START + number, 3, attempts, exhausted)
+        Verdict(
+            delivery=f"id-{number}",
+            state=state,
+            source=source,
+            subscription="sub",
+            target="ops",
+            resource=resource,
+            at=START + number,
+            configuration=3,
+            attempts=attempts,
+            exhausted=Exhausted.REJECTED if state is VerdictState.DEAD else None,
+        )
     )
 
 

@@ -169,14 +169,14 @@ class Rig:
 
 def _verdict(one: Delivery, state: VerdictState, now: int) -> Verdict:
     return Verdict(
-        one.id,
-        state,
-        str(one.source),
-        one.subscription,
-        one.target,
-        one.resource,
-        now,
-        one.configuration,
-        one.attempts,
+        delivery=one.id,
+        state=state,
+        source=str(one.source),
+        subscription=one.subscription,
+        target=one.target,
+        resource=one.resource,
+        at=now,
+        configuration=one.configuration,
+        attempts=one.attempts,
         redrive=one.redrive,
     )

@@ -17,7 +17,7 @@ from router.events import Router
 from router.match.index import Match
 from router.mutes import Mutes
 from schemas.clock import ManualClock
-from schemas.delivery import Verdict, VerdictState, delivery_id
+from schemas.delivery import Attempts, Verdict, VerdictState, delivery_id
 from schemas.notification import check
 from schemas.record import NewRecord, Position
 from schemas.subscription import LONGEST_MUTE
@@ -106,15 +106,15 @@ def test_a_muted_delivery_has_a_verdict_at_each_target(
     opener, repeat = (Position(TOPIC, 0, offset) for offset in (0, 1))
     assert sorted(verdicts(bus), key=lambda one: one.target) == [
         Verdict(
-            delivery_id(bus.log_id, repeat, "muting", target),
-            VerdictState.MUTED,
-            str(repeat),
-            "muting",
-            target,
-            "acs:ecs:cn-hangzhou:1690:instance/i-one",
-            ManualClock().now() + 1000,
-            version,
-            verdicts(bus)[0].attempts,
+            delivery=delivery_id(bus.log_id, repeat, "muting", target),
+            state=VerdictState.MUTED,
+            source=str(repeat),
+            subscription="muting",
+            target=target,
+            resource="acs:ecs:cn-hangzhou:1690:instance/i-one",
+            at=ManualClock().now() + 1000,
+            configuration=version,
+            attempts=Attempts(),
             opener=str(opener),
         )
         for target in ("first", "second")

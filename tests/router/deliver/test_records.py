@@ -38,7 +38,17 @@ from tests.router.deliver.sinks import (
 
 
 def verdict(state: VerdictState, number: int = 1) -> Verdict:
-    return Verdict(str(number), state, "events.other:0:1", "all", "ops", "i-1", 1, 1, Attempts())
+    return Verdict(
+        delivery=str(number),
+        state=state,
+        source="events.other:0:1",
+        subscription="all",
+        target="ops",
+        resource="i-1",
+        at=1,
+        configuration=1,
+        attempts=Attempts(),
+    )
 
 
 def test_of_several_verdicts_the_first_by_precedence_holds() -> None:

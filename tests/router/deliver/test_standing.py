@@ -26,7 +26,18 @@ def brought_back(one: Delivery, redrive: str) -> NewRecord:
 
 def verdict(one: Delivery, state: VerdictState, redrive: str = "") -> NewRecord:
     return verdict_record(
-        Verdict(one.id, state, str(one.source), "all", "ops", "i-1", 1, 1, Attempts(), redrive=redrive)
+        Verdict(
+            delivery=one.id,
+            state=state,
+            source=str(one.source),
+            subscription="all",
+            target="ops",
+            resource="i-1",
+            at=1,
+            configuration=1,
+            attempts=Attempts(),
+            redrive=redrive,
+        )
     )
 
 
