@@ -123,14 +123,14 @@ class RecordDeliveries:
         return [
             delivery_record(
                 Delivery(
-                    delivery_id(log_id or self._log_id, record.position, settings.name, target.id),
-                    record.position,
-                    settings.name,
-                    target.id,
-                    resource_of(execution),
-                    record.value,
-                    record.timestamp,
-                    self._version,
+                    id=delivery_id(log_id or self._log_id, record.position, settings.name, target.id),
+                    source=record.position,
+                    subscription=settings.name,
+                    target=target.id,
+                    resource=resource_of(execution),
+                    event=record.value,
+                    event_time=record.timestamp,
+                    configuration=self._version,
                     key=lane_key(target.id, 0, self._partitions, partition_for),
                 )
             )

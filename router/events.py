@@ -9,7 +9,7 @@ from typing import cast
 
 import structlog
 
-from heliograph.bus.base import Bus
+from heliograph.bus.base import Bus, Consumer
 from heliograph.bus.gaps import report_gaps
 from router.configuration import Configuration
 from router.decode import decode
@@ -24,6 +24,7 @@ from schemas.metrics import DUPLICATES, MATCHED, REJECTED, ROUTED, VERDICTS
 from schemas.notification import Routing
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.rejects import rejected_record
+from schemas.role import ConsumerRole
 from schemas.topics import DELIVERIES
 
 _BATCH = 5000
@@ -39,7 +40,7 @@ _position = cast("Callable[[Record], Position]", attrgetter("topic", "partition"
 _log = structlog.get_logger()
 
 
-class Router:
+class Router(ConsumerRole[Consumer]):
     """Role `router`: a delivery for each target of each subscription that wants an event.
 
     The subscriptions are read after each poll, so an event meets at least what was in force when it was appended.
@@ -93,17 +94,6 @@ class Router:
     def busy(self) -> bool:
         """Whether events are between their poll and their commit."""
         return self._underway
-
-    def flush(self) -> None:
-        """Nothing here waits for company."""
-
-    def wake(self) -> None:
-        """Make a `step` that waits return soon."""
-        self._consumer.wake()
-
-    def close(self) -> None:
-        """Give the partitions back; what is not routed yet comes to the next owner."""
-        self._consumer.close()
 
     def _route(self, batch: _Batch) -> None:
         """What follows from each record, until the batch is full; nothing that one holds stops the others."""

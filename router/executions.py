@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from heliograph.bus.base import Bus
+from heliograph.bus.base import Bus, Consumer
 from heliograph.bus.gaps import report_gaps
 from router.configuration import Configuration
 from router.deliveries import RecordDeliveries
@@ -13,6 +13,7 @@ from schemas.execution import check_execution
 from schemas.metrics import MATCHED, REJECTED, ROUTED
 from schemas.record import NewRecord, Record
 from schemas.rejects import rejected_record
+from schemas.role import ConsumerRole
 from schemas.topics import DELIVERIES, EXECUTIONS, REJECTS
 
 _BATCH = 200
@@ -21,7 +22,7 @@ _LONGEST_POLL = 0.5
 _log = structlog.get_logger()
 
 
-class ExecutionRouter:
+class ExecutionRouter(ConsumerRole[Consumer]):
     """Role `executions`: a delivery of each final record for each store that its region's settings name.
 
     The settings are read after each poll, so a record meets at least what was in force when it was appended. What is
@@ -58,17 +59,6 @@ class ExecutionRouter:
     def busy(self) -> bool:
         """Whether records are between their poll and their commit."""
         return self._underway
-
-    def flush(self) -> None:
-        """Nothing here waits for company."""
-
-    def wake(self) -> None:
-        """Make a `step` that waits return soon."""
-        self._consumer.wake()
-
-    def close(self) -> None:
-        """Give the partitions back."""
-        self._consumer.close()
 
     def _route(self, record: Record) -> list[NewRecord]:
         try:

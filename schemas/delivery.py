@@ -103,7 +103,7 @@ class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     began: int = 0
 
 
-class Delivery(msgspec.Struct, frozen=True, gc=False):
+class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One event for one target of one subscription.
 
     `source` is the event's position, `event` its bytes as appended, `resource` its resourceId, `event_time` the
@@ -234,19 +234,19 @@ def read_delivery(record: Record) -> Delivery:
     except InputError as error:
         raise ValueError(f"header source: {error}") from error
     return Delivery(
-        headers["delivery"].decode(),
-        source,
-        headers["subscription"].decode(),
-        headers["target"].decode(),
-        headers["resource"].decode(),
-        record.value,
-        _number(headers, "event-time"),
-        _number(headers, "configuration"),
-        NO_ATTEMPTS if attempts is None else _decoded(_attempts_decoder.decode, attempts),
-        None if wait is None else _decoded(_wait_decoder.decode, wait),
-        _number(headers, "lane") if "lane" in headers else 0,
-        record.key or b"",
-        headers["redrive"].decode() if "redrive" in headers else "",
+        id=headers["delivery"].decode(),
+        source=source,
+        subscription=headers["subscription"].decode(),
+        target=headers["target"].decode(),
+        resource=headers["resource"].decode(),
+        event=record.value,
+        event_time=_number(headers, "event-time"),
+        configuration=_number(headers, "configuration"),
+        attempts=NO_ATTEMPTS if attempts is None else _decoded(_attempts_decoder.decode, attempts),
+        wait=None if wait is None else _decoded(_wait_decoder.decode, wait),
+        lane=_number(headers, "lane") if "lane" in headers else 0,
+        key=record.key or b"",
+        redrive=headers["redrive"].decode() if "redrive" in headers else "",
     )
 
 

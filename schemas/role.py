@@ -1,40 +1,75 @@
-"""What every long-running part of a deployment looks like to the process that runs it."""
+"""The interface of a role: a part of a deployment that runs until it is stopped."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 
 class Role(Protocol):
-    """Router, deliverer, wheel, archiver. One thread calls `step` over and over; the others may be called from any."""
+    """A router, deliverer, wheel or archiver. One thread calls `step` in a loop; any thread may call the others."""
 
     @property
     def name(self) -> str:
-        """Name of the role, which is also its consumer group."""
+        """Name of the role and of its consumer group."""
         ...
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """What the role consumes: names and patterns."""
+        """Topics that the role consumes: names and patterns."""
         ...
 
     def step(self, timeout: float) -> None:
-        """One turn of the loop: poll for up to `timeout` seconds, work, commit. Raises what it cannot go on from."""
+        """Polls for up to `timeout` seconds, works, commits. Raises errors that the role cannot continue after."""
         ...
 
     def busy(self) -> bool:
-        """Whether something due is under way here: handed out and not finished, or finished and not yet committed.
-        What waits only for its time (on the wheel) or for company (in a segment after `flush`) is not busy."""
+        """True if the role has begun work that it has not committed, or has work that is due.
+
+        A delivery on the wheel before its due time is not such work, nor is a record that is buffered for a segment
+        and is stored by `flush`.
+        """
         ...
 
     def flush(self) -> None:
-        """Ask the next `step` to bring forward what waits only for company."""
+        """Makes the next `step` store records that are buffered for a fuller batch."""
         ...
 
     def wake(self) -> None:
-        """Make a `step` that waits return soon."""
+        """Makes a waiting `step` return soon."""
         ...
 
     def close(self) -> None:
-        """Finish what is in flight within seconds, commit, give the partitions back. Called after the last `step`."""
+        """Ends work in flight within seconds, commits, releases the partitions. Called after the last `step`."""
         ...
+
+
+class Releasable(Protocol):
+    """The part of a consumer that `ConsumerRole` needs."""
+
+    def wake(self) -> None:
+        """Makes a waiting poll return soon."""
+        ...
+
+    def close(self) -> None:
+        """Releases the partitions."""
+        ...
+
+
+ConsumerT = TypeVar("ConsumerT", bound=Releasable)
+
+
+class ConsumerRole(Generic[ConsumerT]):
+    """Base of roles with one consumer: the methods of `Role` that most of them have in common."""
+
+    _consumer: ConsumerT
+
+    def flush(self) -> None:
+        """Does nothing: no record is buffered between two steps."""
+
+    def wake(self) -> None:
+        """Makes a waiting `step` return soon."""
+        self._consumer.wake()
+
+    def close(self) -> None:
+        """Releases the partitions; the next owner reads what is not committed."""
+        self._consumer.close()

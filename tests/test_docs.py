@@ -267,7 +267,20 @@ def test_the_settings_of_a_callback_that_are_tables_are_documented() -> None:
 def test_the_attributes_of_a_cloudevent_are_documented() -> None:
     source = Position("events.ecs.disk", 0, 0)
     event = b'{"product":"ECS","name":"A:B"}'
-    attributes = json.loads(structured(Delivery("id", source, "s", "t", "arn", event, 0, 0)))
+    attributes = json.loads(
+        structured(
+            Delivery(
+                id="id",
+                source=source,
+                subscription="s",
+                target="t",
+                resource="arn",
+                event=event,
+                event_time=0,
+                configuration=0,
+            )
+        )
+    )
     assert set(_keys("CloudEvents")) == attributes.keys() - {"data"}
 
 

@@ -13,12 +13,13 @@ from archiver.format.segment import Span
 from archiver.write.buffer import Buffer
 from archiver.write.chain import Lost, Stored, Tail, append_segment, check_log, find_tail
 from archiver.write.policy import ArchivePolicy, due, due_at
-from heliograph.bus.base import Bus, Polled
+from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.store.base import ObjectStore
 from schemas import metrics, topics
 from schemas.clock import Clock
 from schemas.errors import HeliographError, StoreUnavailable
 from schemas.record import Position, Record, TopicPartition
+from schemas.role import ConsumerRole
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ HOLD_SECONDS = 60.0
 """How long a partition is held, unless what it waits for comes before; renewed at each step."""
 
 
-class Archiver:
+class Archiver(ConsumerRole[Consumer]):
     """A Role: everything in `schemas.topics.ARCHIVED` goes into segments, behind the tails of their chains.
 
     The group's cursor is a hint only: where to go on is what the chain says. What was not stored was not finished
@@ -91,10 +92,6 @@ class Archiver:
     def flush(self) -> None:
         """Close all segments at the next step, however small."""
         self._flush = True
-        self._consumer.wake()
-
-    def wake(self) -> None:
-        """Make a step that waits return soon."""
         self._consumer.wake()
 
     def close(self) -> None:

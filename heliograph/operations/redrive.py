@@ -201,14 +201,14 @@ class Redriving:
         lane = lane_of(self.plan.targets[dead.target], dead.resource)
         return delivery_record(
             Delivery(
-                self._sent_as(dead.id),
-                dead.source,
-                dead.subscription,
-                dead.target,
-                dead.resource,
-                dead.event,
-                dead.event_time,
-                self.plan.version,
+                id=self._sent_as(dead.id),
+                source=dead.source,
+                subscription=dead.subscription,
+                target=dead.target,
+                resource=dead.resource,
+                event=dead.event,
+                event_time=dead.event_time,
+                configuration=self.plan.version,
                 lane=lane,
                 key=self._key(dead.target, lane),
                 redrive=self._redrive.id,

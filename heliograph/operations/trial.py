@@ -37,7 +37,16 @@ def try_targets(deployment: Deployment, subscription: Subscription, value: bytes
         kind = kind_of(target.kind)
         sink = kind.build(kind.settings.model_validate(target.settings), deployment.sink_context)
         one = delivery_id(f"trial {now}", NOWHERE, subscription.name, target.id)
-        delivery = Delivery(one, NOWHERE, subscription.name, target.id, resource, value, now, 0)
+        delivery = Delivery(
+            id=one,
+            source=NOWHERE,
+            subscription=subscription.name,
+            target=target.id,
+            resource=resource,
+            event=value,
+            event_time=now,
+            configuration=0,
+        )
         try:
             return (await sink.deliver([delivery]))[0]
         finally:

@@ -8,7 +8,7 @@ from typing import assert_never
 
 import structlog
 
-from heliograph.bus.base import Bus, Polled
+from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.bus.gaps import report_gaps
 from router.configuration import Configuration
 from router.deliver.endings import Endings
@@ -31,6 +31,7 @@ from schemas.delivery import (
 from schemas.errors import BusError
 from schemas.metrics import DEFERRED, TARGET_STATE
 from schemas.record import Record, TopicPartition
+from schemas.role import ConsumerRole
 from schemas.target_state import GRAVITY, TargetStatus
 from schemas.topics import DEAD_LETTERS, DELIVERIES, PARKED, REJECTS
 from schemas.topics import VERDICTS as VERDICTS_TOPIC
@@ -50,7 +51,7 @@ _TARGETLESS = Reason(ReasonCode.NO_TARGET, "the target was deleted")
 _log = structlog.get_logger()
 
 
-class Deliverer:
+class Deliverer(ConsumerRole[Consumer]):
     """Every record of `deliveries` ends as a verdict, on the wheel, parked, or among the dead letters; only then is it
     done.
 
@@ -96,13 +97,6 @@ class Deliverer:
     def busy(self) -> bool:
         """Whether anything was polled and is not committed as ended, or is parked and due."""
         return self._outstanding > 0 or self._parking.busy(self._clock.now())
-
-    def flush(self) -> None:
-        """Nothing here waits for company."""
-
-    def wake(self) -> None:
-        """Make a `step` that waits return soon."""
-        self._consumer.wake()
 
     def close(self) -> None:
         """Wait some seconds for what is in flight and commit it; the rest is for the next owner."""

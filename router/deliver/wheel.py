@@ -14,11 +14,12 @@ from itertools import takewhile
 
 import msgspec
 
-from heliograph.bus.base import Bus, Polled
+from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.bus.gaps import report_gaps
 from schemas.clock import Clock
 from schemas.delivery import Wait, read_wait
 from schemas.record import NewRecord, Position, Record, TopicPartition
+from schemas.role import ConsumerRole
 from schemas.topics import DELIVERIES, TIERS, retry_topic
 
 LIMIT = 200
@@ -73,7 +74,7 @@ class _Waiting(msgspec.Struct, frozen=True, gc=False):
         return now >= self.ready or monotonic >= self.ready_monotonic
 
 
-class Wheel:
+class Wheel(ConsumerRole[Consumer]):
     """The role that turns the wheel.
 
     The wall clock alone says when a delivery is due. A record whose time in the log lies (the clock was set back)
@@ -111,17 +112,6 @@ class Wheel:
         soonest, soonest_monotonic = self._soonest
         by_wall = (soonest - self._clock.now()) / 1000
         return max(0.0, min(by_wall, soonest_monotonic - self._clock.monotonic()))
-
-    def flush(self) -> None:
-        """Nothing here waits for company."""
-
-    def wake(self) -> None:
-        """Make a `step` that waits return soon."""
-        self._consumer.wake()
-
-    def close(self) -> None:
-        """Give the partitions back: what waits, waits in the log."""
-        self._consumer.close()
 
     def _keep(self, polled: Polled) -> None:
         report_gaps(self.name, polled.gaps)

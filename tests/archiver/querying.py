@@ -121,7 +121,16 @@ def deliver_records(archive: Archive, values: Sequence[bytes]) -> None:
         source = Position("executions", 0, 0)
         await sink.deliver(
             [
-                Delivery(f"id-{number}", source, "sub", "logs", "i-1", value, START, 1)
+                Delivery(
+                    id=f"id-{number}",
+                    source=source,
+                    subscription="sub",
+                    target="logs",
+                    resource="i-1",
+                    event=value,
+                    event_time=START,
+                    configuration=1,
+                )
                 for number, value in enumerate(values)
             ]
         )
@@ -146,4 +155,13 @@ def encoded_line(number: int) -> bytes:
 def delivery(number: int) -> Delivery:
     source = Position("events.ecs.disk", 0, number)
     resource = f"acs:ecs:cn-hangzhou:1690:disk/d-{number}"
-    return Delivery(f"id-{number}", source, "sub", "ops", resource, event(number), START, 1)
+    return Delivery(
+        id=f"id-{number}",
+        source=source,
+        subscription="sub",
+        target="ops",
+        resource=resource,
+        event=event(number),
+        event_time=START,
+        configuration=1,
+    )

@@ -42,15 +42,15 @@ def letter(number: int, target: str = "ops", resource: str = "", subscription: s
     source = Position("events.other", 0, number)
     attempts = Attempts().plus(Attempt(1, 0.5, UNREACHABLE)).plus(Attempt(2, 0.5, UNREACHABLE))
     return Delivery(
-        delivery_id("log", source, subscription, target),
-        source,
-        subscription,
-        target,
-        resource or f"acs:ecs:r:1:instance/i-{number}",
-        b'{"name":"Disk:Stalled","level":"INFO","product":"ECS","n":%d}' % number,
-        1_699_999_000_000 + number,
-        1,
-        attempts,
+        id=delivery_id("log", source, subscription, target),
+        source=source,
+        subscription=subscription,
+        target=target,
+        resource=resource or f"acs:ecs:r:1:instance/i-{number}",
+        event=b'{"name":"Disk:Stalled","level":"INFO","product":"ECS","n":%d}' % number,
+        event_time=1_699_999_000_000 + number,
+        configuration=1,
+        attempts=attempts,
     )
 
 

@@ -23,7 +23,14 @@ EVENT = (
 def delivery(number: int = 1, event: bytes = EVENT) -> Delivery:
     source = Position("events.ecs.disk", 0, number)
     return Delivery(
-        f"id{number}", source, "sub", "ops", "acs:ecs:cn-hangzhou:1690:disk/d-1", event, 1_554_783_506_922, 1
+        id=f"id{number}",
+        source=source,
+        subscription="sub",
+        target="ops",
+        resource="acs:ecs:cn-hangzhou:1690:disk/d-1",
+        event=event,
+        event_time=1_554_783_506_922,
+        configuration=1,
     )
 
 

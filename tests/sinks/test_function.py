@@ -162,8 +162,8 @@ def test_the_function_gets_the_event_and_its_context(folder: Path) -> None:
     assert receipts(call(folder, "audit:echo")) == [f"{len(EVENT)} 5E-1 {fields}"]
     base = delivery(4)
     again = Delivery(
-        base.id, base.source, base.subscription, base.target, base.resource, base.event, base.event_time, 1,
-        Attempts().plus(Attempt(1, 0.1)),
+        id=base.id, source=base.source, subscription=base.subscription, target=base.target, resource=base.resource, event=base.event, event_time=base.event_time, configuration=1,
+        attempts=Attempts().plus(Attempt(1, 0.1)),
     )  # fmt: skip
     assert receipts(call(folder, "audit:context", [base, again])) == [
         "id4 audit:context events.ecs.disk:0:4 sub 1",

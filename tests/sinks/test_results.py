@@ -28,7 +28,14 @@ from tests.executions import command, file
 
 def delivery(value: bytes, number: int = 0) -> Delivery:
     return Delivery(
-        f"id{number}", Position("executions", 0, number), "executions@cn", "bucket@cn", "i", value, 0, 0
+        id=f"id{number}",
+        source=Position("executions", 0, number),
+        subscription="executions@cn",
+        target="bucket@cn",
+        resource="i",
+        event=value,
+        event_time=0,
+        configuration=0,
     )
 
 

@@ -145,14 +145,14 @@ def delete(bus: MemoryBus, name: str) -> None:
 def delivery(number: int, target: str = "ops", subscription: str = "all", configuration: int = 0) -> Delivery:
     source = Position("events.other", 0, number)
     return Delivery(
-        delivery_id("log", source, subscription, target),
-        source,
-        subscription,
-        target,
-        f"i-{number}",
-        b'{"n":%d}' % number,
-        1_700_000_000_000,
-        configuration,
+        id=delivery_id("log", source, subscription, target),
+        source=source,
+        subscription=subscription,
+        target=target,
+        resource=f"i-{number}",
+        event=b'{"n":%d}' % number,
+        event_time=1_700_000_000_000,
+        configuration=configuration,
     )
 
 

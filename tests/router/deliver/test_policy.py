@@ -68,7 +68,8 @@ def naive(policy: RetryPolicy, made: int, asked: float | None, status: int, seed
     cap = max(policy.delays) if policy.delays else policy.cap
     if asked is not None and asked > wait:
         wait = max(wait, min(asked, cap * 2))
-    return Exhausted.AGE if math.ceil(wait * 1000) > policy.age * 1000 else wait
+    due, last = NOW + math.ceil(wait * 1000), NOW + policy.age * 1000  # rounded as times of today are
+    return Exhausted.AGE if due > last else wait
 
 
 @given(

@@ -181,14 +181,14 @@ class Turning(RuleBasedStateMachine):
         source = delivery(len(self.put), f"target-{len(self.put) % 5}")
         self.put.append(Put(wait))
         waiting = Delivery(
-            source.id,
-            source.source,
-            source.subscription,
-            source.target,
-            source.resource,
-            source.event,
-            source.event_time,
-            source.configuration,
+            id=source.id,
+            source=source.source,
+            subscription=source.subscription,
+            target=source.target,
+            resource=source.resource,
+            event=source.event,
+            event_time=source.event_time,
+            configuration=source.configuration,
             wait=wait,
         )
         self.bus.append([delivery_record(waiting, topic_for(wait, now))])

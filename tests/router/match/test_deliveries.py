@@ -43,14 +43,14 @@ def test_equal_to_the_plain_record(
     record = Record(topic, partition, offset, timestamp, b"key", (), value)
     plain = [
         Delivery(
-            delivery_id("log", record.position, name, target.id),
-            record.position,
-            name,
-            target.id,
-            resource,
-            value,
-            timestamp,
-            version,
+            id=delivery_id("log", record.position, name, target.id),
+            source=record.position,
+            subscription=name,
+            target=target.id,
+            resource=resource,
+            event=value,
+            event_time=timestamp,
+            configuration=version,
             lane=(lane := lane_of(target, resource)),
             key=lane_key(target.id, lane, 4, partition_for),
         )
