@@ -1,4 +1,4 @@
-"""What is in force: the subscriptions, and the delivery settings that they name, up to a position, as it grows."""
+"""The subscriptions in force, and the delivery settings that they name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 
 
 class _State:
-    """What the records of `subscriptions` say. `settings`: the position in the topic `settings` that is in force."""
+    """The content of the topic `subscriptions`. `settings`: the position in the topic `settings` that is in force."""
 
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
@@ -33,7 +33,7 @@ class Configuration:
     """A view of the topic `subscriptions`, read outside of groups. Belongs to one thread.
 
     A version is a position in that topic: the next offset to read. Nothing is read before the first `refresh`.
-    Delivery settings are read when they are asked for: the router, which reads the version after each poll, needs none.
+    `refresh` does not read delivery settings: the router calls it after each poll, and needs none.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -42,55 +42,53 @@ class Configuration:
         self._version = 0
         self._state = _State()
         self._settings: Mapping[str, DeliverySettings] | None = None
-        self._targets: dict[str, Target] | None = None
 
     @property
     def version(self) -> int:
-        """The position that `subscriptions`, `settings` and `targets` are of."""
+        """The position up to which the topic was read."""
         return self._version
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:
-        """By name, in the order in which they were last applied. Disabled ones too."""
+        """Subscriptions by name, in the order in which they were last applied. Includes disabled ones."""
         return MappingProxyType(self._state.subscriptions)
 
-    @property
-    def settings(self) -> Mapping[str, DeliverySettings]:
-        """Delivery settings of execution records, by region; those that are switched off too."""
-        if self._settings is None:
-            self._settings = _settings(self._bus, self._state.settings)
-        return self._settings
-
-    @property
-    def targets(self) -> Mapping[str, Target]:
-        """By id, of all subscriptions and delivery settings; deliveries of what was disabled still need theirs."""
-        if self._targets is None:
-            owned = [one for owner in self._state.subscriptions.values() for one in owner.target]
-            made = [one for settings in self.settings.values() for one in settings.targets]
-            self._targets = {one.id: one for one in (*owned, *made)}
-        return self._targets
-
     def refresh(self) -> bool:
-        """Read to the end of the topic; True if the version changed. One read of the bus when nothing did."""
+        """Reads to the end of the topic; True if the version changed. Costs one read of the bus when nothing did."""
         version = _read(self._bus, self._version, None, self._state)
         if version == self._version:
             return False
-        self._version, self._settings, self._targets = version, None, None
+        self._version, self._settings = version, None
         return True
 
-    def at(self, version: int) -> Mapping[str, Subscription]:
-        """The subscriptions as they were at a version, read again from the topic's beginning."""
+    def read_settings(self) -> Mapping[str, DeliverySettings]:
+        """Reads the delivery settings, by region, at the first call of a version. Includes those that are switched off."""
+        if self._settings is None:
+            self._settings = _read_settings(self._bus, self._state.settings)
+        return self._settings
+
+    def read_targets(self) -> Mapping[str, Target]:
+        """Reads the targets of all subscriptions and delivery settings, by id.
+
+        Includes the targets of disabled ones: deliveries that were matched before still need them.
+        """
+        owned = [one for owner in self._state.subscriptions.values() for one in owner.target]
+        made = [one for settings in self.read_settings().values() for one in settings.targets]
+        return {one.id: one for one in (*owned, *made)}
+
+    def read_subscriptions_at(self, version: int) -> Mapping[str, Subscription]:
+        """Reads the subscriptions of another version, from the start of the topic."""
         found = _State()
         _read(self._bus, 0, version, found)
         return found.subscriptions
 
 
 def _read(bus: Bus, offset: int, until: int | None, into: _State) -> int:
-    """Apply the records `[offset, until)` (None: to the end) to `into`; returns the next offset to read."""
+    """Applies the records `[offset, until)` (None: to the end) to `into`; returns the next offset to read."""
     while until is None or offset < until:
         polled = bus.read(_PARTITION, offset)
         for gap in polled.gaps:
-            _log.error("subscriptions are missing from the log", start=gap.start, end=gap.end)
+            _log.error("records of subscriptions are missing", start=gap.start, end=gap.end)
             offset = gap.end
         if not polled.records and not polled.gaps:
             break
@@ -103,7 +101,7 @@ def _read(bus: Bus, offset: int, until: int | None, into: _State) -> int:
 
 
 def _apply(record: Record, into: _State) -> None:
-    """Later records of a name replace earlier ones; an unreadable one changes nothing."""
+    """Replaces the subscription of that name. An unreadable record changes nothing."""
     position = in_force(record)
     if position is not None:
         into.settings = max(into.settings, position)
@@ -116,7 +114,7 @@ def _apply(record: Record, into: _State) -> None:
         subscription = Subscription.model_validate_json(record.value)
     except ValidationError as error:
         _log.error(
-            "subscription unreadable, the one before it stays",
+            "subscription unreadable, keeping the previous one",
             name=name,
             offset=record.offset,
             error=without_values(error),
@@ -126,8 +124,8 @@ def _apply(record: Record, into: _State) -> None:
     into.subscriptions[subscription.name] = subscription
 
 
-def _settings(bus: Bus, until: int) -> dict[str, DeliverySettings]:
-    """The delivery settings that the records of `settings` before `until` say, read from the topic's beginning."""
+def _read_settings(bus: Bus, until: int) -> dict[str, DeliverySettings]:
+    """Reads the records of `settings` before `until`, from the start of the topic."""
     found: dict[str, DeliverySettings] = {}
     for record in read_on(bus, _SETTINGS, 0, until):
         _set(record, found)
@@ -145,5 +143,7 @@ def _set(record: Record, into: dict[str, DeliverySettings]) -> None:
         into[region] = DeliverySettings.model_validate_json(record.value)
     except ValidationError as error:
         _log.error(
-            "delivery settings unreadable, those before stay", region=region, error=without_values(error)
+            "delivery settings unreadable, keeping the previous ones",
+            region=region,
+            error=without_values(error),
         )

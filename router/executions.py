@@ -66,7 +66,7 @@ class ExecutionRouter(ConsumerRole[Consumer]):
         except InvalidExecution as error:
             REJECTED.labels(self.name).inc()
             return [rejected_record(record.value, str(error), f"{self.name} {record.position}")]
-        settings = self._configuration.settings.get(execution.region_id)
+        settings = self._settings.get(execution.region_id)
         if not execution.invocation_status.final:
             return []
         if settings is None or not settings.on:
@@ -76,6 +76,7 @@ class ExecutionRouter(ConsumerRole[Consumer]):
         return self._deliveries.of(record, execution, settings)
 
     def _compile(self) -> None:
+        self._settings = self._configuration.read_settings()
         self._deliveries = RecordDeliveries(self._bus, self._configuration.version)
         self._kept = set[str]()
 

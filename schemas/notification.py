@@ -144,12 +144,6 @@ class Routing(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     id: str = ""
 
 
-class RoutingWithContent(Routing, frozen=True, gc=False, rename="camel", kw_only=True):
-    """`Routing`, and the content's bytes for patterns that ask for it."""
-
-    content: msgspec.Raw
-
-
 _Short = Annotated[str, msgspec.Meta(min_length=1, max_length=_SHORT)]
 
 
@@ -175,7 +169,6 @@ class _AnyObject(msgspec.Struct, gc=False):
 _CHECKS = {name: CHECKS[entry.family] for name, entry in catalogue.CATALOGUE.items()}
 _decode_edge = msgspec.json.Decoder(_Edge).decode
 _decode_routing = msgspec.json.Decoder(Routing).decode
-_decode_with_content = msgspec.json.Decoder(RoutingWithContent).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_object_or_array = msgspec.json.Decoder(_AnyObject | list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(_AnyObject).decode
@@ -289,14 +282,6 @@ def read_routing(value: bytes) -> Routing:
     """What routing needs of a notification that the edge let in; InvalidNotification names the field if it is none."""
     try:
         return _decode_routing(value)
-    except _REFUSALS as refusal:
-        raise explain(value) or _translated(refusal) from None
-
-
-def read_routing_with_content(value: bytes) -> RoutingWithContent:
-    """As `read_routing`, with the content's bytes."""
-    try:
-        return _decode_with_content(value)
     except _REFUSALS as refusal:
         raise explain(value) or _translated(refusal) from None
 

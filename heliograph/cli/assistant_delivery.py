@@ -66,7 +66,7 @@ def set_delivery(
     }
     with open_deployment() as deployment:
         began = parse_when(since, deployment.clock.now()) if since else None
-        known = current(deployment.bus).settings.get(region)
+        known = current(deployment.bus).read_settings().get(region)
         settings = _changed(region, known, changes)
         if settings == known:
             say(f"{region}: unchanged")
@@ -99,7 +99,7 @@ def show_delivery(
     from heliograph.operations.executions import count_regions
 
     with open_deployment() as deployment:
-        known = current(deployment.bus).settings
+        known = current(deployment.bus).read_settings()
         counts = count_regions(deployment.bus)
         if region and region not in known:
             raise NotFound(
@@ -132,7 +132,7 @@ def _switch(region: str, *, on: bool) -> None:
     from heliograph.operations.delivery_settings import current, put
 
     with open_deployment() as deployment:
-        known = current(deployment.bus).settings
+        known = current(deployment.bus).read_settings()
         if region not in known:
             raise NotFound(f"{region}: no delivery settings; there are some for {', '.join(known) or 'none'}")
         put(deployment.bus, known[region].model_copy(update={"on": on}))

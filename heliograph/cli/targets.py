@@ -38,7 +38,8 @@ def list_targets(as_json: Json = False) -> None:
         configuration, states = _read(deployment.bus)
         now = deployment.clock.now()
         rows = (
-            _row(target, configuration, states, now) for _, target in sorted(configuration.targets.items())
+            _row(target, configuration, states, now)
+            for _, target in sorted(configuration.read_targets().items())
         )
         show(rows, ("target", "kind", "state", "since", "until", "why", "by"), as_json=as_json)
 
@@ -113,9 +114,11 @@ def _read(bus: Bus) -> tuple[Configuration, TargetStates]:
 
 
 def _named(configuration: Configuration, target: str) -> Target:
-    found = configuration.targets.get(target)
+    found = configuration.read_targets().get(target)
     if found is None:
-        raise NotFound(f"target {target!r}: there is none{suggestion(target, tuple(configuration.targets))}")
+        raise NotFound(
+            f"target {target!r}: there is none{suggestion(target, tuple(configuration.read_targets()))}"
+        )
     return found
 
 
@@ -124,7 +127,7 @@ def _row(target: Target, configuration: Configuration, states: TargetStates, now
 
     condition = states.gravest(target.id, now)
     owners = [one.name for one in configuration.subscriptions.values() if target in one.target]
-    owners += [one.name for one in configuration.settings.values() if target in one.targets]
+    owners += [one.name for one in configuration.read_settings().values() if target in one.targets]
     return {
         "target": target.id,
         "kind": target.kind,

@@ -100,7 +100,7 @@ def _targets(deployment: Deployment) -> Iterator[Finding]:
         return
     count = len(configuration.subscriptions)
     yield Finding("subscriptions", "ok" if count else "warning", _counted(count))
-    for target in configuration.targets.values():
+    for target in configuration.read_targets().values():
         yield _tried(f"target {target.id}", partial(_checked, target))
 
 

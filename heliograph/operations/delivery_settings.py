@@ -30,7 +30,7 @@ def put(bus: Bus, settings: DeliverySettings) -> int:
     is taken away that records are still on their way to.
     """
     bus.create(EXECUTIONS)
-    known = current(bus).settings.get(settings.region)
+    known = current(bus).read_settings().get(settings.region)
     kept = {target.id for target in settings.targets}
     _check_unused(bus, [target.id for target in (known.targets if known else ()) if target.id not in kept])
     return _change(bus, {settings.region: settings.encode()})
@@ -42,7 +42,7 @@ def remove(bus: Bus, regions: Sequence[str]) -> int:
     Settings in use stay. Raises InputError that names each region which is switched on, or each target which records
     are still on their way to; NotFound for a region that has none.
     """
-    known = current(bus).settings
+    known = current(bus).read_settings()
     unknown = [region for region in regions if region not in known]
     if unknown:
         raise NotFound(f"{_listed(unknown)}: no delivery settings; there are some for {_listed(known)}")

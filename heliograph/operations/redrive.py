@@ -113,7 +113,7 @@ def make_plan(history: History, redrive: Redrive) -> Plan:
     configuration, states = Configuration(history.bus), TargetStates(history.bus)
     configuration.refresh()
     states.refresh()
-    targets = dict(configuration.targets)
+    targets = dict(configuration.read_targets())
     suspended = {one for one in targets if states.of(one, TargetStatus.SUSPENDED) is not None}
 
     def fate(letter: Letter) -> Fate:

@@ -117,7 +117,7 @@ def apply(bus: Bus, subscriptions: Sequence[Subscription], kinds: Mapping[str, S
     changed = tuple(name for name, one in wanted.items() if name in current and one != current[name])
     unchanged = tuple(name for name, one in wanted.items() if one == current.get(name))
     version = _append(bus, [_record(wanted[name]) for name in (*created, *changed)], configuration.version)
-    disturbed = _disturbed(configuration.targets, wanted.values())
+    disturbed = _disturbed(configuration.read_targets(), wanted.values())
     return Applied(version, created, changed, unchanged, disturbed)
 
 

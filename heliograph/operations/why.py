@@ -74,7 +74,7 @@ def why(bus: Bus, position: Position, record: Record | None = None) -> list[Expl
     if earlier is not None:
         raise DuplicateEvent(str(position), str(earlier))
     found: list[Explanation] = []
-    for one in Configuration(bus).at(routed.version).values():
+    for one in Configuration(bus).read_subscriptions_at(routed.version).values():
         failed = next((clause for clause in explain(one, routing) if not clause.held), None)
         targets = [] if failed else [target.id for target in one.target]
         made = [Made(target, delivery_id(bus.log_id, position, one.name, target)) for target in targets]

@@ -73,6 +73,7 @@ class Deliverer(ConsumerRole[Consumer]):
         self._parking = Parking(bus)
         self._endings = Endings(self._parking, clock)
         self._configuration.refresh()
+        self._targets = self._configuration.read_targets()
         self._states.refresh()
         self._followed_at = clock.monotonic()
         self._missing_since: float | None = None
@@ -169,7 +170,8 @@ class Deliverer(ConsumerRole[Consumer]):
                 self._heed(lane)
             if self._configuration.refresh():
                 self._missing_since = None
-                self._place_all(self._lanes.follow(self._configuration.targets))
+                self._targets = self._configuration.read_targets()
+                self._place_all(self._lanes.follow(self._targets))
         if not self._ahead and self._missing_since != -math.inf:
             self._missing_since = None
         ahead, self._ahead = self._ahead, []
@@ -209,7 +211,7 @@ class Deliverer(ConsumerRole[Consumer]):
 
     def _place(self, parcel: Parcel, now: int) -> None:
         delivery, configuration = parcel.delivery, self._configuration
-        target = configuration.targets.get(delivery.target)
+        target = self._targets.get(delivery.target)
         if (delivery.configuration > configuration.version and self._is_to_come(delivery.configuration)) or (
             target is not None and target.ordered and self._lanes.drains(target)
         ):

@@ -30,12 +30,12 @@ def test_it_follows_the_topic() -> None:
     assert names(configuration) == []
     assert configuration.refresh()
     assert (configuration.version, names(configuration)) == (version, ["a", "b"])
-    assert set(configuration.targets) == {"a-target", "b-target"}
+    assert set(configuration.read_targets()) == {"a-target", "b-target"}
     assert not configuration.refresh()
     delete(bus, "a")
     assert configuration.refresh()
     assert names(configuration) == ["b"]
-    assert set(configuration.targets) == {"b-target"}
+    assert set(configuration.read_targets()) == {"b-target"}
 
 
 def test_targets_of_a_disabled_subscription_stay_known() -> None:
@@ -44,7 +44,7 @@ def test_targets_of_a_disabled_subscription_stay_known() -> None:
     set_enabled(bus, "a", False)
     configuration = Configuration(bus)
     configuration.refresh()
-    assert set(configuration.targets) == {"a-target"}
+    assert set(configuration.read_targets()) == {"a-target"}
 
 
 def test_every_version_can_be_seen_again() -> None:
@@ -53,11 +53,14 @@ def test_every_version_can_be_seen_again() -> None:
     apply(bus, [subscription("a", levels=["INFO"]), subscription("b")], KINDS)
     delete(bus, "a")
     configuration = Configuration(bus)
-    assert configuration.at(0) == {}
-    assert configuration.at(1) == {"a": subscription("a")}
-    assert configuration.at(2) == {"a": subscription("a"), "b": subscription("b")}
-    assert configuration.at(3) == {"a": subscription("a", levels=["INFO"]), "b": subscription("b")}
-    assert set(configuration.at(4)) == {"b"}
+    assert configuration.read_subscriptions_at(0) == {}
+    assert configuration.read_subscriptions_at(1) == {"a": subscription("a")}
+    assert configuration.read_subscriptions_at(2) == {"a": subscription("a"), "b": subscription("b")}
+    assert configuration.read_subscriptions_at(3) == {
+        "a": subscription("a", levels=["INFO"]),
+        "b": subscription("b"),
+    }
+    assert set(configuration.read_subscriptions_at(4)) == {"b"}
     assert configuration.version == 0
 
 
@@ -96,7 +99,7 @@ def test_more_records_than_one_read_brings() -> None:
     configuration = Configuration(bus)
     configuration.refresh()
     assert (configuration.version, names(configuration)) == (5002, ["a"])
-    assert configuration.at(5001) == {}
+    assert configuration.read_subscriptions_at(5001) == {}
 
 
 def test_an_unreadable_record_is_logged_without_what_it_holds() -> None:

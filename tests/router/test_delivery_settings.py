@@ -42,18 +42,18 @@ def test_a_change_is_in_force_from_a_position_of_subscriptions_on() -> None:
     assert version == before + 1
     assert configuration.refresh()
     assert configuration.version == version
-    assert dict(configuration.settings) == {"cn-hangzhou": wanted}
-    assert set(configuration.targets) == {"a-target", "bucket@cn-hangzhou", "logs@cn-hangzhou"}
+    assert dict(configuration.read_settings()) == {"cn-hangzhou": wanted}
+    assert set(configuration.read_targets()) == {"a-target", "bucket@cn-hangzhou", "logs@cn-hangzhou"}
     assert set(configuration.subscriptions) == {"a"}
-    assert set(configuration.at(version)) == {"a"}
+    assert set(configuration.read_subscriptions_at(version)) == {"a"}
 
 
 def test_a_change_that_was_cut_off_is_not_in_force_before_the_next() -> None:
     bus = MemoryBus()
     bus.append([settings_record("cn-hangzhou", settings("cn-hangzhou").encode())])
-    assert dict(current(bus).settings) == {}
+    assert dict(current(bus).read_settings()) == {}
     put(bus, settings("cn-beijing"))
-    assert set(current(bus).settings) == {"cn-hangzhou", "cn-beijing"}
+    assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
 def test_positions_that_come_late_take_nothing_back() -> None:
@@ -61,7 +61,7 @@ def test_positions_that_come_late_take_nothing_back() -> None:
     put(bus, settings("cn-hangzhou"))
     put(bus, settings("cn-beijing"))
     bus.append([in_force_record(1)])
-    assert set(current(bus).settings) == {"cn-hangzhou", "cn-beijing"}
+    assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
 def test_no_target_of_a_subscription_can_be_called_like_one_of_the_settings() -> None:
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_leaves_the_settings_before() -> None:
     (bad,) = bus.append([settings_record("cn-hangzhou", b"{}")])
     bus.append([NewRecord("settings", b"1", b"something else"), in_force_record(bad.offset + 2)])
     with structlog.testing.capture_logs() as logged:
-        assert set(current(bus).settings) == {"cn-hangzhou"}
+        assert set(current(bus).read_settings()) == {"cn-hangzhou"}
     assert [line["region"] for line in logged] == ["cn-hangzhou"]
 
 
@@ -101,9 +101,9 @@ def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_region
         put(bus, settings(region, on=region != "cn-beijing"))
     with pytest.raises(InputError, match=r"is on in cn-hangzhou, cn-shanghai; switch it off"):
         remove(bus, ["cn-hangzhou", "cn-beijing", "cn-shanghai"])
-    assert len(current(bus).settings) == 3
+    assert len(current(bus).read_settings()) == 3
     remove(bus, ["cn-beijing"])
-    assert set(current(bus).settings) == {"cn-hangzhou", "cn-shanghai"}
+    assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-shanghai"}
 
 
 def test_a_position_that_is_not_there_yet_holds_up_no_later_change() -> None:
@@ -112,10 +112,10 @@ def test_a_position_that_is_not_there_yet_holds_up_no_later_change() -> None:
     put(bus, settings("cn-hangzhou"))
     bus.append([in_force_record(10**17)])
     follower.refresh()
-    assert set(follower.settings) == {"cn-hangzhou"}
+    assert set(follower.read_settings()) == {"cn-hangzhou"}
     put(bus, settings("cn-beijing"))
     follower.refresh()
-    assert set(follower.settings) == {"cn-hangzhou", "cn-beijing"}
+    assert set(follower.read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
 def test_several_regions_are_removed_at_once() -> None:
@@ -124,7 +124,7 @@ def test_several_regions_are_removed_at_once() -> None:
         put(bus, settings(region, on=False))
     before = current(bus).version
     assert remove(bus, ["cn-hangzhou", "cn-beijing"]) == before + 1, "no version has one of them"
-    assert current(bus).settings == {}
+    assert current(bus).read_settings() == {}
 
 
 @pytest.mark.parametrize("position", [b"", b"-1", b"x", b"9" * 5000])
@@ -132,7 +132,7 @@ def test_what_names_no_position_changes_nothing(position: bytes) -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     bus.append([msgspec.structs.replace(in_force_record(1), headers=(("settings", position),))])
-    assert set(current(bus).settings) == {"cn-hangzhou"}
+    assert set(current(bus).read_settings()) == {"cn-hangzhou"}
 
 
 def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
@@ -187,6 +187,8 @@ def test_what_is_in_force_is_what_was_named_however_writers_meet(steps: list[Ste
         model = {region: prefix for region, prefix in dict(written[:named]).items() if prefix}
         follower.refresh()
         for configuration in (follower, current(bus)):
-            found = {name: one.bucket.prefix for name, one in configuration.settings.items() if one.bucket}
+            found = {
+                name: one.bucket.prefix for name, one in configuration.read_settings().items() if one.bucket
+            }
             assert found == {name: str(prefix) for name, prefix in model.items()}
-            assert set(configuration.targets) == {f"bucket@{name}" for name in model}
+            assert set(configuration.read_targets()) == {f"bucket@{name}" for name in model}
