@@ -28,9 +28,9 @@ from heliograph.cli.output import Json, moment, note, open_deployment, say, show
 from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
-    from producers.assistant.asking import Caller
-    from producers.assistant.following import Cursors, Follower
-    from producers.assistant.requests import Asked, Command
+    from producers.assistant.caller import Caller
+    from producers.assistant.follower import Cursors, Follower
+    from producers.assistant.requests import Command, Invocation
     from schemas.execution import ExecutionRecord, RepeatMode
 
 app = typer.Typer(
@@ -133,7 +133,7 @@ def send_file(  # noqa: PLR0913 - its options
 
     Exit status 0 only if it is, on all of them.
     """
-    from producers.assistant.following import ends
+    from producers.assistant.follower import end_cursors
     from producers.assistant.requests import DEFAULT_TIMEOUT, File
     from schemas.execution import ContentType
 
@@ -151,7 +151,7 @@ def send_file(  # noqa: PLR0913 - its options
         timeout=raised(DEFAULT_TIMEOUT if timeout is None else timeout),
     )
     with open_caller(region, user) as caller:
-        cursors = ends(caller.bus)
+        cursors = end_cursors(caller.bus)
         asked = caller.send(sent, instance or [])
         _follow(
             caller, asked, cursors, sent.timeout + _ANSWER_WITHIN if wait is None else wait, as_json=as_json
@@ -170,12 +170,12 @@ def stop(
 
     Exit status 0 once it has ended on them.
     """
-    from producers.assistant.asking import find
-    from producers.assistant.following import Follower, since
+    from producers.assistant.caller import find_invocation
+    from producers.assistant.follower import Follower, cursors_since
 
     with open_caller("", user) as caller:
-        asked = find(caller.bus, caller.keys, execution)
-        follower = Follower(caller.bus, [asked], since(caller.bus, asked.time))
+        asked = find_invocation(caller.bus, caller.keys, execution)
+        follower = Follower(caller.bus, [asked], cursors_since(caller.bus, asked.time))
         caller.stop(asked, instance or [])
         wanted = set(instance or asked.instances)
 
@@ -199,9 +199,8 @@ def list_executions(
     as_json: Json = False,
 ) -> None:
     """List executions, and how each stands over all its instances."""
-    from producers.assistant.asking import REQUESTS, requests, stopped
-    from producers.assistant.following import Follower
-    from producers.assistant.following import since as records_since
+    from producers.assistant.caller import REQUESTS, read_requests, stopped_instances
+    from producers.assistant.follower import Follower, cursors_since
     from producers.assistant.requests import Run, SendFile
     from schemas.execution import ExecutionState
     from schemas.times import parse_when
@@ -212,11 +211,11 @@ def list_executions(
         now = caller.clock.now()
         start = parse_when(since, now)
         offset = caller.bus.offset_at(REQUESTS, start)
-        every = list(requests(caller.bus, caller.keys, start=offset))
+        every = list(read_requests(caller.bus, caller.keys, start=offset))
         asked = [one for one in every if isinstance(one, Run | SendFile) and region in {"", one.region}]
-        follower = Follower(caller.bus, asked, records_since(caller.bus, start))
+        follower = Follower(caller.bus, asked, cursors_since(caller.bus, start))
         follower.read()
-        stops = stopped(every)
+        stops = stopped_instances(every)
         rows = (_execution(one, follower, now, stops.get(one.invoke_id, frozenset())) for one in asked)
         columns = ("execution", "state", "created", "region", "name", "mode", "instances")
         show((row for row in rows if state in {"", row["state"]}), columns, as_json=as_json)
@@ -252,12 +251,12 @@ def results(
 
 def _run(wanted: Wanted, mode: RepeatMode, frequency: str, *, as_json: bool) -> None:
     """Ask for runs, and wait for their ends; of those that begin later, until the agents have taken them."""
-    from producers.assistant.following import ends
+    from producers.assistant.follower import end_cursors
     from schemas.execution import RepeatMode
 
     with open_caller(wanted.region, wanted.user) as caller:
         command = _command(caller, wanted)
-        cursors = ends(caller.bus)
+        cursors = end_cursors(caller.bus)
         asked = caller.run(
             command,
             wanted.instance or [],
@@ -272,15 +271,14 @@ def _run(wanted: Wanted, mode: RepeatMode, frequency: str, *, as_json: bool) -> 
 
 def _command(caller: Caller, wanted: Wanted) -> Command:
     """The kept command that is named, with what is given beside; or one of this run alone."""
-    from producers.assistant.asking import new_id
-    from producers.assistant.kept import library
-    from producers.assistant.kept import version as version_of
+    from producers.assistant.caller import new_id
+    from producers.assistant.library import find_version, read_library
 
     if not wanted.kept:
         return wanted.command(new_id("c"), wanted.name)
     if wanted.script or wanted.file or wanted.kind or wanted.name:
         raise InputError("--kept: brings its script, type and name; leave out SCRIPT, --file, --type, --name")
-    found = version_of(library(caller.bus, caller.keys, caller.region), wanted.kept, wanted.version)
+    found = find_version(read_library(caller.bus, caller.keys, caller.region), wanted.kept, wanted.version)
     return wanted.changed(found.command)
 
 
@@ -297,10 +295,10 @@ def _content(file: Path) -> tuple[str, str]:
 
 
 def _follow(
-    caller: Caller, asked: Sequence[Asked], cursors: Cursors, seconds: float, *, as_json: bool
+    caller: Caller, asked: Sequence[Invocation], cursors: Cursors, seconds: float, *, as_json: bool
 ) -> None:
     """Wait for the end, say what happens meanwhile, and print how it came out."""
-    from producers.assistant.following import Follower
+    from producers.assistant.follower import Follower
     from schemas.execution import RecordState
 
     for one in asked:
@@ -329,7 +327,7 @@ def _watch(follower: Follower, ended: Callable[[], bool], seconds: float) -> Non
 
 
 def _rows(
-    follower: Follower, asked: Sequence[Asked], instances: Collection[str] = ()
+    follower: Follower, asked: Sequence[Invocation], instances: Collection[str] = ()
 ) -> Sequence[dict[str, Any]]:
     """A row for each instance, of its newest record or of none."""
     return [
@@ -372,7 +370,7 @@ def _outputs(rows: Sequence[dict[str, Any]]) -> None:
                 say(visible(line))
 
 
-def _execution(asked: Asked, follower: Follower, now: int, stopped: frozenset[str]) -> dict[str, Any]:
+def _execution(asked: Invocation, follower: Follower, now: int, stopped: frozenset[str]) -> dict[str, Any]:
     from producers.assistant.requests import Run
 
     return {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from heliograph.app.deployment import Deployment
     from producers.assistant.agent import Agent
     from producers.assistant.policy import Policy
-    from producers.assistant.telling import Instance
+    from producers.assistant.reporting import Instance
 
 _EVERY = 0.2
 _AFTER_FAILURE = 1.0
@@ -53,7 +53,7 @@ def agent(
     What it executes must be signed with a key of the deployment.
     """
     from producers.assistant.policy import Policy, check_allow
-    from producers.assistant.telling import Instance
+    from producers.assistant.reporting import Instance
     from schemas.execution import ID
 
     for option, given in {"--instance-id": instance_id, "--region": region}.items():
@@ -101,10 +101,10 @@ def build(
 ) -> Agent:
     """The agent of an instance, with its journal in `folder`. Raises InputError, BusError, JournalUnusable."""
     from producers.assistant.agent import Agent
-    from producers.assistant.asking import REQUESTS
+    from producers.assistant.caller import REQUESTS
     from producers.assistant.journal import Journal
     from producers.assistant.parameters import check_name
-    from producers.assistant.working import Host
+    from producers.assistant.task import Host
     from producers.edge import Edge
     from schemas.secrets import Secret
     from schemas.topics import COMMANDS

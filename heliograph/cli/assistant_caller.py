@@ -15,7 +15,7 @@ from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from heliograph.app.deployment import Deployment
-    from producers.assistant.asking import Caller
+    from producers.assistant.caller import Caller
     from producers.assistant.requests import Command
     from producers.assistant.signing import Keys
     from schemas.execution import CommandType
@@ -32,7 +32,7 @@ _TYPES = {".sh": "RunShellScript", ".bat": "RunBatScript", ".ps1": "RunPowerShel
 @contextmanager
 def open_caller(region: str, user: int) -> Generator[Caller]:
     """The deployment as this user who asks for something in a region."""
-    from producers.assistant.asking import Caller, Quotas
+    from producers.assistant.caller import Caller, Quotas
     from schemas.topics import COMMANDS
 
     with open_deployment() as deployment:

@@ -21,7 +21,7 @@ from heliograph.cli.output import Json, document, moment, say, show
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from producers.assistant.kept import Version
+    from producers.assistant.library import Version
 
 app = typer.Typer(
     help="Commands that are kept, with their versions.", no_args_is_help=True, rich_markup_mode=None
@@ -40,12 +40,12 @@ def create(
     user: User = 100_000_000_000,
 ) -> None:
     """Keep a command; prints its id."""
-    from producers.assistant.asking import new_id
-    from producers.assistant.kept import keep
+    from producers.assistant.caller import new_id
+    from producers.assistant.library import keep_command
 
     command = described.command(new_id("c"), name, description)
     with open_caller(region, user) as caller:
-        say(keep(caller, command).command_id)
+        say(keep_command(caller, command).command_id)
 
 
 @app.command()
@@ -58,14 +58,13 @@ def modify(
     user: User = 100_000_000_000,
 ) -> None:
     """Change name, description or time-out of a command's latest version."""
-    from producers.assistant.kept import library, version
-    from producers.assistant.kept import modify as modify_kept
+    from producers.assistant.library import find_version, modify_command, read_library
 
     if name is None and description is None and timeout is None:
         raise InputError("command modify: give --name, --description or --timeout")
     with open_caller(region, user) as caller:
-        found = version(library(caller.bus, caller.keys, region), command)
-        modify_kept(
+        found = find_version(read_library(caller.bus, caller.keys, region), command)
+        modify_command(
             caller,
             found.command.command_id,
             name=name,
@@ -86,11 +85,11 @@ def clone(
     user: User = 100_000_000_000,
 ) -> None:
     """Keep a new version of a command, and print its number. What is not given is as before."""
-    from producers.assistant.kept import keep, library, version
+    from producers.assistant.library import find_version, keep_command, read_library
 
     with open_caller(region, user) as caller:
-        latest = version(library(caller.bus, caller.keys, region), command)
-        keep(caller, described.changed(latest.command, name, description))
+        latest = find_version(read_library(caller.bus, caller.keys, region), command)
+        keep_command(caller, described.changed(latest.command, name, description))
     say(str(latest.number + 1))
 
 
@@ -101,21 +100,20 @@ def delete(
     user: User = 100_000_000_000,
 ) -> None:
     """Keep commands no longer, in all their versions. What runs goes on."""
-    from producers.assistant.kept import delete as delete_kept
-    from producers.assistant.kept import library, version
+    from producers.assistant.library import delete_commands, find_version, read_library
 
     with open_caller(region, user) as caller:
-        kept = library(caller.bus, caller.keys, region)
-        delete_kept(caller, [version(kept, command).command.command_id for command in commands])
+        kept = read_library(caller.bus, caller.keys, region)
+        delete_commands(caller, [find_version(kept, command).command.command_id for command in commands])
 
 
 @app.command("list")
 def list_commands(region: Region = "cn-hangzhou", as_json: Json = False) -> None:
     """List the kept commands of a region: the latest version of each."""
-    from producers.assistant.kept import library
+    from producers.assistant.library import read_library
 
     with open_caller(region, 0) as caller:
-        rows = [_row(versions[-1]) for versions in library(caller.bus, caller.keys, region).values()]
+        rows = [_row(versions[-1]) for versions in read_library(caller.bus, caller.keys, region).values()]
     show(rows, ("command", "version", "name", "type", "timeout", "created", "description"), as_json=as_json)
 
 
@@ -129,10 +127,10 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show a kept command, with its script and its digest. An agent's --allow takes the digest."""
-    from producers.assistant.kept import library, version
+    from producers.assistant.library import find_version, read_library
 
     with open_caller(region, 0) as caller:
-        found = version(library(caller.bus, caller.keys, region), command, number)
+        found = find_version(read_library(caller.bus, caller.keys, region), command, number)
     document(_row(found), as_json=as_json)
 
 

@@ -38,7 +38,7 @@ class Account:
         }
 
 
-def account(username: str) -> Account:
+def find_account(username: str) -> Account:
     """The user to run as; the one this process runs as for no name. Raises Refusal for one that does not exist, or
     that this process may not act as."""
     me = os.geteuid()
@@ -52,13 +52,13 @@ def account(username: str) -> Account:
     if other and me != 0:
         raise Refusal(
             ErrorCode.ACCOUNT_NOT_EXISTS,
-            f"the agent runs as {account('').name} and may not act as {username}; "
+            f"the agent runs as {find_account('').name} and may not act as {username}; "
             "leave Username out, or run an agent as that user",
         )
     return Account(found.pw_name, found.pw_uid, found.pw_gid, Path(found.pw_dir), other)
 
 
-def groups_of(who: Account) -> list[int]:
+def read_groups(who: Account) -> list[int]:
     """All groups of a user."""
     return os.getgrouplist(who.name, who.gid)
 

@@ -16,25 +16,25 @@ import msgspec
 import structlog
 
 from heliograph.bus.base import Bus
-from producers.assistant import placing, telling
+from producers.assistant import files, reporting
 from producers.assistant.journal import Execution, Journal
 from producers.assistant.policy import (
-    PUT_BACK,
+    CLOCK_STEP,
+    DueDecision,
     Policy,
-    Turn,
-    brought_forward,
+    decide_due,
+    due_after_clock_step,
     first_due,
-    is_at_once,
+    is_immediate,
     permit,
-    turn,
 )
 from producers.assistant.process import kill_left_over
 from producers.assistant.refusal import Refusal
-from producers.assistant.requests import Asked, Run, SendFile, Stop
+from producers.assistant.reporting import Error, Instance, Progress
+from producers.assistant.requests import Invocation, Run, SendFile, Stop
 from producers.assistant.scripts import remove_left_over
 from producers.assistant.signing import Keys
-from producers.assistant.telling import Error, Instance, Progress
-from producers.assistant.working import Host, Work, interrupted
+from producers.assistant.task import Host, Task, interrupted
 from producers.edge import Edge
 from schemas.clock import Clock
 from schemas.errors import InputError
@@ -66,7 +66,7 @@ _address = msgspec.json.Decoder(_Address).decode
 class _Running:
     """A run in its thread. `news`: monotonic seconds of its next record of progress; `wait`: until the one after."""
 
-    work: Work
+    work: Task
     future: Future[Progress]
     news: float
     wait: float = _FIRST_NEWS
@@ -94,10 +94,10 @@ class Agent:
 
     def begin(self) -> None:
         """Account for what the last start of this agent left, and make due what waits for a start."""
-        for execution, repeats, started in self.journal.unended():
-            mark = self.host.mark_of(execution.request.invoke_id, repeats)
+        for execution, repeats, started in self.journal.unfinished():
+            mark = self.host.run_mark(execution.request.invoke_id, repeats)
             if isinstance(execution.request, SendFile):
-                placing.remove_left_over(execution.request.file, mark)
+                files.remove_left_over(execution.request.file, mark)
             kill_left_over(mark)
             progress = interrupted(execution.request, started, self.clock.now())
             self._end(execution, repeats, progress)
@@ -165,10 +165,10 @@ class Agent:
             progress = replace(progress, stopped=execution.stopped)
         now = self.clock.now()
         over = execution.stopped is not None or not self._goes_on(execution)
-        final = telling.record(asked, self.instance, repeats, progress)
+        final = reporting.build_record(asked, self.instance, repeats, progress)
         records = [
             execution_record(final),
-            self.edge.record(telling.event(final, self.instance, now)),
+            self.edge.record(reporting.build_event(final, self.instance, now)),
         ]
         if not over:
             records.append(self._progress(asked, repeats + 1, RecordState.SCHEDULED))
@@ -181,9 +181,9 @@ class Agent:
 
     def _tell(self) -> None:
         """Append what ended, and news of what runs."""
-        for invoke_id, repeats, records in self.journal.untold():
+        for invoke_id, repeats, records in self.journal.unreported():
             self.bus.append(records)
-            self.journal.told(invoke_id, repeats)
+            self.journal.mark_reported(invoke_id, repeats)
         now = self.clock.monotonic()
         for running in self._running.values():
             if now >= running.news:
@@ -191,10 +191,13 @@ class Agent:
 
     def _news(self, running: _Running, now: float) -> None:
         """Say what a run has printed so far, if that is news; ever more seldom."""
-        work, progress = running.work, running.work.so_far()
-        if running.told is None or (progress.state, progress.kept) != (running.told.state, running.told.kept):
+        work, progress = running.work, running.work.progress()
+        if running.told is None or (progress.state, progress.output) != (
+            running.told.state,
+            running.told.output,
+        ):
             self.bus.append(
-                [execution_record(telling.record(work.asked, self.instance, work.repeats, progress))]
+                [execution_record(reporting.build_record(work.asked, self.instance, work.repeats, progress))]
             )
             running.told = progress
         running.wait = min(2 * running.wait, _LONGEST_NEWS)
@@ -213,7 +216,7 @@ class Agent:
                 self._take(record)
             cursor = record.offset + 1
         if cursor > before:
-            self.journal.moved(cursor)
+            self.journal.move_cursor(cursor)
 
     def _is_for_us(self, record: Record) -> bool:
         try:
@@ -230,7 +233,7 @@ class Agent:
     def _take(self, record: Record) -> None:
         """Promise what an authorised caller asks for; keep anything else in `rejects`."""
         try:
-            request = self.keys.verified(record)
+            request = self.keys.verify(record)
         except InputError as error:
             _log.error("a request was refused", position=str(record.position), why=str(error))
             self.bus.append([rejected_record(record.value, str(error), f"agent of {self.instance.id}")])
@@ -243,11 +246,11 @@ class Agent:
             case _:
                 pass
 
-    def _accept(self, asked: Asked) -> None:
+    def _accept(self, asked: Invocation) -> None:
         if not self.journal.accept(asked, first_due(asked), self.clock.now()):
             _log.warning("a request came again and was passed over", invoke_id=asked.invoke_id)
         execution = self.journal.execution(asked.invoke_id)
-        if not is_at_once(asked) and execution is not None and execution.repeats == 0:
+        if not is_immediate(asked) and execution is not None and execution.repeats == 0:
             # Also when it came again: that may be because this failed.
             self.bus.append([self._progress(asked, 1, RecordState.SCHEDULED)])
 
@@ -265,7 +268,7 @@ class Agent:
 
     def _start(self) -> None:
         now = self.clock.now()
-        if now < self._latest - PUT_BACK:
+        if now < self._latest - CLOCK_STEP:
             self._bring_forward(now)
             self._latest = now
         self._latest = max(self._latest, now)
@@ -274,7 +277,7 @@ class Agent:
                 break
             asked = execution.request
             running = asked.invoke_id in self._running
-            found = turn(self.policy, asked, execution.due or 0, now, running=running)
+            found = decide_due(self.policy, asked, execution.due or 0, now, running=running)
             if found.missed:
                 total = execution.missed + found.missed
                 _log.warning("times were missed", invoke_id=asked.invoke_id, missed=found.missed, total=total)
@@ -289,28 +292,28 @@ class Agent:
         """A clock that was ahead for a while does not keep a schedule waiting until its time comes again."""
         for execution in self.journal.executions():
             asked = execution.request
-            due = brought_forward(asked, execution.due or 0, now)
+            due = due_after_clock_step(asked, execution.due or 0, now)
             if due is not None:
                 _log.warning("the clock was put back, a schedule goes on", invoke_id=asked.invoke_id)
                 self.journal.postpone(asked.invoke_id, due)
 
-    def _begin(self, asked: Asked, found: Turn, now: int) -> None:
+    def _begin(self, asked: Invocation, found: DueDecision, now: int) -> None:
         repeats = self.journal.start(asked.invoke_id, found.following, now, found.missed)
-        work = Work(asked, repeats, self.host)
+        work = Task(asked, repeats, self.host)
         future = self._pool.submit(self._carry_out, work)
         self._running[asked.invoke_id] = _Running(work, future, self.clock.monotonic())
         future.add_done_callback(lambda _: self.wake())
         _log.info("a run has started", invoke_id=asked.invoke_id, repeats=repeats)
 
-    def _carry_out(self, work: Work) -> Progress:
+    def _carry_out(self, work: Task) -> Progress:
         now = self.clock.now()
         try:
             permit(self.policy, work.asked, now)
         except Refusal as refused:
             return Progress(refused.state, now, error=Error(refused.code, refused.info))
-        return work.carry_out()
+        return work.execute()
 
-    def _missed_for_good(self, execution: Execution, found: Turn, now: int) -> None:
+    def _missed_for_good(self, execution: Execution, found: DueDecision, now: int) -> None:
         """Account for a schedule whose last time has passed without a run."""
         code = ErrorCode.CLIENT_NOT_RUNNING
         missed = execution.missed + found.missed
@@ -318,9 +321,9 @@ class Agent:
         progress = Progress(RecordState.ABORTED, now, error=error)
         self._end(execution._replace(due=None), execution.repeats + 1, progress)
 
-    def _progress(self, asked: Asked, repeats: int, state: RecordState) -> NewRecord:
+    def _progress(self, asked: Invocation, repeats: int, state: RecordState) -> NewRecord:
         return execution_record(
-            telling.record(asked, self.instance, repeats, Progress(state, self.clock.now()))
+            reporting.build_record(asked, self.instance, repeats, Progress(state, self.clock.now()))
         )
 
 

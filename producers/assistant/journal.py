@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import msgspec
 
-from producers.assistant.requests import Asked
+from producers.assistant.requests import Invocation
 from schemas.errors import InputError, JournalUnusable
 from schemas.record import NewRecord
 
@@ -44,7 +44,7 @@ class Execution(NamedTuple):
     while that is not known; `missed`: how many times were let pass; `stopped`: when somebody asked to stop it. Times
     are milliseconds since the epoch."""
 
-    request: Asked
+    request: Invocation
     repeats: int
     due: int | None
     missed: int
@@ -68,7 +68,7 @@ class Ended(NamedTuple):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_request = msgspec.json.Decoder(Asked).decode
+_decode_request = msgspec.json.Decoder(Invocation).decode
 _encode_records = msgspec.msgpack.Encoder().encode
 _decode_records = msgspec.msgpack.Decoder(tuple[NewRecord, ...]).decode
 
@@ -104,11 +104,11 @@ class Journal:
         """Offset of the next request to read."""
         return int(self._one("SELECT cursor FROM agent"))
 
-    def moved(self, cursor: int) -> None:
+    def move_cursor(self, cursor: int) -> None:
         """Everything before `cursor` has been read."""
         self._execute("UPDATE agent SET cursor = ?", cursor)
 
-    def accept(self, request: Asked, due: int | None, now: int) -> bool:
+    def accept(self, request: Invocation, due: int | None, now: int) -> bool:
         """Promise what was asked for, first at `due`; False if it is known already. What was over long ago goes."""
         statement = "INSERT OR IGNORE INTO executions (invoke_id, request, due) VALUES (?, ?, ?)"
         with self._transaction():
@@ -156,18 +156,18 @@ class Journal:
                 statement = "UPDATE executions SET over = ?, due = NULL, request = NULL WHERE invoke_id = ?"
                 self._execute(statement, over, invoke_id)
 
-    def untold(self) -> Sequence[Ended]:
+    def unreported(self) -> Sequence[Ended]:
         """Runs that ended and whose records may not be in the log, the oldest first, some at a time."""
         found = self._execute(
             "SELECT invoke_id, repeats, records FROM runs WHERE records IS NOT NULL ORDER BY rowid LIMIT 100"
         )
         return [Ended(invoke_id, repeats, _decode_records(records)) for invoke_id, repeats, records in found]
 
-    def told(self, invoke_id: str, repeats: int) -> None:
+    def mark_reported(self, invoke_id: str, repeats: int) -> None:
         """The records of a run are in the log."""
         self._execute("DELETE FROM runs WHERE invoke_id = ? AND repeats = ?", invoke_id, repeats)
 
-    def unended(self) -> Sequence[Started]:
+    def unfinished(self) -> Sequence[Started]:
         """Runs that were started and have no end: when an agent starts, those that were interrupted."""
         found = self._execute("SELECT invoke_id, repeats, started FROM runs WHERE records IS NULL")
         runs = [

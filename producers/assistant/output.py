@@ -13,14 +13,14 @@ OUTPUT_LIMIT = 24 * 1024
 MASK = "***"
 
 
-class Kept(NamedTuple):
+class OutputTail(NamedTuple):
     """The end of what was printed, and how many bytes of UTF-8 before it were cut."""
 
     text: str
     dropped: int
 
 
-NOTHING = Kept("", 0)
+NOTHING = OutputTail("", 0)
 
 
 class Output:
@@ -53,14 +53,14 @@ class Output:
         self._held = text[end:]
         self._keep("".join((*masked, text[start:end])).encode())
 
-    def kept(self) -> Kept:
+    def tail(self) -> OutputTail:
         """The end of what was printed so far."""
         with self._lock:
             kept, size = bytes(self._kept[-OUTPUT_LIMIT:]), self._size
         if size > len(kept):
             start = next((at for at, byte in enumerate(kept) if byte & 0xC0 != 0x80), len(kept))
             kept = kept[start:]
-        return Kept(kept.decode(), size - len(kept))
+        return OutputTail(kept.decode(), size - len(kept))
 
     def _keep(self, piece: bytes) -> None:
         with self._lock:

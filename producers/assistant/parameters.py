@@ -39,11 +39,11 @@ def check_name(what: str, name: str) -> None:
         )
 
 
-def secrets_of(content: str) -> frozenset[str]:
+def secret_names(content: str) -> frozenset[str]:
     """Names of the secrets that a command asks for."""
     return frozenset(name for secret, name in _PLACE.findall(content) if secret)
 
 
-def filled(content: str, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> str:
+def fill_places(content: str, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> str:
     """The script to run: every place filled. What a value holds is not looked at again."""
     return _PLACE.sub(lambda place: (secrets if place[1] else parameters)[place[2]], content)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from select import select
 
-from producers.assistant.accounts import Account, groups_of
+from producers.assistant.accounts import Account, read_groups
 from producers.assistant.output import Output
 
 GRACE = 2.0
@@ -88,7 +88,7 @@ class Process:
             umask=0o022,
             user=user,
             group=group,
-            extra_groups=groups_of(launch.who) if launch.who.other else None,
+            extra_groups=read_groups(launch.who) if launch.who.other else None,
         ) as process:
             try:
                 return self._listen(process, output, launch.timeout)

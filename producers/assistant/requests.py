@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from producers.assistant.parameters import check_parameters
-from producers.assistant.timing import check_timing
+from producers.assistant.schedule import check_schedule
 from schemas.errors import InputError
 from schemas.execution import ID, CommandType, ContentType, RepeatMode
 
@@ -115,13 +115,13 @@ class Stop(_Request, frozen=True, tag="stop"):
     instances: tuple[str, ...] = ()
 
 
-class Keep(_Request, frozen=True, tag="keep"):
+class KeepCommand(_Request, frozen=True, tag="keep"):
     """Keep a command: the first version of a new id, or the next of one that is known."""
 
     command: Command
 
 
-class Modify(_Request, frozen=True, tag="modify"):
+class ModifyCommand(_Request, frozen=True, tag="modify"):
     """Change what is given of the latest version of a kept command."""
 
     command_id: str
@@ -130,14 +130,14 @@ class Modify(_Request, frozen=True, tag="modify"):
     timeout: int | None = None
 
 
-class Delete(_Request, frozen=True, tag="delete"):
+class DeleteCommand(_Request, frozen=True, tag="delete"):
     """Keep a command no longer."""
 
     command_id: str
 
 
-Request = Run | SendFile | Stop | Keep | Modify | Delete
-Asked = Run | SendFile
+Request = Run | SendFile | Stop | KeepCommand | ModifyCommand | DeleteCommand
+Invocation = Run | SendFile
 """What agents leave execution records of."""
 
 _decode = msgspec.json.Decoder(Request).decode
@@ -172,14 +172,14 @@ def check(request: Request) -> None:
             _check_file(request.file)
         case Stop():
             _check_id("invoke_id", request.invoke_id)
-        case Keep():
+        case KeepCommand():
             _check_command(request.command, {})
-        case Modify():
+        case ModifyCommand():
             _check_id("command_id", request.command_id)
             _check_text("command name", request.name or "")
             _check_text("description", request.description or "")
             _check_timeout(DEFAULT_TIMEOUT if request.timeout is None else request.timeout)
-        case Delete():
+        case DeleteCommand():
             _check_id("command_id", request.command_id)
 
 
@@ -194,7 +194,7 @@ def _check_run(run: Run) -> None:
     _check_text("username", run.username)
     _check_text("frequency", run.frequency)
     if run.mode is RepeatMode.PERIOD:
-        check_timing(run.frequency, run.command.timeout, run.time)
+        check_schedule(run.frequency, run.command.timeout, run.time)
     elif run.frequency:
         raise InputError(f"frequency: is for {RepeatMode.PERIOD}, not for {run.mode}")
 

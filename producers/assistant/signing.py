@@ -38,7 +38,7 @@ class Keys:
         """The signature of a request's bytes, by the first key."""
         return _signature(self.values[0], self.log_id, value)
 
-    def signed(self, request: Request) -> NewRecord:
+    def sign(self, request: Request) -> NewRecord:
         """The record of a request. Raises InputError for one beyond a limit."""
         try:
             value = encode(request)
@@ -48,7 +48,7 @@ class Keys:
         headers = ((FORMAT, FORMAT_VERSION), (SIGNATURE, self.signature(value)))
         return NewRecord(COMMANDS, value, request.id.encode(), headers)
 
-    def verified(self, record: Record) -> Request:
+    def verify(self, record: Record) -> Request:
         """The request of a record that one of the keys has signed, in time. Raises InputError that says why not."""
         given = record.header(SIGNATURE)
         if given is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.assistant.asking import Caller
+from producers.assistant.caller import Caller
 from producers.assistant.requests import Command, Run
 from producers.assistant.signing import open_keys
 from schemas.clock import SystemClock

@@ -14,7 +14,7 @@ from heliograph.app.config import load
 from heliograph.app.deployment import Deployment
 from heliograph.cli.assistant_agent import build, serve
 from producers.assistant.policy import Policy, digest
-from producers.assistant.telling import Instance
+from producers.assistant.reporting import Instance
 from schemas.errors import InputError
 from tests.heliograph.cli.conftest import Commands
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from heliograph.bus.memory import MemoryBus
 from producers.assistant.agent import Agent
-from producers.assistant.asking import REQUESTS, Caller, Quotas
+from producers.assistant.caller import REQUESTS, Caller, Quotas
 from producers.assistant.journal import Journal
 from producers.assistant.policy import Policy
+from producers.assistant.reporting import Instance
 from producers.assistant.requests import Command, Run
 from producers.assistant.signing import Keys
-from producers.assistant.telling import Instance
-from producers.assistant.working import Host
+from producers.assistant.task import Host
 from producers.edge import Edge
 from schemas.clock import ManualClock
 from schemas.execution import (
@@ -118,13 +118,13 @@ class Fleet:
             agent.close()
             agent.journal.close()
 
-    def told(self, instance: str = "") -> list[ExecutionRecord]:
+    def records(self, instance: str = "") -> list[ExecutionRecord]:
         """Every execution record, in order of an instance."""
         found = [check_execution(record.value) for record in all_records(self.bus, EXECUTIONS)]
         return [one for one in found if instance in {"", one.instance_id}]
 
     def final(self, instance: str = "") -> list[ExecutionRecord]:
-        return [one for one in self.told(instance) if one.invocation_status.final]
+        return [one for one in self.records(instance) if one.invocation_status.final]
 
     def command_record(self) -> CommandRecord:
         """The only final record, of a command."""

@@ -12,7 +12,7 @@ import pytest
 from producers.assistant.policy import ACCEPT_WITHIN, Policy
 from producers.assistant.requests import File, encode
 from producers.assistant.signing import SIGNATURE, WINDOW
-from producers.assistant.working import Work
+from producers.assistant.task import Task
 from schemas.execution import CommandRecord, RecordState
 from schemas.execution_errors import ErrorCode
 from schemas.record import NewRecord
@@ -125,10 +125,10 @@ def test_output_is_cut_in_its_record_and_counted(fleet: Fleet) -> None:
 
 
 def test_a_bug_in_the_agent_ends_the_run_and_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: Work) -> None:
+    def fails(_: Task) -> None:
         raise RuntimeError("bug")
 
-    monkeypatch.setattr(Work, "carry_out", fails)
+    monkeypatch.setattr(Task, "execute", fails)
     fleet.start()
     fleet.ask("x")
     fleet.step()
@@ -150,20 +150,20 @@ def test_what_it_prints_is_told_while_it_runs(fleet: Fleet) -> None:
     fleet.ask("echo begun; sleep 1000")
     agent.step(0)
 
-    def told() -> bool:
+    def has_printed() -> bool:
         agent.step(0.05)
         fleet.clock.advance(1)
         return "begun\n" in outputs(fleet)
 
-    until(told)
-    running = fleet.told()[-1]
+    until(has_printed)
+    running = fleet.records()[-1]
     assert running.invocation_status is RecordState.RUNNING
     assert running.ended_at == ""
     agent.close()
 
 
 def outputs(fleet: Fleet) -> list[str]:
-    return [one.output for one in fleet.told() if isinstance(one, CommandRecord)]
+    return [one.output for one in fleet.records() if isinstance(one, CommandRecord)]
 
 
 # Who is meant, and who may ask.
@@ -180,7 +180,7 @@ def test_several_agents_do_what_is_for_them(fleet: Fleet) -> None:
 
 def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
-    signed = fleet.keys.signed(fleet.ask(f"echo > {tmp_path}/done-1"))
+    signed = fleet.keys.sign(fleet.ask(f"echo > {tmp_path}/done-1"))
     fleet.step()
     assert (tmp_path / "done-1").exists()
     changed = signed.value.replace(b"done-1", b"done-2").replace(b'"t-', b'"x-')
@@ -199,7 +199,7 @@ def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_
 
 def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
     fleet.start()
-    signed = fleet.keys.signed(fleet.ask("echo"))
+    signed = fleet.keys.sign(fleet.ask("echo"))
     fleet.bus.append([signed])
     fleet.step()
     fleet.bus.append([signed])
@@ -215,9 +215,9 @@ def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
 def test_a_request_of_another_log_is_not_done(fleet: Fleet, tmp_path: Path) -> None:
     other = Fleet(tmp_path / "other")
     fleet.start()
-    fleet.bus.append([other.keys.signed(other.ask("echo"))])
+    fleet.bus.append([other.keys.sign(other.ask("echo"))])
     fleet.step()
-    assert fleet.told() == []
+    assert fleet.records() == []
 
 
 def test_a_signed_request_beyond_a_limit_is_not_done(fleet: Fleet) -> None:

@@ -15,7 +15,10 @@ from tests.producers.assistant.assisted import Fleet
 
 WRITES = [
     (MemoryBus, "append"),
-    *((Journal, name) for name in ("moved", "accept", "stop", "postpone", "start", "end", "told")),
+    *(
+        (Journal, name)
+        for name in ("move_cursor", "accept", "stop", "postpone", "start", "end", "mark_reported")
+    ),
 ]
 
 
@@ -77,7 +80,7 @@ def test_whatever_it_was_about_to_write_no_run_begins_twice_and_each_has_one_end
         fleet, runs = Fleet(tmp_path / str(left)), tmp_path / f"runs-{left}"
         killer = Killer(fleet, left)
         recurring = live(fleet, killer, runs)
-        account(fleet, runs.read_text().splitlines())
+        check_books(fleet, runs.read_text().splitlines())
         last = max((one for one in fleet.final() if one.invoke_id == recurring), key=lambda one: one.key)
         assert last.invocation_status is RecordState.CANCELLED  # it never began, so nothing interrupted it
         fleet.close()
@@ -87,7 +90,7 @@ def test_whatever_it_was_about_to_write_no_run_begins_twice_and_each_has_one_end
     assert left > 20
 
 
-def account(fleet: Fleet, begun: list[str]) -> None:
+def check_books(fleet: Fleet, begun: list[str]) -> None:
     assert len(set(begun)) == len(begun)
     finals = fleet.final()
     ends = {one.key: one for one in finals}

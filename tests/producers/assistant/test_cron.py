@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from producers.assistant.cron import parse
-from producers.assistant.timing import check_timing, next_time
+from producers.assistant.schedule import check_schedule, next_time
 from schemas.errors import InputError
 
 CASES = [
@@ -52,11 +52,11 @@ def test_a_case_is_taken_or_refused_as_the_sources_say(expression: str, expect: 
     now = milliseconds(IN_2026 if expect == "invalid_in_2022+" else datetime(2021, 1, 1, tzinfo=UTC))
     if expect in {"valid", "valid_in_newer_SDK"}:
         asked_in_2022 = milliseconds(IN_2022)
-        timing = check_timing(expression, 10, asked_in_2022)
+        timing = check_schedule(expression, 10, asked_in_2022)
         assert next_time(timing, asked_in_2022, asked_in_2022) is not None
     else:
         with pytest.raises(InputError):
-            check_timing(expression, 10, now)
+            check_schedule(expression, 10, now)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from heliograph.bus.base import Polled
 from heliograph.bus.memory import MemoryBus
-from producers.assistant import placing
+from producers.assistant import files
 from producers.assistant.agent import Agent
 from producers.assistant.journal import Journal
 from producers.assistant.requests import File
@@ -85,7 +85,7 @@ def test_what_a_killed_agent_left_of_a_file_is_removed(
     agent = fleet.start()
     fleet.caller.send(File("a", "b", target_dir=str(there)), ("i-1",))
     with monkeypatch.context() as patch:
-        patch.setattr(placing, "_name", does_not)
+        patch.setattr(files, "_name", does_not)
         patch.setattr(Path, "unlink", does_not)
         agent.step(0)
         fleet.crash()
@@ -100,7 +100,7 @@ def test_what_was_journalled_is_told_after_a_crash_and_only_that(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(agent: Agent) -> None:
-        if agent.journal.untold():
+        if agent.journal.unreported():
             raise BusUnavailable("killed here")
 
     fleet.start()
@@ -126,7 +126,7 @@ def test_what_was_told_and_not_noted_is_told_again_with_the_same_bytes(
     fleet.start()
     fleet.ask("echo done")
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "told", killed)
+        patch.setattr(Journal, "mark_reported", killed)
         with pytest.raises(BusUnavailable):
             fleet.step()
     fleet.crash()
@@ -184,9 +184,9 @@ def test_a_schedule_is_said_to_be_taken_once_the_log_is_back(
         patch.setattr(MemoryBus, "append", away)
         with pytest.raises(BusUnavailable):
             agent.step(0)
-    assert fleet.told() == []
+    assert fleet.records() == []
     fleet.step()
-    assert [one.invocation_status for one in fleet.told()] == [RecordState.SCHEDULED]
+    assert [one.invocation_status for one in fleet.records()] == [RecordState.SCHEDULED]
 
 
 def test_an_end_that_cannot_be_journalled_is_journalled_later(

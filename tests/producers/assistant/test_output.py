@@ -14,7 +14,7 @@ def printed(*pieces: bytes, secrets: tuple[str, ...] = ()) -> tuple[str, int]:
     for piece in pieces:
         output.add(piece)
     output.add(b"", last=True)
-    return output.kept()
+    return output.tail()
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
@@ -44,7 +44,7 @@ def test_what_is_printed_for_ever_takes_no_more_memory() -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 20 * len(piece)
-    assert output.kept().dropped == 200 * len(piece) - OUTPUT_LIMIT
+    assert output.tail().dropped == 200 * len(piece) - OUTPUT_LIMIT
 
 
 def test_bytes_that_are_no_text_are_marked() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.assistant.parameters import check_parameters, filled, secrets_of
+from producers.assistant.parameters import check_parameters, fill_places, secret_names
 from schemas.errors import InputError
 
 
@@ -12,10 +12,10 @@ def test_places_are_filled_with_values_that_are_not_looked_at_again() -> None:
     content = "tar -cf {{of}} {{file}} {{of}} # {{.State}} {{ file }} {{secret:pw}}"
     values = {"of": "/x.tgz", "file": "{{of}}"}
     check_parameters(content, values)
-    assert filled(content, values, {"pw": "{{file}}"}) == (
+    assert fill_places(content, values, {"pw": "{{file}}"}) == (
         "tar -cf /x.tgz {{of}} /x.tgz # {{.State}} {{ file }} {{file}}"
     )
-    assert secrets_of(content) == {"pw"}
+    assert secret_names(content) == {"pw"}
 
 
 def test_twenty_are_taken_and_twenty_one_are_not() -> None:
@@ -44,4 +44,4 @@ def test_what_is_wrong_is_named(content: str, parameters: dict[str, str], says: 
 @given(st.text())
 def test_a_script_without_places_is_left_alone(content: str) -> None:
     if "{{" not in content:
-        assert filled(content, {}, {}) == content
+        assert fill_places(content, {}, {}) == content

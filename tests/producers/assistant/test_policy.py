@@ -10,16 +10,16 @@ from producers.assistant.policy import (
     ACCEPT_WITHIN,
     LATE,
     SEND_FILE,
+    DueDecision,
     Policy,
-    Turn,
+    decide_due,
     digest,
     first_due,
-    is_at_once,
+    is_immediate,
     permit,
-    turn,
 )
 from producers.assistant.refusal import Refusal
-from producers.assistant.requests import Asked, File, Run, SendFile
+from producers.assistant.requests import File, Invocation, Run, SendFile
 from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
 from tests.producers.assistant.assisted import NOW, REGION, command
@@ -50,7 +50,7 @@ EACH_MINUTE = run(mode=RepeatMode.PERIOD, frequency="0 * * * * ?", command=comma
         (("greet", SEND_FILE), FILE, True),
     ],
 )
-def test_the_allow_list(allow: tuple[str, ...], asked: Asked, allowed: bool) -> None:
+def test_the_allow_list(allow: tuple[str, ...], asked: Invocation, allowed: bool) -> None:
     policy = Policy(frozenset(allow))
     if allowed:
         permit(policy, asked, NOW)
@@ -61,7 +61,7 @@ def test_the_allow_list(allow: tuple[str, ...], asked: Asked, allowed: bool) -> 
 
 
 @pytest.mark.parametrize("asked", [run(), FILE])
-def test_what_comes_too_late_is_not_begun(asked: Asked) -> None:
+def test_what_comes_too_late_is_not_begun(asked: Invocation) -> None:
     permit(Policy(), asked, NOW + ACCEPT_WITHIN)
     with pytest.raises(Refusal) as refused:
         permit(Policy(), asked, NOW + ACCEPT_WITHIN + 1)
@@ -77,28 +77,28 @@ def test_the_first_time() -> None:
     assert first_due(run(mode=RepeatMode.NEXT_REBOOT_ONLY)) is None
     assert first_due(run(mode=RepeatMode.EVERY_REBOOT)) is None
     assert first_due(run(mode=RepeatMode.PERIOD, frequency="rate(5m)")) == NOW + 5 * MINUTE
-    assert [is_at_once(one) for one in (run(), FILE, EACH_MINUTE)] == [True, True, False]
+    assert [is_immediate(one) for one in (run(), FILE, EACH_MINUTE)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
     ("late", "running", "catch_up", "expected"),
     [
-        (0, False, False, Turn(True, 1, 0)),
-        (LATE, False, False, Turn(True, 1, 0)),
-        (LATE + 1, False, False, Turn(False, 1, 1)),
-        (LATE + 1, False, True, Turn(True, 1, 0)),
-        (0, True, False, Turn(False, 1, 1)),
-        (0, True, True, Turn(False, 1, 1)),
-        (5 * MINUTE, False, False, Turn(True, 6, 5)),
-        (5 * MINUTE + 30_000, False, False, Turn(False, 6, 6)),
-        (5 * MINUTE + 30_000, False, True, Turn(True, 6, 5)),
+        (0, False, False, DueDecision(True, 1, 0)),
+        (LATE, False, False, DueDecision(True, 1, 0)),
+        (LATE + 1, False, False, DueDecision(False, 1, 1)),
+        (LATE + 1, False, True, DueDecision(True, 1, 0)),
+        (0, True, False, DueDecision(False, 1, 1)),
+        (0, True, True, DueDecision(False, 1, 1)),
+        (5 * MINUTE, False, False, DueDecision(True, 6, 5)),
+        (5 * MINUTE + 30_000, False, False, DueDecision(False, 6, 6)),
+        (5 * MINUTE + 30_000, False, True, DueDecision(True, 6, 5)),
     ],
 )
-def test_a_time_that_is_due(late: int, running: bool, catch_up: bool, expected: Turn) -> None:
+def test_a_time_that_is_due(late: int, running: bool, catch_up: bool, expected: DueDecision) -> None:
     due = first_due(EACH_MINUTE)
     assert due is not None
     following = due + (expected.following or 0) * MINUTE
-    found = turn(Policy(catch_up=catch_up), EACH_MINUTE, due, due + late, running=running)
+    found = decide_due(Policy(catch_up=catch_up), EACH_MINUTE, due, due + late, running=running)
     assert found == expected._replace(following=following)
 
 
@@ -108,7 +108,7 @@ def test_every_time_is_run_or_missed_once(waits: list[tuple[int, bool]], catch_u
     for wait, running in waits:
         now += wait
         if due is not None and due <= now:
-            found = turn(Policy(catch_up=catch_up), EACH_MINUTE, due, now, running=running)
+            found = decide_due(Policy(catch_up=catch_up), EACH_MINUTE, due, now, running=running)
             runs, missed, due = runs + found.run, missed + found.missed, found.following
     elapsed = now // MINUTE - NOW // MINUTE
     assert runs + missed == elapsed
@@ -118,5 +118,5 @@ def test_a_single_time_that_was_missed_has_no_following() -> None:
     at = run(mode=RepeatMode.PERIOD, frequency="at(2025-10-09 09:00:00)")
     due = first_due(at)
     assert due is not None
-    assert turn(Policy(), at, due, due, running=False) == Turn(True, None, 0)
-    assert turn(Policy(), at, due, due + MINUTE, running=False) == Turn(False, None, 1)
+    assert decide_due(Policy(), at, due, due, running=False) == DueDecision(True, None, 0)
+    assert decide_due(Policy(), at, due, due + MINUTE, running=False) == DueDecision(False, None, 1)

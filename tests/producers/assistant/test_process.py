@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from producers.assistant import process as module
-from producers.assistant.accounts import account, owner_ids
+from producers.assistant.accounts import find_account, owner_ids
 from producers.assistant.output import Output
 from producers.assistant.process import (
     MARK,
@@ -35,12 +35,12 @@ STUBBORN = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $!; w
 
 
 def launch(script: str, *, timeout: float = 60, mark: str = "") -> Launch:
-    return Launch(["/bin/sh", "-c", script], Path("/"), account(""), timeout, mark or uuid4().hex)
+    return Launch(["/bin/sh", "-c", script], Path("/"), find_account(""), timeout, mark or uuid4().hex)
 
 
 def ran(script: str, *, timeout: float = 60) -> tuple[Ended, str]:
     output = Output()
-    return Process().run(launch(script, timeout=timeout), output), output.kept().text
+    return Process().run(launch(script, timeout=timeout), output), output.tail().text
 
 
 def lives(pid: int) -> bool:
@@ -60,9 +60,9 @@ def test_a_signal_counts_as_shells_count_it() -> None:
 
 def test_the_time_out_holds_for_children_that_ignore_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
-    time_is_over_once(lambda: output.kept().text, monkeypatch)
+    time_is_over_once(lambda: output.tail().text, monkeypatch)
     assert Process().run(launch(STUBBORN), output) == TimedOut()
-    pid = int(output.kept().text)
+    pid = int(output.tail().text)
     until(lambda: not lives(pid))
 
 
@@ -79,9 +79,9 @@ def test_a_command_that_closed_its_output_is_still_ended_in_time() -> None:
 
 def test_what_prints_for_ever_is_ended_and_only_its_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
-    time_is_over_once(lambda: output.kept().dropped, monkeypatch)
+    time_is_over_once(lambda: output.tail().dropped, monkeypatch)
     assert Process().run(launch("yes"), output) == TimedOut()
-    kept = output.kept()
+    kept = output.tail()
     assert len(kept.text) == 24 * 1024
     assert kept.dropped > 0
 
@@ -91,7 +91,7 @@ def test_a_command_that_is_stopped_while_it_runs() -> None:
     ends: list[Ended] = []
     thread = threading.Thread(target=lambda: ends.append(process.run(launch(STUBBORN), output)))
     thread.start()
-    pid = int(until(lambda: output.kept().text))
+    pid = int(until(lambda: output.tail().text))
     process.stop()
     thread.join()
     assert ends == [Stopped()]
@@ -130,7 +130,7 @@ def test_what_a_killed_agent_left_is_found_by_its_mark() -> None:
     script = "setsid sh -c 'echo $$; while :; do sleep 1; done'"
     thread = threading.Thread(target=process.run, args=(launch(script, mark=mark), output))
     thread.start()
-    pid = int(until(lambda: output.kept().text))
+    pid = int(until(lambda: output.tail().text))
     kill_left_over(uuid4().hex)
     assert lives(pid)
     kill_left_over(mark)
@@ -162,7 +162,7 @@ def test_what_a_left_over_process_starts_before_its_end_is_ended_too(monkeypatch
 
 
 def test_a_script_lies_where_only_its_user_looks(tmp_path: Path) -> None:
-    me = account("")
+    me = find_account("")
     with script_file(CommandType.SHELL, "echo {}", me, "heliograph-test-") as path:
         assert path.read_text() == "echo {}"
         assert path.stat().st_mode & 0o777 == 0o700
@@ -172,7 +172,7 @@ def test_a_script_lies_where_only_its_user_looks(tmp_path: Path) -> None:
 
 def test_folders_that_were_left_are_removed() -> None:
     prefix = f"heliograph-{uuid4().hex}-"
-    held = script_file(CommandType.SHELL, "x", account(""), prefix)
+    held = script_file(CommandType.SHELL, "x", find_account(""), prefix)
     path = held.__enter__()
     remove_left_over(prefix)
     assert not path.parent.exists()
@@ -213,7 +213,7 @@ def test_an_interpreter_that_the_host_has_not_is_named(
 
 def test_a_user_who_does_not_exist_is_refused() -> None:
     with pytest.raises(Refusal, match="no-such-user") as refused:
-        account("no-such-user")
+        find_account("no-such-user")
     assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
 
 
@@ -221,7 +221,7 @@ def test_a_user_who_does_not_exist_is_refused() -> None:
 def test_an_agent_that_may_not_act_as_another_says_so(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     with pytest.raises(Refusal, match="may not act as root") as refused:
-        account("root")
+        find_account("root")
     assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
 
 
@@ -236,14 +236,14 @@ def test_owner_and_group_by_name() -> None:
 def test_root_runs_as_another_user_and_nobody_else_does() -> None:
     if os.geteuid() != 0:
         with pytest.raises(Refusal, match="may not act as nobody"):
-            account("nobody")
+            find_account("nobody")
         return
-    who, output = account("nobody"), Output()
+    who, output = find_account("nobody"), Output()
     with script_file(CommandType.SHELL, "id -un; id -Gn; cat $0 | wc -l", who, "heliograph-test-") as path:
         found = Launch(["/bin/sh", str(path)], Path("/"), who, 60, "x")
         assert Process().run(found, output) == Exited(0)
-    assert output.kept().text.splitlines()[0] == "nobody"
-    assert "root" not in output.kept().text
+    assert output.tail().text.splitlines()[0] == "nobody"
+    assert "root" not in output.tail().text
 
 
 def test_many_at_once_do_not_disturb_each_other() -> None:

@@ -14,13 +14,13 @@ def test_a_schedule_leaves_one_record_for_each_time(fleet: Fleet) -> None:
     fleet.start()
     fleet.schedule("echo again")
     fleet.step()
-    assert [one.invocation_status for one in fleet.told()] == [RecordState.SCHEDULED]
+    assert [one.invocation_status for one in fleet.records()] == [RecordState.SCHEDULED]
     for _ in range(3):
         fleet.clock.advance(60)
         fleet.step()
     finals = fleet.final()
     assert [one.key.repeats for one in finals] == [1, 2, 3]
-    assert fleet.told()[-1].invocation_status is RecordState.SCHEDULED
+    assert fleet.records()[-1].invocation_status is RecordState.SCHEDULED
 
 
 def test_times_that_were_missed_are_skipped_and_counted(fleet: Fleet) -> None:

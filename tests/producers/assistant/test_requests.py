@@ -11,10 +11,10 @@ from producers.assistant.requests import (
     COMMAND_LIMIT,
     FILE_LIMIT,
     Command,
-    Delete,
+    DeleteCommand,
     File,
-    Keep,
-    Modify,
+    KeepCommand,
+    ModifyCommand,
     Request,
     Run,
     SendFile,
@@ -53,9 +53,9 @@ def send(**fields: Any) -> SendFile:
         run(mode=RepeatMode.PERIOD, frequency="rate(5m)"),
         send(content="AA==", content_type=ContentType.BASE64),
         Stop(**HEAD, invoke_id="t-1"),
-        Keep(**HEAD, command=command()),
-        Modify(**HEAD, command_id="c-1", name="new"),
-        Delete(**HEAD, command_id="c-1"),
+        KeepCommand(**HEAD, command=command()),
+        ModifyCommand(**HEAD, command_id="c-1", name="new"),
+        DeleteCommand(**HEAD, command_id="c-1"),
     ],
 )
 def test_a_request_is_read_as_it_was_written(request_: Request) -> None:
@@ -103,7 +103,7 @@ def test_up_to_fifty_instances(count: int) -> None:
 
 
 DAILY = "0 0 0 * * ?"
-NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
+NO_REGION = msgspec.structs.replace(KeepCommand(**HEAD, command=command()), region="")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ NO_REGION = msgspec.structs.replace(Keep(**HEAD, command=command()), region="")
         (send(mode="0999"), "octal digits"),
         (send(content="x", content_type=ContentType.BASE64), "not Base64"),
         (send(description="d" * 513), "at most 512"),
-        (Modify(**HEAD, command_id="c-1", timeout=5), "time-out 5"),
-        (Modify(**HEAD, command_id="c-1", timeout=0), "time-out 0"),
-        (Modify(**HEAD, command_id="c-1", name="n" * 129), "command name: has 129 characters"),
+        (ModifyCommand(**HEAD, command_id="c-1", timeout=5), "time-out 5"),
+        (ModifyCommand(**HEAD, command_id="c-1", timeout=0), "time-out 0"),
+        (ModifyCommand(**HEAD, command_id="c-1", name="n" * 129), "command name: has 129 characters"),
         (NO_REGION, "region ''"),
     ],
 )

@@ -22,50 +22,50 @@ def appended(new: NewRecord, timestamp: int = NOW) -> Record:
 
 
 def test_what_was_signed_is_read() -> None:
-    assert KEYS.verified(appended(KEYS.signed(STOP))) == STOP
+    assert KEYS.verify(appended(KEYS.sign(STOP))) == STOP
 
 
 def test_a_key_that_is_being_replaced_still_verifies() -> None:
     both = Keys((b"n" * 32, KEY), "log-1")
-    assert both.verified(appended(KEYS.signed(STOP))) == STOP
+    assert both.verify(appended(KEYS.sign(STOP))) == STOP
     with pytest.raises(InputError, match="not signed with a key of this deployment"):
-        KEYS.verified(appended(both.signed(STOP)))
+        KEYS.verify(appended(both.sign(STOP)))
 
 
 def test_a_request_counts_in_its_log_only() -> None:
     with pytest.raises(InputError, match="not signed with a key"):
-        Keys((KEY,), "log-2").verified(appended(KEYS.signed(STOP)))
+        Keys((KEY,), "log-2").verify(appended(KEYS.sign(STOP)))
 
 
 def test_without_a_signature_nothing_is_read() -> None:
     with pytest.raises(InputError, match="is not signed"):
-        KEYS.verified(appended(NewRecord("commands", encode(STOP))))
+        KEYS.verify(appended(NewRecord("commands", encode(STOP))))
 
 
 @given(st.integers(0, len(encode(STOP)) * 8 - 1))
 def test_one_bit_that_was_changed_is_seen(bit: int) -> None:
-    signed = KEYS.signed(STOP)
+    signed = KEYS.sign(STOP)
     value = bytearray(signed.value)
     value[bit // 8] ^= 1 << bit % 8
     with pytest.raises(InputError, match="or was changed"):
-        KEYS.verified(appended(NewRecord("commands", bytes(value), None, signed.headers)))
+        KEYS.verify(appended(NewRecord("commands", bytes(value), None, signed.headers)))
 
 
 @given(st.binary())
 def test_any_other_signature_is_seen(signature: bytes) -> None:
     with pytest.raises(InputError, match="or was changed"):
-        KEYS.verified(appended(NewRecord("commands", encode(STOP), None, ((SIGNATURE, signature),))))
+        KEYS.verify(appended(NewRecord("commands", encode(STOP), None, ((SIGNATURE, signature),))))
 
 
 @pytest.mark.parametrize("late", [-WINDOW, 0, WINDOW])
 def test_a_request_is_taken_within_its_time(late: int) -> None:
-    assert KEYS.verified(appended(KEYS.signed(STOP), NOW + late)) == STOP
+    assert KEYS.verify(appended(KEYS.sign(STOP), NOW + late)) == STOP
 
 
 @pytest.mark.parametrize("late", [-WINDOW - 1, WINDOW + 1])
 def test_a_request_that_is_repeated_later_is_refused(late: int) -> None:
     with pytest.raises(InputError, match="a repeat, or a clock that is wrong"):
-        KEYS.verified(appended(KEYS.signed(STOP), NOW + late))
+        KEYS.verify(appended(KEYS.sign(STOP), NOW + late))
 
 
 def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from heliograph.bus.base import Bus
-from producers.assistant.policy import is_at_once, is_too_late
-from producers.assistant.requests import Asked
+from producers.assistant.policy import is_immediate, is_too_late
+from producers.assistant.requests import Invocation
 from producers.assistant.signing import WINDOW
 from schemas.errors import InputError
 from schemas.execution import ExecutionRecord, ExecutionState, InstanceState, check_execution, execution_state
@@ -25,12 +25,12 @@ class _Key(msgspec.Struct, rename="pascal"):
 _key = msgspec.json.Decoder(_Key).decode
 
 
-def ends(bus: Bus) -> Cursors:
+def end_cursors(bus: Bus) -> Cursors:
     """Where the next records will be."""
     return {partition: extent.end for partition, extent in bus.extents(EXECUTIONS).items()}
 
 
-def since(bus: Bus, time: int) -> Cursors:
+def cursors_since(bus: Bus, time: int) -> Cursors:
     """Where the records of what was asked for at a time begin, whatever clocks say."""
     return {partition: bus.offset_at(partition, time - WINDOW) for partition in bus.extents(EXECUTIONS)}
 
@@ -39,7 +39,7 @@ class Follower:
     """Knows the newest record of each instance of some executions. Begins at `cursors`; partitions that are not
     among them are read from their start."""
 
-    def __init__(self, bus: Bus, asked: Sequence[Asked], cursors: Cursors) -> None:
+    def __init__(self, bus: Bus, asked: Sequence[Invocation], cursors: Cursors) -> None:
         self._bus = bus
         self._asked = {one.invoke_id: one for one in asked}
         self._cursors = dict(cursors)
@@ -65,7 +65,7 @@ class Follower:
         """Whether every instance has a final record, or any of what is not to be done at once."""
         return all(
             (record := self._newest[one.invoke_id].get(instance)) is not None
-            and (record.invocation_status.final or not is_at_once(one))
+            and (record.invocation_status.final or not is_immediate(one))
             for one in self._asked.values()
             for instance in one.instances
         )

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from heliograph.bus.base import Bus
-from producers.assistant.asking import Caller, requests
-from producers.assistant.requests import Command, Delete, Keep, Modify, Request
+from producers.assistant.caller import Caller, read_requests
+from producers.assistant.requests import Command, DeleteCommand, KeepCommand, ModifyCommand, Request
 from producers.assistant.signing import Keys
 from schemas.errors import InputError, NotFound
 
@@ -25,16 +25,16 @@ Library = Mapping[str, Sequence[Version]]
 """Versions by command id, the latest last."""
 
 
-def library(bus: Bus, keys: Keys, region: str) -> Library:
+def read_library(bus: Bus, keys: Keys, region: str) -> Library:
     """What is kept in a region."""
     kept: dict[str, list[Version]] = {}
-    for request in requests(bus, keys, kinds=("keep", "modify", "delete")):
+    for request in read_requests(bus, keys, kinds=("keep", "modify", "delete")):
         if request.region == region:
             _apply(kept, request)
     return kept
 
 
-def version(kept: Library, named: str, number: int | None = None) -> Version:
+def find_version(kept: Library, named: str, number: int | None = None) -> Version:
     """A version of the command that has this id, or that alone has this name: the latest without a number. Raises
     NotFound, InputError."""
     found = [versions for key, versions in kept.items() if named in {key, versions[-1].command.name}]
@@ -51,20 +51,20 @@ def version(kept: Library, named: str, number: int | None = None) -> Version:
     raise NotFound(f"command {named!r}: has no version {number}; the latest is {found[0][-1].number}")
 
 
-def keep(caller: Caller, command: Command) -> Command:
+def keep_command(caller: Caller, command: Command) -> Command:
     """Keep a new command, or the next version of one whose id is known. Raises InputError for one too many."""
-    kept = library(caller.bus, caller.keys, caller.region)
+    kept = read_library(caller.bus, caller.keys, caller.region)
     count = sum(map(len, kept.values()))
     if count >= caller.quotas.kept_commands:
         raise InputError(
             f"{count} commands and versions are kept in {caller.region}, as many as [assistant] kept_commands "
             "allows; delete some"
         )
-    caller.ask([Keep(*caller.head(), command)])
+    caller.ask([KeepCommand(*caller.head(), command)])
     return command
 
 
-def modify(
+def modify_command(
     caller: Caller,
     command_id: str,
     *,
@@ -73,30 +73,30 @@ def modify(
     timeout: int | None = None,
 ) -> None:
     """Change the latest version of a kept command. Raises InputError."""
-    caller.ask([Modify(*caller.head(), command_id, name, description, timeout)])
+    caller.ask([ModifyCommand(*caller.head(), command_id, name, description, timeout)])
 
 
-def delete(caller: Caller, command_ids: Sequence[str]) -> None:
+def delete_commands(caller: Caller, command_ids: Sequence[str]) -> None:
     """Keep commands no longer, in all their versions."""
-    caller.ask([Delete(*caller.head(), command_id) for command_id in command_ids])
+    caller.ask([DeleteCommand(*caller.head(), command_id) for command_id in command_ids])
 
 
 def _apply(kept: dict[str, list[Version]], request: Request) -> None:
     match request:
-        case Keep(command=command):
+        case KeepCommand(command=command):
             versions = kept.setdefault(command.command_id, [])
             number = versions[-1].number + 1 if versions else 1
             versions.append(Version(number, request.time, command))
-        case Modify(command_id=command_id) if command_id in kept:
+        case ModifyCommand(command_id=command_id) if command_id in kept:
             latest = kept[command_id][-1]
             kept[command_id][-1] = msgspec.structs.replace(latest, command=_modified(latest.command, request))
-        case Delete(command_id=command_id):
+        case DeleteCommand(command_id=command_id):
             kept.pop(command_id, None)
         case _:
             pass
 
 
-def _modified(command: Command, by: Modify) -> Command:
+def _modified(command: Command, by: ModifyCommand) -> Command:
     return msgspec.structs.replace(
         command,
         name=command.name if by.name is None else by.name,

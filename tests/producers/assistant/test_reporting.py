@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.assistant.output import NOTHING, OUTPUT_LIMIT, Kept
-from producers.assistant.requests import COMMAND_LIMIT, Asked, File, Run, SendFile, check
-from producers.assistant.telling import Error, Instance, Progress, event, record
+from producers.assistant.output import NOTHING, OUTPUT_LIMIT, OutputTail
+from producers.assistant.reporting import Error, Instance, Progress, build_event, build_record
+from producers.assistant.requests import COMMAND_LIMIT, File, Invocation, Run, SendFile, check
 from schemas.errors import InputError
 from schemas.execution import ID, RecordState, check_execution
 from schemas.execution_errors import ERRORS, ErrorCode
@@ -19,7 +19,7 @@ FILE = SendFile("r-1", NOW, REGION, 7, "f-1", ("i-1",), File("a", "b"))
 IDS = st.from_regex(ID, fullmatch=True)
 
 
-def tell(asked: Asked, kept: Kept = NOTHING, instance: str = "i-1") -> None:
+def tell(asked: Invocation, kept: OutputTail = NOTHING, instance: str = "i-1") -> None:
     """Both records and the event are what their topics take, whatever became of it."""
     told = Instance(instance, REGION, 9)
     code = ErrorCode.ACCOUNT_NOT_EXISTS
@@ -27,12 +27,12 @@ def tell(asked: Asked, kept: Kept = NOTHING, instance: str = "i-1") -> None:
         code, f"{ERRORS[code].info}: {asked.username if isinstance(asked, Run) else asked.file.owner}"
     )
     for progress in (Progress(RecordState.SCHEDULED, NOW), Progress(RecordState.ERROR, NOW, kept, error)):
-        made = record(asked, told, 1, progress)
+        made = build_record(asked, told, 1, progress)
         assert check_execution(made.encode()) == made
-        check_notification(event(made, told, NOW))
+        check_notification(build_event(made, told, NOW))
 
 
-def with_text(field: str, text: str) -> Asked:
+def with_text(field: str, text: str) -> Invocation:
     if field in {"owner", "group", "target_dir", "file_name"}:
         changed = {field.removeprefix("file_"): f"/{text}" if field == "target_dir" else text}
         return msgspec.structs.replace(FILE, file=msgspec.structs.replace(FILE.file, **changed))
@@ -63,7 +63,7 @@ def test_the_largest_record_there_can_be_is_taken() -> None:
     script = command("\x01" * (COMMAND_LIMIT // 4 * 3))
     asked = msgspec.structs.replace(RUN, command=script)
     check(asked)
-    tell(asked, Kept("\x01" * OUTPUT_LIMIT, 2**62))
+    tell(asked, OutputTail("\x01" * OUTPUT_LIMIT, 2**62))
 
 
 @given(IDS, IDS)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from heliograph.bus.memory import MemoryBus
-from producers.assistant import kept
-from producers.assistant.asking import Caller, find, requests, stopped
-from producers.assistant.following import Follower, ends, since
+from producers.assistant import library
+from producers.assistant.caller import Caller, find_invocation, read_requests, stopped_instances
+from producers.assistant.follower import Follower, cursors_since, end_cursors
 from producers.assistant.policy import ACCEPT_WITHIN
-from producers.assistant.requests import Command, Keep, Stop
+from producers.assistant.requests import Command, KeepCommand, Stop
 from producers.assistant.signing import Keys
 from schemas.clock import ManualClock
 from schemas.errors import InputError, NotFound
@@ -31,14 +31,14 @@ def test_more_than_fifty_instances_are_asked_in_several_requests(fleet: Fleet) -
     assert [len(one.instances) for one in asked] == [50, 50, 20]
     assert [instance for one in asked for instance in one.instances] == instances
     assert len({one.invoke_id for one in asked}) == 3
-    assert list(requests(fleet.bus, fleet.keys)) == list(asked)
+    assert list(read_requests(fleet.bus, fleet.keys)) == list(asked)
 
 
 def test_nothing_is_asked_when_something_is_wrong(fleet: Fleet) -> None:
     for instances, says in (([], "name at least one"), (["i-1", "no good"], "'no good'")):
         with pytest.raises(InputError, match=says):
             fleet.caller.run(command(), instances, parameters={})
-    assert list(requests(fleet.bus, fleet.keys)) == []
+    assert list(read_requests(fleet.bus, fleet.keys)) == []
 
 
 def test_runs_of_a_day_are_counted_in_their_region(fleet: Fleet) -> None:
@@ -57,18 +57,18 @@ def test_a_request_that_comes_again_counts_once(fleet: Fleet) -> None:
     """Whoever may write to the topic, with a key or without one, can append the bytes of another's again."""
     caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, daily_runs=2))
     (asked,) = caller.run(command(), ("i-1",), parameters={})
-    fleet.bus.append([fleet.keys.signed(asked)] * 5)
-    assert list(requests(fleet.bus, fleet.keys)) == [asked]
+    fleet.bus.append([fleet.keys.sign(asked)] * 5)
+    assert list(read_requests(fleet.bus, fleet.keys)) == [asked]
     caller.run(command(), ("i-1",), parameters={})
 
 
 def test_only_what_an_authorised_caller_asked_counts(fleet: Fleet) -> None:
     (asked,) = fleet.caller.run(command(), ("i-1",), parameters={})
-    fleet.bus.append([NewRecord(COMMANDS, b"junk"), NewRecord(COMMANDS, fleet.keys.signed(asked).value)])
-    assert list(requests(fleet.bus, fleet.keys)) == [asked]
-    assert find(fleet.bus, fleet.keys, asked.invoke_id) == asked
+    fleet.bus.append([NewRecord(COMMANDS, b"junk"), NewRecord(COMMANDS, fleet.keys.sign(asked).value)])
+    assert list(read_requests(fleet.bus, fleet.keys)) == [asked]
+    assert find_invocation(fleet.bus, fleet.keys, asked.invoke_id) == asked
     with pytest.raises(NotFound, match="'t-none': was never asked for"):
-        find(fleet.bus, fleet.keys, "t-none")
+        find_invocation(fleet.bus, fleet.keys, "t-none")
 
 
 def test_a_stop_names_instances_of_its_execution(fleet: Fleet) -> None:
@@ -76,11 +76,11 @@ def test_a_stop_names_instances_of_its_execution(fleet: Fleet) -> None:
     with pytest.raises(InputError, match=r"'i-3': t-.* is not for it"):
         fleet.caller.stop(asked, ["i-3"])
     fleet.caller.stop(asked, ["i-2"])
-    assert stopped(requests(fleet.bus, fleet.keys)) == {asked.invoke_id: {"i-2"}}
+    assert stopped_instances(read_requests(fleet.bus, fleet.keys)) == {asked.invoke_id: {"i-2"}}
     fleet.caller.stop(asked)
-    assert stopped(requests(fleet.bus, fleet.keys)) == {asked.invoke_id: {"i-1", "i-2"}}
+    assert stopped_instances(read_requests(fleet.bus, fleet.keys)) == {asked.invoke_id: {"i-1", "i-2"}}
     unknown = Stop(id="r-9", time=NOW, region=REGION, caller=7, invoke_id="t-other")
-    assert stopped([unknown]) == {"t-other": frozenset()}
+    assert stopped_instances([unknown]) == {"t-other": frozenset()}
 
 
 # How executions stand.
@@ -90,7 +90,7 @@ def test_an_execution_is_followed_to_its_end(fleet: Fleet) -> None:
     for instance in ("i-1", "i-2"):
         fleet.start(instance)
     (asked,) = fleet.caller.run(command("test $HOME"), ("i-1", "i-2"), parameters={})
-    follower = Follower(fleet.bus, [asked], ends(fleet.bus))
+    follower = Follower(fleet.bus, [asked], end_cursors(fleet.bus))
     assert not follower.answered()
     fleet.step("i-1")
     assert follower.read()[-1].invocation_status is RecordState.SUCCESS
@@ -110,7 +110,7 @@ def test_what_was_recorded_long_before_is_not_read(fleet: Fleet) -> None:
     fleet.clock.advance(86_400)
     asked = fleet.ask("echo now")
     fleet.step()
-    cursors = since(fleet.bus, asked.time)
+    cursors = cursors_since(fleet.bus, asked.time)
     (partition,) = (one for one, extent in fleet.bus.extents(EXECUTIONS).items() if extent.end)
     assert 0 < cursors[partition] < fleet.bus.extents(EXECUTIONS)[partition].end
     follower = Follower(fleet.bus, [asked], cursors)
@@ -123,7 +123,7 @@ def test_instances_that_never_answered(fleet: Fleet) -> None:
     (recurring,) = fleet.caller.run(
         command(), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency="rate(5m)"
     )
-    follower = Follower(fleet.bus, [once, recurring], since(fleet.bus, NOW))
+    follower = Follower(fleet.bus, [once, recurring], cursors_since(fleet.bus, NOW))
     later = NOW + ACCEPT_WITHIN + 1
     assert follower.state(once.invoke_id, NOW) is ExecutionState.RUNNING
     assert follower.state(once.invoke_id, later) is ExecutionState.FAILED
@@ -156,35 +156,35 @@ def test_what_is_for_later_is_taken_once_it_says_so(fleet: Fleet, mode: RepeatMo
 
 def test_a_quota_of_kept_commands_counts_versions(fleet: Fleet) -> None:
     caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, kept_commands=2))
-    kept.keep(caller, command())
-    kept.keep(caller, command("echo again"))
+    library.keep_command(caller, command())
+    library.keep_command(caller, command("echo again"))
     with pytest.raises(InputError, match="2 commands and versions are kept in cn-hangzhou"):
-        kept.keep(caller, command("echo more"))
-    kept.delete(caller, ["c-1"])
-    kept.keep(caller, command())
+        library.keep_command(caller, command("echo more"))
+    library.delete_commands(caller, ["c-1"])
+    library.keep_command(caller, command())
 
 
 def test_a_command_is_found_by_id_and_by_a_name_that_it_alone_has(fleet: Fleet) -> None:
     first, second = command(name="a"), msgspec.structs.replace(command(name="b"), command_id="c-2")
     for one in (first, second, msgspec.structs.replace(first, content="echo 2")):
-        kept.keep(fleet.caller, one)
-    found = kept.library(fleet.bus, fleet.keys, REGION)
-    assert kept.version(found, "a").command.content == "echo 2"
-    assert kept.version(found, "c-1", 1).command == first
+        library.keep_command(fleet.caller, one)
+    found = library.read_library(fleet.bus, fleet.keys, REGION)
+    assert library.find_version(found, "a").command.content == "echo 2"
+    assert library.find_version(found, "c-1", 1).command == first
     with pytest.raises(NotFound, match="no version 3; the latest is 2"):
-        kept.version(found, "a", 3)
+        library.find_version(found, "a", 3)
     with pytest.raises(NotFound, match="'z': is not kept here"):
-        kept.version(found, "z")
-    kept.modify(fleet.caller, "c-2", name="a")
+        library.find_version(found, "z")
+    library.modify_command(fleet.caller, "c-2", name="a")
     with pytest.raises(InputError, match="c-1, c-2 have this name"):
-        kept.version(kept.library(fleet.bus, fleet.keys, REGION), "a")
-    assert kept.library(fleet.bus, fleet.keys, "cn-beijing") == {}
+        library.find_version(library.read_library(fleet.bus, fleet.keys, REGION), "a")
+    assert library.read_library(fleet.bus, fleet.keys, "cn-beijing") == {}
 
 
 def test_a_request_that_comes_again_keeps_nothing_again(fleet: Fleet) -> None:
-    request = Keep(id="r-1", time=NOW, region=REGION, caller=7, command=command())
-    fleet.bus.append([fleet.keys.signed(request)] * 2)
-    assert [one.number for one in kept.library(fleet.bus, fleet.keys, REGION)["c-1"]] == [1]
+    request = KeepCommand(id="r-1", time=NOW, region=REGION, caller=7, command=command())
+    fleet.bus.append([fleet.keys.sign(request)] * 2)
+    assert [one.number for one in library.read_library(fleet.bus, fleet.keys, REGION)["c-1"]] == [1]
 
 
 class Library(RuleBasedStateMachine):
@@ -203,7 +203,7 @@ class Library(RuleBasedStateMachine):
     @rule(target=ids, number=st.integers(1, 10**6), content=st.sampled_from("xyz"))
     def create(self, number: int, content: str) -> str:
         made = msgspec.structs.replace(command(content), command_id=f"c-{number}")
-        kept.keep(self.caller, made)
+        library.keep_command(self.caller, made)
         self.model.setdefault(made.command_id, []).append(made)
         return made.command_id
 
@@ -211,12 +211,12 @@ class Library(RuleBasedStateMachine):
     def clone(self, command_id: str, content: str) -> None:
         if command_id in self.model:
             made = msgspec.structs.replace(self.model[command_id][-1], content=content)
-            kept.keep(self.caller, made)
+            library.keep_command(self.caller, made)
             self.model[command_id].append(made)
 
     @rule(command_id=ids, name=st.none() | st.sampled_from("ab"), timeout=st.none() | st.integers(10, 99))
     def modify(self, command_id: str, name: str | None, timeout: int | None) -> None:
-        kept.modify(self.caller, command_id, name=name, timeout=timeout)
+        library.modify_command(self.caller, command_id, name=name, timeout=timeout)
         if versions := self.model.get(command_id):
             given = {"name": name, "timeout": timeout}
             changes = {field: value for field, value in given.items() if value is not None}
@@ -224,12 +224,12 @@ class Library(RuleBasedStateMachine):
 
     @rule(command_id=consumes(ids))
     def delete(self, command_id: str) -> None:
-        kept.delete(self.caller, [command_id])
+        library.delete_commands(self.caller, [command_id])
         self.model.pop(command_id, None)
 
     @invariant()
     def holds(self) -> None:
-        found = kept.library(self.caller.bus, self.caller.keys, REGION)
+        found = library.read_library(self.caller.bus, self.caller.keys, REGION)
         assert {key: [one.command for one in versions] for key, versions in found.items()} == self.model
         for versions in found.values():
             assert [one.number for one in versions] == list(range(1, len(versions) + 1))

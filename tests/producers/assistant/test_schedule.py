@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.assistant.timing import check_timing, next_time, parse_timing
+from producers.assistant.schedule import check_schedule, next_time, parse_schedule
 from schemas.errors import InputError
 
 NOW = round(datetime(2022, 6, 6, 5, tzinfo=UTC).timestamp() * 1000)
@@ -17,7 +17,7 @@ SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
     ("written", "interval"), [("60s", MINUTE), ("5m", 5 * MINUTE), ("12h", DAY // 2), ("7d", 7 * DAY)]
 )
 def test_a_rate_is_from_start_to_start_and_begins_one_interval_late(written: str, interval: int) -> None:
-    timing = check_timing(f"rate({written})", 10, NOW)
+    timing = check_schedule(f"rate({written})", 10, NOW)
     assert next_time(timing, NOW, NOW) == NOW + interval
     assert next_time(timing, NOW, NOW + interval - 1) == NOW + interval
     assert next_time(timing, NOW, NOW + interval) == NOW + 2 * interval
@@ -25,24 +25,24 @@ def test_a_rate_is_from_start_to_start_and_begins_one_interval_late(written: str
 
 @given(st.integers(60, 604_800), st.integers(0, 10**10))
 def test_a_rate_names_the_next_multiple(seconds: int, later: int) -> None:
-    found = next_time(parse_timing(f"rate({seconds}s)"), NOW, NOW + later)
+    found = next_time(parse_schedule(f"rate({seconds}s)"), NOW, NOW + later)
     assert found is not None
     assert 0 < found - (NOW + later) <= seconds * SECOND
     assert (found - NOW) % (seconds * SECOND) == 0
 
 
 def test_once_at_a_time_in_a_zone() -> None:
-    timing = check_timing("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
+    timing = check_schedule("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
     moment = next_time(timing, NOW, NOW)
     assert moment is not None
     assert moment == NOW + 15 * MINUTE + 30 * SECOND
     assert next_time(timing, NOW, moment) is None
-    assert check_timing("at(2022-06-06 05:15:30)", 60, NOW) == timing
+    assert check_schedule("at(2022-06-06 05:15:30)", 60, NOW) == timing
 
 
 def test_once_at_a_time_that_the_clocks_show_twice_is_the_first() -> None:
-    timing = check_timing("at(2022-10-30 02:30:00 Europe/Berlin)", 60, NOW)
-    assert timing == check_timing("at(2022-10-30 00:30:00)", 60, NOW)
+    timing = check_schedule("at(2022-10-30 02:30:00 Europe/Berlin)", 60, NOW)
+    assert timing == check_schedule("at(2022-10-30 00:30:00)", 60, NOW)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_once_at_a_time_that_the_clocks_show_twice_is_the_first() -> None:
 )
 def test_what_may_not_be_is_said(frequency: str, timeout: int, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        check_timing(frequency, timeout, NOW)
+        check_schedule(frequency, timeout, NOW)
 
 
 @pytest.mark.parametrize(
     ("frequency", "timeout"), [("rate(61s)", 60), ("0/10 * * * * ?", 10), ("0 0/5 * * * ?", 300)]
 )
 def test_limits_themselves_are_allowed(frequency: str, timeout: int) -> None:
-    check_timing(frequency, timeout, NOW)
+    check_schedule(frequency, timeout, NOW)

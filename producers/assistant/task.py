@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from producers.assistant.accounts import Account, account
+from producers.assistant.accounts import Account, find_account
+from producers.assistant.files import place
 from producers.assistant.output import Output
-from producers.assistant.parameters import filled, secrets_of
-from producers.assistant.placing import place
+from producers.assistant.parameters import fill_places, secret_names
 from producers.assistant.process import Ended, Exited, Launch, Process, Stopped, TimedOut
 from producers.assistant.refusal import Refusal
-from producers.assistant.requests import Asked, Run, SendFile
+from producers.assistant.reporting import Error, Progress
+from producers.assistant.requests import Invocation, Run, SendFile
 from producers.assistant.scripts import interpreter, script_file
-from producers.assistant.telling import Error, Progress
 from schemas.errors import InputError
 from schemas.execution import RecordState
 from schemas.execution_errors import ERRORS, ErrorCode
@@ -35,15 +35,15 @@ class Host:
         """What the names of the folders of running scripts begin with."""
         return f"heliograph-{self.mark}-"
 
-    def mark_of(self, invoke_id: str, repeats: int) -> str:
+    def run_mark(self, invoke_id: str, repeats: int) -> str:
         """What marks the processes of one run."""
         return f"{self.mark}/{invoke_id}/{repeats}"
 
 
-class Work:
-    """One run. `carry_out` blocks; `so_far`, `stop` and `abandon` may be called from any thread."""
+class Task:
+    """One run. `execute` blocks; `progress`, `stop` and `abandon` may be called from any thread."""
 
-    def __init__(self, asked: Asked, repeats: int, host: Host) -> None:
+    def __init__(self, asked: Invocation, repeats: int, host: Host) -> None:
         self.asked = asked
         self.repeats = repeats
         self._host = host
@@ -52,19 +52,19 @@ class Work:
         self._output = Output()
         self._process = Process()
 
-    def carry_out(self) -> Progress:
+    def execute(self) -> Progress:
         """Do it; how it ended."""
         try:
             match self.asked:
                 case Run():
                     return self._run(self.asked)
                 case SendFile():
-                    place(self.asked.file, self._host.mark_of(self.asked.invoke_id, self.repeats))
+                    place(self.asked.file, self._host.run_mark(self.asked.invoke_id, self.repeats))
                     return self._progress(RecordState.SUCCESS)
         except Refusal as refused:
             return self._progress(refused.state, Error(refused.code, refused.info))
 
-    def so_far(self) -> Progress:
+    def progress(self) -> Progress:
         """How it stands while it is carried out."""
         state = RecordState.RUNNING if self._stopped is None else RecordState.STOPPING
         return self._progress(state)
@@ -81,13 +81,13 @@ class Work:
     def _run(self, run: Run) -> Progress:
         secrets = self._reveal(run)
         self._output = Output(secrets.values())
-        who = account(run.username)
+        who = find_account(run.username)
         folder = _folder(run, who)
         words = interpreter(run.command.type, run.command.content)
-        script = filled(run.command.content, run.parameters, secrets)
+        script = fill_places(run.command.content, run.parameters, secrets)
         try:
             with script_file(run.command.type, script, who, self._host.folders) as path:
-                mark = self._host.mark_of(run.invoke_id, self.repeats)
+                mark = self._host.run_mark(run.invoke_id, self.repeats)
                 launch = Launch([*words, str(path)], folder, who, run.command.timeout, mark)
                 return self._ended(self._process.run(launch, self._output))
         except OSError as error:
@@ -96,7 +96,7 @@ class Work:
     def _reveal(self, run: Run) -> dict[str, str]:
         """The secrets that the command asks for, by name."""
         revealed: dict[str, str] = {}
-        for name in secrets_of(run.command.content):
+        for name in secret_names(run.command.content):
             if name not in self._host.secrets:
                 raise Refusal(
                     ErrorCode.EXECUTION_EXCEPTION,
@@ -127,7 +127,7 @@ class Work:
         return Progress(
             state=state,
             updated=self._host.clock(),
-            kept=self._output.kept(),
+            output=self._output.tail(),
             error=error,
             exit_code=exit_code,
             started=self._started,
@@ -135,7 +135,7 @@ class Work:
         )
 
 
-def interrupted(asked: Asked, started: int, now: int) -> Progress:
+def interrupted(asked: Invocation, started: int, now: int) -> Progress:
     """How a run ended that was started, and whose agent was killed before it saw the end."""
     is_file = isinstance(asked, SendFile)
     code = ErrorCode.FILE_CREATE_FAIL if is_file else ErrorCode.EXECUTION_INTERRUPTED

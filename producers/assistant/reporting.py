@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import msgspec
 
-from producers.assistant.output import NOTHING, Kept
-from producers.assistant.requests import Asked, Run, SendFile
+from producers.assistant.output import NOTHING, OutputTail
+from producers.assistant.requests import Invocation, Run, SendFile
 from schemas import arn
 from schemas.execution import CommandRecord, ExecutionRecord, FileRecord, RecordState
 from schemas.execution_errors import ErrorCode
@@ -43,14 +43,14 @@ class Progress:
 
     state: RecordState
     updated: int
-    kept: Kept = NOTHING
+    output: OutputTail = NOTHING
     error: Error | None = None
     exit_code: int | None = None
     started: int | None = None
     stopped: int | None = None
 
 
-def record(asked: Asked, instance: Instance, repeats: int, progress: Progress) -> ExecutionRecord:
+def build_record(asked: Invocation, instance: Instance, repeats: int, progress: Progress) -> ExecutionRecord:
     """The record of one run, or of a file sent, as it stands."""
     match asked:
         case Run():
@@ -59,7 +59,7 @@ def record(asked: Asked, instance: Instance, repeats: int, progress: Progress) -
             return _of_file(asked, instance, progress)
 
 
-def event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:
+def build_event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:
     """The notification that a record is final. `now`: milliseconds since the epoch."""
     succeeded = of.invocation_status is RecordState.SUCCESS
     return msgspec.json.encode(
@@ -99,8 +99,8 @@ def _of_command(run: Run, instance: Instance, repeats: int, progress: Progress) 
         invocation_status=progress.state,
         error_code=progress.error.code if progress.error else None,
         error_info=progress.error.info if progress.error else None,
-        dropped=progress.kept.dropped,
-        output=progress.kept.text,
+        dropped=progress.output.dropped,
+        output=progress.output.text,
         exit_code=progress.exit_code,
         creation_time=content_time(run.time),
         start_time=_time(progress.started),

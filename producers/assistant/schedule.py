@@ -38,10 +38,10 @@ class At:
     moment: datetime
 
 
-Timing = Rate | At | cron.Cron
+Schedule = Rate | At | cron.Cron
 
 
-def parse_timing(frequency: str) -> Timing:
+def parse_schedule(frequency: str) -> Schedule:
     """Read a `Frequency`; InputError says what is wrong with it."""
     text = frequency.strip()
     if text.startswith("rate"):
@@ -55,9 +55,9 @@ def parse_timing(frequency: str) -> Timing:
     return cron.parse(text)
 
 
-def check_timing(frequency: str, timeout: int, now: int) -> Timing:
+def check_schedule(frequency: str, timeout: int, now: int) -> Schedule:
     """The timing, if a command with a time-out of so many seconds may recur like that; InputError says why not."""
-    timing = parse_timing(frequency)
+    timing = parse_schedule(frequency)
     least = timedelta(seconds=timeout)
     match timing:
         case Rate(interval) if not LEAST_RATE <= interval <= MOST_RATE:
@@ -76,7 +76,7 @@ def check_timing(frequency: str, timeout: int, now: int) -> Timing:
     return timing
 
 
-def next_time(timing: Timing, asked: int, after: int) -> int | None:
+def next_time(timing: Schedule, asked: int, after: int) -> int | None:
     """The first time later than `after` of what was asked for at `asked`; None if there is none."""
     match timing:
         case Rate(interval):

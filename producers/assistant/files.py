@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from producers.assistant.accounts import account, owner_ids
+from producers.assistant.accounts import find_account, owner_ids
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import File
 from schemas.execution import RecordState
@@ -39,7 +39,7 @@ def remove_left_over(file: File, mark: str) -> None:
 
 def _beside(file: File, mark: str) -> Path:
     """Where the file is written before it has its name."""
-    folder = Path(file.target_dir or account("").home)
+    folder = Path(file.target_dir or find_account("").home)
     return folder / f".heliograph-{mark.replace('/', '-')}"
 
 

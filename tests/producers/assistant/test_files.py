@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from producers.assistant import placing
+from producers.assistant import files
 from producers.assistant.accounts import Account
-from producers.assistant.placing import place
+from producers.assistant.files import place
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import File
 from schemas.execution import ContentType, RecordState
@@ -97,6 +97,6 @@ def test_without_a_directory_it_goes_home(tmp_path: Path, monkeypatch: pytest.Mo
     def me(_name: str) -> Account:
         return Account("me", 1, 1, tmp_path, other=False)
 
-    monkeypatch.setattr(placing, "account", me)
+    monkeypatch.setattr(files, "find_account", me)
     place(File(name="a.txt", content="x"), MARK)
     assert (tmp_path / "a.txt").exists()

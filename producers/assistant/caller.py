@@ -11,9 +11,9 @@ import msgspec
 from heliograph.bus.base import Bus
 from producers.assistant.requests import (
     MOST_INSTANCES,
-    Asked,
     Command,
     File,
+    Invocation,
     Request,
     Run,
     SendFile,
@@ -86,7 +86,7 @@ class Caller:
         self._ask_to_run(asked)
         return asked
 
-    def stop(self, asked: Asked, instances: Sequence[str] = ()) -> Stop:
+    def stop(self, asked: Invocation, instances: Sequence[str] = ()) -> Stop:
         """Ask for a run to be stopped, on some of its instances or on all. Raises InputError, BusError."""
         if unknown := sorted(set(instances) - set(asked.instances)):
             raise InputError(f"instance {unknown[0]!r}: {asked.invoke_id} is not for it")
@@ -107,10 +107,10 @@ class Caller:
 
     def ask(self, requests: Sequence[Request]) -> None:
         """Append requests. Durable when it returns."""
-        self.bus.append([self.keys.signed(request) for request in requests])
+        self.bus.append([self.keys.sign(request) for request in requests])
 
-    def _ask_to_run(self, asked: Sequence[Asked]) -> None:
-        today = runs_of_the_day(self.bus, self.keys, self.region, self.clock.now())
+    def _ask_to_run(self, asked: Sequence[Invocation]) -> None:
+        today = count_runs_today(self.bus, self.keys, self.region, self.clock.now())
         if today + len(asked) > self.quotas.daily_runs:
             raise InputError(
                 f"{today} runs were asked for today in {self.region}; with these there would be more than the "
@@ -126,7 +126,7 @@ class _Kind(msgspec.Struct):
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 
 
-def requests(
+def read_requests(
     bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), holding: str = ""
 ) -> Iterator[Request]:
     """Every request from offset `start` on that an authorised caller made, once and in order; of these kinds, and with
@@ -138,7 +138,7 @@ def requests(
             try:
                 if needle not in record.value or (kinds and _decode_kind(record.value).kind not in kinds):
                     continue
-                request = keys.verified(record)
+                request = keys.verify(record)
             except (InputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 continue  # agents keep it in `rejects`
             if request.id not in known:
@@ -147,15 +147,15 @@ def requests(
         start = records[-1].offset + 1
 
 
-def find(bus: Bus, keys: Keys, invoke_id: str) -> Asked:
+def find_invocation(bus: Bus, keys: Keys, invoke_id: str) -> Invocation:
     """The request of an execution. Raises NotFound."""
-    for request in requests(bus, keys, kinds=_ASKED, holding=invoke_id):
+    for request in read_requests(bus, keys, kinds=_ASKED, holding=invoke_id):
         if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
             return request
     raise NotFound(f"execution {invoke_id!r}: was never asked for; `heliograph assistant list` shows them")
 
 
-def stopped(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
+def stopped_instances(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
     """By execution: on which instances somebody asked to stop it, among all requests in order."""
     instances: dict[str, tuple[str, ...]] = {}
     found: dict[str, frozenset[str]] = {}
@@ -168,10 +168,10 @@ def stopped(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def runs_of_the_day(bus: Bus, keys: Keys, region: str, now: int) -> int:
+def count_runs_today(bus: Bus, keys: Keys, region: str, now: int) -> int:
     """How many runs and files were asked for in a region since midnight (UTC)."""
     start = bus.offset_at(REQUESTS, now - now % _DAY)
-    return sum(one.region == region for one in requests(bus, keys, start=start, kinds=_ASKED))
+    return sum(one.region == region for one in read_requests(bus, keys, start=start, kinds=_ASKED))
 
 
 def new_id(letter: str) -> str:
