@@ -96,7 +96,7 @@ def _appended(bus: Bus, clock: Clock) -> Finding:
 def _creation(administration: Administration, wanted: NewTopic, there: Mapping[str, int]) -> Finding:
     missing = [topic for topic in KNOWN_TOPICS if topic not in there]
     try:
-        administration.may_create(wanted)
+        administration.check_creation(wanted)
     except BusError as error:
         if not missing:
             return Finding("create topics", "ok", "not permitted, and all are there")

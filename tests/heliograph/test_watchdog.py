@@ -65,10 +65,10 @@ class HangingBus(MemoryBus):
             nowhere = cast("Connection", None)
             return KafkaConsumer(
                 nowhere,
-                self.append,
-                SystemClock(),
-                lambda _gain, _lose: client,
-                group,
+                append=self.append,
+                clock=SystemClock(),
+                join=lambda _gain, _lose: client,
+                name=group,
                 gained=gained,
                 lost=lost,
             )

@@ -7,7 +7,6 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import count
 from threading import Lock
 
@@ -88,8 +87,15 @@ class KafkaBus:
     ) -> KafkaConsumer:
         """Join a group; what falls to the new member comes with its next polls."""
         name = f"{group}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        join = partial(self._connection.member, topics, group, name)
-        return KafkaConsumer(self._connection, self.append, self._clock, join, name, gained=gained, lost=lost)
+        return KafkaConsumer(
+            self._connection,
+            append=self.append,
+            clock=self._clock,
+            join=lambda gain, lose: self._connection.member(topics, group, name, gained=gain, lost=lose),
+            name=name,
+            gained=gained,
+            lost=lost,
+        )
 
     def read(self, partition: TopicPartition, offset: int, limit: int = 5000) -> Polled:
         """Records outside any group; nothing of a partition that does not exist."""

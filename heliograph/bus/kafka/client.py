@@ -1,4 +1,4 @@
-"""The seam inside the bus: what is asked of a Kafka client library.
+"""The seam inside the bus on Kafka: what a client library must do.
 
 Topics and groups carry their short names here; a client adds the namespace. Every error that leaves a client is one of
 `schemas.errors`, or `Fenced`.
@@ -15,11 +15,11 @@ from heliograph.bus.base import Extent
 from schemas.record import NewRecord, Record, TopicPartition
 
 TIMEOUT = 10.0
-"""Seconds for which a request or an append may take before it counts as failed."""
+"""Time limit in seconds of a request or an append."""
 CONNECT_WITHIN = 6.0
-"""Seconds within which a broker has answered, or there is none."""
+"""Time limit in seconds for the first answer of a broker."""
 SESSION = 6.0
-"""Seconds of silence after which a member's partitions go to others."""
+"""Seconds without a heartbeat after which a member's partitions go to others."""
 HEARTBEAT = 0.5
 """Seconds between heartbeats, which is how soon a member hears of a rebalance."""
 POLL_WITHIN = 60.0
@@ -27,27 +27,26 @@ POLL_WITHIN = 60.0
 LOOK_EVERY = 2.0
 """Seconds between looks for new topics and partitions."""
 RECORD_BYTES = 1024 * 1024 + 64 * 1024
-"""Largest record or batch on the broker: RECORD_LIMIT and what frames it."""
-NO_METADATA = ""
+"""Bytes of the largest record or batch on the broker: RECORD_LIMIT and what frames it."""
 
 
 class Fenced(Exception):  # noqa: N818
-    """A commit came too late: the group has moved on without us."""
+    """A commit came too late: the group has given the partitions to another member."""
 
 
 class Commit(NamedTuple):
-    """A cursor and what is finished beyond it."""
+    """A cursor, and a note of the offsets beyond it that are finished."""
 
     offset: int
     note: str
 
 
 class Fetched(msgspec.Struct):
-    """What one poll of a client brought. Records of a partition are in order.
+    """The result of one poll of a client. Records of a partition are in order.
 
-    `positions`: where the client reads on, for partitions where it stepped over offsets that will never hold a record
-    (markers of transactions); `out_of_range`: partitions whose position the log does not have, which rest until a
-    `seek`.
+    `positions`: the next offset to read, for partitions where the client stepped over offsets that will never hold a
+    record (markers of transactions). `out_of_range`: partitions whose position is not in the topic any more, which rest
+    until a `seek`.
     """
 
     records: dict[TopicPartition, list[Record]]
@@ -62,57 +61,59 @@ class GroupClient(Protocol):
     """A member of a group. One thread owns it."""
 
     def poll(self, limit: int, timeout: float) -> Fetched:
-        """What there is, up to `limit` records, waiting up to `timeout` seconds for the first. Calls `gained` and
-        `lost` of its making; what was gained rests until `start`."""
+        """Returns up to `limit` records, waiting up to `timeout` seconds for the first.
+
+        Calls the `gained` and `lost` that the member was made with. Gained partitions rest until `start`.
+        """
         ...
 
     def start(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read the gained partitions from these offsets on."""
+        """Reads the gained partitions from these offsets on."""
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Read on at `offset`."""
+        """Reads on at `offset`."""
         ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """Fetch nothing of these, without losing the place."""
+        """Stops fetching from partitions without losing the position."""
         ...
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        """Fetch them again."""
+        """Fetches from paused partitions again."""
         ...
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Commit]:
-        """The group's commits; partitions without one are left out."""
+        """Asks for the group's commits; partitions without one are left out."""
         ...
 
     def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Store commits; durable when it returns. Raises Fenced."""
+        """Stores commits; durable when it returns. Raises Fenced."""
         ...
 
     def close(self) -> None:
-        """Leave the group at once, without callbacks."""
+        """Leaves the group at once, without callbacks."""
         ...
 
 
 class PartitionReader(Protocol):
-    """Reads one partition at a time, outside of groups."""
+    """A reader of one partition at a time, outside of groups."""
 
     def assign(self, partition: TopicPartition, offset: int) -> None:
-        """Read `partition` from `offset` on."""
+        """Reads `partition` from `offset` on."""
         ...
 
     def poll(self, limit: int, timeout: float) -> Fetched:
-        """As of a member of a group."""
+        """Returns up to `limit` records, waiting up to `timeout` seconds for the first."""
         ...
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Closes the connections."""
         ...
 
 
 class NewTopic(NamedTuple):
-    """A topic to make. `replication` -1: the broker's default."""
+    """A topic to create. `replication` -1: the broker's default."""
 
     name: str
     partitions: int
@@ -121,58 +122,74 @@ class NewTopic(NamedTuple):
 
 
 class Connection(Protocol):
-    """One library on one cluster. Safe to use from several threads."""
+    """One client library, connected to one cluster. Safe to use from several threads."""
 
     def check(self) -> None:
-        """Raise BusUnavailable unless a broker answers within CONNECT_WITHIN."""
+        """Raises BusUnavailable unless a broker answers within CONNECT_WITHIN."""
         ...
 
     def append(self, records: Sequence[NewRecord], partitions: Sequence[int]) -> Sequence[int]:
-        """Append each record to its partition; returns their offsets once every one is acknowledged by all."""
+        """Appends each record to its partition; returns their offsets once all replicas in sync have every one."""
         ...
 
     def member(
-        self, topics: Sequence[str], group: str, name: str, gained: PartitionsMoved, lost: PartitionsMoved
+        self, topics: Sequence[str], group: str, name: str, *, gained: PartitionsMoved, lost: PartitionsMoved
     ) -> GroupClient:
-        """Join a group under a client id, on names and `*` patterns."""
+        """Joins a group on topics given by name or `*` pattern; `name` is the client id."""
         ...
 
     def reader(self) -> PartitionReader:
-        """A reader outside of groups."""
+        """Makes a reader outside of groups."""
         ...
 
     def topics(self) -> Mapping[str, int]:
-        """Every topic of the namespace and its number of partitions."""
+        """Lists every topic of the namespace with its number of partitions."""
+        ...
+
+    def configs(self, topics: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """Reads the settings of topics, by Apache Kafka's names."""
         ...
 
     def create(self, topic: NewTopic) -> None:
-        """Make a topic; nothing changes if it exists. Raises TopicMissing if it may not be made."""
+        """Creates a topic, unless it exists. Raises TopicMissing if that is not permitted."""
+        ...
+
+    def check_creation(self, topic: NewTopic) -> None:
+        """Raises BusError if the broker would refuse to create this topic; creates nothing."""
+        ...
+
+    def delete_topics(self, topics: Sequence[str]) -> None:
+        """Deletes topics with all their records."""
         ...
 
     def extents(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Extent]:
-        """Extents of partitions that exist; `end` is that of committed records."""
+        """Reads the extents of those partitions that exist; `end` is that of committed records."""
         ...
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int | None:
-        """First offset whose record is not older than `timestamp` (milliseconds); None if there is none."""
+        """Finds the first offset whose record is not older than `timestamp` (milliseconds); None if there is none."""
         ...
 
     def groups(self) -> Sequence[str]:
-        """Every group of the namespace."""
+        """Lists every group of the namespace."""
         ...
 
     def commits(self, group: str) -> Mapping[TopicPartition, int]:
-        """The cursors of a group."""
+        """Reads the cursors of a group."""
         ...
 
     def members(self, group: str) -> frozenset[str]:
-        """Client ids of the live members of a group."""
+        """Lists the client ids of the live members of a group."""
+        ...
+
+    def delete_groups(self, groups: Sequence[str]) -> None:
+        """Deletes groups with their cursors. Groups that still have members stay."""
         ...
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Remove the records below these offsets."""
+        """Removes the records below these offsets."""
         ...
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Closes all connections."""
         ...

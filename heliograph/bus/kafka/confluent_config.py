@@ -1,4 +1,4 @@
-"""How librdkafka is configured, and what its errors are to us."""
+"""Configuration of librdkafka, and the translation of its errors into ours."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 
 from heliograph.bus.kafka import client
-from heliograph.bus.kafka.errors import Problem, confluent_problem
+from heliograph.bus.kafka.errors import Problem, problem_of_code
 from heliograph.bus.kafka.settings import KafkaSettings
 from schemas.errors import BusError
 
 log = structlog.get_logger()
 
-_silent = logging.getLogger("heliograph.librdkafka")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
+_REPEAT_AFTER = 60.0
+"""Seconds for which the same error is not logged again."""
 
 
 def base_config(settings: KafkaSettings) -> dict[str, Any]:
-    """What every client of the cluster is configured with, by librdkafka's names."""
+    """Builds what every client of the cluster is configured with, by librdkafka's names."""
     config: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap,
         "security.protocol": settings.protocol,
@@ -34,7 +33,7 @@ def base_config(settings: KafkaSettings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1000,
         "topic.metadata.refresh.interval.ms": round(client.LOOK_EVERY * 1000),
         "allow.auto.create.topics": False,
-        "logger": _silent,
+        "logger": _silent_logger(),
     }
     if settings.ca:
         config["ssl.ca.location"] = settings.ca
@@ -47,8 +46,16 @@ def base_config(settings: KafkaSettings) -> dict[str, Any]:
     return config
 
 
+def _silent_logger() -> logging.Logger:
+    """Makes a logger that drops the lines of librdkafka's threads: `Translation.remember` logs what matters of them.
+    It is in no registry of loggers, so that nothing else is affected."""
+    logger = logging.Logger("librdkafka")
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
-    """Appends: acknowledged by all replicas in sync, in order, without repeats."""
+    """Builds the configuration of a producer: acknowledged by all replicas in sync, in order, without repeats."""
     return base_config(settings) | {
         "enable.idempotence": True,
         "acks": "all",
@@ -63,7 +70,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def consumer_config(settings: KafkaSettings, group: str, name: str) -> dict[str, Any]:
-    """Reading: nothing is committed or skipped but by us."""
+    """Builds the configuration of a consumer: only we commit, and nothing is skipped."""
     return base_config(settings) | {
         "group.id": settings.full(group),
         "client.id": name,
@@ -85,34 +92,37 @@ def consumer_config(settings: KafkaSettings, group: str, name: str) -> dict[str,
 
 
 class Translation:
-    """Turns errors of librdkafka into ours. What its threads tell meanwhile says more than a timeout does."""
+    """Turns errors of librdkafka into ours.
+
+    A request that timed out is explained by the last error that librdkafka's threads reported.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self.last: KafkaError | None = None
-        self._told: dict[int, float] = {}
+        self._logged: dict[int, float] = {}
 
     def remember(self, error: KafkaError) -> None:
-        """Called by the library with what happens between requests."""
+        """Keeps an error that happened between requests, and logs it; the library calls this."""
         now = time.monotonic()
         code = error.code()
-        if confluent_problem(code) is not Problem.SILENT or self.last is None:
+        if problem_of_code(code) is not Problem.SILENT or self.last is None:
             self.last = error
-        if now - self._told.get(code, -60.0) >= 60.0:
-            self._told[code] = now
+        if now - self._logged.get(code, -_REPEAT_AFTER) >= _REPEAT_AFTER:
+            self._logged[code] = now
             log.warning("kafka", servers=self._settings.bootstrap, problem=error.str())
 
     def error(self, error: KafkaError) -> BusError:
-        """Ours."""
-        problem, told = confluent_problem(error.code()), error
+        """Builds our exception for an error of the library."""
+        problem, reported = problem_of_code(error.code()), error
         if problem is Problem.SILENT and self.last is not None:
-            problem, told = confluent_problem(self.last.code()), self.last
+            problem, reported = problem_of_code(self.last.code()), self.last
         self.last = None
-        return problem.error(self._settings.shown, told.str())
+        return problem.error(self._settings.shown, reported.str())
 
     @contextmanager
     def __call__(self, ignored: AbstractSet[int] = frozenset()) -> Generator[None, None, None]:
-        """Around what may raise errors of the library; those of the codes `ignored` are swallowed."""
+        """Translates errors of the library that the block raises; those of the codes `ignored` are swallowed."""
         try:
             yield
         except KafkaException as error:

@@ -1,4 +1,4 @@
-"""Reading through confluent-kafka: a member of a group, and a reader outside of groups."""
+"""Consumers of confluent-kafka: a member of a group, and a reader outside of groups."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from confluent_kafka import TopicPartition as Place
 from heliograph.bus.kafka import client
 from heliograph.bus.kafka.client import Commit, Fenced, Fetched, PartitionsMoved
 from heliograph.bus.kafka.confluent_config import Translation, consumer_config
-from heliograph.bus.kafka.errors import FENCED, Problem, confluent_problem
+from heliograph.bus.kafka.errors import FENCED, Code, Problem, problem_of_code
 from heliograph.bus.kafka.settings import KafkaSettings
 from schemas.record import Headers, Record, TopicPartition
 
-_END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001
-_OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
-_WRONG_STATE = KafkaError._STATE  # noqa: SLF001
-_NO_TOPIC = KafkaError.UNKNOWN_TOPIC_OR_PART
+_RAISED = {Problem.FORBIDDEN, Problem.LOGIN}
+"""Problems that a poll raises; the library recovers from all others by itself."""
 
 
 def _headers(given: list[tuple[str, bytes | None]]) -> Headers:
-    """As given, which is nearly always so, or with nothing in place of None."""
+    """Returns the headers as they are, or with an empty value in place of None, which is rare."""
     for _, value in given:
         if value is None:
             return tuple([(name, value or b"") for name, value in given])
@@ -30,7 +28,7 @@ def _headers(given: list[tuple[str, bytes | None]]) -> Headers:
 
 
 class _Reading:
-    """What members and readers share: turning messages into records."""
+    """A consumer that turns messages into records."""
 
     def __init__(self, settings: KafkaSettings, config: Mapping[str, Any]) -> None:
         self._settings = settings
@@ -39,23 +37,23 @@ class _Reading:
         self._names: dict[tuple[str, int], TopicPartition] = {}
 
     def poll(self, limit: int, timeout: float) -> Fetched:
-        """What librdkafka has fetched; the first message is waited for, the others are not."""
+        """Returns what librdkafka has fetched; waits for the first message only."""
         with self._translated():
             messages = self._consumer.consume(limit, 0)
             if not messages and timeout > 0:
                 first = self._consumer.poll(timeout)
                 if first is not None:
                     messages = [first, *self._consumer.consume(limit - 1, 0)] if limit > 1 else [first]
-        return self._sorted(messages)
+        return self._sort(messages)
 
-    def _sorted(self, messages: Sequence[Any]) -> Fetched:
+    def _sort(self, messages: Sequence[Any]) -> Fetched:
         fetched = Fetched({}, {}, set())
         records = fetched.records
         names = self._names
         for message in messages:
             error = message.error()
             if error is not None:
-                self._event(message, error, fetched)
+                self._note_error(message, error, fetched)
                 continue
             place = (message.topic(), message.partition())
             at = names.get(place) or self._name(place)
@@ -81,26 +79,23 @@ class _Reading:
         self._names[place] = name
         return name
 
-    def _event(self, message: Message, error: KafkaError, fetched: Fetched) -> None:
+    def _note_error(self, message: Message, error: KafkaError, fetched: Fetched) -> None:
+        """Sorts an error that librdkafka hands out as a message; raises those that need an operator."""
         place = (message.topic() or "", message.partition() or 0)
         match error.code():
-            case code if code == _END_OF_PARTITION:
+            case Code.PARTITION_EOF:
                 fetched.positions[self._name(place)] = message.offset() or 0
-            case code if code == _OUT_OF_RANGE:
+            case Code.AUTO_OFFSET_RESET:
                 fetched.out_of_range.add(self._name(place))
-            case code if code == _NO_TOPIC and place[0].startswith("^"):
+            case Code.UNKNOWN_TOPIC_OR_PARTITION if place[0].startswith("^"):
                 pass  # a pattern that matches nothing yet
-            case _ if error.fatal() or confluent_problem(error.code()) in _TOLD:
+            case _ if error.fatal() or problem_of_code(error.code()) in _RAISED:
                 raise self._translated.error(error)
             case _:
                 self._translated.remember(error)
 
     def _place(self, partition: TopicPartition, offset: int, note: str = "") -> Place:
         return Place(self._settings.full(partition.topic), partition.partition, offset, note)
-
-
-_TOLD = {Problem.FORBIDDEN, Problem.LOGIN}
-"""What a poll raises; everything else mends itself."""
 
 
 class ConfluentMember(_Reading):
@@ -112,6 +107,7 @@ class ConfluentMember(_Reading):
         topics: Sequence[str],
         group: str,
         name: str,
+        *,
         gained: PartitionsMoved,
         lost: PartitionsMoved,
     ) -> None:
@@ -127,7 +123,7 @@ class ConfluentMember(_Reading):
         )
 
     def poll(self, limit: int, timeout: float) -> Fetched:
-        """As of every reader; what comes moves the place to read on."""
+        """Polls, and keeps the position behind what came."""
         fetched = super().poll(limit, timeout)
         for partition, records in fetched.records.items():
             self._at[partition] = records[-1].offset + 1
@@ -135,18 +131,19 @@ class ConfluentMember(_Reading):
         return fetched
 
     def start(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """All that was gained at once: an assignment replaces the one before."""
+        """Assigns all gained partitions at once, since an assignment replaces the one before."""
         self._at = dict(offsets)
         self._paused = set()
         self._assign()
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Drop what was fetched and read on there. Where librdkafka has stopped (out of range) it cannot seek."""
+        """Drops what was fetched and reads on there. librdkafka cannot seek a partition that it has stopped because its
+        position was out of range; that one is assigned again."""
         self._at[partition] = offset
         try:
             self._consumer.seek(self._place(partition, offset))
         except KafkaException as error:
-            if error.args[0].code() != _WRONG_STATE:
+            if error.args[0].code() != Code.STATE:
                 raise self._translated.error(error.args[0]) from None
             self._assign()
 
@@ -154,23 +151,23 @@ class ConfluentMember(_Reading):
         with self._translated():
             places = [self._place(partition, offset) for partition, offset in self._at.items()]
             self._consumer.assign(places)
-            self._consumer.resume(places)  # librdkafka keeps them paused from an assignment before
+            self._consumer.resume(places)  # librdkafka remembers a pause from an earlier assignment
             self._consumer.pause([self._place(each, 0) for each in self._paused])
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """What librdkafka has fetched is fetched again later."""
+        """Stops fetching; librdkafka drops what it has fetched and fetches it again later."""
         self._paused.update(partitions)
         with self._translated():
             self._consumer.pause([self._place(each, 0) for each in partitions])
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        """Go on."""
+        """Fetches again."""
         self._paused.difference_update(partitions)
         with self._translated():
             self._consumer.resume([self._place(each, 0) for each in partitions])
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Commit]:
-        """Asked of the coordinator."""
+        """Asks the group's coordinator."""
         with self._translated():
             places = [self._place(each, -1001) for each in partitions]
             return dict(
@@ -178,7 +175,7 @@ class ConfluentMember(_Reading):
             )
 
     def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Synchronous."""
+        """Commits synchronously."""
         places = [self._place(each, commit.offset, commit.note) for each, commit in commits.items()]
         try:
             done = self._consumer.commit(offsets=places, asynchronous=False)
@@ -192,7 +189,7 @@ class ConfluentMember(_Reading):
         return Fenced(error.str()) if error.code() in FENCED else self._translated.error(error)
 
     def close(self) -> None:
-        """Leaves the group before it returns."""
+        """Leaves the group, and waits until it has."""
         self._closing = True
         self._consumer.close()
 
@@ -211,29 +208,29 @@ class ConfluentMember(_Reading):
 
 
 class ConfluentReader(_Reading):
-    """A consumer outside of groups: its group id is never used."""
+    """A consumer outside of groups. librdkafka demands a group id; it is never used."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         super().__init__(settings, consumer_config(settings, "__reader", "heliograph-reader"))
 
     def assign(self, partition: TopicPartition, offset: int) -> None:
-        """Drop what was fetched of another."""
+        """Reads another partition, and drops what was fetched of the one before."""
         with self._translated():
             self._consumer.assign([self._place(partition, offset)])
 
     def close(self) -> None:
-        """Let go."""
+        """Closes the connections."""
         self._consumer.close()
 
 
 def pattern(settings: KafkaSettings, topic: str) -> str:
-    """A name or `*` pattern as a regular expression of what it is on the broker. Names, too: a topic that is not
-    there yet is then nothing to complain of."""
+    """Builds the regular expression of a name or `*` pattern, as it is on the broker. A name becomes one, too, since
+    librdkafka reports a subscribed name that does not exist yet as an error."""
     return f"^{settings.full(topic).replace('.', '[.]').replace('*', '.*')}$"
 
 
 def stored_commits(settings: KafkaSettings, places: Sequence[Any]) -> Iterator[tuple[TopicPartition, Commit]]:
-    """Those of the namespace that have an offset, from what the library answers."""
+    """Yields the commits of the namespace among what the library answers."""
     for place in places:
         topic = settings.short(place.topic)
         if place.error is not None:

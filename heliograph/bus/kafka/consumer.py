@@ -31,6 +31,8 @@ _LOOK_EVERY = 0.2
 """Seconds after which the client is polled though there is enough to hand out, and holes are committed."""
 
 Append = Callable[[Sequence[NewRecord]], Sequence[Position]]
+Join = Callable[[PartitionsMoved, PartitionsMoved], GroupClient]
+"""Makes the client's member of the group, which calls the two functions with gained and lost partitions."""
 
 
 class _Owned:
@@ -70,11 +72,11 @@ class KafkaConsumer:
     def __init__(
         self,
         connection: Connection,
+        *,
         append: Append,
         clock: Clock,
-        join: Callable[[PartitionsMoved, PartitionsMoved], GroupClient],
+        join: Join,
         name: str,
-        *,
         gained: PartitionsChanged | None,
         lost: PartitionsChanged | None,
     ) -> None:

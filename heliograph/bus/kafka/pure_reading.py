@@ -1,4 +1,4 @@
-"""Reading through kafka-python: a member of a group, and a reader outside of groups."""
+"""Consumers of kafka-python: a member of a group, and a reader outside of groups."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from schemas.record import Record, TopicPartition
 _kafka: Any = import_module("kafka")
 _errors: Any = import_module("kafka.errors")
 _structs: Any = import_module("kafka.structs")
-_listener: Any = import_module("kafka.consumer.subscription_state").ConsumerRebalanceListener
+_listener: Any = _kafka.ConsumerRebalanceListener
 _Place: Any = _kafka.TopicPartition
 _Offset: Any = _structs.OffsetAndMetadata
 
-_MENDS_ITSELF = (
+_TRANSIENT = (
     _errors.KafkaConnectionError,
     _errors.KafkaTimeoutError,
     _errors.NodeNotReadyError,
 )
+"""Errors of a poll from which the library recovers by itself."""
+_TIMEOUT_MS = round(client.TIMEOUT * 1000)
 
 
 class Translated(Protocol):
-    """Turns exceptions of the library into ours."""
+    """A translation of the library's exceptions into ours."""
 
     def __call__(self) -> AbstractContextManager[None]:
-        """Around what may raise them."""
+        """Translates what the block raises."""
         ...
 
 
 class _Reading:
-    """What members and readers share: turning what was consumed into records."""
+    """A consumer that turns what the library consumed into records."""
 
     def __init__(self, settings: KafkaSettings, translated: Translated, config: Mapping[str, Any]) -> None:
         self._settings = settings
@@ -46,7 +48,7 @@ class _Reading:
         self._positions: dict[TopicPartition, int] = {}
 
     def poll(self, limit: int, timeout: float) -> Fetched:
-        """What the library has fetched. A broker that does not answer for a while brings nothing."""
+        """Returns what the library has fetched: nothing while a broker does not answer."""
         fetched = Fetched({}, {}, set())
         try:
             with self._translated():
@@ -55,11 +57,11 @@ class _Reading:
                 except _errors.OffsetOutOfRangeError as error:
                     fetched.out_of_range.update(map(self._name, error.args[0]))
                     return fetched
-        except _MENDS_ITSELF:
+        except _TRANSIENT:
             return fetched
         for place, consumed in found.items():
             fetched.records[self._name(place)] = self._records(self._name(place).topic, consumed)
-        self._step_over(fetched)
+        self._note_positions(fetched)
         return fetched
 
     def _records(self, topic: str, consumed: Iterable[Any]) -> list[Record]:
@@ -76,13 +78,13 @@ class _Reading:
             for each in consumed
         ]
 
-    def _step_over(self, fetched: Fetched) -> None:
-        """Positions that moved, for offsets that will never hold a record."""
+    def _note_positions(self, fetched: Fetched) -> None:
+        """Notes the positions that moved, also over offsets that will never hold a record."""
         for place in self._consumer.assignment():
-            position = self._consumer._subscription.assignment[place].position  # noqa: SLF001
+            position = self._consumer.position(place, timeout_ms=0)
             name = self._name(place)
-            if position is not None and self._positions.get(name) != position.offset:
-                self._positions[name] = fetched.positions[name] = position.offset
+            if position is not None and self._positions.get(name) != position:
+                self._positions[name] = fetched.positions[name] = position
 
     def _name(self, place: Any) -> TopicPartition:  # noqa: ANN401
         return TopicPartition(self._settings.short(place.topic) or place.topic, place.partition)
@@ -107,48 +109,49 @@ class PureMember(_Reading):
         super().__init__(settings, translated, config)
         self._gained = gained
         self._lost = lost
+        self._closing = False
         self._consumer.subscribe(pattern=pattern(settings, topics), listener=_Moves(self))
 
     def start(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Go on with what rests since it was gained."""
+        """Reads the partitions that have rested since they were gained."""
         with self._translated():
             for partition, offset in offsets.items():
                 self._consumer.seek(self._place(partition), offset)
             self.resume(list(offsets))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Drop what was fetched and read on there."""
+        """Drops what was fetched and reads on there."""
         with self._translated():
             self._consumer.seek(self._place(partition), offset)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """What the library has fetched is fetched again later."""
+        """Stops fetching; the library drops what it has fetched and fetches it again later."""
         if partitions:
             self._consumer.pause(*map(self._place, partitions))
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        """Go on."""
+        """Fetches again."""
         if partitions:
             self._consumer.resume(*map(self._place, partitions))
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Commit]:
-        """Asked of the coordinator, one by one."""
+        """Asks the group's coordinator, partition by partition."""
         found: dict[TopicPartition, Commit] = {}
         for partition in partitions:
             with self._translated():
                 commit = self._consumer.committed(
-                    self._place(partition), metadata=True, timeout_ms=round(client.TIMEOUT * 1000)
+                    self._place(partition), metadata=True, timeout_ms=_TIMEOUT_MS
                 )
             if commit is not None and commit.offset >= 0:
                 found[partition] = Commit(commit.offset, commit.metadata or "")
         return found
 
     def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Synchronous."""
+        """Commits synchronously."""
         offsets = {self._place(each): _Offset(at.offset, at.note, -1) for each, at in commits.items()}
         with self._translated():
             try:
-                self._consumer.commit(offsets, timeout_ms=round(client.TIMEOUT * 1000))
+                self._consumer.commit(offsets, timeout_ms=_TIMEOUT_MS)
             except _errors.CommitFailedError as error:
                 raise Fenced(str(error)) from None
             except _errors.KafkaError as error:
@@ -157,12 +160,14 @@ class PureMember(_Reading):
                 raise
 
     def close(self) -> None:
-        """Leaves the group before it returns."""
-        self._consumer._subscription.rebalance_listener = None  # noqa: SLF001
-        self._consumer.close(autocommit=False, timeout_ms=round(client.TIMEOUT * 1000))
+        """Leaves the group, and waits until it has."""
+        self._closing = True
+        self._consumer.close(autocommit=False, timeout_ms=_TIMEOUT_MS)
 
     def gain(self, places: Iterable[Any]) -> None:
-        """They rest until `start`: at a place of no meaning, so that the library asks for none."""
+        """Lets gained partitions rest until `start`, paused at an arbitrary offset so that the library asks for none."""
+        if self._closing:
+            return
         places = list(places)
         self._positions.clear()
         for place in places:
@@ -172,13 +177,20 @@ class PureMember(_Reading):
         self._gained([self._name(place) for place in places])
 
     def lose(self, places: Iterable[Any]) -> None:
-        """Still ours until it returns. The library joins anew next; for changed topics it forgets that it does when the
-        answer comes between two polls, unless it was asked to."""
+        """Calls `lost` while the partitions are still ours, and makes the library join the group again.
+
+        When topics have changed, the library forgets to join if the group's answer comes between two polls, unless
+        somebody has asked for it. It has no public way to ask.
+        """
+        if self._closing:
+            return
         self._consumer._coordinator.request_rejoin()  # noqa: SLF001
         self._lost([self._name(place) for place in places])
 
 
 class _Moves(_listener):  # type: ignore[misc] # the library has no types
+    """Passes the library's callbacks on to a member."""
+
     def __init__(self, member: PureMember) -> None:
         self._member = member
 
@@ -193,7 +205,7 @@ class PureReader(_Reading):
     """A consumer outside of groups."""
 
     def assign(self, partition: TopicPartition, offset: int) -> None:
-        """Drop what was fetched of another."""
+        """Reads another partition, and drops what was fetched of the one before."""
         with self._translated():
             place = self._place(partition)
             self._positions.clear()
@@ -201,11 +213,11 @@ class PureReader(_Reading):
             self._consumer.seek(place, offset)
 
     def close(self) -> None:
-        """Let go."""
+        """Closes the connections."""
         self._consumer.close(autocommit=False)
 
 
 def pattern(settings: KafkaSettings, topics: Iterable[str]) -> str:
-    """Names and `*` patterns as one regular expression of what they are on the broker."""
+    """Builds one regular expression of names and `*` patterns, as they are on the broker."""
     each = (re.escape(settings.full(topic)).replace(r"\*", ".*") for topic in topics)
     return f"^(?:{'|'.join(each)})$"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +15,14 @@ import pytest
 from confluent_kafka import KafkaError
 
 from heliograph.bus.kafka import confluent_reading, pure_reading
-from heliograph.bus.kafka.errors import BY_CODE, CONFLUENT, PURE, Problem, confluent_problem, pure_problem
+from heliograph.bus.kafka.errors import (
+    BY_CLASS,
+    BY_CODE,
+    Code,
+    Problem,
+    problem_of_code,
+    problem_of_exception,
+)
 from heliograph.bus.kafka.layout import topic_configs
 from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings, parse
 from heliograph.bus.open import open_bus
@@ -23,6 +32,7 @@ from schemas.errors import BusError, BusUnavailable, InvalidConfiguration, Recor
 
 kafka_errors: Any = import_module("kafka.errors")
 CLIENTS = ["confluent", "kafka-python"]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_url_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,8 +104,8 @@ def test_every_error_of_both_clients_has_a_meaning() -> None:
     ]
     assert len(codes) > 150
     assert len(classes) > 140
-    found = [confluent_problem(code) for code in codes]
-    found += [pure_problem(each.__new__(each)) for each in classes]
+    found = [problem_of_code(code) for code in codes]
+    found += [problem_of_exception(each.__new__(each)) for each in classes]
     for problem in found:
         error = problem.error("kafka://a:1", "two\nlines")
         assert isinstance(error, BusError)
@@ -106,16 +116,16 @@ def test_every_error_of_both_clients_has_a_meaning() -> None:
 
 def test_the_tables_name_what_exists() -> None:
     codes = {getattr(KafkaError, name) for name in dir(KafkaError) if name.isupper()}
-    assert codes >= CONFLUENT.keys() | BY_CODE.keys()
-    assert all(hasattr(kafka_errors, name) for name in PURE)
+    assert codes >= set(Code) >= BY_CODE.keys()
+    assert all(hasattr(kafka_errors, name) for name in BY_CLASS)
 
 
 @pytest.mark.parametrize(
     ("code", "kind"), [(10, RecordTooLarge), (3, TopicMissing), (19, BusUnavailable), (58, BusUnavailable)]
 )
 def test_both_clients_agree_on_codes_of_the_protocol(code: int, kind: type[BusError]) -> None:
-    assert confluent_problem(code) is pure_problem(kafka_errors.for_code(code)())
-    assert isinstance(confluent_problem(code).error("u", ""), kind)
+    assert problem_of_code(code) is problem_of_exception(kafka_errors.for_code(code)())
+    assert isinstance(problem_of_code(code).error("u", ""), kind)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -178,3 +188,29 @@ def test_patterns_match_the_names_on_the_broker_alone() -> None:
         assert not re.search(make, "n.s.eventsx")
         assert not re.search(make, "nxs.events.a")
         assert not re.search(make, "other.n.s.events.a")
+
+
+LOGGERS = """
+import logging, kafka, confluent_kafka
+
+def state():
+    loggers = {"": logging.root, **logging.root.manager.loggerDict}
+    return {
+        name: (logger.level, logger.propagate, logger.disabled, list(logger.handlers), list(logger.filters))
+        for name, logger in loggers.items()
+        if isinstance(logger, logging.Logger)
+    }
+
+before = state()
+from heliograph.bus.kafka import bus, confluent, pure
+after = state()
+assert {name: after[name] for name in before} == before
+assert logging.getLogger("kafka").level == logging.NOTSET
+"""
+
+
+def test_importing_the_bus_on_kafka_configures_no_logger() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGERS], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
