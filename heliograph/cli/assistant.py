@@ -112,7 +112,7 @@ def schedule(
 
 
 @app.command("send-file")
-def send_file(  # noqa: PLR0913 - its options
+def send_file(
     file: Annotated[Path, typer.Argument(help="The file to send.")],
     *,
     instance: Instances = None,

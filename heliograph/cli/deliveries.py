@@ -1,4 +1,4 @@
-"""`heliograph deliveries …`: where every delivery stands."""
+"""`heliograph deliveries list` and `show`."""
 
 from __future__ import annotations
 
@@ -6,77 +6,76 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.choosing import fail_without_archive
-from heliograph.cli.output import Json, document, moment, open_deployment, say, show
-from heliograph.operations.history import history_of
+from heliograph.cli.options import Since, SubscriptionName, TargetId, Until
+from heliograph.cli.output import Json, document, fail_without_archive, moment, open_deployment, say, show
+from heliograph.operations.history import open_history
 from schemas.delivery import Attempts
-from schemas.errors import InputError, NotFound
+from schemas.errors import InputError
 from schemas.record import Position
 from schemas.times import parse_when
-from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
-    from heliograph.operations.deliveries import About, DeliveryState
+    from heliograph.operations.deliveries import DeliveryState, DeliveryStatus
 
 app = typer.Typer(
     help="Deliveries: one event for one target each.", no_args_is_help=True, rich_markup_mode=None
 )
 
+_COLUMNS = ("delivery", "state", "target", "subscription", "source", "tries", "detail")
+
 
 @app.command("list")
 def list_deliveries(
-    target: Annotated[str, typer.Option("--target", help="A target's id.")] = "",
-    subscription: Annotated[str, typer.Option("--subscription", help="A subscription's name.")] = "",
+    target: TargetId = "",
+    subscription: SubscriptionName = "",
     state: Annotated[
-        str, typer.Option("--state", help="delivered, dead, waiting, under-way, expired, muted, dropped.")
+        str,
+        typer.Option(
+            "--state",
+            help="Only this state: delivered, dead, waiting, under-way, expired, muted or dropped.",
+        ),
     ] = "",
-    event: Annotated[str, typer.Option("--event", help="Position of an event, topic:partition:offset.")] = "",
-    since: Annotated[str, typer.Option("--since", help="Ended or last seen at or after a time (2h).")] = "",
-    until: Annotated[str, typer.Option("--until", help="Ended or last seen before a time.")] = "",
+    event: Annotated[
+        str, typer.Option("--event", metavar="POSITION", help="Only of the event at topic:partition:offset.")
+    ] = "",
+    since: Since = "",
+    until: Until = "",
     as_json: Json = False,
 ) -> None:
-    """List deliveries: how they ended, or what they wait for."""
-    from heliograph.operations.deliveries import STATES
-    from heliograph.operations.deliveries import list_deliveries as every
+    """List deliveries with their states.
 
-    if state and state not in STATES:
-        raise InputError(f"--state {state!r}: expected {', '.join(STATES)}")
-    if event:
-        Position.parse(event)
+    --since and --until compare the time of the verdict or, without one, of the delivery's last record.
+    """
+    from heliograph.operations import deliveries
+
     with open_deployment() as deployment:
-        now, history = deployment.clock.now(), history_of(deployment)
-        start = parse_when(since, now) if since else 0
-        end = parse_when(until, now) if until else 2**62
-        archived = (record for _, record in history.archived(VERDICTS, start))
-        rows = (
-            delivery_row(one)
-            for one in every(deployment.bus, _about(target, subscription, event), archived)
-            if (not state or one.state == state) and start <= one.at < end
+        now, history = deployment.clock.now(), open_history(deployment)
+        wanted = deliveries.DeliveryFilter(
+            targets=frozenset({target} if target else ()),
+            subscription=subscription,
+            state=_status(state) if state else None,
+            source=Position.parse(event) if event else None,
+            since=parse_when(since, now) if since else 0,
+            until=parse_when(until, now) if until else 2**62,
         )
-        columns = ("delivery", "state", "target", "subscription", "source", "tries", "detail")
-        show(rows, columns, as_json=as_json)
+        show(map(delivery_row, deliveries.list_deliveries(history, wanted)), _COLUMNS, as_json=as_json)
     fail_without_archive(history)
 
 
 @app.command("show")
-def show_delivery(delivery: str, as_json: Json = False) -> None:
-    """Show one delivery, with each attempt that was kept."""
-    from heliograph.operations.deliveries import DeliveryStatus, delivery_states
+def show_delivery(
+    delivery: Annotated[str, typer.Argument(help="Id of the delivery.")], as_json: Json = False
+) -> None:
+    """Show one delivery with the attempts that were kept."""
+    from heliograph.operations.deliveries import find_delivery
 
     with open_deployment() as deployment:
-        history = history_of(deployment)
-        found = delivery_states(deployment.bus, [delivery])[delivery]
-        if found.state is DeliveryStatus.UNKNOWN:
-            archived = (record for _, record in history.archived(VERDICTS))
-            found = delivery_states(deployment.bus, [delivery], archived)[delivery]
-    if found.state is DeliveryStatus.UNKNOWN:
-        fail_without_archive(history)
-        raise NotFound(f"delivery {delivery!r}: neither log nor archive knows it")
+        found = find_delivery(open_history(deployment), delivery)
     show_with_attempts(delivery_row(found), as_json=as_json)
 
 
 def show_with_attempts(row: dict[str, Any], *, as_json: bool) -> None:
-    """Print a delivery whole: for people what there is to say, and a line for each attempt that was kept."""
+    """Prints a delivery: for people, the fields that are not empty and one line per attempt."""
     if as_json:
         document(row, as_json=True)
         return
@@ -88,7 +87,7 @@ def show_with_attempts(row: dict[str, Any], *, as_json: bool) -> None:
 
 
 def delivery_row(one: DeliveryState) -> dict[str, Any]:
-    """A delivery as listings print it."""
+    """Returns a delivery's fields as listings print them."""
     ended = one.state.ended
     return {
         "delivery": one.id,
@@ -113,8 +112,11 @@ def delivery_row(one: DeliveryState) -> dict[str, Any]:
 
 
 def attempt_rows(attempts: Attempts) -> list[dict[str, Any]]:
-    """The attempts that were kept: `took` in seconds, `outcome` what failed or `delivered`, `answer` its first bytes."""
-    from heliograph.operations.deliveries import kept_attempts
+    """Returns the fields of the attempts that were kept.
+
+    `took`: seconds. `outcome`: `delivered` or the reason's code. `answer`: the first bytes of the receiver's answer.
+    """
+    from heliograph.operations.deliveries import number_attempts
 
     return [
         {
@@ -126,13 +128,14 @@ def attempt_rows(attempts: Attempts) -> list[dict[str, Any]]:
             "address": (one.reason or one).address,
             "answer": one.reason.detail if one.reason else one.receipt,
         }
-        for number, one in kept_attempts(attempts)
+        for number, one in number_attempts(attempts)
     ]
 
 
-def _about(target: str, subscription: str, event: str) -> About:
-    return lambda one: (
-        (not target or one.target == target)
-        and (not subscription or one.subscription == subscription)
-        and (not event or str(one.source) == event)
-    )
+def _status(text: str) -> DeliveryStatus:
+    from heliograph.operations.deliveries import STATES
+
+    for state in STATES:
+        if text == state:
+            return state
+    raise InputError(f"--state {text!r}: expected {', '.join(STATES)}")

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from heliograph.cli.choosing import fail_without_archive
 from heliograph.cli.deliveries import delivery_row
-from heliograph.cli.output import Json, document, moment, open_deployment, show, text_of
-from heliograph.operations.history import history_of
+from heliograph.cli.output import Json, document, fail_without_archive, moment, open_deployment, show, text_of
+from heliograph.operations.history import open_history
 from schemas import topics
 from schemas.errors import DuplicateEvent, InputError, InvalidNotification, NotFound
 from schemas.record import Position, Record
-from schemas.topics import VERDICTS
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
@@ -81,7 +79,7 @@ def list_events(
 def show_event(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: Json = False) -> None:
     """Show an event, byte for byte, with its record. If several share the id, every one."""
     with open_deployment() as deployment:
-        for record in find(history_of(deployment), event):
+        for record in find(open_history(deployment), event):
             document(
                 {
                     "position": str(record.position),
@@ -101,7 +99,7 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
     As it was when the event was routed: what became of the delivery, or which clause did not hold.
     """
     with open_deployment() as deployment:
-        history = history_of(deployment)
+        history = open_history(deployment)
         rows = [row for record in find(history, event) for row in _answers(history, record)]
         columns = ("position", "subscription", "matched", "target", "state", "because", "delivery")
         show(rows, columns, as_json=as_json)
@@ -110,15 +108,14 @@ def why(event: Annotated[str, typer.Argument(help="Id or position.")], as_json: 
 
 def _answers(history: History, record: Record) -> list[dict[str, Any]]:
     """What each subscription made of the event: a row for each delivery, or one that says which clause did not hold."""
-    from heliograph.operations.deliveries import delivery_states
+    from heliograph.operations.deliveries import read_states
     from heliograph.operations.why import why as explain
 
     try:
         lines = explain(history.bus, record.position, record)
     except DuplicateEvent as error:
         return [_duplicate(record, error)]
-    archived = (one for _, one in history.archived(VERDICTS, record.timestamp))
-    states = delivery_states(history.bus, [one.id for line in lines for one in line.deliveries], archived)
+    states = read_states(history, [one.id for line in lines for one in line.deliveries], record.timestamp)
     rows: list[dict[str, Any]] = []
     for line in lines:
         base = {
@@ -177,7 +174,7 @@ def _at(history: History, position: Position) -> list[Record]:
     for record in history.bus.read(position.topic_partition, position.offset, 1).records:
         if record.offset == position.offset:
             return [record]
-    archived = history.at(position)
+    archived = history.find_archived(position)
     return [archived] if archived else []
 
 

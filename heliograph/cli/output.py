@@ -1,4 +1,4 @@
-"""How commands print: a table for people, a JSON object a line for machines."""
+"""Printing and asking: a table for people, one JSON object per line for machines."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heliograph.app.deployment import Deployment
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from heliograph.operations.history import History
 
 MEASURED_ROWS = 500
+"""Number of rows by which the column widths of a table are computed."""
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 def open_deployment() -> Deployment:
-    """The deployment that the environment names, with logs set up."""
+    """Opens the deployment that the environment configures, and sets up logging."""
     from heliograph.app import logging_setup
     from heliograph.app.config import load
 
@@ -32,17 +37,17 @@ def open_deployment() -> Deployment:
 
 
 def say(line: str = "") -> None:
-    """A line of the answer."""
+    """Prints a line to standard output: the result of the command."""
     sys.stdout.write(f"{line}\n")
 
 
 def note(line: str) -> None:
-    """A line beside the answer: progress, warnings, counts."""
+    """Prints a line to standard error: progress, warnings, counts."""
     sys.stderr.write(f"{line}\n")
 
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> int:
-    """Print a listing as it comes; returns the number of rows. JSON rows are whole, tables have `columns`."""
+    """Prints rows as they arrive and returns their number: `columns` as a table, or every field as JSON."""
     import orjson
 
     if not as_json:
@@ -54,7 +59,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
 
 
 def document(value: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print one thing: a line a field, or a JSON object."""
+    """Prints one object: one line per field, or as JSON."""
     import orjson
 
     if as_json:
@@ -68,8 +73,8 @@ def document(value: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Generator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; yields what is told how many more are done."""
+def progress(total: int, label: str) -> Generator[Callable[[int], None]]:
+    """Shows a progress bar if standard error is a terminal; yields the function that advances it by a number."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -78,21 +83,41 @@ def progress(total: int, what: str) -> Generator[Callable[[int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks on the terminal before a change, unless `yes`; ends the command if the answer is no.
+
+    Raises InputError if standard input is no terminal.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError(f"{question}: standard input is no terminal to confirm on; add --yes")
+    if not typer.confirm(f"{question}?", err=True):
+        raise typer.Exit(1)
+
+
+def fail_without_archive(history: History) -> None:
+    """Ends the command with status 1 if the archive could not be read, so that what was printed lacks its records."""
+    if history.problem:
+        note(f"the archive cannot be read, the result has records of the bus only: {history.problem}")
+        raise typer.Exit(1)
+
+
 def operator() -> str:
-    """Who is at work here, as `user@host`, for records that name a person."""
+    """Returns `user@host` of this process, for records that name a person."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
+    except (KeyError, OSError):  # in a container the user id may have no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
 def moment(milliseconds: int) -> str:
-    """A time for people and machines: ISO 8601, UTC, milliseconds. One beyond the years 1 to 9999 stays a number."""
+    """Formats a time as ISO 8601 in UTC with milliseconds; outside of the years 1 to 9999, as a number."""
     try:
         found = datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -101,18 +126,17 @@ def moment(milliseconds: int) -> str:
 
 
 def text_of(value: bytes) -> str:
-    """A record's value as text; bytes that are no UTF-8 are escaped."""
+    """Decodes UTF-8; other bytes are escaped."""
     return value.decode("utf-8", "backslashreplace")
 
 
 def plain(value: object) -> str:
-    """Anything as text, bytes as `text_of`."""
+    """Converts any value to text, bytes as `text_of` does."""
     return text_of(value) if isinstance(value, bytes) else str(value)
 
 
 def visible(text: str) -> str:
-    """Text for a line on a terminal: what a terminal would obey instead of showing it, and
-    what turns the direction of writing, is escaped."""
+    """Escapes control characters and those that change the writing direction, so that a terminal shows them."""
     return text if text.isprintable() else text.translate(_ESCAPES)
 
 
@@ -123,7 +147,7 @@ _ESCAPES = {
 
 
 def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
-    """Columns as wide as the first rows need, so that a listing of any length is printed as it comes."""
+    """Prints a table; the first rows decide the column widths, so that rows can be printed as they arrive."""
     cells = ([visible(plain(row.get(column, ""))) for column in columns] for row in rows)
     first = list(islice(cells, MEASURED_ROWS))
     widths = [max([len(column), *(len(row[at]) for row in first)]) for at, column in enumerate(columns)]

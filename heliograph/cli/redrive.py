@@ -1,139 +1,184 @@
-"""`heliograph dead-letters redrive`: what ended undelivered is sent again."""
+"""`heliograph dead-letters redrive`."""
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliograph.cli.choosing import Chosen, changed_by, check_named, confirm, fail_without_archive
-from heliograph.cli.options import takes
-from heliograph.cli.output import Json, document, moment, note, open_deployment, operator, progress, show
-from heliograph.operations.history import history_of
+from heliograph.cli.letter_filter import build_filter, require_filter
+from heliograph.cli.options import (
+    Deliveries,
+    Error,
+    EventName,
+    Everything,
+    ExhaustedLimit,
+    Resource,
+    Since,
+    SubscriptionName,
+    TargetId,
+    Until,
+    Yes,
+)
+from heliograph.cli.output import (
+    Json,
+    confirm,
+    document,
+    fail_without_archive,
+    moment,
+    note,
+    open_deployment,
+    operator,
+    progress,
+    show,
+)
+from heliograph.operations.history import open_history
 from schemas.errors import HeliographError, InputError
 
 if TYPE_CHECKING:
-    from heliograph.operations.redrive import Plan, Redrive, Redriving
+    from heliograph.operations.history import History
+    from heliograph.operations.redrive import Order, Plan, Redrive, Redriving
 
-
-class Redriven(Chosen, frozen=True):
-    """Which letters are redriven, and how."""
-
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be done; do nothing.")] = False
-    as_new: Annotated[bool, typer.Option("--as-new", help="Each under a new delivery id.")] = False
-    rate: Annotated[
-        float | None, typer.Option("--rate", help="Deliveries a second; 100 without it.", min=0.01)
-    ] = None
-    order: Annotated[str, typer.Option("--order", help="oldest, newest-per-resource.")] = "oldest"
-    resume: Annotated[
-        str, typer.Option("--resume", metavar="REDRIVE", help="Go on with a redrive that was interrupted.")
-    ] = ""
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be done by number of letters; append nothing.")
+]
+AsNew = Annotated[bool, typer.Option("--as-new", help="Send each letter under a new delivery id.")]
+Rate = Annotated[float | None, typer.Option("--rate", help="Deliveries per second; default 100.", min=0.01)]
+OrderName = Annotated[
+    str, typer.Option("--order", help="Order of sending: oldest or newest-per-resource; default oldest.")
+]
+Resume = Annotated[str, typer.Option("--resume", metavar="ID", help="Resume the redrive with this id.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command below `dead-letters`."""
+    """Adds the command below `dead-letters`."""
     app.command("redrive")(redrive)
 
 
-@takes(Redriven)
-def redrive(options: Redriven, as_json: Json = False) -> None:
+def redrive(
+    target: TargetId = "",
+    subscription: SubscriptionName = "",
+    since: Since = "",
+    until: Until = "",
+    error: Error = None,
+    exhausted: ExhaustedLimit = None,
+    name: EventName = "",
+    resource: Resource = "",
+    delivery: Deliveries = None,
+    everything: Everything = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_new: AsNew = False,
+    rate: Rate = None,
+    order: OrderName = "oldest",
+    resume: Resume = "",
+    as_json: Json = False,
+) -> None:
     """Send dead letters again, under the same delivery ids.
 
-    What is known as delivered, was dropped or is under way is not sent. Interrupted, it says how to go on.
+    Letters that were delivered, dropped or redriven meanwhile are not sent. If interrupted, prints how to resume.
     """
-    from heliograph.operations.redrive import REFUSED, Redriving, make_plan
+    from heliograph.operations import redrive as operation
 
     with open_deployment() as deployment:
-        clock, history = deployment.clock, history_of(deployment)
-        wanted = _redrive(options, clock.now())
-        plan = make_plan(history, wanted)
-        counted = _counted(plan)
-        if options.dry_run:
-            show(counted, ("target", "subscription", "error", "letters", "what"), as_json=as_json)
-            fail_without_archive(history)
-            return
-        if not options.resume:
-            check_named(wanted.wanted, {letter.id for letter, _ in plan.fates})
-        _ask(options, wanted, plan)
-        work = Redriving(history, wanted, plan, clock)
-        _run(work, wanted.id, _resuming(wanted, plan))
-        counts = {str(fate): count for fate, count in work.counts.items() if count}
-        document({"redrive": wanted.id, "sent": 0, **counts}, as_json=as_json)
-        fail_without_archive(history)
-    if any(work.counts[fate] for fate in REFUSED):
-        raise typer.Exit(1)
-
-
-def _redrive(options: Redriven, now: int) -> Redrive:
-    """What the options ask for. Raises InputError."""
-    from heliograph.operations.redrive import RATE, Order, Redrive, is_redrive_id, new_redrive_id
-
-    orders = [str(order) for order in Order]
-    if options.order not in orders:
-        raise InputError(f"--order {options.order!r}: expected {', '.join(orders)}")
-    if options.resume and not is_redrive_id(options.resume):
-        raise InputError(
-            f"--resume {options.resume!r}: expected the id that the redrive printed when it began"
+        now, history = deployment.clock.now(), open_history(deployment)
+        wanted = build_filter(
+            now,
+            target=target,
+            subscription=subscription,
+            since=since,
+            until=until,
+            error=error,
+            exhausted=exhausted,
+            name=name,
+            resource=resource,
+            delivery=delivery,
         )
-    return Redrive(
-        options.resume or new_redrive_id(now),
-        changed_by(options, now),
-        Order(options.order),
-        options.rate or RATE,
-        options.as_new,
-        operator(),
+        require_filter(wanted, everything=everything)
+        request = operation.Redrive(
+            id=operation.parse_redrive_id(resume) if resume else operation.new_redrive_id(now),
+            wanted=wanted,
+            order=_order(order),
+            rate=rate or operation.RATE,
+            as_new=as_new,
+            by=operator(),
+        )
+        plan = operation.plan_redrive(history, request, allow_missing=dry_run or bool(resume))
+        if dry_run:
+            _show_counts(plan, as_json=as_json)
+            fail_without_archive(history)
+        else:
+            _confirm(plan, yes=yes)
+            _run(operation.Redriving(history, plan, deployment.clock), history, as_json=as_json)
+
+
+def _order(text: str) -> Order:
+    from heliograph.operations.redrive import Order
+
+    try:
+        return Order(text)
+    except ValueError:
+        raise InputError(f"--order {text!r}: expected {', '.join(Order)}") from None
+
+
+def _show_counts(plan: Plan, *, as_json: bool) -> None:
+    rows = (
+        {
+            "target": count.target,
+            "subscription": count.subscription,
+            "error": count.error,
+            "what": str(count.fate),
+            "letters": count.letters,
+        }
+        for count in plan.count_fates()
     )
+    show(rows, ("target", "subscription", "error", "letters", "what"), as_json=as_json)
 
 
-def _counted(plan: Plan) -> list[dict[str, Any]]:
-    """How many letters of which target, subscription and error have which fate."""
-    counts = Counter(
-        (letter.target, letter.subscription, letter.error, str(fate)) for letter, fate in plan.fates
-    )
-    names = ("target", "subscription", "error", "what")
-    return [{**dict(zip(names, key, strict=True)), "letters": count} for key, count in sorted(counts.items())]
-
-
-def _ask(options: Redriven, redrive: Redrive, plan: Plan) -> None:
+def _confirm(plan: Plan, *, yes: bool) -> None:
     from heliograph.operations.redrive import Fate
 
-    letters, older = plan.of(Fate.SENT), len(plan.of(Fate.OLDER))
-    seconds = math.ceil(len(letters) / redrive.rate)
+    letters, older = plan.find_letters(Fate.SENT), len(plan.find_letters(Fate.OLDER))
     targets = ", ".join(sorted({letter.target for letter in letters}))
-    deeds = [f"redrive {len(letters)} dead letters to {targets} within about {seconds} s"] if letters else []
-    deeds += [f"drop {older} older states of their resources"] if older else []
-    if deeds:
-        confirm(options, " and ".join(deeds))
+    seconds = plan.estimate_seconds()
+    changes = (
+        [f"redrive {len(letters)} dead letters to {targets} within about {seconds} s"] if letters else []
+    )
+    changes += [f"drop {older} older states of their resources"] if older else []
+    if changes:
+        confirm(" and ".join(changes), yes=yes)
 
 
-def _run(work: Redriving, redrive: str, resumed: str) -> None:
-    """Send what is to be sent, and say how to go on where that ends early."""
-    from heliograph.operations.redrive import Fate
+def _run(work: Redriving, history: History, *, as_json: bool) -> None:
+    """Sends the letters and prints the counts; prints how to resume before it starts and if it ends early."""
+    from heliograph.operations.redrive import REFUSED, Fate
 
-    count = len(work.plan.of(Fate.SENT))
+    count, resumed = len(work.plan.find_letters(Fate.SENT)), _resume_command(work.plan.build_resumed())
     if count:
-        note(f"redrive {redrive}; if it is interrupted: {resumed}")
+        note(f"redrive {work.plan.redrive.id}; if interrupted, resume with: {resumed}")
     try:
         with progress(count, "dead letters") as advance:
             work.run(advance)
     except (KeyboardInterrupt, HeliographError):
-        note(f"ended early, after {work.counts[Fate.SENT]} of {count}; go on with: {resumed}")
+        note(f"ended early, after {work.counts[Fate.SENT]} of {count}; resume with: {resumed}")
         raise
+    counts = {str(fate): count for fate, count in work.counts.items() if count}
+    document({"redrive": work.plan.redrive.id, "sent": 0, **counts}, as_json=as_json)
+    fail_without_archive(history)
+    if any(work.counts[fate] for fate in REFUSED):
+        raise typer.Exit(1)
 
 
-def _resuming(redrive: Redrive, plan: Plan) -> str:
-    """The command that goes on with a redrive: about the same letters, and none that died since."""
+def _resume_command(redrive: Redrive) -> str:
+    """Formats the command line that resumes a redrive."""
     wanted = redrive.wanted
-    until = min(wanted.until, max((letter.at + 1 for letter, _ in plan.fates), default=0))
     options = {
         "--resume": redrive.id,
         "--target": wanted.target,
         "--subscription": wanted.subscription,
         "--since": moment(wanted.since) if wanted.since else "",
-        "--until": moment(until) if until else "",
+        "--until": moment(wanted.until) if wanted.until else "",
         "--error": wanted.error or "",
         "--exhausted": wanted.exhausted or "",
         "--name": wanted.name,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.output import Json, document, note, open_deployment, say, show
-from heliograph.operations.history import history_of
+from heliograph.operations.history import open_history
 from schemas.errors import InputError, NotFound
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def explain(
     from schemas.notification import check
 
     with open_deployment() as deployment:
-        value = sys.stdin.buffer.read() if event == "-" else _event(history_of(deployment), event)
+        value = sys.stdin.buffer.read() if event == "-" else _event(open_history(deployment), event)
         routing = check(value.strip())
         rows: list[dict[str, Any]] = []
         for name, subscription in _in_force(deployment.bus).items():

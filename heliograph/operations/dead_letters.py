@@ -1,7 +1,7 @@
-"""Dead letters: finding them in log and archive, telling how they stand, and dropping them.
+"""Dead letters: find them in topics and archive, tell their state, and drop them.
 
-Of each letter some hundred bytes are in memory, never its event: that is fetched again from where it lies, a batch at
-a time.
+Some hundred bytes of each letter are held in memory, never its event: events are read where they lie, a batch at a
+time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import msgspec
 from archiver.read.reader import SegmentInfo
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on
+from heliograph.operations.deliveries import DeliveryState, DeliveryStatus, read_states
 from heliograph.operations.history import History
-from heliograph.operations.standing import Standing
+from heliograph.operations.letter_states import LetterStates
+from schemas.clock import Clock
 from schemas.delivery import (
     Delivery,
     Exhausted,
@@ -27,26 +29,27 @@ from schemas.delivery import (
     read_delivery,
     verdict_record,
 )
-from schemas.errors import InvalidNotification
+from schemas.errors import InvalidNotification, NotFound
 from schemas.notification import read_routing
 from schemas.record import Record, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
 
 BATCH = 1000
-"""Letters that are read and dealt with at a time: what is in memory whole, and what one append holds at most."""
+"""Number of letters that are held in memory whole, and the most that one append has."""
 
 _SKEW = 3_600_000
-"""Milliseconds by which clocks of brokers may differ: no verdict is older than its event by more."""
+"""Milliseconds by which the clocks of brokers may differ: no verdict is older than its event by more."""
 
 _CLOSE = 200
-"""Letters of a partition that lie no further apart are read in one go."""
+"""Offsets between two letters of a partition up to which one read fetches both."""
 
 
-class Letter(msgspec.Struct, frozen=True, gc=False):
-    """A dead letter without its event: what it is about, and where it lies.
+class Letter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A dead letter without its event, and where its record lies.
 
-    `at`: when it died, `event_time`: when the log took its event, milliseconds since the epoch; `place`: the event's
-    offset. `redrive`: the one that it died of. `segment` None: it lies in the log.
+    `at`: when the delivery died, `event_time`: when its event was appended, milliseconds since the epoch; `place`: the
+    event's offset. `redrive`: id of the redrive that it died of, if any. `segment`: the archived file with its record;
+    None if the bus has it.
     """
 
     id: str
@@ -64,10 +67,12 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     segment: SegmentInfo | None
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """Which letters are asked for; what is empty asks for all. `since` (inclusive), `until` (exclusive): when it died,
-    milliseconds since the epoch. `name`: of the event, a pattern with `*`. `resource`: an id or an ARN. `deliveries`:
-    ids."""
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects dead letters; an empty field selects all.
+
+    `since` (inclusive) and `until` (exclusive): when the delivery died, milliseconds since the epoch. `name`: of the
+    event, a pattern with `*`. `resource`: an id or an ARN. `deliveries`: delivery ids.
+    """
 
     target: str = ""
     subscription: str = ""
@@ -79,8 +84,13 @@ class Wanted(msgspec.Struct, frozen=True):
     resource: str = ""
     deliveries: frozenset[str] = frozenset()
 
-    def is_about(self, delivery: Delivery) -> bool:
-        """Whether it is asked for by what is the same of all letters of a delivery."""
+    @property
+    def is_empty(self) -> bool:
+        """True if it selects every letter."""
+        return self == ALL
+
+    def selects(self, delivery: Delivery) -> bool:
+        """True if the fields match that are the same in all letters of a delivery."""
         return (
             (not self.deliveries or delivery.id in self.deliveries)
             and (not self.target or delivery.target == self.target)
@@ -89,11 +99,11 @@ class Wanted(msgspec.Struct, frozen=True):
                 not self.resource
                 or self.resource in {delivery.resource, delivery.resource.rpartition("/")[2]}
             )
-            and (not self.name or fnmatchcase(_name_of(delivery.event), self.name))
+            and (not self.name or fnmatchcase(_event_name(delivery.event), self.name))
         )
 
-    def is_met_by(self, letter: Letter) -> bool:
-        """Whether it is asked for by how it died."""
+    def selects_death(self, letter: Letter) -> bool:
+        """True if the time and the cause of its death match."""
         return (
             self.since <= letter.at < self.until
             and (self.error is None or letter.error == self.error)
@@ -101,59 +111,120 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
 
-class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """A letter whole, with its record."""
+ALL = LetterFilter()
+"""The filter that selects every letter."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A dead letter with its event. `state`: dead, or what became of the delivery since."""
 
     letter: Letter
     record: Record
     delivery: Delivery
+    state: DeliveryStatus = DeliveryStatus.DEAD
 
     @property
     def message(self) -> str:
-        """What went wrong, in a line."""
+        """The last error, in one line."""
         return (self.record.header("errorMessage") or b"").decode(errors="replace")
 
 
-def find_standing(
-    history: History, wanted: Wanted, *, dropped: bool = False, also: Callable[[str], str] = str
-) -> tuple[list[Letter], Standing]:
-    """The letters that are asked for and are letters still, by when they died, the oldest first; and how they stand.
+class DropPlan(msgspec.Struct, frozen=True):
+    """The letters that `drop` will drop, and the number that are under way again and stay."""
 
-    What got through after all is none, nor what was dropped, unless `dropped` or named by its id. `also`: the id under
-    which a delivery may have been sent as new, which is watched, too.
+    letters: Sequence[Letter]
+    under_way: int
+
+
+def list_letters(
+    history: History, wanted: LetterFilter = ALL, *, include_dropped: bool = False
+) -> Iterator[DeadLetter]:
+    """Lists the selected dead letters with their events, by time of death, the oldest first.
+
+    Dropped ones are listed if `include_dropped`, or if the filter names their ids. Raises BusError; `history.problem`
+    says if the archive could not be read.
     """
-    standing = Standing(history.bus)
-    letters = _find_letters(history, wanted)
+    letters, states = find_letters(history, wanted, include_dropped=include_dropped)
+    for batch in read_letters(history, letters):
+        for one in batch:
+            yield msgspec.structs.replace(one, state=states.find_state(one.letter.id))
+
+
+def find_letter(history: History, delivery: str) -> tuple[DeadLetter, DeliveryState]:
+    """Finds one dead letter by its delivery id, dropped ones too, with the delivery's state. Raises NotFound, BusError."""
+    letters, _ = find_letters(history, LetterFilter(deliveries=frozenset({delivery})))
+    for batch in read_letters(history, letters):
+        for one in batch:
+            state = read_states(history, [delivery], one.letter.event_time)[delivery]
+            return msgspec.structs.replace(one, state=state.state), state
+    raise _not_found(delivery)
+
+
+def plan_drop(history: History, wanted: LetterFilter) -> DropPlan:
+    """Finds what `drop` will drop. Raises BusError; NotFound if the filter names an id that is no dead letter."""
+    letters, states = find_letters(history, wanted)
+    require_named(wanted, letters)
+    dead = [one for one in letters if states.find_state(one.id) is DeliveryStatus.DEAD]
+    return DropPlan(dead, sum(states.is_under_way(one.id) for one in letters))
+
+
+def drop(
+    history: History,
+    plan: DropPlan,
+    clock: Clock,
+    *,
+    by: str,
+    why: str,
+    advance: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Appends the verdict `dropped` for each letter of a plan; returns the number of letters.
+
+    `by` (`user@host`) and `why` are kept in the verdicts. `advance` is called with the number of letters of each batch
+    once they are dropped. Raises BusError.
+    """
+    count = 0
+    for batch in read_letters(history, plan.letters):
+        append_dropped(history.bus, batch, clock.now(), by=by, why=why)
+        count += len(batch)
+        advance(len(batch))
+    return count
+
+
+def find_letters(
+    history: History,
+    wanted: LetterFilter,
+    *,
+    include_dropped: bool = False,
+    sent_as: Callable[[str], str] = str,
+) -> tuple[list[Letter], LetterStates]:
+    """Finds the selected deliveries that are dead letters still, by time of death, and the states of them all.
+
+    Leaves out deliveries that were delivered since, and dropped ones unless `include_dropped` or the filter names their
+    ids. `sent_as` gives the id under which a redrive sends a delivery as new, whose state is watched too.
+    """
+    states = LetterStates(history.bus)
+    letters = _find_newest(history, wanted)
     if letters:
-        watched = {watched for letter in letters for watched in (letter.id, also(letter.id))}
+        watched = {watched for letter in letters for watched in (letter.id, sent_as(letter.id))}
         since = max(0, min(letter.event_time for letter in letters) - _SKEW)
-        standing.watch(watched, since, (record for _, record in history.archived(VERDICTS, since)))
-    kept = {None, VerdictState.DROPPED} if dropped or wanted.deliveries else {None}
-    return [letter for letter in letters if standing.ended_as(letter.id) in kept], standing
+        states.watch(watched, since, (record for _, record in history.archived(VERDICTS, since)))
+    kept = {None, VerdictState.DROPPED} if include_dropped or wanted.deliveries else {None}
+    return [letter for letter in letters if states.ended_as(letter.id) in kept], states
 
 
-def _find_letters(history: History, wanted: Wanted) -> list[Letter]:
-    """The newest letter of each delivery, if it is asked for, whatever became of it since."""
-    newest: dict[str, Letter] = {}
-    for segment, record in history.read(DEAD_LETTERS, wanted.since):
-        try:
-            delivery = read_delivery(record)
-        except (KeyError, ValueError):
-            continue  # others may write to the log as well, and what was erased has no headers
-        if wanted.is_about(delivery):
-            known = newest.get(delivery.id)
-            if known is None or (known.at, known.segment is None) < (record.timestamp, segment is None):
-                newest[delivery.id] = _letter(delivery, record, segment)
-    return sorted(filter(wanted.is_met_by, newest.values()), key=attrgetter("at", "id"))
+def require_named(wanted: LetterFilter, found: Iterable[Letter]) -> None:
+    """Raises NotFound if the filter names a delivery id that is not among the letters found."""
+    for missing in sorted(wanted.deliveries.difference(letter.id for letter in found)):
+        raise _not_found(missing)
 
 
 def read_letters(
     history: History, letters: Sequence[Letter], size: int = BATCH
 ) -> Iterator[list[DeadLetter]]:
-    """The letters whole, in their order, in batches of `size`; one that is not there any more is left out."""
+    """Reads letters with their events, in order, in batches of `size`; leaves out records that have been removed."""
     for start in range(0, len(letters), size):
         batch = letters[start : start + size]
-        records = _from_log(history.bus, [letter for letter in batch if letter.segment is None])
+        records = _read_from_bus(history.bus, [letter for letter in batch if letter.segment is None])
         found: list[DeadLetter] = []
         for letter in batch:
             if letter.segment is None:
@@ -161,14 +232,17 @@ def read_letters(
             else:
                 record = history.fetch(letter.segment, letter.offset)
             if record is not None and record.header("delivery") == letter.id.encode():
-                found.append(DeadLetter(letter, record, read_delivery(record)))
+                found.append(DeadLetter(letter=letter, record=record, delivery=read_delivery(record)))
         yield found
 
 
-def drop_letters(
+def append_dropped(
     bus: Bus, letters: Iterable[DeadLetter], now: int, *, by: str, why: str, redrive: str | None = None
 ) -> None:
-    """Append the verdicts `dropped` of these letters, in one append. `redrive`: of the redrive that drops them."""
+    """Appends the verdicts `dropped` of these letters, in one append.
+
+    `redrive`: id of the redrive that drops them; None keeps that of each letter.
+    """
     records = [
         verdict_record(
             Verdict(
@@ -192,27 +266,48 @@ def drop_letters(
         bus.append(records)
 
 
-def _letter(delivery: Delivery, record: Record, segment: SegmentInfo | None) -> Letter:
-    headers = dict(record.headers)
-    return Letter(
-        delivery.id,
-        intern(delivery.target),
-        intern(delivery.subscription),
-        intern(delivery.resource),
-        delivery.event_time,
-        delivery.source.offset,
-        record.timestamp,
-        intern(headers.get("errorCode", b"").decode(errors="replace")),
-        intern(headers.get("exhaustedRetryCondition", b"").decode(errors="replace")),
-        intern(delivery.redrive),
-        record.partition,
-        record.offset,
-        segment,
+def _not_found(delivery: str) -> NotFound:
+    return NotFound(
+        f"delivery {delivery!r}: not a dead letter that the filter selects; `heliograph deliveries show` says its state"
     )
 
 
-def _from_log(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int], Record]:
-    """The records of letters by partition and offset, with few reads, however they lie."""
+def _find_newest(history: History, wanted: LetterFilter) -> list[Letter]:
+    """Finds the newest letter of each selected delivery, whatever its state is now."""
+    newest: dict[str, Letter] = {}
+    for segment, record in history.read(DEAD_LETTERS, wanted.since):
+        try:
+            delivery = read_delivery(record)
+        except (KeyError, ValueError):
+            continue  # erased, or written by another program
+        if wanted.selects(delivery):
+            known = newest.get(delivery.id)
+            if known is None or (known.at, known.segment is None) < (record.timestamp, segment is None):
+                newest[delivery.id] = _letter(delivery, record, segment)
+    return sorted(filter(wanted.selects_death, newest.values()), key=attrgetter("at", "id"))
+
+
+def _letter(delivery: Delivery, record: Record, segment: SegmentInfo | None) -> Letter:
+    headers = dict(record.headers)
+    return Letter(
+        id=delivery.id,
+        target=intern(delivery.target),
+        subscription=intern(delivery.subscription),
+        resource=intern(delivery.resource),
+        event_time=delivery.event_time,
+        place=delivery.source.offset,
+        at=record.timestamp,
+        error=intern(headers.get("errorCode", b"").decode(errors="replace")),
+        exhausted=intern(headers.get("exhaustedRetryCondition", b"").decode(errors="replace")),
+        redrive=intern(delivery.redrive),
+        partition=record.partition,
+        offset=record.offset,
+        segment=segment,
+    )
+
+
+def _read_from_bus(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int], Record]:
+    """Reads the records of letters, by partition and offset; letters close to each other with one read."""
     wanted = {(letter.partition, letter.offset) for letter in letters}
     runs: list[tuple[int, int, int]] = []
     for partition, offset in sorted(wanted):
@@ -228,7 +323,7 @@ def _from_log(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int], Reco
     }
 
 
-def _name_of(event: bytes) -> str:
+def _event_name(event: bytes) -> str:
     try:
         return read_routing(event).name
     except InvalidNotification:

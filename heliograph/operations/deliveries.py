@@ -1,19 +1,16 @@
-"""Where every delivery stands, read from the log: for the command line, never for a role.
-
-Verdicts that the log does not have any more are given to the functions as records, from wherever they are kept.
-"""
+"""The state of deliveries, read from topics and archive: for operators and programs, not for roles."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
 
 import msgspec
 
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on, read_topic
+from heliograph.operations.history import History
 from schemas.delivery import (
     Attempt,
     Attempts,
@@ -24,7 +21,8 @@ from schemas.delivery import (
     read_delivery,
     read_verdict,
 )
-from schemas.record import Record, TopicPartition
+from schemas.errors import NotFound, StoreError
+from schemas.record import Position, Record, TopicPartition
 from schemas.topics import DELIVERIES, PARKED, RETRIES, VERDICTS
 
 
@@ -51,8 +49,39 @@ STATES = tuple(state for state in DeliveryStatus if state is not DeliveryStatus.
 
 _PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 
-About = Callable[[Verdict | Delivery], bool]
-"""Whether a delivery is asked for, by what never changes of it: event, subscription, target, resource."""
+
+class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects deliveries; an empty field selects all.
+
+    `source`: the event's position. `since` (inclusive) and `until` (exclusive): when the delivery ended, or when its
+    last record was appended; milliseconds since the epoch. `targets` and `ids`: any of these target or delivery ids.
+    """
+
+    targets: frozenset[str] = frozenset()
+    subscription: str = ""
+    state: DeliveryStatus | None = None
+    source: Position | None = None
+    since: int = 0
+    until: int = 2**62
+    ids: frozenset[str] = frozenset()
+
+    def selects(self, found: Verdict | Delivery) -> bool:
+        """True if the fields match that never change during a delivery's life."""
+        delivery = found.delivery if isinstance(found, Verdict) else found.id
+        return (
+            (not self.ids or delivery in self.ids)
+            and (not self.targets or found.target in self.targets)
+            and (not self.subscription or found.subscription == self.subscription)
+            and (self.source is None or str(found.source) == str(self.source))
+        )
+
+    def selects_state(self, found: DeliveryState) -> bool:
+        """True if the state and the time match."""
+        return self.state in {None, found.state} and self.since <= found.at < self.until
+
+
+ALL = DeliveryFilter()
+"""The filter that selects every delivery."""
 
 
 class DeliveryState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -81,72 +110,61 @@ class DeliveryState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     why: str = ""
 
 
-def reduce_verdicts(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
-    """One verdict per delivery, by its id: of several the first by precedence, delivered before all others."""
-    found: dict[str, Verdict] = {}
-    for verdict in verdicts:
-        known = found.setdefault(verdict.delivery, verdict)
-        if _PRECEDENCE[verdict.state] < _PRECEDENCE[known.state]:
-            found[verdict.delivery] = verdict
-    return found
+def list_deliveries(history: History, wanted: DeliveryFilter = ALL) -> Iterator[DeliveryState]:
+    """Lists each selected delivery once: ended, waiting or under way.
 
-
-def list_deliveries(
-    bus: Bus, about: About = lambda _: True, archived: Iterable[Record] = ()
-) -> Iterator[DeliveryState]:
-    """Every delivery that is asked for, once: those that ended, those that wait, those under way.
-
-    One that a redrive brought back is under way again, unless it is known as delivered. `archived`: verdicts that the
-    log does not have any more. The verdicts of all that is asked for are in memory.
+    A delivery that a redrive brought back is under way again, unless it is known as delivered. The verdicts of all
+    selected deliveries are held in memory. Raises BusError; `history.problem` says if the archive could not be read.
     """
-    cursors = unfinished(bus)
-    redriven: set[tuple[str, str]] = set()
+    return _list(history, wanted, wanted.since)
 
-    def verdicts() -> Iterator[Verdict]:
-        for verdict in read_verdicts(chain(archived, read_topic(bus, VERDICTS))):
-            if about(verdict):
-                if verdict.redrive:
-                    redriven.add((verdict.delivery, verdict.redrive))
-                yield verdict
 
-    ended = reduce_verdicts(verdicts())
-    seen: set[str] = set()
-    for record, delivery in _unended(bus, cursors):
-        verdict = ended.get(delivery.id)
-        is_over = verdict is not None and (
-            verdict.state is VerdictState.DELIVERED
-            or not delivery.redrive
-            or (delivery.id, delivery.redrive) in redriven
+def find_delivery(history: History, delivery: str) -> DeliveryState:
+    """Finds one delivery by its id. The archive is read only if the topics do not have it.
+
+    Raises NotFound, BusError; StoreError if only the archive could have it and cannot be read.
+    """
+    for place in (History(history.bus), history):
+        found = read_states(place, [delivery])[delivery]
+        if found.state is not DeliveryStatus.UNKNOWN:
+            return found
+    if history.problem:
+        raise StoreError(
+            f"delivery {delivery!r}: not in the topics, and the archive cannot be read: {history.problem}"
         )
-        if about(delivery) and not is_over and delivery.id not in seen:
-            seen.add(delivery.id)
-            yield _as_waiting(record, delivery)
-    yield from (_as_ended(verdict) for one, verdict in ended.items() if one not in seen)
+    raise NotFound(
+        f"no delivery {delivery!r} in topics or archive; `heliograph deliveries list` lists the ids"
+    )
 
 
-def delivery_states(
-    bus: Bus, ids: Collection[str], archived: Iterable[Record] = ()
-) -> Mapping[str, DeliveryState]:
-    """Where each of these deliveries stands."""
-    wanted = frozenset(ids)
+def read_states(history: History, ids: Collection[str], since: int = 0) -> Mapping[str, DeliveryState]:
+    """Returns the state of each of these deliveries, `UNKNOWN` if there is no trace of one.
 
-    def about(one: Verdict | Delivery) -> bool:
-        return (one.delivery if isinstance(one, Verdict) else one.id) in wanted
-
-    found = {one.id: one for one in list_deliveries(bus, about, archived)} if wanted else {}
+    `since`: no verdict in the archive is older, milliseconds since the epoch.
+    """
+    wanted = DeliveryFilter(ids=frozenset(ids))
+    found = {one.id: one for one in _list(history, wanted, since)} if ids else {}
     return {one: found.get(one) or DeliveryState(id=one, state=DeliveryStatus.UNKNOWN) for one in ids}
 
 
-def kept_attempts(attempts: Attempts) -> list[tuple[int, Attempt]]:
-    """The attempts that are kept, each with its number, which counts from 1."""
+def reduce_verdicts(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
+    """Returns one verdict per delivery id: of several the first by precedence, delivered before all others."""
+    found: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        _keep_first(found, verdict)
+    return found
+
+
+def number_attempts(attempts: Attempts) -> list[tuple[int, Attempt]]:
+    """Numbers the attempts that were kept; the first attempt is 1."""
     last = list(enumerate(attempts.last, attempts.count - len(attempts.last) + 1))
     return last if attempts.first is None or (last and last[0][0] == 1) else [(1, attempts.first), *last]
 
 
-def unfinished(bus: Bus) -> dict[TopicPartition, int]:
-    """From where on deliveries may lie that have not ended: on the wheel, parked, under way.
+def find_unfinished(bus: Bus) -> dict[TopicPartition, int]:
+    """Finds the offsets from which on there may be deliveries without a verdict: on the wheel, parked, under way.
 
-    The order matters: a delivery goes from one topic to another while this is read, and is in at least one of them.
+    The order of the topics matters: a delivery that moves between two of them meanwhile is in at least one when read.
     """
     found: dict[TopicPartition, int] = {}
     wheel = sorted(topic for topic in bus.topics() if topic.startswith(RETRIES))
@@ -159,7 +177,7 @@ def unfinished(bus: Bus) -> dict[TopicPartition, int]:
 
 
 def read_deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Delivery]]:
-    """Records with the deliveries that they hold; what holds none is passed over, others may write to the log too."""
+    """Reads records as deliveries. Skips records that are none, since other programs may write to the topics."""
     for record in records:
         try:
             yield record, read_delivery(record)
@@ -168,19 +186,60 @@ def read_deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Deliver
 
 
 def read_verdicts(records: Iterable[Record]) -> Iterator[Verdict]:
-    """The verdicts that records hold; what holds none is passed over."""
+    """Reads records as verdicts. Skips records that are none."""
     for record in records:
         with suppress(ValueError):
             yield read_verdict(record.value)
 
 
-def _unended(bus: Bus, cursors: Mapping[TopicPartition, int]) -> Iterator[tuple[Record, Delivery]]:
+def _list(history: History, wanted: DeliveryFilter, archived_since: int) -> Iterator[DeliveryState]:
+    """Lists selected deliveries; verdicts in the archive that are older than `archived_since` are not read."""
+    unfinished = find_unfinished(history.bus)
+    ended: dict[str, Verdict] = {}
+    ended_again: set[tuple[str, str]] = set()
+    for verdict in read_verdicts(_verdict_records(history, archived_since)):
+        if wanted.selects(verdict):
+            _keep_first(ended, verdict)
+            if verdict.redrive:
+                ended_again.add((verdict.delivery, verdict.redrive))
+    listed: set[str] = set()
+    for record, delivery in _read_unended(history.bus, unfinished):
+        if not wanted.selects(delivery) or delivery.id in listed:
+            continue
+        known = ended.get(delivery.id)
+        is_over = known is not None and (
+            known.state is VerdictState.DELIVERED
+            or not delivery.redrive
+            or (delivery.id, delivery.redrive) in ended_again
+        )
+        if not is_over:
+            listed.add(delivery.id)
+            state = _unended_state(record, delivery)
+            if wanted.selects_state(state):
+                yield state
+    states = (_ended_state(verdict) for one, verdict in ended.items() if one not in listed)
+    yield from filter(wanted.selects_state, states)
+
+
+def _verdict_records(history: History, archived_since: int) -> Iterator[Record]:
+    yield from (record for _, record in history.archived(VERDICTS, archived_since))
+    yield from read_topic(history.bus, VERDICTS)
+
+
+def _keep_first(found: dict[str, Verdict], verdict: Verdict) -> None:
+    """Keeps, of several verdicts of a delivery, the first by precedence."""
+    known = found.setdefault(verdict.delivery, verdict)
+    if _PRECEDENCE[verdict.state] < _PRECEDENCE[known.state]:
+        found[verdict.delivery] = verdict
+
+
+def _read_unended(bus: Bus, cursors: Mapping[TopicPartition, int]) -> Iterator[tuple[Record, Delivery]]:
     for partition, offset in cursors.items():
         end = bus.extents(partition.topic)[partition].end
         yield from read_deliveries(read_on(bus, partition, offset, end))
 
 
-def _as_ended(verdict: Verdict) -> DeliveryState:
+def _ended_state(verdict: Verdict) -> DeliveryState:
     detail = (verdict.exhausted, verdict.why or _last(verdict.attempts), _muted(verdict))
     return DeliveryState(
         id=verdict.delivery,
@@ -200,7 +259,7 @@ def _as_ended(verdict: Verdict) -> DeliveryState:
     )
 
 
-def _as_waiting(record: Record, delivery: Delivery) -> DeliveryState:
+def _unended_state(record: Record, delivery: Delivery) -> DeliveryState:
     waits = record.topic != DELIVERIES
     return DeliveryState(
         id=delivery.id,
@@ -224,7 +283,7 @@ def _muted(verdict: Verdict) -> str:
 
 
 def _last(attempts: Attempts) -> str:
-    """What came of the last attempt, in a line."""
+    """Returns the receipt or the error of the last attempt, in one line."""
     if not attempts.last:
         return ""
     last = attempts.last[-1]

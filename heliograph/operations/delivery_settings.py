@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from heliograph.bus.base import Bus
-from heliograph.operations.deliveries import list_deliveries
+from heliograph.operations.deliveries import DeliveryFilter, list_deliveries
+from heliograph.operations.history import History
 from router.configuration import Configuration
 from schemas.delivery import VerdictState
 from schemas.delivery_settings import DeliverySettings, in_force_record, settings_record
@@ -60,7 +61,7 @@ def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
     """Raise InputError that names the targets which records are still on their way to, and how many."""
     if not targets:
         return
-    states = list_deliveries(bus, lambda delivery: delivery.target in targets)
+    states = list_deliveries(History(bus), DeliveryFilter(targets=frozenset(targets)))
     waiting = Counter(one.target for one in states if one.state not in _ENDED)
     if waiting:
         counted = _listed(f"{target} ({count})" for target, count in sorted(waiting.items()))

@@ -1,4 +1,4 @@
-"""Topics as log and archive hold them together: what the log does not have any more is read from the archive."""
+"""Topics read from bus and archive together: records that retention removed from the bus come from the archive."""
 
 from __future__ import annotations
 
@@ -14,33 +14,48 @@ from schemas.errors import StoreError
 from schemas.record import Position, Record, TopicPartition
 
 _SEGMENTS = 16
-"""Archived segments that are kept in memory while single records are fetched."""
+"""Number of archived segments held in memory while single records are fetched."""
 
 
 class History:
-    """Log and archive, read as one. An archive that cannot be read stops nobody: `problem` then says why."""
+    """A bus and its archive, read as one.
 
-    def __init__(self, bus: Bus, archive: Callable[[], ObjectStore]) -> None:
+    `archive` opens the archive when it is first needed; None reads the bus alone. If the archive cannot be read, the
+    records of the bus are returned all the same, and `problem` says what is wrong.
+    """
+
+    def __init__(self, bus: Bus, archive: Callable[[], ObjectStore] | None = None) -> None:
         self.bus = bus
         self.problem = ""
         self._archive = archive
         self._loaded = lru_cache(_SEGMENTS)(_by_offset)
 
     def read(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo | None, Record]]:
-        """Records that are not older than `since` (milliseconds), archived ones with their segment."""
+        """Reads the records of a topic since a time (milliseconds), archived ones with their segment."""
         yield from self.archived(topic, since)
         for record in read_topic(self.bus, topic, since):
             yield None, record
 
     def archived(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo, Record]]:
-        """Of these, the ones that the log does not hold."""
+        """Reads the records that only the archive has, since a time (milliseconds)."""
+        if self._archive is None:
+            return
         try:
             yield from archived_only(self.bus, self._archive(), topic, since)
         except StoreError as error:
             self.problem = str(error)
 
-    def at(self, position: Position) -> Record | None:
-        """The archived record at a position of this log; None if there is none."""
+    def find(self, position: Position) -> Record | None:
+        """Finds the record at a position, on the bus or in the archive; None if neither has it. Raises BusError."""
+        for record in self.bus.read(position.topic_partition, position.offset, 1).records:
+            if record.offset == position.offset:
+                return record
+        return self.find_archived(position)
+
+    def find_archived(self, position: Position) -> Record | None:
+        """Finds the archived record at a position of this bus; None if there is none."""
+        if self._archive is None:
+            return None
         try:
             segments = list(list_segments(self._archive(), position.topic))
             for info in reversed(segments):
@@ -52,7 +67,7 @@ class History:
         return None
 
     def fetch(self, segment: SegmentInfo, offset: int) -> Record | None:
-        """One record of a segment; None if it is not there any more."""
+        """Reads one record of a segment; None if the segment has been removed."""
         try:
             return self._loaded(segment).get(offset)
         except StoreError as error:
@@ -60,15 +75,15 @@ class History:
             return None
 
 
-def history_of(deployment: Deployment) -> History:
-    """Builds the history of a deployment; opens its archive when first needed."""
+def open_history(deployment: Deployment) -> History:
+    """Builds the history of a deployment; its archive is opened when first needed."""
     return History(deployment.bus, lambda: deployment.archive)
 
 
 def archived_only(
     bus: Bus, archive: ObjectStore, topic: str, since: int = 0
 ) -> Iterator[tuple[SegmentInfo, Record]]:
-    """Archived records that the log does not hold, not older than `since` (milliseconds). Raises BusError, StoreError."""
+    """Reads the records that only the archive has, since a time (milliseconds). Raises BusError, StoreError."""
     for info, start in _removed(bus, archive, topic):
         for record in records_between(info, since or None):
             if start is None or record.offset < start:
@@ -76,8 +91,10 @@ def archived_only(
 
 
 def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[tuple[SegmentInfo, int | None]]:
-    """Segments of which the log lacks something: of another log, or before its first record, whose offset comes with
-    them."""
+    """Lists the segments with records that the bus does not have, each with the bus's first offset.
+
+    The offset is None for a segment of another log id, or of an earlier epoch.
+    """
     extents = bus.extents(topic)
     segments = list(list_segments(archive, topic))
     tails = {info.partition: info for info in segments}

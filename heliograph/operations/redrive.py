@@ -1,18 +1,20 @@
-"""Redrive: dead letters go back to `deliveries`, each once, at a rate, and so that it can be gone on with.
+"""Redrive: appends dead letters to `deliveries` again, each once, at a rate; an interrupted redrive can be resumed.
 
-Nothing about a redrive is kept but what it appends: its id is in the headers of every delivery and in the verdicts that
-follow, and there a redrive that is resumed finds what was done (docs/decisions).
+A redrive stores nothing but what it appends. Its id is in the headers of its deliveries and in their verdicts, where a
+resumed redrive finds what has been done (docs/decisions/0011).
 """
 
 from __future__ import annotations
 
 import enum
+import math
 import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,18 +24,20 @@ from heliograph.operations.dead_letters import (
     BATCH,
     DeadLetter,
     Letter,
-    Wanted,
-    drop_letters,
-    find_standing,
+    LetterFilter,
+    append_dropped,
+    find_letters,
     read_letters,
+    require_named,
 )
 from heliograph.operations.history import History
-from heliograph.operations.standing import Standing
+from heliograph.operations.letter_states import LetterStates
 from router.configuration import Configuration
 from router.deliver.target_states import TargetStates
 from schemas.clock import Clock
 from schemas.delivery import Delivery, VerdictState, delivery_record, redriven_id
 from schemas.delivery_settings import RecordTarget
+from schemas.errors import InputError
 from schemas.lanes import lane_key, lane_of
 from schemas.record import NewRecord
 from schemas.subscription import Target
@@ -41,87 +45,133 @@ from schemas.target_state import TargetStatus
 from schemas.topics import DELIVERIES
 
 RATE = 100.0
-"""Deliveries a second, where nothing else is said: a receiver that has just come back is not flooded, and new events
-of other targets do not wait behind a redrive."""
+"""Default rate in deliveries per second: it neither floods a receiver that has just recovered, nor holds up new events
+of other targets."""
 
 
 class Order(enum.StrEnum):
-    """In which order letters are sent, and which."""
+    """The order in which letters are sent."""
 
-    OLDEST = "oldest"  # all of them, by when the log took their events
-    NEWEST_PER_RESOURCE = (
-        "newest-per-resource"  # of a resource's events only the newest, the newest of all first
-    )
+    OLDEST = "oldest"  # all letters, by the time of their events
+    NEWEST_PER_RESOURCE = "newest-per-resource"  # the newest letter of each resource, the newest first
 
 
 class Fate(enum.StrEnum):
-    """What a redrive does with a letter."""
+    """The result of a redrive for one letter."""
 
     SENT = "sent"
-    OLDER = "older"  # dropped, because a newer state of the resource is sent
-    DONE = "sent-before"  # by this redrive, before it was interrupted
-    UNDER_WAY = "under-way"  # another one brought it back
-    CHANGED = "changed"  # delivered, dropped or brought back by somebody else since this one began
-    MISSING = "missing"  # its record cannot be read any more
-    NO_TARGET = "no-target"  # it was deleted
-    SUSPENDED = "suspended"  # its target is: it would die again at once
+    OLDER = "older"  # dropped, since a newer letter of the resource is sent
+    DONE = "sent-before"  # sent by this redrive before it was interrupted
+    UNDER_WAY = "under-way"  # brought back by another redrive
+    CHANGED = "changed"  # delivered, dropped or brought back otherwise since the plan was made
+    MISSING = "missing"  # its record can no longer be read
+    NO_TARGET = "no-target"  # its target was deleted
+    SUSPENDED = "suspended"  # its target is suspended, where it would die again at once
 
 
 REFUSED = frozenset({Fate.MISSING, Fate.NO_TARGET, Fate.SUSPENDED})
-"""What stays a dead letter although it was asked for."""
+"""The results of letters that were selected and stay dead."""
 
 
-class Redrive(msgspec.Struct, frozen=True):
-    """What to redrive and how. One that is resumed is the same once more. `rate`: deliveries a second. `by`:
-    `user@host`, kept in the verdicts of what it drops."""
+class Redrive(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to redrive. To resume a redrive, make the same request with its id.
+
+    `rate`: deliveries per second. `as_new`: send each letter under a new delivery id. `by`: `user@host`, kept in the
+    verdicts of letters that it drops.
+    """
 
     id: str
-    wanted: Wanted
+    wanted: LetterFilter
     order: Order = Order.OLDEST
     rate: float = RATE
     as_new: bool = False
     by: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """Each letter with what is to be done with it, in the order of sending; and by which targets of which version."""
+class FateCount(NamedTuple):
+    """The number of letters of one target, subscription, error and result."""
 
+    target: str
+    subscription: str
+    error: str
+    fate: Fate
+    letters: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The letters that a redrive selects, in the order of sending, each with the result to expect.
+
+    `targets` and `version`: the configuration that deliveries are made for.
+    """
+
+    redrive: Redrive
     fates: Sequence[tuple[Letter, Fate]]
-    standing: Standing
+    states: LetterStates
     targets: Mapping[str, Target]
     version: int
 
-    def of(self, fate: Fate) -> list[Letter]:
-        """The letters of a fate."""
+    def find_letters(self, fate: Fate) -> list[Letter]:
+        """Returns the letters with this result."""
         return [letter for letter, each in self.fates if each is fate]
+
+    def count_fates(self) -> list[FateCount]:
+        """Counts the letters of each target, subscription, error and result."""
+        counts = Counter(
+            (letter.target, letter.subscription, letter.error, str(fate)) for letter, fate in self.fates
+        )
+        return [
+            FateCount(target, subscription, error, Fate(fate), count)
+            for (target, subscription, error, fate), count in sorted(counts.items())
+        ]
+
+    def estimate_seconds(self) -> int:
+        """Estimates how long sending takes at the redrive's rate, in seconds."""
+        return math.ceil(len(self.find_letters(Fate.SENT)) / self.redrive.rate)
+
+    def build_resumed(self) -> Redrive:
+        """Builds the request that resumes this redrive: it selects the same letters, and none that died since."""
+        wanted = self.redrive.wanted
+        last = max((letter.at + 1 for letter, _ in self.fates), default=0)
+        until = min(wanted.until, last)
+        return msgspec.structs.replace(self.redrive, wanted=msgspec.structs.replace(wanted, until=until))
 
 
 def new_redrive_id(now: int) -> str:
-    """An id that tells when the redrive began. `now`: milliseconds since the epoch."""
+    """Builds an id that tells when the redrive began. `now`: milliseconds since the epoch."""
     began = datetime.fromtimestamp(now / 1000, UTC)
     return f"{began:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def is_redrive_id(text: str) -> bool:
-    """Whether `text` has the form of one."""
-    return re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", text) is not None
+def parse_redrive_id(text: str) -> str:
+    """Returns `text` if it has the form of a redrive id; raises InputError otherwise."""
+    if re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", text) is None:
+        raise InputError(
+            f"redrive {text!r}: not a redrive id; expected the form 20260131-120000-0a1b2c, as printed at its start"
+        )
+    return text
 
 
-def make_plan(history: History, redrive: Redrive) -> Plan:
-    """What a redrive will do, as log and archive are now."""
-    letters, standing = find_standing(history, redrive.wanted, also=_sent_as(redrive))
-    configuration, states = Configuration(history.bus), TargetStates(history.bus)
+def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = False) -> Plan:
+    """Plans what a redrive will do, by the present contents of topics and archive; appends nothing.
+
+    Raises BusError; NotFound if the filter names a delivery id that is no dead letter, unless `allow_missing`: some of
+    those that a resumed redrive names have been delivered since.
+    """
+    letters, states = find_letters(history, redrive.wanted, sent_as=_sent_as(redrive))
+    if not allow_missing:
+        require_named(redrive.wanted, letters)
+    configuration, conditions = Configuration(history.bus), TargetStates(history.bus)
     configuration.refresh()
-    states.refresh()
+    conditions.refresh()
     targets = dict(configuration.read_targets())
-    suspended = {one for one in targets if states.of(one, TargetStatus.SUSPENDED) is not None}
+    suspended = {one for one in targets if conditions.of(one, TargetStatus.SUSPENDED) is not None}
 
     def fate(letter: Letter) -> Fate:
-        if letter.redrive == redrive.id or standing.was_brought_back_by(
+        if letter.redrive == redrive.id or states.was_brought_back_by(
             redrive.id, _sent_as(redrive)(letter.id)
         ):
             return Fate.DONE
-        if standing.is_under_way(letter.id):
+        if states.is_under_way(letter.id):
             return Fate.UNDER_WAY
         if letter.target in suspended:
             return Fate.SUSPENDED
@@ -132,41 +182,46 @@ def make_plan(history: History, redrive: Redrive) -> Plan:
     fates.sort(key=lambda one: (one[0].event_time, one[0].place), reverse=newest_first)
     if newest_first:
         fates = _without_older(fates, targets)
-    return Plan(fates, standing, targets, configuration.version)
+    return Plan(redrive=redrive, fates=fates, states=states, targets=targets, version=configuration.version)
 
 
 class Redriving:
-    """A redrive at work. `counts` says what became of how many letters, also after it was interrupted."""
+    """Executes a plan. `counts`: the number of letters by result so far, also after an interruption."""
 
-    def __init__(self, history: History, redrive: Redrive, plan: Plan, clock: Clock) -> None:
+    def __init__(self, history: History, plan: Plan, clock: Clock) -> None:
         self.counts: Counter[Fate] = Counter(
             fate for _, fate in plan.fates if fate not in {Fate.SENT, Fate.OLDER}
         )
         self._history = history
         self._bus: Bus = history.bus
-        self._redrive = redrive
+        self._redrive = plan.redrive
         self.plan = plan
         self._clock = clock
-        self._sent_as = _sent_as(redrive)
+        self._sent_as = _sent_as(plan.redrive)
         self._partitions = self._bus.topics().get(DELIVERIES, 1)
         self._keys: dict[tuple[str, int], bytes] = {}
 
     def run(
         self, advance: Callable[[int], None] = lambda _: None, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        """Drop what is older, then send. `advance` is told how many more of the letters that are to be sent are dealt
-        with. Raises BusError."""
-        for letters in read_letters(self._history, self.plan.of(Fate.OLDER)):
+        """Drops older letters, then sends the others.
+
+        `advance` is called with the number of letters of each batch that was sent. `pause` waits for so many seconds.
+        Raises BusError.
+        """
+        for letters in read_letters(self._history, self.plan.find_letters(Fate.OLDER)):
             self._drop(letters, "a newer state of the resource is redriven")
             self.counts[Fate.OLDER] += len(letters)
         if self._redrive.as_new:
-            done = [letter for letter in self.plan.of(Fate.DONE) if letter.redrive != self._redrive.id]
+            done = [
+                letter for letter in self.plan.find_letters(Fate.DONE) if letter.redrive != self._redrive.id
+            ]
             for letters in read_letters(self._history, done):
                 self._drop_replaced(letters)
         self._send_all(advance, pause)
 
     def _send_all(self, advance: Callable[[int], None], pause: Callable[[float], None]) -> None:
-        to_send, rate = self.plan.of(Fate.SENT), self._redrive.rate
+        to_send, rate = self.plan.find_letters(Fate.SENT), self._redrive.rate
         size = max(1, min(BATCH, int(rate)))
         due = self._clock.monotonic()
         for batch in read_letters(self._history, to_send, size):
@@ -179,25 +234,25 @@ class Redriving:
         self.counts[Fate.MISSING] = len(to_send) - self.counts[Fate.SENT] - self.counts[Fate.CHANGED]
 
     def _send(self, batch: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
-        """Append what still is a letter and nothing else: one append, and one more for what it replaces."""
-        self.plan.standing.follow(self._redrive.id)
-        sent = [one for one in batch if self._may_go(one.letter)]
+        """Appends those of a batch that are still dead letters; with `as_new`, drops the letters they replace."""
+        self.plan.states.follow(self._redrive.id)
+        sent = [one for one in batch if self._may_send(one.letter)]
         if sent:
             self._bus.append([self._record(one.delivery) for one in sent])
         if self._redrive.as_new:
             self._drop_replaced(sent)
         return sent
 
-    def _may_go(self, letter: Letter) -> bool:
-        standing = self.plan.standing
-        ended = standing.ended_as(letter.id)
+    def _may_send(self, letter: Letter) -> bool:
+        states = self.plan.states
+        ended = states.ended_as(letter.id)
         named = letter.id in self._redrive.wanted.deliveries
-        return not standing.is_under_way(letter.id) and (
+        return not states.is_under_way(letter.id) and (
             ended is None or (named and ended is VerdictState.DROPPED)
         )
 
     def _record(self, dead: Delivery) -> NewRecord:
-        """The delivery as it starts again: nothing tried, placed as its target is now."""
+        """Builds the record of a delivery that starts again: without attempts, in a lane of its present target."""
         lane = lane_of(self.plan.targets[dead.target], dead.resource)
         return delivery_record(
             Delivery(
@@ -216,31 +271,31 @@ class Redriving:
         )
 
     def _key(self, target: str, lane: int) -> bytes:
-        """The key of a lane, made once."""
+        """Returns the record key of a lane; computed once per lane."""
         if (target, lane) not in self._keys:
             self._keys[target, lane] = lane_key(target, lane, self._partitions, partition_for)
         return self._keys[target, lane]
 
     def _drop_replaced(self, letters: Sequence[DeadLetter]) -> None:
-        """What was sent under another id is no letter any more."""
+        """Drops letters that were sent under a new id."""
         self._drop(letters, f"redriven as new by {self._redrive.id}")
 
     def _drop(self, letters: Sequence[DeadLetter], why: str) -> None:
         redrive = self._redrive
-        drop_letters(self._bus, letters, self._clock.now(), by=redrive.by, why=why, redrive=redrive.id)
+        append_dropped(self._bus, letters, self._clock.now(), by=redrive.by, why=why, redrive=redrive.id)
 
 
 def _sent_as(redrive: Redrive) -> Callable[[str], str]:
-    """The id under which a delivery is sent."""
+    """Returns the function that gives the id under which a delivery is sent."""
     return (lambda dead: redriven_id(dead, redrive.id)) if redrive.as_new else str
 
 
 def _without_older(
     fates: Iterable[tuple[Letter, Fate]], targets: Mapping[str, Target]
 ) -> list[tuple[Letter, Fate]]:
-    """Newest first: what is to be sent although a newer letter of its target and resource goes out, or went, is not.
+    """Marks letters as older if a newer one of the same target and resource is sent, or was; takes the newest first.
 
-    Execution records are all sent: each is of a run of its own, and none an older state of its instance.
+    Execution records are all sent: each is of its own run, and none is an older state of its instance.
     """
     ahead: set[tuple[str, str]] = set()
     found: list[tuple[Letter, Fate]] = []

@@ -11,6 +11,7 @@ import pytest
 from heliograph.bus.memory import MemoryBus
 from heliograph.bus.open import open_bus
 from heliograph.operations.deliveries import list_deliveries
+from heliograph.operations.history import History
 from heliograph.operations.subscriptions import apply
 from router import mutes as mutes_module
 from router.events import Router
@@ -120,7 +121,9 @@ def test_a_muted_delivery_has_a_verdict_at_each_target(
         for target in ("first", "second")
     ]
     assert {record.key for record in records(bus, VERDICTS)} == {b"first", b"second"}
-    states = {one.source: (one.state, one.attempts.count, one.detail) for one in list_deliveries(bus)}
+    states = {
+        one.source: (one.state, one.attempts.count, one.detail) for one in list_deliveries(History(bus))
+    }
     assert states[str(repeat)] == ("muted", 0, f"by {opener}, which went out")
     assert counted("heliograph_verdicts_total", target="second", state="muted") == 1
     assert counted("heliograph_matched_total", subscription="muting") == 2
@@ -222,5 +225,5 @@ def test_on_the_embedded_log(tmp_path: Path) -> None:
             while log.lag("router").get(positions[0].topic_partition, (0, 0))[0] <= number:
                 router.step(0.1)
             router.close()
-        states = {one.source: one.state for one in list_deliveries(log)}
+        states = {one.source: one.state for one in list_deliveries(History(log))}
         assert [states[str(one)] for one in positions] == ["under-way", "muted", "muted"]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import pytest
-import typer
 
-from heliograph.cli.choosing import Chosen, confirm
 from heliograph.operations.dead_letters import DeadLetter, Letter, read_letters
 from heliograph.operations.history import History
-from schemas.errors import InputError
 from tests.acceptance.product import Hook
 from tests.heliograph.cli.conftest import Commands
 
@@ -150,7 +145,7 @@ def test_an_interrupted_redrive_says_how_to_go_on(
     assert stopped.status == 130
     (line,) = (line for line in stopped.err.splitlines() if line.startswith("ended early"))
     assert "after 1 of 3" in line
-    command = shlex.split(line.partition("go on with: ")[2])
+    command = shlex.split(line.partition("resume with: ")[2])
     assert command[:2] == ["heliograph", "dead-letters"]
     resumed = dead.done(*command[1:], "--json").rows[0]
     assert (resumed["sent"], resumed["sent-before"]) == (2, 1)
@@ -191,7 +186,7 @@ def test_without_an_archive_the_log_alone_is_listed(dead: Commands) -> None:
     archive.write_text("not a folder")
     answer = dead("dead-letters", "list", "--json")
     assert (answer.status, len(answer.rows)) == (1, 4)
-    assert "the archive cannot be read, this is of the log alone" in answer.err
+    assert "the archive cannot be read, the result has records of the bus only" in answer.err
     assert dead("deliveries", "list", "--json").status == 1
 
 
@@ -205,25 +200,3 @@ def test_archived_letters_are_redriven(dead: Commands, hook: Hook) -> None:
     dead.done("run", "deliverer", "--until-idle")
     assert set(hook.bodies) == before
     assert letters(dead) == []
-
-
-class Terminal(io.StringIO):
-    """Somebody types."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_whoever_sits_there_is_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    confirm(Chosen(yes=True), "redrive 7 dead letters")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    with pytest.raises(InputError, match="redrive 7 dead letters: there is no terminal to ask on; add --yes"):
-        confirm(Chosen(), "redrive 7 dead letters")
-    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
-    confirm(Chosen(), "redrive 7 dead letters")
-    assert "redrive 7 dead letters? [y/N]" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
-    with pytest.raises(typer.Exit):
-        confirm(Chosen(), "redrive 7 dead letters")

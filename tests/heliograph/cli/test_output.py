@@ -11,8 +11,20 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import typer
 
-from heliograph.cli.output import MEASURED_ROWS, document, moment, operator, progress, show, text_of, visible
+from heliograph.cli.output import (
+    MEASURED_ROWS,
+    confirm,
+    document,
+    moment,
+    operator,
+    progress,
+    show,
+    text_of,
+    visible,
+)
+from schemas.errors import InputError
 
 
 def test_a_table_is_as_wide_as_its_first_rows_need(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +86,7 @@ def test_what_turns_the_direction_of_writing_is_escaped() -> None:
 
 
 class Terminal(io.StringIO):
-    """Somebody looks."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -104,3 +116,18 @@ def test_whoever_is_at_work_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     assert operator() == f"{os.getuid()}@{socket.gethostname()}"
+
+
+def test_a_change_is_confirmed_on_the_terminal_unless_yes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    confirm("redrive 7 dead letters", yes=True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(InputError, match=r"redrive 7 dead letters: .* no terminal to confirm on; add --yes"):
+        confirm("redrive 7 dead letters", yes=False)
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    confirm("redrive 7 dead letters", yes=False)
+    assert "redrive 7 dead letters? [y/N]" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
+    with pytest.raises(typer.Exit):
+        confirm("redrive 7 dead letters", yes=False)

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from heliograph.operations.dead_letters import Wanted, drop_letters, read_letters
+from heliograph.operations.dead_letters import LetterFilter, append_dropped, read_letters
 from heliograph.operations.redrive import Order, Redrive
 from schemas.delivery import Delivery
 from tests.archiver.stores import Crash
-from tests.heliograph.redriving import Rig, letter
+from tests.heliograph.operations.redriving import Rig, letter
 
 RESOURCES = 3
 
@@ -50,7 +50,9 @@ class Redrives(RuleBasedStateMachine):
     def redrive(self, order: Order, resource: str, lives: int, before: bool) -> None:
         """One that dies, and then is gone on with to its end."""
         self.redrives += 1
-        redrive = Redrive(f"redrive-{self.redrives}", Wanted(resource=resource), order, rate=2)
+        redrive = Redrive(
+            id=f"redrive-{self.redrives}", wanted=LetterFilter(resource=resource), order=order, rate=2
+        )
         chosen = {one for one in self.dead if not resource or self.letters[one].resource == resource}
         sent = self._newest(chosen, resource) if order is Order.NEWEST_PER_RESOURCE else chosen
         appended = Counter(one.id for one in self.rig.appended())
@@ -85,9 +87,9 @@ class Redrives(RuleBasedStateMachine):
     def drop(self, number: int) -> None:
         chosen = {one for one in self.dead if self.letters[one].source.offset == number}
         if chosen:
-            letters = self.rig.listed(Wanted(deliveries=frozenset(chosen)))
+            letters = self.rig.listed(LetterFilter(deliveries=frozenset(chosen)))
             for batch in read_letters(self.rig.history(), letters):
-                drop_letters(self.rig.bus, batch, self.rig.clock.now(), by="jo@host", why="old")
+                append_dropped(self.rig.bus, batch, self.rig.clock.now(), by="jo@host", why="old")
             self.dead -= chosen
             self.dropped |= chosen
 

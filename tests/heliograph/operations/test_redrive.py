@@ -6,9 +6,9 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from heliograph.operations.dead_letters import Wanted, drop_letters, read_letters
+from heliograph.operations.dead_letters import LetterFilter, append_dropped, read_letters
 from heliograph.operations.delivery_settings import put
-from heliograph.operations.redrive import Fate, Order, Redrive, Redriving, is_redrive_id, new_redrive_id
+from heliograph.operations.redrive import Fate, Order, Redrive, Redriving, new_redrive_id, parse_redrive_id
 from router.deliver.settle import waiting_record
 from schemas.delivery import (
     Attempts,
@@ -20,17 +20,20 @@ from schemas.delivery import (
     redriven_id,
 )
 from schemas.delivery_settings import BucketDelivery, DeliverySettings
+from schemas.errors import InputError
 from schemas.record import NewRecord
 from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record
 from schemas.topics import DEAD_LETTERS, PARKED, VERDICTS
 from tests.archiver.stores import Crash
-from tests.heliograph.redriving import Rig, letter
+from tests.heliograph.operations.redriving import Rig, letter
 from tests.router.deliver.sinks import apply, records, verdicts
 
-FIRST = Redrive("20260101-000000-000001", Wanted(), rate=1000)
-SECOND = Redrive("20260101-000000-000002", Wanted(), rate=1000)
-NEWEST = Redrive("20260101-000000-000003", Wanted(), Order.NEWEST_PER_RESOURCE, 1000)
-AS_NEW = Redrive("20260101-000000-000004", Wanted(), rate=1000, as_new=True, by="jo@host")
+FIRST = Redrive(id="20260101-000000-000001", wanted=LetterFilter(), rate=1000)
+SECOND = Redrive(id="20260101-000000-000002", wanted=LetterFilter(), rate=1000)
+NEWEST = Redrive(
+    id="20260101-000000-000003", wanted=LetterFilter(), order=Order.NEWEST_PER_RESOURCE, rate=1000
+)
+AS_NEW = Redrive(id="20260101-000000-000004", wanted=LetterFilter(), rate=1000, as_new=True, by="jo@host")
 
 
 def ids(*deliveries: Delivery) -> list[str]:
@@ -100,7 +103,7 @@ def test_a_named_letter_is_sent_although_it_was_dropped() -> None:
     dropped = letter(1)
     rig.die(dropped)
     rig.settle(VerdictState.DROPPED, dropped)
-    named = Redrive(FIRST.id, Wanted(deliveries=frozenset({dropped.id})), rate=1000)
+    named = Redrive(id=FIRST.id, wanted=LetterFilter(deliveries=frozenset({dropped.id})), rate=1000)
     assert rig.redrive(named).counts == Counter({Fate.SENT: 1})
     assert rig.redrive(named).counts == Counter({Fate.DONE: 1})
 
@@ -152,7 +155,7 @@ def test_an_older_state_does_not_follow_a_newer_one_that_is_under_way() -> None:
     rig = Rig()
     older, newer = letter(1, resource="a"), letter(2, resource="a")
     rig.die(older, newer)
-    rig.redrive(Redrive(FIRST.id, Wanted(deliveries=frozenset({newer.id})), rate=1000))
+    rig.redrive(Redrive(id=FIRST.id, wanted=LetterFilter(deliveries=frozenset({newer.id})), rate=1000))
     assert rig.redrive(NEWEST).counts == Counter({Fate.UNDER_WAY: 1, Fate.OLDER: 1})
     assert len(rig.appended()) == 1
 
@@ -200,11 +203,11 @@ def test_a_letter_is_listed_until_it_gets_through_and_in_its_newest_form() -> No
 def test_batches_keep_to_the_rate() -> None:
     rig = Rig()
     rig.die(*map(letter, range(25)))
-    rig.redrive(Redrive(FIRST.id, Wanted(), rate=10))
+    rig.redrive(Redrive(id=FIRST.id, wanted=LetterFilter(), rate=10))
     assert rig.pauses == pytest.approx([0.0, 1.0, 1.0])
     rig = Rig()
     rig.die(*map(letter, range(3)))
-    rig.redrive(Redrive(FIRST.id, Wanted(), rate=0.5))
+    rig.redrive(Redrive(id=FIRST.id, wanted=LetterFilter(), rate=0.5))
     assert rig.pauses == pytest.approx([0.0, 2.0, 2.0])
 
 
@@ -213,8 +216,8 @@ def test_what_somebody_else_does_meanwhile_is_heeded() -> None:
     rig.die(*map(letter, range(4)))
     plan = rig.plan(FIRST)
     rig.settle(VerdictState.DROPPED, letter(1))
-    rig.redrive(Redrive(SECOND.id, Wanted(deliveries=frozenset({letter(2).id})), rate=1000))
-    work = Redriving(rig.history(), FIRST, plan, rig.clock)
+    rig.redrive(Redrive(id=SECOND.id, wanted=LetterFilter(deliveries=frozenset({letter(2).id})), rate=1000))
+    work = Redriving(rig.history(), plan, rig.clock)
     work.run(pause=lambda _: None)
     assert work.counts == Counter({Fate.SENT: 2, Fate.CHANGED: 2, Fate.MISSING: 0})
     assert len(rig.appended()) == 3
@@ -226,7 +229,7 @@ def test_a_letter_whose_record_is_gone_is_counted() -> None:
     plan = rig.plan(FIRST)
     for partition, extent in rig.bus.extents(DEAD_LETTERS).items():
         rig.bus.truncate(partition, extent.end)
-    work = Redriving(rig.history(), FIRST, plan, rig.clock)
+    work = Redriving(rig.history(), plan, rig.clock)
     work.run(pause=lambda _: None)
     assert work.counts == Counter({Fate.MISSING: 1})
 
@@ -239,7 +242,9 @@ def test_a_redrive_that_died_is_gone_on_with(
     redrive: Redrive, before: bool, survived: int, ended_between: bool | None
 ) -> None:
     """Wherever it dies, each letter is sent once, and of a resource the newest state is not followed by an older."""
-    redrive = Redrive(redrive.id, Wanted(), redrive.order, 2, redrive.as_new)
+    redrive = Redrive(
+        id=redrive.id, wanted=LetterFilter(), order=redrive.order, rate=2, as_new=redrive.as_new
+    )
     rig = Rig()
     dying = [letter(number, resource=f"r-{number % 4}") for number in range(6)]
     rig.die(*dying)
@@ -262,8 +267,8 @@ def test_a_redrive_that_died_is_gone_on_with(
 def test_dropping_says_who_and_why() -> None:
     rig = Rig()
     rig.die(letter(1), letter(2))
-    (batch,) = read_letters(rig.history(), rig.listed(Wanted(deliveries=frozenset({letter(1).id}))))
-    drop_letters(rig.bus, batch, rig.clock.now(), by="jo@host", why="old news")
+    (batch,) = read_letters(rig.history(), rig.listed(LetterFilter(deliveries=frozenset({letter(1).id}))))
+    append_dropped(rig.bus, batch, rig.clock.now(), by="jo@host", why="old news")
     (dropped,) = (one for one in verdicts(rig.bus) if one.state is VerdictState.DROPPED)
     assert (dropped.by, dropped.why, dropped.source) == ("jo@host", "old news", str(letter(1).source))
     assert dropped.attempts == letter(1).attempts
@@ -288,17 +293,18 @@ def test_junk_beside_the_letters_is_passed_over() -> None:
 def test_ids_tell_when_a_redrive_began() -> None:
     made = new_redrive_id(1_700_000_000_000)
     assert made.startswith("20231114-221320-")
-    assert is_redrive_id(made)
+    assert parse_redrive_id(made) == made
     assert made != new_redrive_id(1_700_000_000_000)
-    assert not is_redrive_id(made[:-1])
-    assert not is_redrive_id(f"{made}\n")
+    for text in (made[:-1], f"{made}\n", ""):
+        with pytest.raises(InputError, match="not a redrive id"):
+            parse_redrive_id(text)
 
 
 def test_only_what_the_filter_finds_is_touched() -> None:
     rig = Rig()
     rig.die(letter(1))
     rig.die(letter(2), exhausted=Exhausted.AGE)
-    wanted = Wanted(exhausted=Exhausted.AGE)
-    assert rig.redrive(Redrive(FIRST.id, wanted, rate=1000)).counts == Counter({Fate.SENT: 1})
+    wanted = LetterFilter(exhausted=Exhausted.AGE)
+    assert rig.redrive(Redrive(id=FIRST.id, wanted=wanted, rate=1000)).counts == Counter({Fate.SENT: 1})
     assert [one.id for one in rig.appended()] == [letter(2).id]
     assert len(records(rig.bus, VERDICTS)) == 2

@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from heliograph.bus.memory import MemoryBus
-from heliograph.operations.deliveries import delivery_states, kept_attempts, list_deliveries, reduce_verdicts
+from heliograph.operations.deliveries import (
+    DeliveryFilter,
+    DeliveryStatus,
+    find_delivery,
+    list_deliveries,
+    number_attempts,
+    read_states,
+    reduce_verdicts,
+)
+from heliograph.operations.history import History
 from schemas.clock import ManualClock
 from schemas.delivery import (
     Attempt,
@@ -23,8 +32,10 @@ from schemas.delivery import (
     encode_verdict,
     verdict_record,
 )
-from schemas.record import NewRecord, Record
+from schemas.errors import NotFound, StoreError
+from schemas.record import NewRecord
 from schemas.topics import PARKED, VERDICTS
+from tests.heliograph.operations.redriving import Rig, letter
 from tests.router.deliver.sinks import (
     BROKEN,
     Scripted,
@@ -77,8 +88,8 @@ def test_every_delivery_is_listed_once_where_it_stands() -> None:
     settled(role)
     role.close()
     offer(bus, [delivery(4)])
-    listed = {one.id: one for one in list_deliveries(bus)}
-    assert len(list(list_deliveries(bus))) == 4
+    listed = {one.id: one for one in list_deliveries(History(bus))}
+    assert len(list(list_deliveries(History(bus)))) == 4
     stands = {number: listed[delivery(number).id] for number in (1, 2, 3, 4)}
     assert {number: one.state for number, one in stands.items()} == {
         1: "delivered",
@@ -94,8 +105,8 @@ def test_every_delivery_is_listed_once_where_it_stands() -> None:
     }
     assert stands[3].due == clock.now() + 50_000
     assert [one.attempts.count for one in stands.values()] == [1, 1, 1, 0]
-    assert delivery_states(bus, [delivery(3).id])[delivery(3).id] == stands[3]
-    assert delivery_states(bus, ["none"])["none"].state == "unknown"
+    assert read_states(History(bus), [delivery(3).id])[delivery(3).id] == stands[3]
+    assert read_states(History(bus), ["none"])["none"].state == "unknown"
 
 
 def test_what_a_redrive_brought_back_is_under_way_until_it_ends_again() -> None:
@@ -105,12 +116,12 @@ def test_what_a_redrive_brought_back_is_under_way_until_it_ends_again() -> None:
     bus.append([delivery_record(one), verdict_record(died)])
 
     def state() -> str:
-        return delivery_states(bus, [one.id])[one.id].state
+        return read_states(History(bus), [one.id])[one.id].state
 
     assert state() == "dead", "its record lies beyond the cursor, and it has ended"
     bus.append([delivery_record(msgspec.structs.replace(one, redrive="again"))])
     assert state() == "under-way"
-    assert delivery_states(bus, [one.id])[one.id].redrive == "again"
+    assert read_states(History(bus), [one.id])[one.id].redrive == "again"
     bus.append([verdict_record(msgspec.structs.replace(died, redrive="other"))])
     assert state() == "under-way"
     bus.append([verdict_record(msgspec.structs.replace(died, redrive="again"))])
@@ -120,28 +131,55 @@ def test_what_a_redrive_brought_back_is_under_way_until_it_ends_again() -> None:
     assert state() == "delivered"
 
 
-def test_verdicts_that_the_log_has_no_more_are_taken_into_account() -> None:
-    bus = MemoryBus(ManualClock())
-    bus.append([verdict_record(verdict(VerdictState.DEAD))])
-    elsewhere = [Record(VERDICTS, 0, 0, 1, None, (), encode_verdict(verdict(VerdictState.DELIVERED, number)))
-                 for number in (1, 2)]  # fmt: skip
-    listed = {one.id: one.state for one in list_deliveries(bus, archived=elsewhere)}
-    assert listed == {"1": "delivered", "2": "delivered"}
-    assert delivery_states(bus, ["2"], elsewhere)["2"].state == "delivered"
+def test_archived_verdicts_count_once_the_bus_has_lost_them() -> None:
+    rig = Rig()
+    rig.settle(VerdictState.DELIVERED, letter(1), letter(2))
+    rig.archive()
+    rig.settle(VerdictState.DEAD, letter(1))
+    listed = {one.id: one.state for one in list_deliveries(rig.history())}
+    assert listed == dict.fromkeys((letter(1).id, letter(2).id), DeliveryStatus.DELIVERED)
+    assert find_delivery(rig.history(), letter(2).id).state is DeliveryStatus.DELIVERED
 
 
-def test_only_what_is_asked_for_is_listed() -> None:
+def test_an_unknown_delivery_is_not_found_or_the_archive_cannot_tell() -> None:
+    rig = Rig()
+    with pytest.raises(NotFound, match="no delivery 'none' in topics or archive"):
+        find_delivery(rig.history(), "none")
+    rig.store.down = True
+    with pytest.raises(StoreError, match="'none': not in the topics, and the archive cannot be read"):
+        find_delivery(rig.history(), "none")
+
+
+def test_a_filter_selects_by_each_field() -> None:
     bus = MemoryBus(ManualClock())
     bus.append([verdict_record(verdict(VerdictState.DEAD, number)) for number in range(3)])
     bus.append([delivery_record(delivery(7, target="other"))])
-    assert [one.target for one in list_deliveries(bus, lambda one: one.target == "other")] == ["other"]
-    assert len(list(list_deliveries(bus, lambda one: one.target == "ops"))) == 3
+    other = delivery(7, target="other")
+    now = ManualClock().now()
+
+    def count(wanted: DeliveryFilter) -> int:
+        return len(list(list_deliveries(History(bus), wanted)))
+
+    assert count(DeliveryFilter()) == 4
+    assert (
+        count(DeliveryFilter(targets=frozenset({"other"})))
+        == count(DeliveryFilter(ids=frozenset({other.id})))
+        == 1
+    )
+    assert (
+        count(DeliveryFilter(targets=frozenset({"ops"})))
+        == count(DeliveryFilter(state=DeliveryStatus.DEAD))
+        == 3
+    )
+    assert count(DeliveryFilter(source=other.source)) == count(DeliveryFilter(since=now)) == 1
+    assert count(DeliveryFilter(until=now)) == 3
+    assert count(DeliveryFilter(subscription="none")) == 0
 
 
 def test_parked_deliveries_wait() -> None:
     bus = MemoryBus(ManualClock())
     bus.append([delivery_record(delivery(1), PARKED), NewRecord(PARKED, b"", b"released")])
-    (one,) = list_deliveries(bus)
+    (one,) = list_deliveries(History(bus))
     assert (one.state, one.due, one.lane) == ("waiting", 0, 0)
 
 
@@ -152,7 +190,7 @@ def test_kept_attempts_have_their_numbers(count: int, numbers: list[int]) -> Non
     attempts = Attempts()
     for number in range(1, count + 1):
         attempts = attempts.plus(Attempt(number, 0.1))
-    kept = kept_attempts(attempts)
+    kept = number_attempts(attempts)
     assert [number for number, _ in kept] == numbers
     assert [attempt.at for _, attempt in kept] == numbers
 
@@ -161,7 +199,7 @@ def test_dropped_says_why() -> None:
     bus = MemoryBus(ManualClock())
     dropped = msgspec.structs.replace(verdict(VerdictState.DROPPED), by="jo@host", why="old news")
     bus.append([verdict_record(dropped)])
-    (one,) = list_deliveries(bus)
+    (one,) = list_deliveries(History(bus))
     assert (one.state, one.detail, one.by, one.why) == ("dropped", "old news", "jo@host", "old news")
 
 
@@ -171,4 +209,4 @@ def test_what_is_no_verdict_is_passed_over() -> None:
     bus.append(
         [NewRecord(VERDICTS, value) for value in (b"junk", deep, encode_verdict(verdict(VerdictState.DEAD)))]
     )
-    assert [one.state for one in list_deliveries(bus)] == ["dead"]
+    assert [one.state for one in list_deliveries(History(bus))] == ["dead"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from heliograph.bus.memory import MemoryBus
-from heliograph.operations.standing import Standing
+from heliograph.operations.letter_states import LetterStates
 from schemas.clock import ManualClock
 from schemas.delivery import Attempts, Delivery, Verdict, VerdictState, delivery_record, verdict_record
 from schemas.record import NewRecord
@@ -44,22 +44,22 @@ def verdict(one: Delivery, state: VerdictState, redrive: str = "") -> NewRecord:
 def test_it_follows_what_is_appended() -> None:
     log = bus()
     one = delivery(1)
-    standing = Standing(log)
-    standing.watch({one.id}, 0, ())
-    assert (standing.is_under_way(one.id), standing.ended_as(one.id)) == (False, None)
+    states = LetterStates(log)
+    states.watch({one.id}, 0, ())
+    assert (states.is_under_way(one.id), states.ended_as(one.id)) == (False, None)
     log.append([brought_back(one, "r-1")])
-    assert not standing.is_under_way(one.id)
-    standing.follow()
-    assert standing.is_under_way(one.id)
-    assert standing.was_brought_back_by("r-1", one.id)
-    assert not standing.was_brought_back_by("r-2", one.id)
+    assert not states.is_under_way(one.id)
+    states.follow()
+    assert states.is_under_way(one.id)
+    assert states.was_brought_back_by("r-1", one.id)
+    assert not states.was_brought_back_by("r-2", one.id)
     log.append([verdict(one, VerdictState.DEAD, "r-1")])
-    standing.follow()
-    assert (standing.is_under_way(one.id), standing.ended_as(one.id)) == (False, None)
-    assert standing.was_brought_back_by("r-1", one.id)
+    states.follow()
+    assert (states.is_under_way(one.id), states.ended_as(one.id)) == (False, None)
+    assert states.was_brought_back_by("r-1", one.id)
     log.append([verdict(one, VerdictState.DELIVERED), verdict(one, VerdictState.DROPPED)])
-    standing.follow()
-    assert standing.ended_as(one.id) is VerdictState.DELIVERED
+    states.follow()
+    assert states.ended_as(one.id) is VerdictState.DELIVERED
 
 
 def test_what_ends_between_its_making_and_its_first_look_is_seen() -> None:
@@ -67,33 +67,33 @@ def test_what_ends_between_its_making_and_its_first_look_is_seen() -> None:
     log = bus()
     one = delivery(1)
     log.append([brought_back(one, "r-1")])
-    standing = Standing(log)
+    states = LetterStates(log)
     consumer = log.consumer([DELIVERIES], "deliverer")
     (record,) = consumer.poll().records
     consumer.done([record.position], [verdict(one, VerdictState.DELIVERED, "r-1")])
-    standing.watch({one.id}, 0, ())
-    assert not standing.is_under_way(one.id)
-    assert standing.ended_as(one.id) is VerdictState.DELIVERED
+    states.watch({one.id}, 0, ())
+    assert not states.is_under_way(one.id)
+    assert states.ended_as(one.id) is VerdictState.DELIVERED
     consumer.close()
 
 
 def test_a_redrive_need_not_remember_what_it_does_itself() -> None:
     log = bus()
     one, two = delivery(1), delivery(2)
-    standing = Standing(log)
-    standing.watch({one.id, two.id}, 0, ())
+    states = LetterStates(log)
+    states.watch({one.id, two.id}, 0, ())
     log.append([brought_back(one, "mine"), verdict(one, VerdictState.DELIVERED, "mine")])
     log.append([brought_back(two, "other"), verdict(two, VerdictState.DROPPED)])
-    standing.follow("mine")
-    assert not standing.was_brought_back_by("mine", one.id)
-    assert (standing.ended_as(one.id), standing.ended_as(two.id)) == (None, VerdictState.DROPPED)
-    assert standing.is_under_way(two.id)
+    states.follow("mine")
+    assert not states.was_brought_back_by("mine", one.id)
+    assert (states.ended_as(one.id), states.ended_as(two.id)) == (None, VerdictState.DROPPED)
+    assert states.is_under_way(two.id)
 
 
 def test_others_are_not_remembered() -> None:
     log = bus()
     log.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
-    standing = Standing(log)
-    standing.watch({delivery(1).id}, 0, ())
-    assert not standing.is_under_way(delivery(2).id)
-    assert standing.ended_as(delivery(2).id) is None
+    states = LetterStates(log)
+    states.watch({delivery(1).id}, 0, ())
+    assert not states.is_under_way(delivery(2).id)
+    assert states.ended_as(delivery(2).id) is None

@@ -8,9 +8,9 @@ from typing import Any
 from archiver.write.archiver import Archiver
 from archiver.write.policy import ArchivePolicy
 from heliograph.bus.memory import MemoryBus
-from heliograph.operations.dead_letters import Letter, Wanted, find_standing
+from heliograph.operations.dead_letters import ALL, Letter, LetterFilter, find_letters
 from heliograph.operations.history import History
-from heliograph.operations.redrive import Fate, Plan, Redrive, Redriving, make_plan
+from heliograph.operations.redrive import Fate, Plan, Redrive, Redriving, plan_redrive
 from heliograph.store.memory import MemoryStore
 from router.deliver.settle import dead
 from schemas.clock import ManualClock
@@ -33,7 +33,6 @@ from tests.archiver.stores import Crash, FaultyStore
 from tests.router.deliver.sinks import apply, records
 
 UNREACHABLE = Reason(ReasonCode.UNREACHABLE, "nobody there")
-ALL = Wanted()
 POLICY = ArchivePolicy(max_bytes=2**20, max_records=3, max_age=60, max_idle=1)
 
 
@@ -101,12 +100,12 @@ class Rig:
         for one in deliveries:
             self.bus.append([verdict_record(_verdict(one, state, self.clock.now()))])
 
-    def listed(self, wanted: Wanted = ALL, *, dropped: bool = False) -> list[Letter]:
+    def listed(self, wanted: LetterFilter = ALL, *, dropped: bool = False) -> list[Letter]:
         """The letters that are listed."""
-        return find_standing(self.history(), wanted, dropped=dropped)[0]
+        return find_letters(self.history(), wanted, include_dropped=dropped)[0]
 
     def plan(self, redrive: Redrive) -> Plan:
-        return make_plan(self.history(), redrive)
+        return plan_redrive(self.history(), redrive, allow_missing=True)
 
     def fates(self, redrive: Redrive) -> dict[Fate, list[str]]:
         """What a redrive would do, as ids."""
@@ -117,7 +116,7 @@ class Rig:
 
     def redrive(self, redrive: Redrive) -> Redriving:
         """Do it to its end, or to a crash."""
-        work = Redriving(self.history(), redrive, self.plan(redrive), self.clock)
+        work = Redriving(self.history(), self.plan(redrive), self.clock)
         work.run(pause=self._pause)
         return work
 

@@ -3,16 +3,16 @@ from __future__ import annotations
 from archiver.maintain.epochs import begin_epoch
 from archiver.read.reader import list_segments
 from heliograph.bus.memory import MemoryBus
-from heliograph.operations.dead_letters import Wanted
+from heliograph.operations.dead_letters import LetterFilter
 from heliograph.operations.history import History
 from heliograph.operations.redrive import Fate, Redrive
 from schemas.delivery import VerdictState, read_delivery
 from schemas.record import Position, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
-from tests.heliograph.redriving import Rig, letter
+from tests.heliograph.operations.redriving import Rig, letter
 from tests.router.deliver.sinks import records
 
-REDRIVE = Redrive("20260101-000000-000001", Wanted(), rate=1000)
+REDRIVE = Redrive(id="20260101-000000-000001", wanted=LetterFilter(), rate=1000)
 
 
 def numbers(history: History, since: int = 0) -> list[str]:
@@ -62,8 +62,8 @@ def test_since_leaves_out_what_is_older() -> None:
     rig.die(letter(5))
     rig.archive()
     assert numbers(rig.history(), since) == ids(5)
-    assert [one.id for one in rig.listed(Wanted(since=since))] == ids(5)
-    assert [one.id for one in rig.listed(Wanted(until=since))] == ids(0, 1, 2, 3)
+    assert [one.id for one in rig.listed(LetterFilter(since=since))] == ids(5)
+    assert [one.id for one in rig.listed(LetterFilter(until=since))] == ids(0, 1, 2, 3)
 
 
 def test_archived_letters_are_redriven_and_archived_verdicts_are_heeded() -> None:
@@ -114,7 +114,7 @@ def test_a_segment_that_is_lost_between_is_a_letter_less() -> None:
     for info in list_segments(rig.store, DEAD_LETTERS):
         rig.store.delete(info.key)
     history = rig.history()
-    (one,) = plan.of(Fate.SENT)
+    (one,) = plan.find_letters(Fate.SENT)
     assert one.segment
     assert history.fetch(one.segment, one.offset) is None
     assert history.problem
@@ -126,14 +126,14 @@ def test_one_archived_record_is_found_by_its_position() -> None:
     everything = records(rig.bus, DEAD_LETTERS)
     rig.archive()
     history = rig.history()
-    assert [history.at(record.position) for record in everything] == everything
+    assert [history.find_archived(record.position) for record in everything] == everything
     partition, end = max(extent_ends(rig.bus).items(), key=lambda one: one[1])
-    assert history.at(Position(*partition, end)) is None
-    assert history.at(Position("events.none", 0, 0)) is None
+    assert history.find_archived(Position(*partition, end)) is None
+    assert history.find_archived(Position("events.none", 0, 0)) is None
     lost = type(rig.bus)(rig.clock, partitions=2)
-    assert History(lost, lambda: rig.store).at(everything[0].position) is None, "of another log"
+    assert History(lost, lambda: rig.store).find_archived(everything[0].position) is None, "of another log"
     rig.store.down = True
-    assert history.at(everything[0].position) is None
+    assert history.find_archived(everything[0].position) is None
     assert "down" in history.problem
 
 
