@@ -1,1 +1,1 @@
-"""The vocabulary: every word that two rooms share. Imports nothing of ours."""
+"""The vocabulary: every type and name that two packages share. It imports no other package of the project."""

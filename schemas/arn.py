@@ -1,7 +1,7 @@
 """Resource names of notifications: `acs:ecs:<region>:<user>:<type>/<id>` (Alibaba Cloud Resource Name).
 
-Strict on the shape, lenient on characters: published notifications are masked (`********`, `<resource-id>`), and the
-region of the name may differ from the notification's regionId.
+The check is strict on the shape and lenient on characters: published notifications are masked (`********`,
+`<resource-id>`), and the region of the name may differ from the notification's regionId.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from schemas.errors import InvalidNotification
 
 MAX_LENGTH = 512
 PATTERN = r"acs:[^:/\s]+:[^:/\s]+:[^:/\s]+:[^:/\s]+/[^:\s]+"
-"""The shape, in the syntax that Python and JSON Schema share, to be anchored at both ends."""
+"""Pattern of a resource name without anchors, in the syntax that Python and JSON Schema share."""
 
 RESOURCE_TYPES = {"Instance": "instance", "Disk": "disk", "Snapshot": "snapshot", "NetworkInterface": "eni"}
-"""Of ECS: the resource type as event names have it, and as resource names have it."""
+"""Resource types of ECS: the word in event names, and the word for it in resource names."""
 
 _SHAPE = re.compile(PATTERN)
 
@@ -35,11 +35,11 @@ class Arn(NamedTuple):
 
 
 def parse(text: str) -> Arn:
-    """The parts of `text`; InvalidNotification names the field `resourceId`."""
+    """Splits a resource name into its parts. Raises InvalidNotification, with the field `resourceId`, if it is none."""
     if len(text) > MAX_LENGTH or not _SHAPE.fullmatch(text):
         raise InvalidNotification(
             "resourceId",
-            f"{text[:80]!r} is not a resource name; expected acs:ecs:<region>:<user>:<type>/<id>",
+            f"{text[:80]!r} is not a resource name; write acs:ecs:<region>:<user>:<type>/<id>",
         )
     _, service, region, user, resource = text.split(":")
     kind, _, identity = resource.partition("/")
@@ -47,8 +47,8 @@ def parse(text: str) -> Arn:
 
 
 def build(resource_type: str, identity: str, *, region: str, user: str) -> str:
-    """The name of an ECS resource. `resource_type` is as event names have it (`NetworkInterface`) or as resource
-    names have it (`eni`); InvalidNotification if the parts do not make a resource name."""
+    """Builds the name of an ECS resource. `resource_type` is the word of event names (`NetworkInterface`) or of
+    resource names (`eni`). Raises InvalidNotification if the parts make no resource name."""
     return str(
         parse(f"acs:ecs:{region}:{user}:{RESOURCE_TYPES.get(resource_type, resource_type)}/{identity}")
     )

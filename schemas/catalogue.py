@@ -1,7 +1,8 @@
-"""The notification names that ECS sends: 90 of its user manual, and those that other sources add.
+"""The notification names that ECS sends: 90 from its user manual, and those that other sources add.
 
-The data lies beside this file. `catalogue.tsv` holds the 90, with what each source says about event type and level
-decided and the source named; `catalogue_elsewhere.tsv` names from CloudMonitor's and EventBridge's own lists.
+The data is in two files beside this one. `catalogue.tsv` holds the 90; where sources disagree about an event type or a
+level, it holds the chosen value and the source of it. `catalogue_elsewhere.tsv` holds the names that only the lists of
+CloudMonitor and EventBridge have.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from schemas.subscription import Level
 
 Category = Literal["scheduled-maintenance", "unexpected-maintenance", "billing", "state-change"]
 EventType = Literal["StatusNotification", "Exception", "Maintenance", ""]
-"""What a subscription filters by. Empty for billing events, as in CloudMonitor's metadata: only `*` matches them."""
+"""Event type that a subscription filters by. Billing events have none, as in CloudMonitor's metadata: only `*` matches
+them."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What is known of one name.
+    """One notification name with its properties.
 
-    `code` is the event without resource type and status; `status` is empty for events without states. `level` is the
-    one to send, `other_levels` are those that some source gives as well, `level_on_failure` (or empty) is sent when
-    the content's result is a failure. `family` is the form of its content, a key of `schemas.content.FAMILIES`.
+    `code`: the event without resource type and status. `status`: empty for events without states. `level`: the level
+    to send. `other_levels`: levels that some source also gives. `level_on_failure`: the level to send when the
+    content's result is a failure, or empty. `family`: the form of the content, a key of `schemas.content.FAMILIES`.
     """
 
     name: str
@@ -52,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True):
         return tuple(level for level in (self.level, self.level_on_failure, *self.other_levels) if level)
 
     def describe(self) -> dict[str, object]:
-        """Everything about the name for a person, field by field."""
+        """Returns the fields to show to a person, with the levels and the content's fields."""
         return {
             "name": self.name,
             "resource_type": self.resource_type,
@@ -69,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
-    """A name that the manual lacks. `event_type` and `level` are empty where the source does not say them."""
+    """A name that the user manual lacks. `event_type` and `level` are empty where its source gives none."""
 
     name: str
     event_type: EventType
@@ -110,7 +112,7 @@ _EVENT_TYPE_OF_CAUSE: Mapping[str, EventType] = MappingProxyType(
 
 
 def lookup(name: str) -> Entry:
-    """The entry of `name`; NotFound suggests what may have been meant."""
+    """Returns the entry of `name`. Raises NotFound, with suggestions, if the catalogue lacks it."""
     entry = CATALOGUE.get(name)
     if entry is None:
         raise NotFound(f"name {name!r} is not in the catalogue{hint(name)}")
@@ -118,26 +120,27 @@ def lookup(name: str) -> Entry:
 
 
 def complete(prefix: str) -> Sequence[str]:
-    """The names that begin with `prefix`, in any case, in the catalogue's order."""
+    """Returns the names that begin with `prefix`, ignoring case, in the order of the catalogue."""
     wanted = prefix.lower()
     return [name for name in CATALOGUE if name.lower().startswith(wanted)]
 
 
 def suggestions(name: str) -> Sequence[str]:
-    """Up to three names of the catalogue that are close to `name`, the closest first."""
+    """Returns up to three similar names of the catalogue, the most similar first."""
     by_lower = {known.lower(): known for known in CATALOGUE}
     return [by_lower[close] for close in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.8)]
 
 
 def hint(name: str) -> str:
-    """`; did you mean …?` for a name that is close to known ones, otherwise empty."""
+    """Returns `; did you mean …?` with the similar names, or an empty text if there are none."""
     close = suggestions(name)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 @lru_cache(maxsize=4096)
 def event_type_of(name: str) -> EventType:
-    """The subscription event type of any name: what a source says, or else by the event's cause."""
+    """Returns the event type of any name: the catalogue's, or the one that follows from the event's cause, or the one
+    that another source gives, or StatusNotification."""
     entry = CATALOGUE.get(name)
     if entry is not None:
         return entry.event_type

@@ -1,4 +1,4 @@
-"""Time as an argument: a clock that is real, and one that tests turn by hand."""
+"""Clocks: the machine's, and one that a test sets by hand."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time. Policies never call it: they take `now` as an argument."""
+    """Wall time and monotonic time. Policies never call a clock: they take `now` as an argument."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch, by the wall clock."""
+        """Returns the wall time in milliseconds since the epoch."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards."""
+        """Returns seconds since a fixed moment; they never decrease."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The clock of the operating system."""
 
     def now(self) -> int:
-        """Milliseconds since the epoch."""
+        """Returns the wall time in milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards."""
+        """Returns seconds since a fixed moment; they never decrease."""
         return time.monotonic()
 
 
 class ManualClock:
-    """A clock that only `advance` and `step` move."""
+    """A clock for tests: only `advance` and `step` move it."""
 
     def __init__(self, now: int = 1_700_000_000_000) -> None:
         self._now = now
         self._monotonic = 0.0
 
     def now(self) -> int:
-        """What `advance` and `step` made of it."""
+        """Returns the wall time in milliseconds since the epoch."""
         return self._now
 
     def monotonic(self) -> float:
-        """What `advance` made of it."""
+        """Returns the seconds advanced so far."""
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let time pass on both hands."""
+        """Moves both times forward by `seconds`."""
         self._now += round(seconds * 1000)
         self._monotonic += seconds
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock off by `seconds`, as an administrator or a bad time server would."""
+        """Changes the wall time alone by `seconds`, as an administrator or a bad time server would."""
         self._now += round(seconds * 1000)

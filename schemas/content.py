@@ -1,8 +1,8 @@
-"""What `content` holds: one model for each family of events, to build it and to check it, never to re-serialise it.
+"""Models of `content`, one for each family of events, to build a content and to check it; no content is re-serialised.
 
-Sources: the ECS user manual's notification formats (instance, EBS, snapshot and ENI event notifications). The models
-say what a complete content has. A check is more lenient, because captured payloads vary: fields may be missing, and
-unknown ones and unknown values of a closed set are let through; what is there and documented must have its type.
+Sources: the notification formats in the ECS user manual (instance, EBS, snapshot and ENI event notifications). A model
+describes a complete content. The check is more lenient, because captured payloads vary: it accepts missing fields,
+unknown fields, and unknown values of a closed set; a documented field that is present must have its type.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ TIMES = frozenset(
         "intervalEnd",
     }
 )
-"""The fields that hold a time, whatever the family; all other documented ones hold text."""
+"""Fields that hold a time in every family; all other documented fields hold text."""
 
 
 class Content(BaseModel):
-    """Root of the families. Field names are camel case on the wire; other fields are kept."""
+    """Base of the families. Field names are camel case in JSON; unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, alias_generator=to_camel)
 
 
 class SystemEvent(Content):
-    """An O&M or billing event of an instance, one notification at each change of its status."""
+    """An O&M or billing event of an instance; each change of its status is a notification."""
 
     event_id: Text
     publish_time: Time
@@ -69,7 +69,7 @@ class SystemEvent(Content):
 
 
 class StateChange(Content):
-    """An instance entered a state. `Pending` is what later documents call `Created`."""
+    """An instance entered a state. Later documents write `Created` for `Pending`."""
 
     resource_id: Text
     resource_type: Literal["ALIYUN::ECS::Instance"]
@@ -84,7 +84,7 @@ class PreemptibleInterruption(Content):
 
 
 class LiveMigration(Content):
-    """An instance moves between dedicated hosts. `end_time` is there once it has ended."""
+    """An instance moves between dedicated hosts. `end_time` is present once the move has ended."""
 
     instance_id: Text
     source_dedicated_host_id: Text
@@ -95,7 +95,7 @@ class LiveMigration(Content):
 
 
 class BurstableRestricted(Content):
-    """A burstable instance was held to its baseline at some time of an interval of one hour."""
+    """A burstable instance was limited to its baseline during an interval of one hour, or a part of it."""
 
     instance_id: Text
     interval_start: Time
@@ -111,7 +111,7 @@ class PerformanceMode(Content):
 
 
 class DiskOperation(Content):
-    """A disk was attached or detached, or was not."""
+    """A disk was attached or detached, or the operation failed."""
 
     disk_id: Text
     operation: Literal["AttachDisk", "DetachDisk"]
@@ -119,7 +119,7 @@ class DiskOperation(Content):
 
 
 class Conversion(Content):
-    """A disk became pay-as-you-go, or did not."""
+    """A disk was converted to pay-as-you-go, or the conversion failed."""
 
     disk_id: Text
     result: Literal["accomplished", "failed"]
@@ -133,9 +133,9 @@ class DiskRelease(Content):
 
 
 class Stalled(Content):
-    """A disk's performance is affected, or a local disk is damaged. `execute_finish_time` is there at the end.
+    """A disk is slow, or a local disk is damaged. `execute_finish_time` is present once the event has ended.
 
-    The event types documented are Degraded, SeverelyDegraded and Stalled; ErrorDetected has the same form by analogy.
+    Degraded, SeverelyDegraded and Stalled are documented; ErrorDetected is given the same form by analogy.
     """
 
     event_id: Text
@@ -149,7 +149,7 @@ class Stalled(Content):
 
 
 class Snapshot(Content):
-    """A snapshot was made, or was not."""
+    """A snapshot was created, or its creation failed."""
 
     result: Literal["accomplished", "failed"]
     snapshot_id: Text
@@ -198,12 +198,12 @@ FAMILIES: Mapping[str, type[Content]] = MappingProxyType(
 
 
 def fields_of(family: str) -> Mapping[str, bool]:
-    """The documented fields of a family as they are on the wire, and whether its model requires each."""
+    """Returns the documented fields of a family by their JSON names; True for those that its model requires."""
     return {to_camel(name): field.is_required() for name, field in FAMILIES[family].model_fields.items()}
 
 
 def field_problems(family: str, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the documented fields of a content: the field, and what was expected of it."""
+    """Yields each documented field that has a wrong value, with the form that was expected."""
     for field in fields_of(family):
         if field not in content:
             continue
@@ -226,4 +226,4 @@ def _checker(family: str) -> Callable[[msgspec.Raw | bytes], object]:
 CHECKS: Mapping[str, Callable[[msgspec.Raw | bytes], object]] = MappingProxyType(
     {family: _checker(family) for family in FAMILIES}
 )
-"""By family: a fast form of `field_problems`, which takes the JSON object and raises msgspec.MsgspecError."""
+"""A fast form of `field_problems` for each family: takes the JSON object and raises msgspec.MsgspecError."""

@@ -1,8 +1,8 @@
-"""Delivery settings: where the execution records of a region go. Records of the topic `settings`, one a change.
+"""Delivery settings: the stores that receive the execution records of a region.
 
-The key is `executions/` and the region; without a value the region's settings are removed. A change is in force from
-the record of the topic `subscriptions` that names it (`in_force_record`): so one position there says which
-subscriptions and which settings a delivery was made under.
+Each change is a record of the topic `settings`. Its key is `executions/` and the region; a record without a value
+removes the settings of the region. A change takes effect with the record of the topic `subscriptions` that names it
+(`in_force_record`), so one position in `subscriptions` fixes both the subscriptions and the settings of a delivery.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ PREFIX_LIMIT = 254
 BUCKET_KIND = "results"
 LOGS_KIND = "result-logs"
 RETRY = RetryPolicy(tries=1000, cap=1200.0)
-"""A week: what keeps a record out of its bucket is for somebody to mend, and records are to be complete."""
+"""Retries for a week: somebody has to repair the bucket, and the records in it must be complete."""
 
 _KEY = "executions/"
 _IN_FORCE = b"@settings"
-"""Key of records of `subscriptions` that name a position in `settings`. No subscription is called so, and their value
-is empty: whoever does not know them finds nothing to remove."""
+"""Key of the records of `subscriptions` that name a position in `settings`. No subscription can have this name, and the
+value is empty, so a reader that does not know the key finds nothing to remove."""
 _POSITION = "settings"
 _is_position = re.compile(rb"[0-9]{1,18}").fullmatch
 
 
 class BucketDelivery(Policy):
-    """`url` of an object store, as for the archive; `prefix`: the root directory in it.
+    """A bucket that receives records. `url`: an object store, as for the archive; `prefix`: the root directory in it.
 
-    `encryption`: `inherit` leaves it to the bucket, `kms` takes `kms_key` or the bucket's own key. `record_name`: of a
-    record's object, with `{Repeats}` in it; `file_content`: whether `fileContent.txt` is what arrived on the instance
-    or, `as-sent`, the text of `FileContent`.
+    `encryption`: `inherit` uses the bucket's setting, `kms` uses `kms_key` or else the bucket's own key. `record_name`:
+    name of a record's object, with `{Repeats}` in it. `file_content`: `decoded` stores in `fileContent.txt` the bytes
+    that the instance received, `as-sent` the text of `FileContent`.
     """
 
     url: str = Field(min_length=1)
@@ -59,26 +59,28 @@ class BucketDelivery(Policy):
     @model_validator(mode="after")
     def _key_is_for_kms(self) -> BucketDelivery:
         if self.kms_key and self.encryption != "kms":
-            raise ValueError("kms_key: needs the encryption kms")
+            raise ValueError(
+                "kms_key: only encryption kms uses a key; set encryption to kms, or leave kms_key out"
+            )
         return self
 
 
 class LogDelivery(Policy):
-    """Names of the log store's project and logstore."""
+    """A log store that receives records, by the names of its project and logstore."""
 
     project: str
     logstore: str
 
 
 class RecordTarget(Target):
-    """A target that delivery settings make. Its id holds `@`, which no id of a subscription's target may."""
+    """A target that delivery settings make. Its id contains `@`, which ids in subscriptions may not."""
 
     id: str
 
 
 class DeliverySettings(Policy):
-    """Where the records of one region go: a bucket, a log store or both. Switched off they are kept, and nothing new
-    is delivered by them."""
+    """The stores that receive the records of one region: a bucket, a log store or both. With `on = false` the settings
+    are kept and no new deliveries are made."""
 
     region: Id
     on: bool = True
@@ -93,12 +95,12 @@ class DeliverySettings(Policy):
 
     @property
     def name(self) -> str:
-        """What deliveries by these settings have in place of a subscription's name."""
+        """The name that deliveries by these settings carry in place of a subscription's name."""
         return f"executions@{self.region}"
 
     @cached_property
     def targets(self) -> tuple[RecordTarget, ...]:
-        """One target for each store: so one that is denied holds up no other."""
+        """One target for each store, so that a store that denies access delays no other."""
         stores = (("bucket", BUCKET_KIND, self.bucket), ("logs", LOGS_KIND, self.logs))
         return tuple(
             RecordTarget.model_validate(
@@ -109,29 +111,30 @@ class DeliverySettings(Policy):
         )
 
     def encode(self) -> bytes:
-        """As the JSON value of its record."""
+        """Returns the JSON value of the settings' record."""
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
 def settings_record(region: str, value: bytes) -> NewRecord:
-    """The record that sets a region's settings, or, without a value, removes them."""
+    """Builds the record that sets a region's settings; an empty value removes them."""
     return NewRecord(SETTINGS, value, f"{_KEY}{region}".encode(), ((FORMAT, FORMAT_VERSION),))
 
 
 def region_of(record: Record) -> str | None:
-    """The region whose settings a record of `settings` is about; None if it is about something else."""
+    """Returns the region whose settings a record of `settings` changes; None for any other record."""
     key = (record.key or b"").decode(errors="replace")
     return key.removeprefix(_KEY) if key.startswith(_KEY) else None
 
 
 def in_force_record(position: int) -> NewRecord:
-    """The record that puts the settings before `position` (next offset to read of `settings`) into force."""
+    """Builds the record of `subscriptions` that puts the settings before `position` into force. `position`: the next
+    offset to read of `settings`."""
     headers = ((FORMAT, FORMAT_VERSION), (_POSITION, b"%d" % position))
     return NewRecord(SUBSCRIPTIONS, b"", _IN_FORCE, headers)
 
 
 def in_force(record: Record) -> int | None:
-    """The position in `settings` that a record of `subscriptions` names; None if it names none."""
+    """Returns the position in `settings` that a record of `subscriptions` names; None if it names none."""
     position = record.header(_POSITION) if record.key == _IN_FORCE else None
     return int(position) if position is not None and _is_position(position) else None
 

@@ -1,25 +1,25 @@
-"""Everything this project raises on purpose.
+"""All exceptions that the project raises on purpose.
 
 HeliographError
-├── InputError                  what somebody gave us is wrong; the command line exits with 2
-│   ├── InvalidNotification     not a notification; names the field
-│   ├── InvalidExecution        not an execution record; names the field
-│   ├── DuplicateEvent          an event that repeats another, and was not routed
-│   ├── InvalidSubscription     a subscription file or record; lists every problem
-│   ├── InvalidConfiguration    heliograph.toml or the environment; lists every problem
+├── InputError                  an input is wrong; the command line exits with 2
+│   ├── InvalidNotification     bytes that are no notification; names the field
+│   ├── InvalidExecution        bytes that are no execution record; names the field
+│   ├── DuplicateEvent          an event that repeats another and was not routed
+│   ├── InvalidSubscription     a wrong subscription file or record; lists every problem
+│   ├── InvalidConfiguration    wrong values in heliograph.toml or the environment; lists every problem
 │   └── NotFound                a name, id, topic or key that does not exist
-├── BusError                    the log
-│   ├── BusUnavailable          cannot be reached or opened now: locked, unreachable; trying again may help
-│   ├── BusFull                 no space left, or below the reserve kept for verdicts and commits
-│   ├── BusDamaged              what is stored is not what was written
+├── BusError                    the bus failed
+│   ├── BusUnavailable          locked or unreachable now; a later try may succeed
+│   ├── BusFull                 no space left, or less than the reserve for verdicts and commits
+│   ├── BusDamaged              the stored bytes differ from those that were written
 │   ├── RecordTooLarge          a record above the limit of its topic
-│   └── TopicMissing            a topic that neither exists nor may be made
-├── JournalUnusable             the journal of an agent cannot be read or written
-└── StoreError                  the object store
-    ├── StoreUnavailable        trying again may help
-    ├── StoreRefused            no permission, no such bucket, not a store that honours `put_new`
+│   └── TopicMissing            a topic that does not exist and may not be created
+├── JournalUnusable             an agent's journal cannot be read or written
+└── StoreError                  the object store failed
+    ├── StoreUnavailable        unreachable now; a later try may succeed
+    ├── StoreRefused            no permission, no such bucket, or a store that does not honour `put_new`
     ├── ObjectMissing           no object has this key
-    └── ArchiveBroken           the chain, the log or a segment contradicts what was archived
+    └── ArchiveBroken           the chain, a topic or a segment contradicts the archive
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from collections.abc import Sequence
 
 
 class HeliographError(Exception):
-    """Root of the tree: its text is one line for a person, and says the remedy where there is one."""
+    """Base of all errors. Its text is for a person: what is wrong, where, and what to do."""
 
 
 class InputError(HeliographError):
-    """What somebody gave us is wrong."""
+    """An input from outside is wrong."""
 
 
-class _OfField(InputError):  # noqa: N818 - the names read as what they are
+class _FieldError(InputError):
     """One problem of one field."""
 
     def __init__(self, field: str, problem: str) -> None:
@@ -44,36 +44,36 @@ class _OfField(InputError):  # noqa: N818 - the names read as what they are
         super().__init__(f"{field}: {problem}")
 
 
-class InvalidNotification(_OfField):
+class InvalidNotification(_FieldError):  # noqa: N818 - a name without Error reads as the condition it is
     """Bytes that are not a notification."""
 
 
-class InvalidExecution(_OfField):
+class InvalidExecution(_FieldError):  # noqa: N818
     """Bytes that are not an execution record."""
 
 
 class DuplicateEvent(InputError):  # noqa: N818
-    """An event whose bytes are those of the one at position `earlier`: that one was routed."""
+    """An event with the same bytes as the one at the position `earlier`, which was routed."""
 
     def __init__(self, position: str, earlier: str) -> None:
         self.earlier = earlier
         super().__init__(f"event {position}: repeats {earlier}; only the first is routed")
 
 
-class _Listed(InputError):  # noqa: N818
-    """Several problems of one input, each a line that names its key."""
+class _ProblemList(InputError):  # noqa: N818
+    """Several problems of one input; each is a line that names its key."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(problems))
 
 
-class InvalidSubscription(_Listed):
-    """A subscription that is not applied; nothing of its file is."""
+class InvalidSubscription(_ProblemList):
+    """A wrong subscription; no subscription of its file is applied."""
 
 
-class InvalidConfiguration(_Listed):
-    """A configuration that is not used."""
+class InvalidConfiguration(_ProblemList):
+    """A wrong configuration; no value of it is used."""
 
 
 class NotFound(InputError):  # noqa: N818
@@ -81,19 +81,19 @@ class NotFound(InputError):  # noqa: N818
 
 
 class BusError(HeliographError):
-    """The log failed."""
+    """The bus failed."""
 
 
 class BusUnavailable(BusError):  # noqa: N818
-    """The log cannot be reached or opened now."""
+    """The bus is locked or unreachable now; a later try may succeed."""
 
 
 class BusFull(BusError):  # noqa: N818
-    """No space left, or below the reserve."""
+    """The bus has no space left, or less than its reserve for verdicts and commits."""
 
 
 class BusDamaged(BusError):  # noqa: N818
-    """What is stored is not what was written."""
+    """The stored bytes differ from those that were written."""
 
 
 class RecordTooLarge(BusError):  # noqa: N818
@@ -101,11 +101,11 @@ class RecordTooLarge(BusError):  # noqa: N818
 
 
 class TopicMissing(BusError):  # noqa: N818
-    """A topic that neither exists nor may be made."""
+    """A topic that does not exist and may not be created."""
 
 
 class JournalUnusable(HeliographError):  # noqa: N818
-    """The journal of an agent cannot be read or written."""
+    """An agent's journal cannot be read or written."""
 
 
 class StoreError(HeliographError):
@@ -113,11 +113,11 @@ class StoreError(HeliographError):
 
 
 class StoreUnavailable(StoreError):  # noqa: N818
-    """The object store cannot be reached now."""
+    """The object store is unreachable now; a later try may succeed."""
 
 
 class StoreRefused(StoreError):  # noqa: N818
-    """The object store will not do it, however often it is asked."""
+    """The object store refuses the request; a repeat would fail too."""
 
 
 class ObjectMissing(StoreError):  # noqa: N818
@@ -125,4 +125,4 @@ class ObjectMissing(StoreError):  # noqa: N818
 
 
 class ArchiveBroken(StoreError):  # noqa: N818
-    """The chain, the log or a segment contradicts what was archived."""
+    """The chain, a topic or a segment contradicts the archive."""

@@ -1,10 +1,10 @@
-"""Execution records: what came of one command run, or of one file sent, on one instance.
+"""Execution records: the result of one command run, or of one file sent, on one instance.
 
-Fields, names, types and order are those of the objects that Operation Content and Result Delivery of Cloud Assistant
+Fields, names, types and order are those of the objects that Cloud Assistant's "Operation Content and Result Delivery"
 stores (ECS user manual, parameters contained in O&M task execution records). A record is one JSON object, the value of
-a record of the topic `executions`, whose key is `InstanceId`: so what happens on an instance stays in order. An object
-with `CommandId` is of a command, one with `FileName` of a file. Of one (InvokeId, InstanceId, Repeats) one final record
-counts; records before it, whose state says that it goes on, are progress. Bytes are never re-serialised.
+a record of the topic `executions`. The key is `InstanceId`, so the records of an instance stay in order. An object with
+`CommandId` is the record of a command, one with `FileName` that of a file. Each (InvokeId, InstanceId, Repeats) has one
+final record; records before it report progress. Bytes are never re-serialised.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from schemas.times import is_content_time
 from schemas.topics import EVENT_LIMIT, EXECUTIONS
 
 WHOLE = "record"
-"""The field that a problem of the whole input is given, when no single field is to blame."""
+"""Field name in errors about the input as a whole."""
 
 
 class RecordState(StrEnum):
-    """`InvocationStatus`: how one run on one instance stands."""
+    """`InvocationStatus`: the state of one run on one instance."""
 
     PENDING = "Pending"
     SCHEDULED = "Scheduled"
     RUNNING = "Running"
     STOPPING = "Stopping"
     SUCCESS = "Success"
-    FAILED = "Failed"  # it ran to its end, and its exit code is not 0; a file: it was not written
+    FAILED = "Failed"  # a command ended with an exit code other than 0; a file was not written
     TIMEOUT = "Timeout"
-    ERROR = "Error"  # it could not be run, or was interrupted
-    ABORTED = "Aborted"  # it did not reach the instance
-    INVALID = "Invalid"  # what was asked for cannot be done
-    CANCELLED = "Cancelled"  # stopped before it began
+    ERROR = "Error"  # the run could not start, or was interrupted
+    ABORTED = "Aborted"  # the request did not reach the instance
+    INVALID = "Invalid"  # the instance cannot do what the request says
+    CANCELLED = "Cancelled"  # stopped before it started
     TERMINATED = "Terminated"  # stopped while it ran
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """True if no further record of the run follows."""
         return _INSTANCE_STATES[self] not in {InstanceState.RUNNING, InstanceState.STOPPING}
 
 
 class InstanceState(StrEnum):
-    """How an execution stands on one instance. `Finished`: it ran to its end, whatever its exit code."""
+    """State of an execution on one instance. `Finished`: the command ended, with any exit code."""
 
     RUNNING = "Running"
     STOPPING = "Stopping"
@@ -73,7 +73,7 @@ class InstanceState(StrEnum):
 
 
 class ExecutionState(StrEnum):
-    """How an execution stands as a whole, over all its instances."""
+    """State of an execution over all its instances."""
 
     RUNNING = "Running"
     STOPPING = "Stopping"
@@ -100,15 +100,15 @@ _INSTANCE_STATES = {
 
 
 def instance_state(record: RecordState) -> InstanceState:
-    """The state on an instance of a command that runs there once. What recurs is `Running` until it is stopped."""
+    """Returns the state on an instance of a command that runs once. A recurring command is `Running` until stopped."""
     return _INSTANCE_STATES[record]
 
 
 def execution_state(instances: Collection[InstanceState]) -> ExecutionState:
-    """The roll-up of the states on all instances, by the manual's priorities. Raises ValueError without instances.
+    """Combines the states on all instances by the manual's priorities. Raises ValueError without instances.
 
-    Stopped instances beside others do not count; so `Failed` and `Finished` and `Stopped` together, which the manual
-    leaves open, are `PartialFailed`.
+    Stopped instances do not count beside others. So `Failed`, `Finished` and `Stopped` together, for which the manual
+    names no state, are `PartialFailed`.
     """
     found = set(instances)
     if not found:
@@ -121,7 +121,7 @@ def execution_state(instances: Collection[InstanceState]) -> ExecutionState:
 
 
 class CommandType(StrEnum):
-    """`CommandType`; read without regard to case, since both spellings of PowerShell are about."""
+    """`CommandType`, read without regard to case, since both spellings of PowerShell occur."""
 
     SHELL = "RunShellScript"
     BAT = "RunBatScript"
@@ -133,7 +133,7 @@ class CommandType(StrEnum):
 
 
 class RepeatMode(StrEnum):
-    """`RepeatMode`: when a command is run."""
+    """`RepeatMode`: the times at which a command runs."""
 
     ONCE = "Once"
     PERIOD = "Period"
@@ -142,14 +142,14 @@ class RepeatMode(StrEnum):
 
 
 class ContentType(StrEnum):
-    """`ContentType`: how `FileContent` is written."""
+    """`ContentType`: the encoding of `FileContent`."""
 
     PLAIN_TEXT = "PlainText"
     BASE64 = "Base64"
 
 
 ID = r"[A-Za-z0-9][A-Za-z0-9._*-]{0,127}"
-"""Pattern of ids, which are parts of object names; published ones are masked with `*`."""
+"""Pattern of ids. Ids are parts of object names; published ones are masked with `*`."""
 _is_id = re.compile(ID).fullmatch
 
 
@@ -184,14 +184,14 @@ def _checked_parameters(text: str) -> str:
 Id = Annotated[str, AfterValidator(_checked_id)]
 Time = Annotated[str, AfterValidator(_checked_time)]
 TimeOrNone = Annotated[str, AfterValidator(_checked_time_or_none)]
-"""A time, or an empty text for what did not happen."""
+"""A time, or an empty text for something that has not happened."""
 Name = Annotated[str, StringConstraints(max_length=512)]
 Uid = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Key(NamedTuple):
-    """What one record is of."""
+    """The run that a record reports: execution, instance and number of the run."""
 
     invoke_id: str
     instance_id: str
@@ -199,14 +199,14 @@ class Key(NamedTuple):
 
 
 class _Record(BaseModel):
-    """What records of commands and of files share in their form."""
+    """Base of the records of commands and of files."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, alias_generator=to_pascal, validate_by_name=True
     )
 
     def encode(self) -> bytes:
-        """The record as its JSON object, in the fields' order; what is None is left out."""
+        """Returns the record's JSON object, in the order of the fields and without those that are None."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
@@ -214,9 +214,9 @@ class CommandRecord(_Record):
     """One run of a command on one instance.
 
     `command_content`: the script as plain text; `timeout`: seconds; `frequency`: the schedule, empty for none;
-    `parameters`: JSON text of an object; `repeats`: the how many-th run on this instance, from 1; `dropped`: how much
-    of the output was cut; `exit_code`: absent when no process of the command came to an end. `error_code` and
-    `error_info` say why it was not sent or run, and are absent otherwise. Empty times did not happen.
+    `parameters`: JSON text of an object; `repeats`: number of the run on this instance, from 1; `dropped`: bytes of
+    output that were cut; `exit_code`: absent if no process of the command ended. `error_code` and `error_info` give the
+    reason why the command was not sent or did not run, and are absent otherwise. A time is empty until it happens.
     """
 
     region_id: Id
@@ -249,34 +249,34 @@ class CommandRecord(_Record):
 
     @property
     def key(self) -> Key:
-        """What it is of."""
+        """The run that the record reports."""
         return Key(self.invoke_id, self.instance_id, self.repeats)
 
     @property
     def instance_state(self) -> InstanceState:
-        """The state on its instance that follows from this record, of what runs there once."""
+        """The state on the instance, for a command that runs once."""
         return instance_state(self.invocation_status)
 
     @property
     def ended_at(self) -> str:
-        """When the run was over; empty while it is not."""
+        """Time at which the run ended; empty while it runs."""
         return self.finished_time
 
     @model_validator(mode="after")
     def _agrees_with_its_state(self) -> Self:
         _check_error(self.invocation_status, self.error_code, self.error_info)
         if self.error_code and not ERRORS[self.error_code].commands:
-            raise _wrong("ErrorCode", f"{self.error_code} is of files; this is the record of a command")
+            raise _wrong("ErrorCode", f"{self.error_code} is for files only; write an error code of commands")
         if self.invocation_status is RecordState.SUCCESS and self.exit_code != 0:
-            raise _wrong("ExitCode", "is not 0, but InvocationStatus is Success")
+            raise _wrong("ExitCode", "must be 0, since InvocationStatus is Success")
         return self
 
 
 class FileRecord(_Record):
     """One file sent to one instance.
 
-    `file_content`: as sent, in the form that `content_type` names; `timeout`: seconds. `error_code` and `error_info`
-    say why it could not be sent, and are absent otherwise. Empty times did not happen.
+    `file_content`: the content as sent, in the encoding that `content_type` names; `timeout`: seconds. `error_code`
+    and `error_info` give the reason why it was not sent, and are absent otherwise. A time is empty until it happens.
     """
 
     region_id: Id
@@ -305,23 +305,23 @@ class FileRecord(_Record):
 
     @property
     def key(self) -> Key:
-        """What it is of: a file is sent once."""
+        """The sending that the record reports; a file is sent once."""
         return Key(self.invoke_id, self.instance_id, 1)
 
     @property
     def instance_state(self) -> InstanceState:
-        """The state on its instance. A file has no exit code: one that failed was not written."""
+        """The state on the instance. A file has no exit code: `Failed` means that it was not written."""
         state = self.invocation_status
         return InstanceState.FAILED if state is RecordState.FAILED else instance_state(state)
 
     @property
     def ended_at(self) -> str:
-        """When the sending was over; empty while it is not."""
+        """Time at which the sending ended; empty while it goes on."""
         return self.finish_time
 
     @property
     def content(self) -> bytes:
-        """The content of the file that was sent. Raises ValueError where it is not in Base64 as it says."""
+        """The file's bytes. Raises ValueError if `content_type` is Base64 and the content is not."""
         if self.content_type is ContentType.BASE64:
             return b64decode(self.file_content, validate=True)
         return self.file_content.encode()
@@ -330,12 +330,14 @@ class FileRecord(_Record):
     def _agrees_with_its_state(self) -> Self:
         _check_error(self.invocation_status, self.error_code, self.error_info)
         if self.error_code and not ERRORS[self.error_code].files:
-            raise _wrong("ErrorCode", f"{self.error_code} is of commands; this is the record of a file")
+            raise _wrong("ErrorCode", f"{self.error_code} is for commands only; write an error code of files")
         if self.error_code is not ErrorCode.FILE_CONTENT_INVALID:
             try:
                 _ = self.content
             except ValueError:
-                raise _wrong("FileContent", "is not Base64, but ContentType says so") from None
+                raise _wrong(
+                    "FileContent", "is not Base64, as ContentType says; correct one of the two"
+                ) from None
         return self
 
 
@@ -343,11 +345,11 @@ ExecutionRecord = CommandRecord | FileRecord
 FIELDS: tuple[str, ...] = tuple(
     dict.fromkeys(to_pascal(name) for model in (CommandRecord, FileRecord) for name in model.model_fields)
 )
-"""Every field of a record of either kind, by its name in JSON."""
+"""JSON names of all fields of both kinds of record."""
 
 
 def execution_record(record: ExecutionRecord) -> NewRecord:
-    """The record as one of the topic `executions`, marked as checked."""
+    """Builds the record of the topic `executions`, marked as checked."""
     headers = ((FORMAT, FORMAT_VERSION), (CHECKED, b"1"))
     return NewRecord(EXECUTIONS, record.encode(), record.instance_id.encode(), headers)
 
@@ -361,9 +363,9 @@ _decode_kind = msgspec.json.Decoder(_Kind).decode
 
 
 def check_execution(value: bytes) -> ExecutionRecord:
-    """The record that the bytes hold, whoever wrote them; InvalidExecution names the first field that is wrong."""
+    """Validates the bytes of an execution record in full. Raises InvalidExecution for the first wrong field."""
     if len(value) > EVENT_LIMIT:
-        raise InvalidExecution(WHOLE, f"longer than {EVENT_LIMIT} bytes, the most that are accepted")
+        raise InvalidExecution(WHOLE, f"has {len(value)} bytes; at most {EVENT_LIMIT} are accepted")
     model = _model_of(value)
     try:
         return model.model_validate_json(value, by_alias=True, by_name=False)
@@ -375,31 +377,32 @@ def _model_of(value: bytes) -> type[CommandRecord | FileRecord]:
     try:
         kind = _decode_kind(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidExecution(WHOLE, f"not a JSON object: {error or 'nested too deeply'}") from None
+        raise InvalidExecution(WHOLE, f"is not a JSON object: {error or 'nested too deeply'}") from None
     is_command, is_file = (field is not msgspec.UNSET for field in (kind.command_id, kind.file_name))
     if is_command == is_file:
         found = "both" if is_command else "neither"
         raise InvalidExecution(
-            WHOLE, f"has {found} of CommandId and FileName; a command's has the first, a file's the second"
+            WHOLE,
+            f"has {found} of CommandId and FileName; write the first for a command, the second for a file",
         )
     return CommandRecord if is_command else FileRecord
 
 
 def _wrong(field: str, problem: str) -> PydanticCustomError:
-    """A problem between fields; `field` is the one to correct."""
+    """Builds the error of fields that contradict each other; `field` is the one to correct."""
     return PydanticCustomError("field", "{problem}", {"field": field, "problem": problem})
 
 
 def _check_error(state: RecordState, code: ErrorCode | None, info: str | None) -> None:
     if (code is None) != (info is None):
         missing = "ErrorCode" if code is None else "ErrorInfo"
-        raise _wrong(missing, "is missing; ErrorCode and ErrorInfo come together")
+        raise _wrong(missing, "is missing; write both ErrorCode and ErrorInfo, or neither")
     if code is not None and state is RecordState.SUCCESS:
-        raise _wrong("ErrorCode", "is there, but InvocationStatus is Success; leave both error fields out")
+        raise _wrong("ErrorCode", "contradicts InvocationStatus Success; leave ErrorCode and ErrorInfo out")
 
 
 def _first_problem(problems: list[ErrorDetails], model: type[BaseModel]) -> InvalidExecution:
-    """The problem of the first field, in the record's order; unknown fields come last."""
+    """Returns the problem of the first field in the record's order; unknown fields come last."""
     fields = [to_pascal(name) for name in model.model_fields]
 
     def place(problem: ErrorDetails) -> int:

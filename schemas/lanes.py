@@ -1,4 +1,4 @@
-"""Lanes of a target: which one a resource belongs to, and the keys that spread them over partitions."""
+"""Lanes of a target: the lane of a resource, the keys that spread lanes over partitions, and each lane's limits."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from zlib import crc32
 from schemas.subscription import Target
 
 PartitionFor = Callable[[bytes, int], int]
-"""The partition of so many that a key is hashed to."""
+"""Returns the partition of a key, given the key and the number of partitions."""
 
 
 def lane_of(target: Target, resource: str) -> int:
-    """The lane of a resource: all deliveries about it take the same."""
+    """Returns the lane of a resource; all deliveries about a resource use the same lane."""
     return crc32(resource.encode()) % target.lanes if target.lanes > 1 else 0
 
 
 def lane_key(target: str, lane: int, partitions: int, partition_for: PartitionFor) -> bytes:
-    """The key of a lane's records: the target's id for its first, and for others one that lands as many partitions
-    further on, so that lanes meet in one partition only when there are more of them than partitions."""
+    """Returns the key of a lane's records. Lane 0 has the target's id; lane n has a key that is hashed n partitions
+    further on, so lanes share a partition only if there are more lanes than partitions."""
     first = target.encode()
     if lane == 0:
         return first
@@ -29,5 +29,5 @@ def lane_key(target: str, lane: int, partitions: int, partition_for: PartitionFo
 
 
 def share(total: int, lanes: int, lane: int) -> int:
-    """What one lane has of a limit that holds for all of them; the shares add up to `total`."""
+    """Returns one lane's part of a limit of the target; the parts add up to `total`."""
     return total // lanes + (lane < total % lanes)

@@ -1,7 +1,7 @@
-"""One log of the local log store, and how its files lie: `<project>/<logstore>/<day>/<time>-<writer>-<n>.jsonl.zst`.
+"""A log line of the local log store. Its files are `<project>/<logstore>/<day>/<time>-<writer>-<n>.jsonl.zst`.
 
 A file is a sequence of Zstandard frames (RFC 8878), each of whole lines; a line is one JSON object. A crash may leave
-the last frame of a file incomplete: what was acknowledged lies before it.
+the last frame of a file incomplete; all acknowledged lines are in the frames before it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import msgspec
 
 SUFFIX = ".jsonl.zst"
 RECORD_SUFFIX = ".records.jsonl.zst"
-"""Of files whose lines are execution records: `time`, `delivery` and `source` as in `LogLine`, and then the record's
+"""Suffix of files whose lines are execution records: `time`, `delivery` and `source` as in `LogLine`, then the record's
 fields by their names, each value as text (ECS user manual: logs have the parameters of the stored objects)."""
 
 
 class LogLine(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One delivery as a log. `time`: milliseconds since the epoch, when the event was appended; `event`: the event's
-    bytes as text. A repeat of a delivery is a further line with the same `delivery`."""
+    """One delivery as a log line. `time`: when the event was appended, in milliseconds since the epoch; `event`: the
+    event's bytes as text. A repeated delivery writes another line with the same `delivery`."""
 
     time: int
     delivery: str

@@ -1,9 +1,9 @@
-"""The canonical notification: what the edge accepts, what the router reads of it, and why something is refused.
+"""The canonical notification: its validation at the edge, the fields that the router reads, and reasons for a refusal.
 
 Ten fields: ver, id, product, resourceId, level, name, userId, eventTime, regionId, content (ECS user manual, event
 notification format; CloudMonitor system events). Other fields and unknown names are kept. `ver` may be absent, as in
-newer payloads. `content` is an object, or JSON text of an object or an array. Of a top-level field that occurs twice
-the last one counts, as for every JSON parser that a receiver is likely to use. Bytes are never re-serialised.
+newer payloads. `content` is an object, or JSON text of an object or an array. If a top-level field occurs twice, the
+last one counts, as in every JSON parser that a receiver is likely to use. Bytes are never re-serialised.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from schemas.times import EVENT_TIME, is_event_time
 from schemas.topics import EVENT_LIMIT
 
 WHOLE = "notification"
-"""The field that a problem of the whole input is given, when no single field is to blame."""
+"""Field name in errors about the input as a whole."""
 
 _SHORT = 512
 _ECS_NAME = r"[A-Za-z][A-Za-z0-9]*:[A-Za-z0-9][A-Za-z0-9._-]*(?::[A-Za-z][A-Za-z0-9]*)?"
@@ -59,7 +59,7 @@ EXPECTED: Mapping[str, str] = MappingProxyType(
         "content": "an object, or JSON text of an object or an array",
     }
 )
-"""What each of the ten fields holds, for the messages that refuse something else."""
+"""Form of each of the ten fields, for error messages."""
 
 
 def _must(holds: Callable[[str], object]) -> AfterValidator:
@@ -81,7 +81,7 @@ Short = Annotated[str, StringConstraints(min_length=1, max_length=_SHORT)]
 
 
 class Notification(BaseModel):
-    """A notification as the edge accepts it, field by field; the source of the published JSON Schema."""
+    """A notification as the edge accepts it. The JSON Schema is generated from this model."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, alias_generator=to_camel)
 
@@ -117,7 +117,7 @@ class Notification(BaseModel):
 
 
 def _names_an_event(name: str, product: str) -> bool:
-    """Names of ECS have a resource type; other products have names without one, as in Instance_Failover."""
+    """True if `name` has the form of the product's names: only names of ECS must have a resource type."""
     return bool(_is_ecs_name(name) if product.upper() == "ECS" else _is_any_name(name))
 
 
@@ -133,7 +133,7 @@ def _held_by(text: str) -> dict[str, Any] | list[Any]:
 
 
 class Routing(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What the router reads of a notification. `id` is empty if the notification has none."""
+    """Fields of a notification that the router reads. `id` is empty if the notification has none."""
 
     product: str
     level: str
@@ -148,7 +148,7 @@ _Short = Annotated[str, msgspec.Meta(min_length=1, max_length=_SHORT)]
 
 
 class _Edge(msgspec.Struct, gc=False, rename="camel", kw_only=True):
-    """The fast form of `Notification`; a test holds the two to one verdict."""
+    """A fast form of `Notification`; a test checks that both accept the same input."""
 
     ver: _Short = "1.0"
     id: _Short
@@ -183,9 +183,9 @@ _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _BadName)
 
 
 def check(value: bytes) -> Routing:
-    """Validate the bytes of one notification in full; InvalidNotification names the first field that is wrong."""
+    """Validates the bytes of one notification in full. Raises InvalidNotification for the first wrong field."""
     if len(value) > EVENT_LIMIT:
-        raise InvalidNotification(WHOLE, f"longer than {EVENT_LIMIT} bytes, the most that are accepted")
+        raise InvalidNotification(WHOLE, f"has {len(value)} bytes; at most {EVENT_LIMIT} are accepted")
     try:
         edge = _decode_edge(value)
         if not value.isascii():
@@ -213,7 +213,7 @@ def _check_content(content: msgspec.Raw, object_check: Callable[[msgspec.Raw | b
 
 
 def explain(value: bytes) -> InvalidNotification | None:
-    """Why `value` is not a notification, in the words of the fields; None if it is one. Slow: for refusals only."""
+    """Returns the reason why `value` is no notification, with the field; None if it is one. Slow: for refusals only."""
     try:
         text = value.decode()
         _decode_anything(value)
@@ -273,13 +273,14 @@ def _kind(value: object) -> str:
 
 
 def _translated(refusal: Exception) -> InvalidNotification:
-    """A refusal in msgspec's words: of a field that occurs twice, whose last value alone would be right."""
+    """Returns a refusal in msgspec's words. Only a field that occurs twice, with a valid last value, comes here."""
     problem, _, path = str(refusal).partition(" - at `$.")
     return InvalidNotification(path.rstrip("`") or WHOLE, f"{problem}; write each field once")
 
 
 def read_routing(value: bytes) -> Routing:
-    """What routing needs of a notification that the edge let in; InvalidNotification names the field if it is none."""
+    """Reads the routing fields of a notification that the edge has accepted. Raises InvalidNotification, with the
+    field, if it is none."""
     try:
         return _decode_routing(value)
     except _REFUSALS as refusal:
@@ -287,7 +288,7 @@ def read_routing(value: bytes) -> Routing:
 
 
 def warnings(value: bytes) -> list[str]:
-    """What looks wrong in a notification that `check` lets in, each one line naming its field."""
+    """Returns a line for each suspicious field of a notification that `check` accepts."""
     routing = check(value)
     content: dict[str, Any] | str = json.loads(value, parse_int=float)["content"]
     held = _held_by(content) if isinstance(content, str) else content

@@ -1,5 +1,4 @@
-"""Delivery policies of a target: when to try again and when to stop trying. Frozen data; the functions are in
-`router.deliver`.
+"""Delivery policies of a target: retries and circuit breaker, as frozen data. Their functions are in `router.deliver`.
 
 Sources of the named schedules: Standard Webhooks 1.0 ("deliverability and reliability"), CloudMonitor's URL callback,
 the retry policies `BACKOFF_RETRY` and `EXPONENTIAL_DECAY_RETRY` of EventBridge.
@@ -32,14 +31,14 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
         "age": 86_400.0,
     },
 }
-"""What `schedule = NAME` stands for; keys beside it replace single values."""
+"""Values of each named schedule; other keys of the `retry` table replace single values."""
 
 _JITTER_BEFORE = {True: "full", False: "none"}
-"""What 0.1.0 wrote."""
+"""Jitter as version 0.1.0 stored it."""
 
 
 def _seconds(written: object) -> object:
-    """`5m` as 300.0; a number as it is."""
+    """Converts a text such as `5m` to seconds, here 300.0; returns anything else as it is."""
     if not isinstance(written, str):
         return written
     try:
@@ -53,19 +52,19 @@ Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=flo
 
 
 class Policy(BaseModel):
-    """Frozen, and without unknown keys."""
+    """Base of frozen models that refuse unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RetryPolicy(Policy):
-    """When a delivery is tried again, and when no more.
+    """Waits between the attempts of a delivery, and the limits after which it is dead.
 
-    `schedule`: the named one that the other values are of, unless they are said.
-    `tries` counts the first attempt. Waits are exponential (`first`, `factor`, `cap`: seconds), or just as `delays`
-    lists them, the last of which repeats. `jitter`: `full` draws a wait evenly between nothing and its length, `equal`
-    between half of it and all. `age`: seconds after the first attempt, or after the first time it was put off, when a
-    delivery is given up whatever tries are left. `statuses`: of HTTP, tried again although they mean rejected.
+    `schedule`: a named schedule that gives the values of all keys that are not set. `tries`: attempts, the first
+    included. Waits grow exponentially (`first` and `cap` in seconds, `factor`), or are those of `delays` in seconds,
+    the last of which repeats. `jitter`: `full` draws each wait between zero and its length, `equal` between half of it
+    and its length, `none` keeps it. `age`: seconds after the first attempt or the first deferral at which a delivery
+    is dead, whatever tries are left. `statuses`: HTTP statuses that are retried although they mean rejected.
     """
 
     schedule: str | None = None
@@ -81,7 +80,7 @@ class RetryPolicy(Policy):
     @model_validator(mode="before")
     @classmethod
     def _from_schedule(cls, given: Any) -> Any:  # noqa: ANN401 - what somebody wrote
-        """`"backoff"` or `{schedule = "backoff", tries = 5}` as the values they stand for."""
+        """Replaces `"backoff"` or `{schedule = "backoff", tries = 5}` by the values of the schedule."""
         if isinstance(given, str):
             given = {"schedule": given}
         if not isinstance(given, dict):
@@ -99,17 +98,19 @@ class RetryPolicy(Policy):
     @model_validator(mode="after")
     def _makes_sense(self) -> RetryPolicy:
         if any(not 0 <= delay <= 604_800 for delay in self.delays):
-            raise ValueError("delays: seconds, each between 0 and 604800")
+            raise ValueError("delays: each must be between 0 and 604800 seconds")
         if any(not 300 <= status <= 499 for status in self.statuses):
-            raise ValueError("statuses: each between 300 and 499; all others are tried again, or delivered")
+            raise ValueError(
+                "statuses: each must be between 300 and 499; others always retry, or mean delivered"
+            )
         return self
 
 
 class BreakerPolicy(Policy):
-    """When a target is left alone for a while.
+    """Circuit breaker of a target.
 
-    It opens when at least `attempts` ended within the last `window` seconds and a `share` of them failed, for `rest`
-    seconds, doubled each time that the probe fails, up to `longest`.
+    It opens when at least `attempts` ended within the last `window` seconds and a `share` of them failed. It stays
+    open for `rest` seconds, then sends a probe; each probe that fails doubles the time, up to `longest` seconds.
     """
 
     share: float = Field(default=0.5, gt=0, le=1)

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as lines for a person: each names its key, what is there, and what may be."""
+"""Turns pydantic's errors into lines for a person; each names the key, the value and the values that are allowed."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ _EXPECTED = {
 
 
 def problems(error: ValidationError, model: type[BaseModel], beside: Iterable[str] = ()) -> list[str]:
-    """One line `key: what is wrong with it` for each problem. `model`: what was validated, for its keys; `beside`: keys
-    that may stand beside those, and may have been meant."""
+    """Returns a line `key: problem` for each error. `model`: the model that was validated; its keys are suggested for
+    unknown ones. `beside`: further keys that may be suggested."""
     errors, others = error.errors(), tuple(beside)
     return [f"{_key(found)}{_text(found, model, others)}" for found in errors if not _follows(found, errors)]
 
 
 def without_values(error: ValidationError) -> str:
-    """All problems in one line, without what was found there, which may be secret."""
+    """Returns all problems in one line without the values, which may be secret."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """`, did you mean …?` where one of `known` is near; otherwise nothing."""
+    """Returns `, did you mean …?` if one of `known` is similar to `word`, or an empty text."""
     near = get_close_matches(word, known, n=1, cutoff=0.75)
     return f", did you mean {near[0]}?" if near else ""
 
 
 def _follows(found: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
-    """A list is too short for pydantic also when what it holds is wrong, which is reported already."""
+    """True if pydantic calls a list too short only because its items are wrong, which other errors report."""
     location = found["loc"]
     inner = (other["loc"] for other in errors if other is not found)
     return found["type"] == "too_short" and any(other[: len(location)] == location for other in inner)
 
 
 def _key(found: ErrorDetails) -> str:
-    """`target.0.retry.tries` as `target[1].retry.tries: `; the place of a value in a list is left out, for it is told
-    by itself, that of a table is not."""
+    """Returns the location `target.0.retry.tries` as `target[1].retry.tries: `. The index of a plain value in a list
+    is left out, since the message shows the value; the index of a table is kept."""
     parts = list(found["loc"])
     if parts and isinstance(parts[-1], int) and not isinstance(found["input"], dict):
         parts.pop()
@@ -91,7 +91,7 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel], beside:
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
-    """The model that a field holds, alone or in a list."""
+    """Returns the model that a field holds, alone or in a list; None if it holds none."""
     for inner in (annotation, *get_args(annotation)):
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             return inner

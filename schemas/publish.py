@@ -1,4 +1,4 @@
-"""`make schemas`: the JSON Schema files under `schemas/json`, generated from the models."""
+"""Generates the JSON Schema files under `schemas/json` from the models; `make schemas` runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def published() -> Mapping[str, str]:
-    """Every schema file, by its name in the folder."""
+    """Returns the text of every schema file by its file name."""
     models: dict[str, type[BaseModel]] = {"notification": Notification, "subscription": Subscription}
     models |= {"execution.command": CommandRecord, "execution.file": FileRecord}
     models |= {f"content.{family}": model for family, model in FAMILIES.items()}
@@ -35,7 +35,7 @@ def _text(model: type[BaseModel]) -> str:
 
 
 def _plain(schema: Json) -> Json:
-    """The schema without generated titles, and without `default: null` on fields that may be absent but not null."""
+    """Removes generated titles, and `default: null` from fields that may be absent but not null."""
     match schema:
         case dict():
             return {key: _plain(part) for key, part in schema.items() if not _is_noise(key, part)}
@@ -50,7 +50,7 @@ def _is_noise(key: str, part: object) -> bool:
 
 
 def main() -> None:
-    """Write the files, and remove those that no model has any more."""
+    """Writes the files, and removes those of models that no longer exist."""
     FOLDER.mkdir(exist_ok=True)
     files = published()
     for stale in FOLDER.glob("*.schema.json"):

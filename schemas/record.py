@@ -1,4 +1,4 @@
-"""Records, and where they lie: topic, partition, offset, position, as in Apache Kafka."""
+"""Records and their positions: topic, partition and offset, as in Apache Kafka."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from schemas.errors import InputError
 Headers = tuple[tuple[str, bytes], ...]
 
 FORMAT = "heliograph-format"
-"""Header of every record of ours: the version of the record's form. A newer reader reads older ones."""
+"""Header of every record that Heliograph writes: the version of the record's form. Newer readers read older forms."""
 FORMAT_VERSION = b"1"
 CHECKED = "heliograph-checked"
-"""Header of a record whose value passed the edge's full validation; what has none is checked by the router."""
+"""Header of a record whose value the edge has validated in full; the router validates records that lack it."""
 
 
 class TopicPartition(NamedTuple):
@@ -28,7 +28,7 @@ class TopicPartition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where one record lies. As text: `topic:partition:offset`."""
+    """The place of one record. As text: `topic:partition:offset`."""
 
     topic: str
     partition: int
@@ -39,12 +39,12 @@ class Position(NamedTuple):
 
     @property
     def topic_partition(self) -> TopicPartition:
-        """The partition it lies in."""
+        """The record's partition."""
         return TopicPartition(self.topic, self.partition)
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read `topic:partition:offset`; InputError says what is wrong with it."""
+        """Reads `topic:partition:offset`. Raises InputError for any other text."""
         topic, _, rest = text.partition(":")
         partition, _, offset = rest.partition(":")
         if not (topic and partition.isdecimal() and offset.isdecimal()):
@@ -55,8 +55,8 @@ class Position(NamedTuple):
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record to append. Without a partition the bus chooses one: by the hash of the key, as Java's default
-    partitioner does; without a key, any."""
+    """A record to append. If `partition` is None, the bus chooses one: by the hash of the key, as Java's default
+    partitioner does, or any partition for a record without a key."""
 
     topic: str
     value: bytes
@@ -66,7 +66,7 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record as read. `timestamp`: milliseconds since the epoch, when the log took it."""
+    """A record as read. `timestamp`: when the bus stored it, in milliseconds since the epoch."""
 
     topic: str
     partition: int
@@ -78,11 +78,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def position(self) -> Position:
-        """Where it lies."""
+        """The record's topic, partition and offset."""
         return Position(self.topic, self.partition, self.offset)
 
     def header(self, name: str) -> bytes | None:
-        """The first header of that name."""
+        """Returns the value of the first header of that name, or None."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -90,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(NamedTuple):
-    """Offsets `[start, end)` of a partition that the log no longer has, though the cursor asked for them."""
+    """Offsets `[start, end)` that a cursor asked for and the partition no longer has."""
 
     topic: str
     partition: int

@@ -1,4 +1,4 @@
-"""What goes to the topic `rejects`: input that is not a notification, kept with the reason."""
+"""Records of the topic `rejects`: input that was refused, with the reason."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _REASON_LIMIT = 2048
 
 
 def rejected_record(value: bytes, reason: str, where: str) -> NewRecord:
-    """The record of one refused input: its bytes as value, and headers that say why and where it was refused.
+    """Builds the record of one refused input: its bytes as the value, reason and place of the refusal as headers.
 
-    What would not fit into a record is cut, and the header `cut-from` says how many bytes there were.
+    An input too large for a record is cut; the header `cut-from` then holds its size in bytes.
     """
     headers = [
         (FORMAT, FORMAT_VERSION),

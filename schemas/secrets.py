@@ -1,4 +1,4 @@
-"""Secrets: values that are named where they are configured and looked up where they are used."""
+"""Secrets: references in the configuration, whose values are read only when they are used."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from schemas.errors import InputError
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """A reference `env:NAME` or `file:PATH`, or the value itself. Shown, a reference is itself and a value `***`."""
+    """A reference `env:NAME` or `file:PATH`, or the value itself. As text, a reference is itself and a value `***`."""
 
     written: str
 
     @property
     def is_reference(self) -> bool:
-        """Whether the value lies elsewhere."""
+        """True if this is `env:NAME` or `file:PATH`, not a value."""
         return self.written.startswith(("env:", "file:"))
 
     def reveal(self) -> str:
-        """The value as it is now; a file's without the white space around it. Raises InputError, without the value."""
+        """Reads the current value; white space around a file's text is removed. Raises InputError, which never contains
+        the value, if the variable or the file cannot be read."""
         where, _, name = self.written.partition(":")
         if not self.is_reference:
             return self.written
@@ -34,7 +35,7 @@ class Secret:
         value = os.environ.get(name)
         if value is None:
             raise InputError(
-                f"{self}: the environment has no variable {name}; set it where heliograph is started"
+                f"{self}: the environment has no variable {name}; set it before starting heliograph"
             )
         return value
 
@@ -46,7 +47,7 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Pydantic reads a secret from text, and writes what may be shown of it."""
+        """Lets pydantic read a secret from text, and write it as text that may be shown."""
         return core_schema.no_info_after_validator_function(
             cls, core_schema.str_schema(min_length=1), serialization=core_schema.to_string_ser_schema()
         )
@@ -54,18 +55,20 @@ class Secret:
 
 def _is_named(secret: Secret) -> Secret:
     if not secret.is_reference:
-        raise ValueError("is a secret, and would be kept readable in the log; write env:NAME or file:PATH")
+        raise ValueError("is a secret, and would be stored readably; write env:NAME or file:PATH instead")
     return secret
 
 
 NamedSecret = Annotated[Secret, AfterValidator(_is_named)]
-"""A secret of which only the reference may be written: settings are kept readable in the log and in its archive."""
+"""A secret that must be a reference, since settings are stored readably in a topic and in the archive."""
 
 
 def _from_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise InputError(f"file:{path}: {error.strerror}") from None
+        raise InputError(
+            f"file:{path}: {error.strerror}; correct the path or the file's permissions"
+        ) from None
     except UnicodeDecodeError:
-        raise InputError(f"file:{path}: is not text in UTF-8") from None
+        raise InputError(f"file:{path}: is not text in UTF-8; write the secret as UTF-8 text") from None

@@ -1,6 +1,6 @@
-"""Subscriptions: a named filter with targets. The file form (TOML) and the stored form (JSON) have the same fields.
+"""Subscriptions: named filters with targets. The form in files (TOML) and the stored form (JSON) have the same fields.
 
-What CloudMonitor calls an event alert rule (rule API 2019-01-01).
+CloudMonitor calls a subscription an event alert rule (rule API 2019-01-01).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 EventType = Literal["StatusNotification", "Exception", "Maintenance", "*"]
 Level = Literal["CRITICAL", "WARN", "INFO"]
 LONGEST_MUTE = 86_400.0
-"""Seconds of the longest `mute_for`: what a router reads of the mutes when it takes over is never more."""
+"""Limit of `mute_for` in seconds, which bounds what a router reads of `mutes` when it takes over a partition."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -47,7 +47,8 @@ def _checked_name(name: str) -> str:
 
 
 def _exact(values: tuple[str, ...], form: re.Pattern[str], example: str) -> tuple[str, ...]:
-    """Published ids are masked with `*`, so only a part that is nothing else must have been meant as a pattern."""
+    """Refuses values that have another form than `form`, and patterns. Published ids are masked with `*`, so only a part
+    that is `*` and nothing else counts as a pattern."""
     for value in values:
         if not form.fullmatch(value) or "*" in re.split("[:/]", value):
             raise ValueError(
@@ -60,10 +61,10 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 class Resources(Policy):
-    """Resource range; every list that is not empty counts.
+    """Resources of a filter. An empty list does not restrict.
 
-    `ids` are what follows an ARN's `/` (`i-bp1ecr`), `arns` whole ones: any match of either is enough. `regions` are
-    compared with the event's regionId and must hold as well. All are exact, a `*` in them too.
+    `ids` hold the part of an ARN after its `/` (`i-bp1ecr`), `arns` whole ARNs; one match in either is enough.
+    `regions` are compared with the event's regionId and must match as well. All are compared exactly, a `*` included.
     """
 
     regions: tuple[str, ...] = ()
@@ -92,12 +93,12 @@ class Resources(Policy):
 
 
 class Target(Policy):
-    """One destination. What is not a field here is a setting of the sink kind, checked by its own model.
+    """One destination. All other keys are settings of the sink kind, which checks them by a model of its own.
 
-    `concurrency`: sends under way at once; `batch`: deliveries handed to the sink in one call; `in_flight`: deliveries
-    taken in and not ended; `rate`: deliveries a second; `time_limit`: seconds for a call, whatever the kind allows.
-    These hold for the target as a whole: each of its `lanes` has a share. `ordered`: deliveries of a resource are first
-    sent in the order of its events. `expires`: seconds after the log took an event when it is not sent any more.
+    `concurrency`: concurrent calls of the sink; `batch`: deliveries in one call; `in_flight`: deliveries taken and not
+    ended; `rate`: deliveries per second; `time_limit`: seconds for a call, instead of the kind's own limit. These
+    limits are the whole target's; each of its `lanes` has a share. `ordered`: first attempts for a resource are in the
+    order of its events. `expires`: seconds after an event was appended at which it is no longer sent.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -123,7 +124,7 @@ class Target(Policy):
     @field_validator("breaker", mode="before")
     @classmethod
     def _table_or_false(cls, given: object) -> object:
-        """One of the two by what is written: else a mistake would be told as one against either."""
+        """Chooses table or false by the value, so that a mistake in a table is not reported for both alternatives."""
         if isinstance(given, dict):
             return BreakerPolicy.model_validate(given)
         if given is False or isinstance(given, BreakerPolicy):
@@ -140,11 +141,11 @@ class Target(Policy):
 
 
 class Filter(Policy):
-    """Which events a subscription wants. An empty list wants all; every clause must hold.
+    """Conditions that an event must meet, all of them. An empty list accepts every event.
 
-    `product` is compared without regard to case; everything else as written. A `*` in a name stands for any
-    characters. The event type follows from the name (`schemas.catalogue.event_type_of`); billing events have none, so
-    only an empty list or `*` wants them.
+    `product` is compared without regard to case, everything else exactly. A `*` in a name stands for any characters.
+    The event type follows from the name (`schemas.catalogue.event_type_of`); billing events have none, so only an
+    empty list or `*` accepts them.
     """
 
     product: str | None = None
@@ -172,10 +173,10 @@ class Filter(Policy):
 
 
 class Subscription(Filter):
-    """A named filter with 1 to 100 targets; `enabled = false` keeps it and matches nothing.
+    """A named filter with 1 to 100 targets. With `enabled = false` it is kept and matches no event.
 
-    `mute_for`: seconds after an event that went out in which events of the same name, resource and level do not; what
-    CloudMonitor calls the silence time.
+    `mute_for`: seconds after a delivered event during which events of the same name, resource and level are not
+    delivered; CloudMonitor calls it the silence time.
     """
 
     name: Name

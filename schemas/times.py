@@ -1,4 +1,4 @@
-"""The time forms of notifications and of the command line, to and from milliseconds since the epoch.
+"""Converts the time forms of notifications and of the command line to and from milliseconds since the epoch.
 
 `eventTime` is `yyyyMMddTHHmmss.SSS` with an offset; times inside `content` are `YYYY-MM-DDTHH:MM:SSZ` or, for
 intervals, `YYYY-MM-DDTHH:MMZ` (CloudMonitor system events, formats of 2019 to 2024).
@@ -17,7 +17,7 @@ _BEIJING = timezone(timedelta(hours=8))
 
 
 def _date(dash: str) -> str:
-    """Pattern of every day that there is from year 1 on, its parts joined by `dash`."""
+    """Returns a pattern of all valid dates from year 1 on, with `dash` between their parts."""
     leap_year = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
     return (
         f"(?!0000)(?:[0-9]{{4}}{dash}(?:(?:0[13578]|1[02]){dash}(?:0[1-9]|[12][0-9]|3[01])"
@@ -28,7 +28,7 @@ def _date(dash: str) -> str:
 
 _HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
 EVENT_TIME = rf"{_date('')}T{_HOUR}{_SIXTY}{_SIXTY}\.[0-9]{{3}}[+-]{_HOUR}{_SIXTY}"
-"""Pattern of `eventTime`, in the syntax that Python and JSON Schema share, to be anchored at both ends."""
+"""Pattern of `eventTime` without anchors, in the syntax that Python and JSON Schema share."""
 CONTENT_TIME = f"{_date('-')}T{_HOUR}:{_SIXTY}(?::{_SIXTY})?Z"
 """Pattern of a time inside `content`, to the second or to the minute."""
 
@@ -45,17 +45,17 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def is_event_time(text: str) -> bool:
-    """Whether `text` is an `eventTime`."""
+    """True if `text` is an `eventTime`."""
     return _EVENT_TIME.fullmatch(text) is not None
 
 
 def is_content_time(text: str) -> bool:
-    """Whether `text` is a time as `content` has it, to the second or to the minute."""
+    """True if `text` is a time of a `content`, to the second or to the minute."""
     return _CONTENT_TIME.fullmatch(text) is not None
 
 
 def read_event_time(text: str) -> int:
-    """Milliseconds since the epoch of an `eventTime`; InputError if it is none."""
+    """Returns an `eventTime` in milliseconds since the epoch. Raises InputError for any other text."""
     if not is_event_time(text):
         raise InputError(f"{text[:40]!r} is not an event time; expected the form 20190409T121826.922+0800")
     offset = timedelta(hours=int(text[20:22]), minutes=int(text[22:24]))
@@ -64,20 +64,20 @@ def read_event_time(text: str) -> int:
 
 
 def event_time(milliseconds: int) -> str:
-    """The moment as `eventTime`, at +0800, as ECS sends it."""
+    """Formats a time as `eventTime`, with the offset +0800 as ECS sends it."""
     moment = _moment(milliseconds).astimezone(_BEIJING)
     return f"{moment:%Y%m%dT%H%M%S}.{milliseconds % 1000:03d}+0800"
 
 
 def read_content_time(text: str) -> int:
-    """Milliseconds since the epoch of a time inside `content`; InputError if it is none."""
+    """Returns a time of a `content` in milliseconds since the epoch. Raises InputError for any other text."""
     if not is_content_time(text):
         raise InputError(f"{text[:40]!r} is not a time; expected the form 2019-04-09T04:18:26Z")
     return _milliseconds(datetime.fromisoformat(text))
 
 
 def content_time(milliseconds: int) -> str:
-    """The moment as times inside `content` are written: UTC, to the second."""
+    """Formats a time as in a `content`: in UTC, to the second."""
     return f"{_moment(milliseconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -87,7 +87,8 @@ _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as people type it: `90s`, `5m`, `2h` (ms, s, m, h, d, w). InputError if it is none."""
+    """Reads a duration from the command line in seconds; spaces around it are ignored. The forms are those of
+    `read_duration`. Raises InputError for any other text."""
     try:
         return read_duration(text.strip())
     except InputError:
@@ -95,10 +96,10 @@ def parse_duration(text: str) -> float:
 
 
 def parse_when(text: str, now_ms: int) -> int:
-    """A time as people type it, in milliseconds since the epoch.
+    """Reads a time from the command line in milliseconds since the epoch.
 
-    `2h` is two hours before `now_ms` (ms, s, m, h, d, w); otherwise an ISO 8601 date or time, in UTC unless it has an
-    offset, or thirteen digits of milliseconds. InputError if it is none of these.
+    `2h` means two hours before `now_ms` (units ms, s, m, h, d, w). Other forms are an ISO 8601 date or time, in UTC
+    unless it has an offset, and thirteen digits of milliseconds. Raises InputError for any other text.
     """
     text = text.strip()
     if ago := _AGO.fullmatch(text):
@@ -113,7 +114,8 @@ def parse_when(text: str, now_ms: int) -> int:
 
 
 def read_duration(text: str) -> float:
-    """Seconds of a duration as people write it: 90s, 5m, 2h (ms, s, m, h, d, w). InputError if it is none."""
+    """Reads a duration such as 90s, 5m or 2h (units ms, s, m, h, d, w) in seconds. Raises InputError for any other
+    text."""
     found = _AGO.fullmatch(text)
     if found is None:
         raise InputError(f"{text[:40]!r} is not a duration; expected the form 90s, 5m or 2h")

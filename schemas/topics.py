@@ -1,4 +1,4 @@
-"""The topics of a deployment: their names, which of them are ours, and how each is kept."""
+"""The topics of a deployment: their names, and the retention and partitions of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 NAMESPACE = "heliograph"
-"""What the names of topics and groups begin with on a broker that is shared, where nothing else is said."""
+"""Default prefix of topics and groups on a shared broker."""
 EVENTS = "events."
 EVENTS_OTHER = "events.other"
 EVENT_TOPICS = (
@@ -37,7 +37,7 @@ TIERS: tuple[int, ...] = tuple(4**power for power in range(8))
 """Widths of the timing wheel's tiers, in seconds: 1, 4, 16 … 16384."""
 
 COMPACTED = (STATE, PARKED)
-"""What is read back whole by key: states of targets, held-back deliveries of ordered targets."""
+"""Topics that are read back whole by key: conditions of targets, parked deliveries of ordered targets."""
 CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)
 ARCHIVED = (
     "events.*",
@@ -51,7 +51,7 @@ ARCHIVED = (
     GROUPS,
     SETTINGS,
 )
-"""What the archiver keeps, as names and patterns."""
+"""Topics that the archiver stores, as names and patterns."""
 
 EVENT_LIMIT = 256 * 1024
 """Bytes of the largest event that the edge accepts."""
@@ -63,10 +63,13 @@ _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 class TopicKind(msgspec.Struct, frozen=True):
-    """How a topic is kept. `partitions` None: the deployment's default. `retained_forever`: retention never
-    removes its records. `until_consumed`: time never does, but what every known group has finished may go.
-    `compacted`: the last record of a key is what counts. Everything else is kept for the bus's retention time and,
-    where the log can, for every known group."""
+    """Partitions and retention of a topic.
+
+    `partitions`: None for the deployment's default. `retained_forever`: no record is ever removed. `until_consumed`:
+    records are never removed by age, only once every known group has finished them. `compacted`: only the last record
+    of a key counts. Other topics keep records for the bus's retention time and, if the bus can, until every known
+    group has finished them.
+    """
 
     partitions: int | None = None
     retained_forever: bool = False
@@ -75,7 +78,7 @@ class TopicKind(msgspec.Struct, frozen=True):
 
 
 def kind_of(topic: str) -> TopicKind:
-    """How `topic` is kept; a topic that we do not know is kept as the events are."""
+    """Returns partitions and retention of `topic`; an unknown topic is kept as topics of events are."""
     if topic in CONFIGURATION:
         return TopicKind(partitions=1, retained_forever=True)
     if topic in {ROUTING, COMMANDS}:
@@ -90,7 +93,7 @@ def kind_of(topic: str) -> TopicKind:
 
 
 def is_internal(topic: str) -> bool:
-    """Whether only our own roles write to `topic`: a target of kind `topic` may not name it."""
+    """True if only Heliograph writes to `topic`; a target of kind `topic` may not name it."""
     return (
         topic.startswith((EVENTS, RETRIES))
         or topic in CONFIGURATION
@@ -100,12 +103,13 @@ def is_internal(topic: str) -> bool:
 
 
 def retry_topic(width: int) -> str:
-    """Name of the wheel's tier that is `width` seconds wide."""
+    """Returns the topic of the wheel's tier that is `width` seconds wide."""
     return f"{RETRIES}{width}s"
 
 
 def event_topic(product: str, resource_type: str, extra: Iterable[str] = ()) -> str:
-    """Topic of an event: one of the four of ECS, one that `extra` (names or patterns) allows, or `events.other`."""
+    """Returns the topic of an event: one of the four of ECS, one that `extra` (names or patterns) allows, or else
+    `events.other`."""
     name = f"{EVENTS}{_UNSAFE.sub('-', product.lower())}.{_UNSAFE.sub('-', resource_type.lower())}"
     if name in EVENT_TOPICS or (valid_name(name) and any(fnmatchcase(name, pattern) for pattern in extra)):
         return name
@@ -113,10 +117,10 @@ def event_topic(product: str, resource_type: str, extra: Iterable[str] = ()) -> 
 
 
 def valid_name(topic: str) -> bool:
-    """Whether Apache Kafka would take `topic` as a name."""
+    """True if Apache Kafka accepts `topic` as a name."""
     return _NAME.fullmatch(topic) is not None and topic not in {".", ".."}
 
 
 def matches(topic: str, wanted: Iterable[str]) -> bool:
-    """Whether `topic` is one of `wanted`, which are names and `*` patterns."""
+    """True if `topic` is one of `wanted`, which holds names and patterns with `*`."""
     return any(topic == want or ("*" in want and fnmatchcase(topic, want)) for want in wanted)

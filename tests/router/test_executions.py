@@ -97,7 +97,7 @@ def test_what_is_no_record_goes_to_rejects_and_names_the_field() -> None:
     assert len(made(bus)) == 1
     told = {record.value: (record.header("reason") or b"").decode() for record in all_of(bus, "rejects")}
     assert told[command(Repeats=0)].startswith("Repeats: must be")
-    assert told[b"\xff"].startswith("record: not a JSON object")
+    assert told[b"\xff"].startswith("record: is not a JSON object")
 
 
 def test_a_record_makes_the_same_deliveries_whenever_it_is_routed() -> None:

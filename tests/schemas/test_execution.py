@@ -80,12 +80,12 @@ def test_every_field_of_a_command_must_be_there(name: str) -> None:
         ({"RepeatMode": "DryRun"}, "RepeatMode: must be 'Once'"),
         ({"Parameters": "[]"}, "Parameters: is not JSON text of an object; write {} for none"),
         ({"Parameters": {}}, "Parameters: must be a valid string"),
-        ({**FAILED, "ErrorInfo": None}, "ErrorInfo: is missing; ErrorCode and ErrorInfo come together"),
-        ({**FAILED, "ErrorCode": None}, "ErrorCode: is missing; ErrorCode and ErrorInfo come together"),
-        ({**FAILED, "ErrorCode": "FileCreateFail"}, "ErrorCode: FileCreateFail is of files"),
+        ({**FAILED, "ErrorInfo": None}, "ErrorInfo: is missing; write both ErrorCode and ErrorInfo"),
+        ({**FAILED, "ErrorCode": None}, "ErrorCode: is missing; write both ErrorCode and ErrorInfo"),
+        ({**FAILED, "ErrorCode": "FileCreateFail"}, "ErrorCode: FileCreateFail is for files only"),
         ({**FAILED, "ErrorCode": "Unheard"}, "ErrorCode: must be 'InstanceNotExists'"),
-        ({**FAILED, "InvocationStatus": "Success"}, "ErrorCode: is there, but InvocationStatus is Success"),
-        ({"ExitCode": 1}, "ExitCode: is not 0, but InvocationStatus is Success"),
+        ({**FAILED, "InvocationStatus": "Success"}, "ErrorCode: contradicts InvocationStatus Success"),
+        ({"ExitCode": 1}, "ExitCode: must be 0, since InvocationStatus is Success"),
         ({"FileName": "a.txt"}, "record: has both of CommandId and FileName"),
         ({"CommandId": None}, "record: has neither of CommandId and FileName"),
     ],
@@ -98,8 +98,8 @@ def test_what_is_no_record_is_refused_by_the_name_of_its_field(changes: dict[str
     ("changes", "reason"),
     [
         ({"FinishedTime": ""}, "FinishedTime: is not a field of this record, did you mean FinishTime?"),
-        ({"FileContent": "not base64!"}, "FileContent: is not Base64, but ContentType says so"),
-        ({"ErrorCode": "ExitCodeNonzero"}, "ErrorCode: ExitCodeNonzero is of commands"),
+        ({"FileContent": "not base64!"}, "FileContent: is not Base64, as ContentType says"),
+        ({"ErrorCode": "ExitCodeNonzero"}, "ErrorCode: ExitCodeNonzero is for commands only"),
         ({"Overwrite": "true"}, "Overwrite: must be a valid boolean"),
         ({"FileName": ""}, "FileName: must have at least 1 character"),
     ],
@@ -112,11 +112,11 @@ def test_what_is_no_record_of_a_file_is_refused_too(changes: dict[str, Any], rea
     "value", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"CommandId":' + b"[" * 100_000]
 )
 def test_what_is_no_json_object_is_refused(value: bytes) -> None:
-    assert refused(value).startswith("record: not a JSON object: ")
+    assert refused(value).startswith("record: is not a JSON object: ")
 
 
 def test_what_is_longer_than_an_event_may_be_is_refused() -> None:
-    assert refused(encoded(COMMAND, Output="x" * EVENT_LIMIT)).startswith("record: longer than 262144 bytes")
+    assert refused(encoded(COMMAND, Output="x" * EVENT_LIMIT)).endswith("bytes; at most 262144 are accepted")
 
 
 @given(st.sampled_from([COMMAND, FILE]), st.data())

@@ -146,7 +146,7 @@ def test_a_documented_content_field_has_its_type(field: str, value: object, as_t
         (changed()[:-1] + b',"more":"\xff"}', "not UTF-8 at byte"),
         (changed() + changed(), "not JSON"),
         (b'{"content":' + b"[" * 100_000, "nested too deeply"),
-        (b" " * EVENT_LIMIT + changed(), "longer than 262144 bytes"),
+        (b" " * EVENT_LIMIT + changed(), "bytes; at most 262144 are accepted"),
     ],
 )
 def test_what_is_no_json_object_is_refused_as_a_whole(value: bytes, problem: str) -> None:

@@ -37,10 +37,10 @@ def test_what_was_stored_before_there_were_kinds_of_jitter_is_read() -> None:
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
-        ({"delays": [1, -1]}, "delays: seconds"),
-        ({"delays": [10**6]}, "delays: seconds"),
-        ({"statuses": [500]}, "statuses: each between 300 and 499"),
-        ({"statuses": [200]}, "statuses: each between 300 and 499"),
+        ({"delays": [1, -1]}, "delays: each must be between 0"),
+        ({"delays": [10**6]}, "delays: each must be between 0"),
+        ({"statuses": [500]}, "statuses: each must be between 300 and 499"),
+        ({"statuses": [200]}, "statuses: each must be between 300 and 499"),
         ({"tries": 0}, "greater than or equal to 1"),
     ],
 )
