@@ -68,7 +68,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 Outcome = Delivered | Retry | Rejected
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """One try. `at`: milliseconds since the epoch; `took`: seconds. `reason` None: it was delivered, and the rest is of
     the answer; what did not get through has it in its reason."""
 

@@ -23,7 +23,7 @@ GRAVITY = {status: place for place, status in enumerate(reversed(TargetStatus))}
 """0 for a target that is active, and more the graver."""
 
 
-class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Why a target gets nothing.
 
     `since`, `until`: milliseconds since the epoch; `until` 0: until somebody lifts it. `times`: how often in a row,

@@ -69,7 +69,7 @@ def suspend(target: Id, why: Annotated[str, typer.Option("--why", help="For whoe
         configuration, _ = _read(deployment.bus)
         _named(configuration, target)
         now = deployment.clock.now()
-        condition = Condition(target, TargetStatus.SUSPENDED, now, why=why, by=operator())
+        condition = Condition(target=target, status=TargetStatus.SUSPENDED, since=now, why=why, by=operator())
         deployment.bus.append([condition_record(condition)])
     say(f"{target} is suspended; every deliverer heeds it within a second")
 
@@ -82,7 +82,7 @@ def resume(target: Id) -> None:
     with open_deployment() as deployment:
         configuration, states = _read(deployment.bus)
         _named(configuration, target)
-        held = [status for status in TargetStatus if states.of(target, status) is not None]
+        held = [status for status in TargetStatus if states.find(target, status) is not None]
         if held:
             deployment.bus.append([lifted_record(target, status) for status in held])
     if not held:

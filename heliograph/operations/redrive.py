@@ -164,7 +164,7 @@ def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = Fa
     configuration.refresh()
     conditions.refresh()
     targets = dict(configuration.read_targets())
-    suspended = {one for one in targets if conditions.of(one, TargetStatus.SUSPENDED) is not None}
+    suspended = {one for one in targets if conditions.find(one, TargetStatus.SUSPENDED) is not None}
 
     def fate(letter: Letter) -> Fate:
         if letter.redrive == redrive.id or states.was_brought_back_by(

@@ -1,10 +1,10 @@
-"""A token bucket: so many a second, saved up for at most a second. Time is an argument."""
+"""A token bucket that holds the tokens of one second. Time is an argument."""
 
 from __future__ import annotations
 
 
 class Bucket:
-    """Starts empty, so that a restart gives nothing away. Times are seconds of the monotonic clock."""
+    """Starts empty, so that a restart allows no burst. Times are seconds of the monotonic clock."""
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate = rate
@@ -13,7 +13,7 @@ class Bucket:
         self._at = now
 
     def take(self, wanted: int, now: float) -> int:
-        """Take up to `wanted` whole tokens; returns how many there were."""
+        """Takes up to `wanted` whole tokens; returns how many it took."""
         self._tokens = min(self._size, self._tokens + (now - self._at) * self._rate)
         self._at = now
         taken = min(wanted, int(self._tokens + 1e-9))
@@ -21,5 +21,5 @@ class Bucket:
         return taken
 
     def wait(self) -> float:
-        """Seconds after the last `take` until there is a token."""
+        """Returns the seconds between the last `take` and the next whole token."""
         return max(0.0, (1 - self._tokens) / self._rate)

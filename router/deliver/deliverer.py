@@ -1,4 +1,4 @@
-"""The role that delivers: poll, hand to the lane of the target, turn outcomes into records, commit."""
+"""The role that delivers: claims deliveries, sends them through the lanes of their targets, commits how they ended."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ import structlog
 from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.bus.gaps import report_gaps
 from router.configuration import Configuration
-from router.deliver.endings import Endings
+from router.deliver.awaited_version import AwaitedVersion
 from router.deliver.judgement import judge
-from router.deliver.lane import Completion, Lane, Returned
+from router.deliver.lane import Completed, Lane, Recalled
 from router.deliver.lanes import Lanes
 from router.deliver.parking import Parking
-from router.deliver.settle import Again, put_off, settle
+from router.deliver.pending_commit import PendingCommit
+from router.deliver.queues import ClaimedDelivery
+from router.deliver.settle import RetryLater, defer, settle
 from router.deliver.tally import Tally
-from router.deliver.target_states import Closed, Open, Suspended, TargetStates
-from router.deliver.waiting import Parcel
+from router.deliver.target_states import Available, Paused, Suspended, TargetStates
 from schemas.clock import Clock
-from schemas.delivery import (
-    Exhausted,
-    Reason,
-    ReasonCode,
-    Retry,
-    read_delivery,
-)
+from schemas.delivery import Exhausted, Reason, ReasonCode, read_delivery
 from schemas.errors import BusError
 from schemas.metrics import DEFERRED, TARGET_STATE
 from schemas.record import Record, TopicPartition
@@ -38,25 +33,23 @@ from schemas.topics import VERDICTS as VERDICTS_TOPIC
 from sinks.base import SinkContext, SinkKind
 
 LIMIT = 1000
-"""Records of one poll. A partition of which anything waits here is not read on, so this bounds what waits."""
+"""Records of one poll. A partition with waiting deliveries is not read on, so this bounds how many wait."""
 
-_LOOK_AGAIN_SECONDS = 0.1
-_FOLLOW_SECONDS = 0.5
+_POLL_SECONDS = 0.1
+"""Longest poll while deliveries wait here."""
+_REFRESH_SECONDS = 0.5
+"""Time between two reads of the configuration and the target states."""
 _SHORT_PAUSE_MS = 1000
-"""A target that is held back no longer than this has its deliveries wait where they are."""
-_MISSING_SECONDS = 30.0
-"""How long a configuration is waited for that a delivery names and the log does not have. Every log shows what was
-appended sooner; one that does not has lost it, and must not hold up a partition for ever."""
-_TARGETLESS = Reason(ReasonCode.NO_TARGET, "the target was deleted")
+"""During a pause of a target that is no longer than this, its deliveries wait in the lane and are not deferred."""
+_TARGET_DELETED = Reason(ReasonCode.NO_TARGET, "the target was deleted")
 _log = structlog.get_logger()
 
 
 class Deliverer(ConsumerRole[Consumer]):
-    """Every record of `deliveries` ends as a verdict, on the wheel, parked, or among the dead letters; only then is it
-    done.
+    """Ends every record of `deliveries` as a verdict, on the wheel, parked, or as a dead letter; commits it only then.
 
-    What a subscription matched before it was disabled or deleted still goes out: it was promised. Only a delivery
-    whose target no subscription has any more becomes a dead letter.
+    What a subscription matched before it was disabled or deleted is still sent. Only a delivery whose target no
+    subscription has any more becomes a dead letter.
     """
 
     name = "deliverer"
@@ -71,289 +64,285 @@ class Deliverer(ConsumerRole[Consumer]):
         self._configuration = Configuration(bus)
         self._states = TargetStates(bus)
         self._parking = Parking(bus)
-        self._endings = Endings(self._parking, clock)
+        self._pending = PendingCommit(self._parking, clock)
         self._configuration.refresh()
         self._targets = self._configuration.read_targets()
         self._states.refresh()
-        self._followed_at = clock.monotonic()
-        self._missing_since: float | None = None
-        self._pressed: set[Lane] = set()
-        self._ahead: list[Parcel] = []
+        self._refreshed_at = clock.monotonic()
+        self._awaited = AwaitedVersion()
+        self._unplaced: list[ClaimedDelivery] = []
+        self._backlogged: set[Lane] = set()
         self._held: set[int] = set()
-        self._outstanding = 0
+        self._uncommitted = 0
         self._tally = Tally()
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
         self._lanes = Lanes(kinds, sink_context, clock, self._consumer.wake)
 
     def step(self, timeout: float) -> None:
-        """Take in what has come, settle what has ended, hand out what there is room for, and commit while it is sent."""
-        self._commit()  # what the step before could not store: until it is, nothing more is sent
-        self._accept(self._consumer.poll(LIMIT, self._patience(timeout)))
-        self._bring_out_parked()
-        heard = self._lanes.heard()
-        self._take_reports()
-        self._hand_out(heard)
+        """Claims polled deliveries, settles those that sinks have answered, sends the next, commits.
+
+        A delivery needs two steps at least: one claims, places and sends it, a later one settles and commits it. Results
+        are settled before anything is sent, so that they make room, and count before their lane is found stuck.
+        """
+        self._commit()  # repeats a commit that failed: until it is stored, nothing more is sent
+        self._claim(self._consumer.poll(LIMIT, self._poll_timeout(timeout)))
+        self._place_due_parked()
+        answers_read_at = self._lanes.answers_read_at()
+        self._settle_results()
+        self._send(answers_read_at)
         self._commit()
 
     def busy(self) -> bool:
-        """Whether anything was polled and is not committed as ended, or is parked and due."""
-        return self._outstanding > 0 or self._parking.busy(self._clock.now())
+        """True if a claimed delivery is not committed, or a parked one is due."""
+        return self._uncommitted > 0 or self._parking.busy(self._clock.now())
 
     def close(self) -> None:
-        """Wait some seconds for what is in flight and commit it; the rest is for the next owner."""
+        """Waits some seconds for deliveries in flight and commits them; the next owner reads the others again."""
         try:
             self._lanes.close()
-            self._take_reports()
+            self._settle_results()
             self._commit()
         finally:
             self._consumer.close()
 
-    # What has ended.
+    # 1. A delivery is claimed: polled, read, and placed in the lane of its target.
 
-    def _take_reports(self) -> None:
-        for report in self._lanes.reports():
-            match report:
-                case Completion():
-                    self._settle(report)
-                case Returned():
-                    self._take_back(report)
-                case _ as never:
-                    assert_never(never)
-        self._tally.show()
+    def _poll_timeout(self, timeout: float) -> float:
+        waits = self._backlogged or self._unplaced or not self._parking.empty
+        return min(timeout, _POLL_SECONDS) if waits else timeout
 
-    def _take_back(self, returned: Returned) -> None:
-        """Let what was not tried wait again, unless it is another member's by now."""
-        lane, parcels = returned.lane, returned.parcels
-        lane.returned(parcels)
-        gone = {one.position.partition for one in parcels if not self._parking.owns(one)}
-        if gone:
-            self._outstanding -= lane.forget(gone)
-        for one in parcels:
-            self._endings.take_back(lane, one)
-        if self._lanes.has(lane):
-            self._pressed.add(lane)
-        else:
-            self._place_all(lane.clear())
+    def _claim(self, polled: Polled) -> None:
+        report_gaps(self.name, polled.gaps)
+        self._uncommitted += len(polled.records)
+        batch = [claimed for claimed in map(self._read, polled.records) if claimed is not None]
+        self._refresh(max((claimed.delivery.configuration for claimed in batch), default=0))
+        self._place_all(batch)
 
-    def _settle(self, completion: Completion) -> None:
-        """Outcomes of one call of a sink, as records."""
-        lane, outcomes, now = completion.lane, completion.outcomes, self._clock.now()
-        policy, monotonic = lane.target.retry, self._clock.monotonic()
-        answered = any(not isinstance(outcome, Retry) for outcome in outcomes)
-        lane.ended(completion.parcels, answered=answered, now=monotonic)
-        settlements = [
-            settle(parcel.delivery, outcome, policy, completion.at, completion.took, now)
-            for parcel, outcome in zip(completion.parcels, outcomes, strict=True)
-        ]
-        for parcel, settlement in zip(completion.parcels, settlements, strict=True):
-            self._endings.conclude(lane, parcel, settlement)
-        records = list(judge(lane, outcomes, settlements, self._states, now, monotonic))
-        if records:
-            self._endings.follow(records)
-            self._heed(lane)
-        self._tally.add(lane.target.id, outcomes, settlements)
+    def _read(self, record: Record) -> ClaimedDelivery | None:
+        try:
+            return ClaimedDelivery(record.position, read_delivery(record))
+        except (KeyError, ValueError) as error:
+            _log.error("not a delivery", position=str(record.position), problem=repr(error))
+            self._pending.reject(record, f"not a delivery: {error!r}", self.name)
+            return None
 
-    def _commit(self) -> None:
-        """One commit for all that has ended. If it fails all of it is kept, and nothing more is sent meanwhile."""
-        self._outstanding -= self._endings.commit(self._consumer)
-
-    # What is known of targets.
-
-    def _follow(self, wanted: int) -> None:
-        """Read configuration and states at least twice a second, and at once when a delivery was matched under a later
-        configuration."""
+    def _refresh(self, version: int) -> None:
+        """Reads configuration and target states twice a second, and when a delivery was matched under a later version."""
         now = self._clock.monotonic()
-        if wanted > self._configuration.version or now - self._followed_at >= _FOLLOW_SECONDS:
-            self._followed_at = now
+        if version > self._configuration.version or now - self._refreshed_at >= _REFRESH_SECONDS:
+            self._refreshed_at = now
             self._states.refresh()
             for lane in self._lanes:
-                self._heed(lane)
+                self._follow_state(lane)
             if self._configuration.refresh():
-                self._missing_since = None
+                self._awaited.reset()
                 self._targets = self._configuration.read_targets()
-                self._place_all(self._lanes.follow(self._targets))
-        if not self._ahead and self._missing_since != -math.inf:
-            self._missing_since = None
-        ahead, self._ahead = self._ahead, []
-        self._place_all(sorted(ahead, key=lambda parcel: parcel.position))
+                self._place_all(self._lanes.replace(self._targets))
+        if not self._unplaced:
+            self._awaited.stop()
+        unplaced, self._unplaced = self._unplaced, []
+        self._place_all(sorted(unplaced, key=lambda claimed: claimed.position))
 
-    def _heed(self, lane: Lane) -> None:
-        """Call back what a lane has handed out and may not send, and show how its target stands: that changes with time
-        alone, too."""
+    def _follow_state(self, lane: Lane) -> None:
+        """Recalls what a lane may not send now, and updates the metric of its target's state."""
         target, now = lane.target.id, self._clock.now()
-        if not isinstance(self._states.gate(target, now), Open):
+        if not isinstance(self._states.availability(target, now), Available):
             self._lanes.recall(lane)
         condition = self._states.gravest(target, now)
         TARGET_STATE.labels(target).set(GRAVITY[condition.status if condition else TargetStatus.ACTIVE])
 
-    # What has come.
-
-    def _accept(self, polled: Polled) -> None:
-        """Read records as deliveries and give each its place."""
-        report_gaps(self.name, polled.gaps)
-        self._outstanding += len(polled.records)
-        parcels = [parcel for parcel in map(self._read, polled.records) if parcel is not None]
-        self._follow(max((parcel.delivery.configuration for parcel in parcels), default=0))
-        self._place_all(parcels)
-
-    def _read(self, record: Record) -> Parcel | None:
-        try:
-            return Parcel(record.position, read_delivery(record))
-        except (KeyError, ValueError) as error:
-            _log.error("not a delivery", position=str(record.position), problem=repr(error))
-            self._endings.reject(record, f"not a delivery: {error!r}", self.name)
-            return None
-
-    def _place_all(self, parcels: Iterable[Parcel]) -> None:
+    def _place_all(self, batch: Iterable[ClaimedDelivery]) -> None:
         now = self._clock.now()
-        for parcel in parcels:
-            self._place(parcel, now)
+        for claimed in batch:
+            self._place(claimed, now)
 
-    def _place(self, parcel: Parcel, now: int) -> None:
-        delivery, configuration = parcel.delivery, self._configuration
+    def _place(self, claimed: ClaimedDelivery, now: int) -> None:
+        """Puts a delivery into its lane, parks it, ends it, or keeps it to be placed later."""
+        delivery = claimed.delivery
         target = self._targets.get(delivery.target)
-        if (delivery.configuration > configuration.version and self._is_to_come(delivery.configuration)) or (
-            target is not None and target.ordered and self._lanes.drains(target)
-        ):
-            self._put_aside(parcel, now)
+        if (
+            delivery.configuration > self._configuration.version
+            and self._awaited.may_come(
+                delivery.configuration, self._configuration.version, self._clock.monotonic()
+            )
+        ) or (target is not None and target.ordered and self._lanes.is_draining(target)):
+            self._place_later(claimed, now)
         elif target is None:
-            self._endings.bury(parcel, _TARGETLESS, Exhausted.NO_TARGET)
-        elif target.expires is not None and _is_late(parcel, target.expires, now):
-            self._endings.expire(parcel, now)
-        elif target.ordered and parcel.position.topic == DELIVERIES and self._parking.holds(delivery):
-            self._endings.keep(parcel)
+            self._pending.dead_letter(claimed, _TARGET_DELETED, Exhausted.NO_TARGET)
+        elif target.expires is not None and _is_expired(claimed, target.expires, now):
+            self._pending.expire(claimed, now)
+        elif (
+            target.ordered and claimed.position.topic == DELIVERIES and self._parking.holds_resource(delivery)
+        ):
+            self._pending.park(claimed)
         else:
-            lane = self._lanes.of(target, delivery.lane)
-            lane.put(parcel)
-            self._pressed.add(lane)
+            lane = self._lanes.find_or_open(target, delivery.lane)
+            lane.put(claimed)
+            self._backlogged.add(lane)
 
-    def _is_to_come(self, version: int) -> bool:
-        """Whether a later configuration is waited for; once one was waited for in vain, none is until another comes."""
-        now = self._clock.monotonic()
-        if self._missing_since is None:
-            self._missing_since = now
-        if now - self._missing_since < _MISSING_SECONDS:
-            return True
-        if self._missing_since > -math.inf:
-            self._missing_since = -math.inf
-            known = self._configuration.version
-            _log.error("subscriptions are older than deliveries, and used all the same", at=known, of=version)
-        return False
-
-    def _put_aside(self, parcel: Parcel, now: int) -> None:
-        """Give it a place later: what a later configuration says of it is not known yet, or calls with the settings
-        before have not ended."""
-        if parcel.position.topic == PARKED:
-            self._parking.back(parcel, now)
+    def _place_later(self, claimed: ClaimedDelivery, now: int) -> None:
+        """Keeps a delivery whose configuration is not read yet, or whose lane drains before it gets new settings."""
+        if claimed.position.topic == PARKED:
+            self._parking.put_back(claimed, now)
         else:
-            self._ahead.append(parcel)
+            self._unplaced.append(claimed)
 
-    def _bring_out_parked(self) -> None:
-        """Put heads whose time has come into their lanes; what may not go out yet comes again when it may."""
+    def _place_due_parked(self) -> None:
+        """Places the parked deliveries that are due; those of a paused target become due when the pause ends."""
         now = self._clock.now()
-        for parcel in list(self._parking.due(now)):
-            gate = self._states.gate(parcel.delivery.target, now)
-            if isinstance(gate, Closed):
-                self._parking.back(parcel, gate.until)
+        for claimed in self._parking.take_due(now):
+            availability = self._states.availability(claimed.delivery.target, now)
+            if isinstance(availability, Paused):
+                self._parking.put_back(claimed, availability.until)
             else:
-                self._place(parcel, now)
+                self._place(claimed, now)
 
-    # What goes out.
+    # 2. It is sent, when its lane has room and its target is available; otherwise it is deferred to the wheel or parked.
 
-    def _hand_out(self, heard: float) -> None:
-        """Give every lane what it has room for; what it cannot take for longer goes to the wheel, or is parked.
-
-        `heard`: up to when lanes are judged, in seconds of the monotonic clock.
-        """
-        now, monotonic, room = self._clock.now(), self._clock.monotonic(), self._lanes.room
-        handed: list[tuple[Lane, list[Parcel]]] = []
-        for lane in self._pressed:
-            match self._states.gate(lane.target.id, now):
+    def _send(self, answers_read_at: float) -> None:
+        """Sends what each lane has room for. `answers_read_at`: seconds of the monotonic clock, to find stuck lanes."""
+        now, monotonic, bytes_limit = self._clock.now(), self._clock.monotonic(), self._lanes.bytes_limit
+        batches: list[tuple[Lane, list[ClaimedDelivery]]] = []
+        for lane in self._backlogged:
+            match self._states.availability(lane.target.id, now):
                 case Suspended(why=why):
-                    self._suspend(lane, why)
+                    self._dead_letter_all(lane, why)
                     continue
-                case Closed(until=until):
+                case Paused(until=until):
                     if until - now > _SHORT_PAUSE_MS:
-                        self._put_off(lane, now, until)
+                        self._defer_all(lane, now, until)
                     continue
-                case Open(probe=probe):
-                    parcels = lane.probe(monotonic) if probe else lane.take(monotonic, room)
+                case Available(probing=probing):
+                    batch = lane.take_probe(monotonic) if probing else lane.take(monotonic, bytes_limit)
                 case _ as never:
                     assert_never(never)
-            if parcels:
-                handed.append((lane, parcels))
-            self._relieve(lane, now, heard, probing=probe)
-        self._pressed = {lane for lane in self._pressed if lane.waiting}
-        self._lanes.send(handed)
-        self._hold()
+            if batch:
+                batches.append((lane, batch))
+            self._defer_if_blocked(lane, now, answers_read_at, probing=probing)
+        self._backlogged = {lane for lane in self._backlogged if lane.waiting}
+        self._lanes.send(batches)
+        self._hold_partitions()
 
-    def _relieve(self, lane: Lane, now: int, heard: float, *, probing: bool) -> None:
-        """Put off what a lane will not take soon: it probes, is at its rate, or does not move."""
+    def _dead_letter_all(self, lane: Lane, why: str) -> None:
+        """Ends all waiting and parked deliveries of a suspended target."""
+        reason = Reason(ReasonCode.SUSPENDED, why)
+        for claimed in (*lane.take_all(), *self._parking.find_waiting(lane.target.id)):
+            self._pending.dead_letter(claimed, reason, Exhausted.SUSPENDED)
+
+    def _defer_if_blocked(self, lane: Lane, now: int, answers_read_at: float, *, probing: bool) -> None:
+        """Defers what a lane cannot send soon: it probes its target, is at its rate, or is stuck."""
         if not lane.waiting:
             return
         if probing or (lane.rate is not None and lane.full):
-            self._put_off(lane, now)
+            self._defer_all(lane, now)
             return
-        if lane.newly_stuck(heard):
-            _log.warning("target does not answer, deliveries are put off", target=lane.target.id)
+        if lane.becomes_stuck(answers_read_at):
+            _log.warning("target does not answer, deferring its deliveries", target=lane.target.id)
         if lane.stuck:
-            self._put_off(lane, now)
+            self._defer_all(lane, now)
 
-    def _put_off(self, lane: Lane, now: int, until: int = 0) -> None:
-        """Have everything that waits in a lane come again later: at `until`, or when its rate has room."""
-        parcels = lane.clear()
-        DEFERRED.labels(lane.target.id).inc(len(parcels))
-        for parcel in parcels:
-            not_before = lane.slot(now) if lane.rate is not None and not until else until
-            settlement = put_off(parcel.delivery, lane.target.retry, now, not_before)
-            if isinstance(settlement, Again) and parcel.position.topic == PARKED:
+    def _defer_all(self, lane: Lane, now: int, until: int = 0) -> None:
+        """Defers all that waits in a lane: at least to `until`, or to the next slots of its rate."""
+        batch = lane.take_all()
+        DEFERRED.labels(lane.target.id).inc(len(batch))
+        for claimed in batch:
+            not_before = lane.take_slot(now) if lane.rate is not None and not until else until
+            settlement = defer(claimed.delivery, lane.target.retry, now, not_before)
+            if isinstance(settlement, RetryLater) and claimed.position.topic == PARKED:
                 wait = settlement.delivery.wait
-                self._parking.back(parcel, wait.due if wait is not None else now)
+                self._parking.put_back(claimed, wait.due if wait is not None else now)
             else:
-                self._endings.conclude(lane, parcel, settlement)
+                self._pending.settle(lane, claimed, settlement)
 
-    def _suspend(self, lane: Lane, why: str) -> None:
-        reason = Reason(ReasonCode.SUSPENDED, why)
-        for parcel in (*lane.clear(), *self._parking.of(lane.target.id)):
-            self._endings.bury(parcel, reason, Exhausted.SUSPENDED)
-
-    def _hold(self) -> None:
-        """Read nothing more of a partition while anything of it waits here."""
-        waiting = {parcel.position.partition for parcel in self._ahead}
-        for lane in self._pressed:
-            waiting.update(lane.holds)
+    def _hold_partitions(self) -> None:
+        """Stops reading partitions of which deliveries wait here; reads the others on."""
+        waiting = {claimed.position.partition for claimed in self._unplaced}
+        for lane in self._backlogged:
+            waiting.update(lane.partitions_to_hold)
         for partition in waiting - self._held:
             self._consumer.hold(TopicPartition(DELIVERIES, partition), math.inf)
         for partition in self._held - waiting:
             self._consumer.hold(TopicPartition(DELIVERIES, partition), None)
         self._held = waiting
 
-    def _patience(self, timeout: float) -> float:
-        waits = self._pressed or self._ahead or self._parking.targets()
-        return min(timeout, _LOOK_AGAIN_SECONDS) if waits else timeout
+    # 3. Its sink has answered: the outcome is settled, and the target judged by it.
 
-    # What is ours.
+    def _settle_results(self) -> None:
+        results = self._lanes.pending_results()
+        while results:
+            result = results.popleft()
+            match result:
+                case Completed():
+                    self._settle(result)
+                case Recalled():
+                    self._put_back(result)
+                case _ as never:
+                    assert_never(never)
+        self._lanes.close_drained()
+        self._tally.publish()
+
+    def _settle(self, completed: Completed) -> None:
+        """Turns the outcomes of one call into verdicts, waits or dead letters, and into changes of the target's state."""
+        lane, outcomes = completed.lane, completed.outcomes
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        lane.complete(completed.batch, outcomes, monotonic)
+        settlements = [
+            settle(
+                claimed.delivery, outcome, lane.target.retry, at=completed.at, took=completed.took, now=now
+            )
+            for claimed, outcome in zip(completed.batch, outcomes, strict=True)
+        ]
+        for claimed, settlement in zip(completed.batch, settlements, strict=True):
+            self._pending.settle(lane, claimed, settlement)
+        judgement = judge(lane, outcomes, settlements, self._states, now=now, monotonic=monotonic)
+        state_records = judgement.apply(lane, self._states)
+        if state_records:
+            self._pending.append(state_records)
+            self._follow_state(lane)
+        self._tally.add(lane.target.id, outcomes, settlements)
+
+    def _put_back(self, recalled: Recalled) -> None:
+        """Returns deliveries that were not attempted to their lane; drops those of partitions that are not ours now."""
+        lane, batch = recalled.lane, recalled.batch
+        lane.put_back(batch)
+        revoked = {claimed.position.partition for claimed in batch if not self._parking.owns(claimed)}
+        if revoked:
+            self._uncommitted -= lane.drop_partitions(revoked)
+        for claimed in batch:
+            self._pending.put_back(lane, claimed)
+        if self._lanes.is_current(lane):
+            self._backlogged.add(lane)
+        else:
+            self._place_all(lane.take_all())
+
+    # 4. It is committed, with its verdict or its next wait.
+
+    def _commit(self) -> None:
+        """Commits all that was settled. If that fails, everything is kept, and nothing is sent before it succeeds."""
+        self._uncommitted -= self._pending.commit(self._consumer)
+
+    # Partitions are assigned and revoked.
 
     def _gained(self, partitions: Sequence[TopicPartition]) -> None:
-        self._parking.gained([partition.partition for partition in partitions])
+        self._parking.load_partitions([partition.partition for partition in partitions])
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what has ended while the partitions are still ours; forget what waits of them."""
+        """Commits what was settled while the partitions are still ours, and drops what waits of them."""
         try:
-            self._take_reports()
+            self._settle_results()
             self._commit()
         except BusError as error:
-            _log.warning("what ended is committed later", problem=str(error))
-        gone = frozenset(partition.partition for partition in partitions)
-        kept = [parcel for parcel in self._ahead if parcel.position.partition not in gone]
-        self._outstanding -= self._lanes.forget(gone) + len(self._ahead) - len(kept)
-        self._ahead = kept
-        self._parking.lost(gone)
+            _log.warning("commit before a rebalance failed, trying again later", problem=str(error))
+        revoked = frozenset(partition.partition for partition in partitions)
+        kept = [claimed for claimed in self._unplaced if claimed.position.partition not in revoked]
+        self._uncommitted -= self._lanes.drop_partitions(revoked) + len(self._unplaced) - len(kept)
+        self._unplaced = kept
+        self._parking.drop_partitions(revoked)
         for lane in self._lanes:
             self._lanes.recall(lane)
 
 
-def _is_late(parcel: Parcel, expires: float, now: int) -> bool:
-    """Whether the event is older than its target wants. Who redrives a delivery wants it all the same."""
-    delivery = parcel.delivery
+def _is_expired(claimed: ClaimedDelivery, expires: float, now: int) -> bool:
+    """Returns True if the event is older than its target accepts. A redriven delivery never expires."""
+    delivery = claimed.delivery
     return not delivery.redrive and now - delivery.event_time > expires * 1000

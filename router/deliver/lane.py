@@ -1,6 +1,6 @@
-"""A lane: what a target, or a share of one, has been given, how much more it may be given, and whether it moves.
+"""The lane of a target: its limits, what waits, what is in flight, and whether it is stuck.
 
-Belongs to the deliverer's thread. The half that sends, on the sinks' loop, is in `sender.py`.
+Belongs to the deliverer's thread. The half of a lane that sends, on the loop of the sinks, is in `sender.py`.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from collections.abc import Container, Iterable, Sequence
 import msgspec
 
 from router.deliver.breaker import FailureWindow
-from router.deliver.waiting import InOrder, OneOfEach, Parcel, Waiting
-from schemas.delivery import Outcome
+from router.deliver.queues import ClaimedDelivery, FifoQueue, LaneQueue, OrderedQueue
+from schemas.delivery import Outcome, Retry
 from schemas.lanes import share
 from schemas.metrics import IN_FLIGHT
 from schemas.subscription import Target
 from schemas.topics import DELIVERIES
 
 STUCK_SECONDS = 1.0
-"""A full lane without an answer for so long is stuck."""
+"""A full lane is stuck after so long without an answer."""
 SMALLEST_LIMIT = 100
+"""Deliveries in flight that every lane without a rate may have, unless its target sets `in_flight`."""
 BYTES_LIMIT = 64 * 1024 * 1024
-"""Bytes of events in flight in one lane; the last delivery taken may exceed it."""
-_PACED_SECONDS = 2.0
-"""What a lane with a rate takes in at most, as seconds of its rate."""
+"""Bytes of events in flight in one lane; the last delivery may exceed it."""
+_RATE_SECONDS = 2.0
+"""Seconds of its rate that a lane with a rate may have in flight."""
 
 
 class Lane:
-    """A bounded number of deliveries in flight, the rest waiting in order. Limits are this lane's share of the target's.
+    """A bounded number of deliveries in flight; the others wait in order. Limits are this lane's share of the target's.
 
-    A lane is full when nothing more may be handed out, or when so much waits for others of its resources that it holds
-    its partitions. A stuck lane is one that was full and had no answer for a second; an answer is `Delivered` or
-    `Rejected`, since a dead receiver's timeouts come at any pace. It stays stuck until half of what was in flight has
-    ended, so that a trickle of answers does not make others wait time and again.
+    A lane is full when nothing more may be sent, or when an ordered lane has so much waiting that it holds its
+    partitions. A lane becomes stuck when it was full and had no answer for a second. An answer is `Delivered` or
+    `Rejected`: the timeouts of a dead receiver come at any pace, and are none. A lane stays stuck until half of what
+    was in flight has ended, so that a few answers do not make other targets wait again and again.
     """
 
     def __init__(self, target: Target, number: int, batch: int, now: float) -> None:
@@ -47,157 +48,164 @@ class Lane:
         self.in_flight = 0
         self.stuck = False
         self.failures = FailureWindow(target.breaker) if target.breaker else None
-        self._ordered = OneOfEach() if target.ordered else None
-        self._waiting: Waiting = InOrder() if self._ordered is None else self._ordered
-        self._waiting_in: Counter[int] = Counter()
+        self._ordered = OrderedQueue() if target.ordered else None
+        self._queue: LaneQueue = FifoQueue() if self._ordered is None else self._ordered
+        self._waiting_by_partition: Counter[int] = Counter()
         self._bytes = 0
-        self._room = BYTES_LIMIT
-        self._answered = now
-        self._slot = 0.0
+        self._bytes_limit = BYTES_LIMIT
+        self._answered_at = now
+        self._last_slot = 0.0
         self._gauge = IN_FLIGHT.labels(target.id)
 
     @property
     def full(self) -> bool:
-        """Whether it takes in nothing more."""
-        return self.in_flight >= self.limit or self._bytes >= self._room or self._crowded
+        """True if the lane sends nothing more before an attempt ends."""
+        return self.in_flight >= self.limit or self._bytes >= self._bytes_limit or self._crowded
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
-        return len(self._waiting)
+        """Number of deliveries that wait."""
+        return len(self._queue)
 
     @property
-    def holds(self) -> Iterable[int]:
-        """Partitions of `deliveries` of which nothing more may be read while so much waits here. Deliveries of an
-        ordered target wait for each other, which must not hold up other targets."""
-        return self._waiting_in if self._ordered is None or self._crowded else ()
+    def partitions_to_hold(self) -> Iterable[int]:
+        """Partitions of `deliveries` that must not be read on before fewer deliveries wait.
 
-    def put(self, parcel: Parcel) -> None:
-        """Let a delivery wait for its turn."""
-        self._waiting.put(parcel)
-        if parcel.position.topic == DELIVERIES:
-            self._waiting_in[parcel.position.partition] += 1
+        An ordered lane holds none until it is crowded: its deliveries wait for each other, and other targets must not
+        wait for them.
+        """
+        return self._waiting_by_partition if self._ordered is None or self._crowded else ()
 
-    def take(self, now: float, room: int = BYTES_LIMIT) -> list[Parcel]:
-        """Hand out what fits, oldest first. `now`: seconds of the monotonic clock; `room`: bytes of events that may be
-        in flight."""
-        self._room = room
+    def put(self, claimed: ClaimedDelivery) -> None:
+        """Adds a delivery to those that wait."""
+        self._queue.put(claimed)
+        if claimed.position.topic == DELIVERIES:
+            self._waiting_by_partition[claimed.position.partition] += 1
+
+    def take(self, now: float, bytes_limit: int = BYTES_LIMIT) -> list[ClaimedDelivery]:
+        """Moves as many waiting deliveries into flight as fit, oldest first, and returns them.
+
+        `now`: seconds of the monotonic clock; `bytes_limit`: bytes of events that may be in flight.
+        """
+        self._bytes_limit = bytes_limit
         return self._take(now, self.limit - self.in_flight)
 
-    def probe(self, now: float) -> list[Parcel]:
-        """Hand out one delivery if none is in flight."""
+    def take_probe(self, now: float) -> list[ClaimedDelivery]:
+        """Moves one delivery into flight if none is, and returns it."""
         return self._take(now, 0 if self.in_flight else 1)
 
-    def clear(self) -> list[Parcel]:
-        """Take away everything that waits."""
-        self._waiting_in.clear()
-        return self._waiting.clear()
+    def take_all(self) -> list[ClaimedDelivery]:
+        """Removes everything that waits."""
+        self._waiting_by_partition.clear()
+        return self._queue.take_all()
 
-    def of(self, resource: str) -> list[Parcel]:
-        """Take away what waits of a resource, in a lane of an ordered target."""
-        parcels = self._ordered.of(resource) if self._ordered is not None else []
-        self._left(parcels)
-        return parcels
+    def take_resource(self, resource: str) -> list[ClaimedDelivery]:
+        """Removes what waits of a resource; nothing if the target is not ordered."""
+        taken = self._ordered.take_resource(resource) if self._ordered is not None else []
+        self._count_as_taken(taken)
+        return taken
 
-    def under_way(self, resource: str) -> Parcel | None:
-        """What is in flight of a resource, in a lane of an ordered target."""
-        return self._ordered.under_way(resource) if self._ordered is not None else None
+    def find_in_flight(self, resource: str) -> ClaimedDelivery | None:
+        """Returns the delivery of a resource that is in flight; None if the target is not ordered."""
+        return self._ordered.find_in_flight(resource) if self._ordered is not None else None
 
-    def forget(self, partitions: Container[int]) -> int:
-        """Drop what waits from these partitions; returns how many of `deliveries` that were."""
+    def drop_partitions(self, partitions: Container[int]) -> int:
+        """Removes what waits of these partitions; returns how many records of `deliveries` that were."""
         dropped = 0
-        for parcel in self.clear():
-            if parcel.position.partition not in partitions:
-                self.put(parcel)
-            elif parcel.position.topic == DELIVERIES:
+        for claimed in self.take_all():
+            if claimed.position.partition not in partitions:
+                self.put(claimed)
+            elif claimed.position.topic == DELIVERIES:
                 dropped += 1
         return dropped
 
-    def ended(self, parcels: Sequence[Parcel], *, answered: bool, now: float) -> None:
-        """Count deliveries out again; `answered` says whether the receiver gave an answer to any."""
-        self._count_out(parcels)
-        self._waiting.ended(parcels)
-        if answered:
-            self._answered = now
+    def complete(self, batch: Sequence[ClaimedDelivery], outcomes: Sequence[Outcome], now: float) -> None:
+        """Removes attempted deliveries from flight. `now`: seconds of the monotonic clock."""
+        self._remove_from_flight(batch)
+        self._queue.complete(batch)
+        failed = sum(isinstance(outcome, Retry) for outcome in outcomes)
+        if failed < len(outcomes):
+            self._answered_at = now
+        if self.failures is not None:
+            self.failures.add(len(outcomes), failed, now)
 
-    def returned(self, parcels: Sequence[Parcel]) -> None:
-        """Let deliveries wait again that were handed out and not tried."""
-        self._count_out(parcels)
-        self._waiting.put_back(parcels)
-        for parcel in parcels:
-            if parcel.position.topic == DELIVERIES:
-                self._waiting_in[parcel.position.partition] += 1
+    def put_back(self, batch: Sequence[ClaimedDelivery]) -> None:
+        """Returns deliveries that were in flight and not attempted to the front of those that wait."""
+        self._remove_from_flight(batch)
+        self._queue.put_back(batch)
+        for claimed in batch:
+            if claimed.position.topic == DELIVERIES:
+                self._waiting_by_partition[claimed.position.partition] += 1
 
-    def newly_stuck(self, now: float) -> bool:
-        """Look whether it still moves; True when it has just been found that it does not."""
+    def becomes_stuck(self, now: float) -> bool:
+        """Updates `stuck`; True if the lane was not stuck before and is now."""
         before = self.stuck
-        self.stuck = before or (self.full and now - self._answered >= STUCK_SECONDS)
+        self.stuck = before or (self.full and now - self._answered_at >= STUCK_SECONDS)
         return self.stuck and not before
 
-    def slot(self, now: int) -> int:
-        """When the rate has room for one more of those that are put off; milliseconds since the epoch."""
+    def take_slot(self, now: int) -> int:
+        """Reserves the next time at which the rate has room for a deferred delivery; milliseconds since the epoch."""
         assert self.rate is not None  # noqa: S101 - only lanes with a rate have slots
-        self._slot = max(self._slot, now + 1000.0) + 1000.0 / self.rate
-        return round(self._slot)
+        self._last_slot = max(self._last_slot, now + 1000.0) + 1000.0 / self.rate
+        return round(self._last_slot)
 
     @property
     def _crowded(self) -> bool:
-        """Whether more waits in a lane of an ordered target than may be in flight: one resource may keep all the others
-        waiting that it has."""
-        return self._ordered is not None and len(self._waiting) > self.limit
+        """True if more waits in an ordered lane than may be in flight: one resource can keep its others waiting."""
+        return self._ordered is not None and len(self._queue) > self.limit
 
     def _limit(self) -> int:
-        """Deliveries in flight at most."""
+        """Returns how many deliveries may be in flight."""
         if self.target.in_flight is not None:
             return share(self.target.in_flight, self.target.lanes, self.number)
         limit = max(SMALLEST_LIMIT, 2 * self.concurrency * self.batch)
-        return limit if self.rate is None else max(1, min(limit, math.ceil(_PACED_SECONDS * self.rate)))
+        return limit if self.rate is None else max(1, min(limit, math.ceil(_RATE_SECONDS * self.rate)))
 
-    def _take(self, now: float, most: int) -> list[Parcel]:
+    def _take(self, now: float, most: int) -> list[ClaimedDelivery]:
         if not self.in_flight:
-            self._answered = now
-        taken: list[Parcel] = []
-        pop = self._waiting.pop
-        while len(taken) < most and self._bytes < self._room and (parcel := pop()) is not None:
-            self._bytes += len(parcel.delivery.event)
-            taken.append(parcel)
+            self._answered_at = now
+        taken: list[ClaimedDelivery] = []
+        pop = self._queue.pop
+        while len(taken) < most and self._bytes < self._bytes_limit and (claimed := pop()) is not None:
+            self._bytes += len(claimed.delivery.event)
+            taken.append(claimed)
         self.in_flight += len(taken)
-        self._left(taken)
+        self._count_as_taken(taken)
         self._gauge.set(self.in_flight)
         return taken
 
-    def _count_out(self, parcels: Sequence[Parcel]) -> None:
-        self.in_flight -= len(parcels)
-        self._bytes -= sum(len(parcel.delivery.event) for parcel in parcels)
-        if self.in_flight * 2 <= self.limit and self._bytes * 2 <= self._room:
+    def _remove_from_flight(self, batch: Sequence[ClaimedDelivery]) -> None:
+        self.in_flight -= len(batch)
+        self._bytes -= sum(len(claimed.delivery.event) for claimed in batch)
+        if self.in_flight * 2 <= self.limit and self._bytes * 2 <= self._bytes_limit:
             self.stuck = False
         self._gauge.set(self.in_flight)
 
-    def _left(self, parcels: Iterable[Parcel]) -> None:
-        waiting = self._waiting_in
-        for parcel in parcels:
-            topic, partition, _ = parcel.position
+    def _count_as_taken(self, batch: Iterable[ClaimedDelivery]) -> None:
+        waiting = self._waiting_by_partition
+        for claimed in batch:
+            topic, partition, _ = claimed.position
             if topic == DELIVERIES:
                 waiting[partition] -= 1
                 if not waiting[partition]:
                     del waiting[partition]
 
 
-class Completion(msgspec.Struct, frozen=True):
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a sink that has ended. `at`: milliseconds since the epoch when it began; `took`: seconds."""
 
     lane: Lane
-    parcels: Sequence[Parcel]
+    batch: Sequence[ClaimedDelivery]
     outcomes: Sequence[Outcome]
     at: int
     took: float
 
 
-class Returned(msgspec.Struct, frozen=True):
-    """Deliveries that were handed out and called back before they were tried."""
+class Recalled(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries that were in flight and were recalled before they were attempted."""
 
     lane: Lane
-    parcels: Sequence[Parcel]
+    batch: Sequence[ClaimedDelivery]
 
 
-Report = Completion | Returned
+SendResult = Completed | Recalled

@@ -1,4 +1,4 @@
-"""The lanes of a process, kept in step with the configuration."""
+"""The lanes of a process: opened when first needed, replaced when their target's settings change."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from functools import partial
 
 import structlog
 
-from router.deliver.lane import BYTES_LIMIT, Lane, Report
+from router.deliver.lane import BYTES_LIMIT, Lane, SendResult
+from router.deliver.queues import ClaimedDelivery
 from router.deliver.sender import Sender
 from router.deliver.sink_loop import SinkLoop
-from router.deliver.waiting import Parcel
 from schemas.clock import Clock
 from schemas.errors import InputError
 from schemas.subscription import Target
 from sinks.base import Sink, SinkContext, SinkKind
 
 CLOSING_SECONDS = 5.0
-"""How long `close` waits for what is in flight."""
+"""Seconds that `close` waits for deliveries in flight."""
 ALL_BYTES_LIMIT = 256 * 1024 * 1024
+"""Bytes of events in flight in all lanes together: a thousand targets that hang must not hold a thousand limits."""
 SMALLEST_BYTES = 512 * 1024
-"""Bytes of events in flight: in all lanes together, and what each has however many there are. Else a thousand targets
-that hang would hold as many times what one may hold."""
+"""Bytes of events that a lane may have in flight, however many lanes there are."""
 _UNKNOWN_KIND_BATCH = 500
 _log = structlog.get_logger()
 
 
 class Lanes:
-    """Makes lanes when they are first needed, replaces one when its target's settings change, sends on its loop.
+    """Opens and retires lanes, and runs their senders on the loop of the sinks.
 
-    `wake` is called, from the loop's thread, when the first report comes after the last `reports`.
+    `wake` is called from the loop's thread when the first result comes after a call of `pending_results`.
     """
 
     def __init__(
@@ -49,79 +49,86 @@ class Lanes:
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._senders: dict[Lane, Sender] = {}
         self._retired: set[Lane] = set()
-        self._reports: deque[Report] = deque()
-        self._signalled = False
-        self._heard = clock.monotonic()
-        self._listening = False
+        self._results: deque[SendResult] = deque()
+        self._woken = False
+        self._answers_read_at = clock.monotonic()
+        self._asked_loop = False
 
     @property
-    def room(self) -> int:
+    def bytes_limit(self) -> int:
         """Bytes of events that each lane may have in flight."""
         return max(SMALLEST_BYTES, min(BYTES_LIMIT, ALL_BYTES_LIMIT // max(1, len(self._lanes))))
 
-    def of(self, target: Target, number: int) -> Lane:
-        """A lane of a target; the numbers of more lanes than it has now begin anew."""
+    def find_or_open(self, target: Target, number: int) -> Lane:
+        """Returns a lane of a target. A number beyond the target's lanes is taken modulo their count."""
         place = (target.id, number % target.lanes)
         lane = self._lanes.get(place)
         if lane is None:
             lane = self._lanes[place] = self._open(target, place[1])
         return lane
 
-    def has(self, lane: Lane) -> bool:
-        """Whether it still is the lane of its target."""
+    def is_current(self, lane: Lane) -> bool:
+        """True if no change of settings has replaced the lane."""
         return self._lanes.get((lane.target.id, lane.number)) is lane
 
-    def drains(self, target: Target) -> bool:
-        """Whether a lane that the target had before its settings changed still has something in flight."""
+    def is_draining(self, target: Target) -> bool:
+        """True if a lane with earlier settings of the target has deliveries in flight."""
         return any(lane.target.id == target.id for lane in self._retired)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(tuple(self._lanes.values()))
 
-    def follow(self, targets: Mapping[str, Target]) -> list[Parcel]:
-        """Retire the lanes of targets that are gone or changed; returns what waited in them and needs a new place."""
-        homeless: list[Parcel] = []
+    def replace(self, targets: Mapping[str, Target]) -> list[ClaimedDelivery]:
+        """Retires lanes whose target is deleted or changed; returns the deliveries that waited in them."""
+        waiting: list[ClaimedDelivery] = []
         for place, lane in list(self._lanes.items()):
             if targets.get(lane.target.id) != lane.target:
                 del self._lanes[place]
-                homeless += lane.clear()
+                waiting += lane.take_all()
                 self._retired.add(lane)
                 self.recall(lane)
-        self._close_retired()
-        return homeless
+        self.close_drained()
+        return waiting
 
-    def send(self, handed: Sequence[tuple[Lane, Sequence[Parcel]]]) -> None:
-        """Hand deliveries to the loop, all in one call."""
-        if handed:
-            self._loop.call(partial(_hand_over, [(self._senders[lane], parcels) for lane, parcels in handed]))
+    def send(self, batches: Sequence[tuple[Lane, Sequence[ClaimedDelivery]]]) -> None:
+        """Hands deliveries to their senders, in one call of the loop."""
+        if batches:
+            self._loop.call(partial(_enqueue, [(self._senders[lane], batch) for lane, batch in batches]))
 
     def recall(self, lane: Lane) -> None:
-        """Have the loop report what it was handed and has not begun with; nothing once we are closed."""
+        """Recalls deliveries in flight that no call of the sink has begun with; they come back as `Recalled`."""
         sender = self._senders.get(lane)
         if sender is not None and lane.in_flight:
             self._loop.call(sender.recall)
 
-    def reports(self) -> Iterator[Report]:
-        """What has ended, or was called back, since the last time."""
-        self._signalled = False
-        while self._reports:
-            yield self._reports.popleft()
-        self._close_retired()
+    def pending_results(self) -> deque[SendResult]:
+        """Returns the queue of results, which the caller empties. The next result calls `wake` again."""
+        self._woken = False
+        return self._results
 
-    def heard(self) -> float:
-        """Up to when all answers that came are among the reports, in seconds of the monotonic clock. Behind while the
-        loop is slow, for which no target is to blame."""
-        if not self._listening:
-            self._listening = True
-            self._loop.call_after_reading(partial(self._hear, self._clock.monotonic()))
-        return self._heard
+    def close_drained(self) -> None:
+        """Closes the senders of retired lanes that have nothing in flight."""
+        for lane in [lane for lane in self._retired if not lane.in_flight]:
+            self._retired.remove(lane)
+            sender = self._senders.pop(lane)
+            self._loop.spawn(sender.close(0.0))
 
-    def forget(self, partitions: frozenset[int]) -> int:
-        """Drop what waits from these partitions; returns how many of `deliveries` that were."""
-        return sum(lane.forget(partitions) for lane in self._lanes.values())
+    def answers_read_at(self) -> float:
+        """Returns the time up to which all answers are among the results, in seconds of the monotonic clock.
+
+        It falls behind while the loop is slow. No target is stuck for that reason.
+        """
+        if not self._asked_loop:
+            self._asked_loop = True
+            self._loop.call_after_reading(partial(self._note_answers_read, self._clock.monotonic()))
+        return self._answers_read_at
+
+    def drop_partitions(self, partitions: frozenset[int]) -> int:
+        """Removes what waits of these partitions; returns how many records of `deliveries` that were."""
+        return sum(lane.drop_partitions(partitions) for lane in self._lanes.values())
 
     def close(self) -> None:
-        """Wait a few seconds for what is in flight, let go of every sink, stop the loop."""
+        """Waits some seconds for deliveries in flight, closes every sink, stops the loop."""
         closing = self._loop.spawn(self._close_senders())
         try:
             closing.result(2 * CLOSING_SECONDS)
@@ -136,7 +143,7 @@ class Lanes:
         kind = self._kinds.get(target.kind)
         batch = target.batch or (kind.batch if kind else _UNKNOWN_KIND_BATCH)
         lane = Lane(target, number, batch, self._clock.monotonic())
-        self._senders[lane] = Sender(lane, partial(self._build, target), self._report, self._clock)
+        self._senders[lane] = Sender(lane, partial(self._build, target), self._publish, self._clock)
         return lane
 
     def _build(self, target: Target) -> Sink:
@@ -145,26 +152,20 @@ class Lanes:
             raise InputError(f"kind {target.kind!r}: expected one of {', '.join(sorted(self._kinds))}")
         return kind.build(kind.settings.model_validate(target.settings), self._sink_context)
 
-    def _report(self, report: Report) -> None:
-        self._reports.append(report)
-        if not self._signalled:
-            self._signalled = True
+    def _publish(self, result: SendResult) -> None:
+        self._results.append(result)
+        if not self._woken:
+            self._woken = True
             self._wake()
 
-    def _hear(self, until: float) -> None:
-        self._heard = until
-        self._listening = False
-
-    def _close_retired(self) -> None:
-        for lane in [lane for lane in self._retired if not lane.in_flight]:
-            self._retired.remove(lane)
-            sender = self._senders.pop(lane)
-            self._loop.spawn(sender.close(0.0))
+    def _note_answers_read(self, at: float) -> None:
+        self._answers_read_at = at
+        self._asked_loop = False
 
     async def _close_senders(self) -> None:
         await asyncio.gather(*(sender.close(CLOSING_SECONDS) for sender in self._senders.values()))
 
 
-def _hand_over(handed: Sequence[tuple[Sender, Sequence[Parcel]]]) -> None:
-    for sender, parcels in handed:
-        sender.take(parcels)
+def _enqueue(batches: Sequence[tuple[Sender, Sequence[ClaimedDelivery]]]) -> None:
+    for sender, batch in batches:
+        sender.enqueue(batch)

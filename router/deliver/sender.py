@@ -1,4 +1,4 @@
-"""The half of a lane that sends: workers on the sinks' loop, each with one batch at a time."""
+"""The half of a lane that sends: workers on the loop of the sinks, each with one batch at a time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import structlog
 from pydantic import ValidationError
 
-from router.deliver.breaker import holds_back
+from router.deliver.breaker import stops_sending
 from router.deliver.bucket import Bucket
-from router.deliver.lane import Completion, Lane, Report, Returned
-from router.deliver.waiting import Parcel
+from router.deliver.lane import Completed, Lane, Recalled, SendResult
+from router.deliver.queues import ClaimedDelivery
 from schemas.clock import Clock
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import HeliographError
@@ -27,21 +27,21 @@ _log = structlog.get_logger()
 
 
 class Sender:
-    """Sends what its lane hands out, in batches, `concurrency` at once, at its rate. Everything here runs on the loop.
+    """Sends the deliveries of its lane in batches, `concurrency` at once, at its rate. Every method runs on the loop.
 
-    `build` makes the sink when the first delivery comes; when it cannot, deliveries are retried as misconfigured and
-    it is tried again after ten seconds.
+    `build` makes the sink for the first delivery. If it raises, deliveries are retried as misconfigured, and the sink
+    is built again after ten seconds. `publish` gets the results.
     """
 
     def __init__(
-        self, lane: Lane, build: Callable[[], Sink], report: Callable[[Report], None], clock: Clock
+        self, lane: Lane, build: Callable[[], Sink], publish: Callable[[SendResult], None], clock: Clock
     ) -> None:
         self._lane = lane
         self._build = build
-        self._report = report
+        self._publish = publish
         self._clock = clock
         self._bucket = Bucket(lane.rate, clock.monotonic()) if lane.rate is not None else None
-        self._queue: deque[Parcel] = deque()
+        self._queue: deque[ClaimedDelivery] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._sink: Sink | None = None
         self._broken: Reason | None = None
@@ -49,25 +49,27 @@ class Sender:
         self._stopping = False
         self._seconds = ATTEMPT_SECONDS.labels(lane.target.id)
 
-    def take(self, parcels: Sequence[Parcel]) -> None:
-        """Send these too."""
-        self._queue.extend(parcels)
+    def enqueue(self, batch: Sequence[ClaimedDelivery]) -> None:
+        """Queues deliveries, and starts workers up to the lane's concurrency."""
+        self._queue.extend(batch)
         wanted = -(-len(self._queue) // self._lane.batch)
-        at_work = sum(not worker.done() for worker in self._workers)  # one may be done and still be listed
-        for _ in range(min(wanted, self._lane.concurrency - at_work)):
+        running = sum(
+            not worker.done() for worker in self._workers
+        )  # a worker may be done and still be listed
+        for _ in range(min(wanted, self._lane.concurrency - running)):
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 
     def recall(self) -> None:
-        """Give back what no call has begun with."""
-        parcels = list(self._queue)
+        """Returns the queued deliveries that no call has begun with."""
+        batch = list(self._queue)
         self._queue.clear()
-        if parcels:
-            self._report(Returned(self._lane, parcels))
+        if batch:
+            self._publish(Recalled(lane=self._lane, batch=batch))
 
     async def close(self, patience: float) -> None:
-        """Begin nothing more, wait `patience` seconds for what is under way, let go of the sink."""
+        """Starts nothing more, waits `patience` seconds for calls that are running, closes the sink."""
         self._queue.clear()
         if self._workers:
             await asyncio.wait(self._workers, timeout=patience)
@@ -85,28 +87,28 @@ class Sender:
         while self._queue:
             size = min(self._lane.batch, len(self._queue))
             if self._bucket is not None:
-                size = await self._allowed(self._bucket, size)
-            parcels = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
-            if not parcels:  # called back meanwhile
+                size = await self._wait_for_tokens(self._bucket, size)
+            batch = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
+            if not batch:  # recalled while this worker waited for tokens
                 return
             at, began = self._clock.now(), self._clock.monotonic()
-            outcomes = await self._attempt([parcel.delivery for parcel in parcels])
+            outcomes = await self._attempt([claimed.delivery for claimed in batch])
             took = self._clock.monotonic() - began
             self._seconds.observe(took)
-            self._report(Completion(self._lane, parcels, outcomes, at, took))
-            if any(map(holds_back, outcomes)):
+            self._publish(Completed(lane=self._lane, batch=batch, outcomes=outcomes, at=at, took=took))
+            if any(map(stops_sending, outcomes)):
                 self.recall()
 
-    async def _allowed(self, bucket: Bucket, wanted: int) -> int:
-        """Up to `wanted`, as many as the rate has room for; waits for the first."""
+    async def _wait_for_tokens(self, bucket: Bucket, wanted: int) -> int:
+        """Waits until the rate allows at least one delivery; returns how many it allows, at most `wanted`."""
         while True:
-            allowed = bucket.take(wanted, self._clock.monotonic())
-            if allowed:
-                return allowed
+            taken = bucket.take(wanted, self._clock.monotonic())
+            if taken:
+                return taken
             await asyncio.sleep(bucket.wait())
 
     async def _attempt(self, batch: Sequence[Delivery]) -> list[Outcome]:
-        """One call of the sink; whatever it does, there is one outcome per delivery."""
+        """Calls the sink; returns one outcome for each delivery, whatever the sink does."""
         sink = self._ready_sink()
         if isinstance(sink, Reason):
             return [Retry(sink)] * len(batch)
@@ -140,15 +142,17 @@ class Sender:
 
 
 def _checked(outcomes: Sequence[Outcome], wanted: int) -> list[Outcome]:
-    """TypeError unless there are `wanted` outcomes and each is one: a sink may be anybody's code."""
+    """Returns the outcomes; raises TypeError if their number or types are wrong, as sinks may be third-party code."""
     listed = list(outcomes)
     if len(listed) != wanted or not {type(outcome) for outcome in listed} <= _OUTCOMES:
-        raise TypeError(f"a sink gave {len(listed)} outcomes for {wanted} deliveries, or something else")
+        raise TypeError(
+            f"the sink returned {len(listed)} values for {wanted} deliveries; expected one Outcome for each"
+        )
     return listed
 
 
 def _problem(error: Exception) -> str:
-    """One line for a person; never the settings' values, which may be secret."""
+    """Returns the error in one line, without the values of settings: they may be secret."""
     if isinstance(error, ValidationError):
         return without_values(error)
     return str(error) if isinstance(error, HeliographError) else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What follows from an outcome, as records: a verdict, a wait on the wheel, or a dead letter. Pure."""
+"""The settlement of an outcome, as records: a verdict, a wait on the wheel, or a dead letter. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from router.deliver.policy import GiveUp, chance, deferred, gives_up_at, next_attempt
+from router.deliver.policy import GiveUp, deferral, gives_up_at, jitter_source, next_attempt
 from router.deliver.wheel import topic_for
 from schemas.delivery import (
     Attempt,
@@ -30,41 +30,44 @@ from schemas.record import NewRecord
 from schemas.topics import DEAD_LETTERS
 
 _DETAIL_LIMIT = 500
-"""Characters of a reason or a receipt that are kept: four of them travel in headers."""
+"""Longest reason or receipt that is kept, in characters: four of them travel in headers."""
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
-    """The delivery is over. `records`: its verdict, and its dead letter if it is one."""
+    """The delivery has ended. `records`: its verdict, and its dead letter if it is dead."""
 
     state: VerdictState
     records: tuple[NewRecord, ...]
     exhausted: Exhausted | None = None
 
 
-class Again(msgspec.Struct, frozen=True, gc=False):
-    """The delivery is to be tried again when its wait is over."""
+class RetryLater(msgspec.Struct, frozen=True, gc=False):
+    """The delivery waits for its next attempt. `delivery`: the delivery with its wait."""
 
     delivery: Delivery
 
 
-Settlement = Ended | Again
+Settlement = Ended | RetryLater
 
 
 def settle(
-    delivery: Delivery, outcome: Outcome, policy: RetryPolicy, at: int, took: float, now: int
+    delivery: Delivery, outcome: Outcome, policy: RetryPolicy, *, at: int, took: float, now: int
 ) -> Settlement:
-    """What follows from the outcome of an attempt. `at`, `now`: milliseconds since the epoch; `took`: seconds."""
+    """Returns the settlement of an attempt that began at `at`.
+
+    `at`, `now`: milliseconds since the epoch; `took`: seconds.
+    """
     attempts = delivery.attempts.plus(_attempt(outcome, at, took))
     match outcome:
         case Delivered():
             return Ended(VerdictState.DELIVERED, (_verdict(delivery, VerdictState.DELIVERED, attempts, now),))
         case Retry() | Rejected():
-            tried = msgspec.structs.replace(delivery, attempts=attempts)
-            match next_attempt(policy, tried, outcome, now, chance(tried)):
+            attempted = msgspec.structs.replace(delivery, attempts=attempts)
+            match next_attempt(policy, attempted, outcome, now=now, random=jitter_source(attempted)):
                 case Wait() as wait:
-                    return Again(msgspec.structs.replace(tried, wait=wait))
+                    return RetryLater(msgspec.structs.replace(attempted, wait=wait))
                 case GiveUp(exhausted=exhausted):
-                    return dead(tried, outcome.reason, exhausted, now)
+                    return dead(attempted, outcome.reason, exhausted, now)
                 case _ as never:
                     assert_never(never)
         case _ as never:
@@ -72,7 +75,7 @@ def settle(
 
 
 def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> Ended:
-    """The end of a delivery that will not be tried again: kept whole in `dead-letters`, and a verdict."""
+    """Ends a delivery that will not be attempted again: the whole delivery in `dead-letters`, and its verdict."""
     letter = delivery_record(msgspec.structs.replace(delivery, wait=None), DEAD_LETTERS)
     headers = [
         ("errorCode", reason.code.encode()),
@@ -89,38 +92,47 @@ def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> 
 
 
 def expired(delivery: Delivery, now: int) -> Ended:
-    """The end of a delivery whose event is older than its target wants."""
+    """Ends a delivery whose event is older than its target accepts."""
     return Ended(VerdictState.EXPIRED, (_verdict(delivery, VerdictState.EXPIRED, delivery.attempts, now),))
 
 
-def put_off(delivery: Delivery, policy: RetryPolicy, now: int, not_before: int = 0) -> Settlement:
-    """What becomes of a delivery that cannot be tried now: it waits, at least until `not_before`, unless it will have
-    grown too old by then. Milliseconds since the epoch."""
-    wait = deferred(delivery, now, not_before)
+def defer(delivery: Delivery, policy: RetryPolicy, now: int, not_before: int = 0) -> Settlement:
+    """Defers a delivery without an attempt, at least until `not_before`; ends it if it is too old by then.
+
+    Times are milliseconds since the epoch.
+    """
+    wait = deferral(delivery, now, not_before)
     if wait.due > gives_up_at(policy, delivery, now):
         last = delivery.attempts.last[-1:]
         reason = last[0].reason if last else None
-        never = Reason(ReasonCode.UNAVAILABLE, "its target could not be tried")
+        never = Reason(ReasonCode.UNAVAILABLE, "the target was unavailable until the delivery was too old")
         return dead(delivery, reason or never, Exhausted.AGE, now)
-    return Again(msgspec.structs.replace(delivery, wait=wait))
+    return RetryLater(msgspec.structs.replace(delivery, wait=wait))
 
 
 def waiting_record(delivery: Delivery, now: int) -> NewRecord:
-    """A delivery with a wait as a record of the wheel. `now`: milliseconds since the epoch."""
-    assert delivery.wait is not None  # noqa: S101 - what `Again` holds has one
+    """Returns a delivery with a wait as a record of the wheel. `now`: milliseconds since the epoch."""
+    assert delivery.wait is not None  # noqa: S101 - the delivery of a `RetryLater` has one
     return delivery_record(delivery, topic_for(delivery.wait, now))
 
 
 def _attempt(outcome: Outcome, at: int, took: float) -> Attempt:
     took = round(took, 6)
     if isinstance(outcome, Delivered):
-        return Attempt(at, took, None, _storable(outcome.receipt), outcome.status, outcome.address)
+        return Attempt(
+            at=at,
+            took=took,
+            receipt=_storable(outcome.receipt),
+            status=outcome.status,
+            address=outcome.address,
+        )
     reason = outcome.reason
-    return Attempt(at, took, Reason(reason.code, _storable(reason.detail), reason.status, reason.address))
+    stored = Reason(reason.code, _storable(reason.detail), reason.status, reason.address)
+    return Attempt(at=at, took=took, reason=stored)
 
 
 def _storable(text: str) -> str:
-    """Short enough to travel in headers, and without the halves of characters that cannot be written down."""
+    """Returns text short enough for headers, without lone surrogates, which UTF-8 cannot encode."""
     text = text[:_DETAIL_LIMIT]
     return text if text.isascii() else text.encode(errors="replace").decode()
 

@@ -1,4 +1,4 @@
-"""One asyncio loop in a thread of its own, where sinks live."""
+"""The asyncio loop of the sinks, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 class SinkLoop:
-    """The loop runs from construction to `close`. `call` and `spawn` may be called from any other thread."""
+    """Runs a loop from construction to `close`. Other threads may call every method."""
 
     def __init__(self) -> None:
         self._started: Future[asyncio.AbstractEventLoop] = Future()
@@ -31,22 +31,22 @@ class SinkLoop:
         self._begun: set[Future[None]] = set()
 
     def call(self, work: Callable[[], None]) -> None:
-        """Have `work` called on the loop soon."""
+        """Calls `work` on the loop soon."""
         self._loop.call_soon_threadsafe(work)
 
     def call_after_reading(self, work: Callable[[], None]) -> None:
-        """Have `work` called on the loop once it has seen to everything that lay at its sockets before this call."""
+        """Calls `work` on the loop after it has read everything that its sockets held before this call."""
         self._loop.call_soon_threadsafe(self._loop.call_soon, work)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Future[None]:
-        """Begin a coroutine on the loop."""
+        """Starts a coroutine on the loop."""
         begun = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._begun.add(begun)
         begun.add_done_callback(self._begun.discard)
         return begun
 
     def close(self) -> None:
-        """Stop the loop; what still runs on it is cancelled. A sink's thread that hangs is left behind."""
+        """Stops the loop and cancels what runs on it. Does not wait for a thread of a sink that hangs."""
         if not self._stopping:
             self._stopping = True
             self._loop.call_soon_threadsafe(self._stop.set)

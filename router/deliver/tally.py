@@ -1,4 +1,4 @@
-"""What came of deliveries, counted for the metrics: a metric is looked up once for many of them."""
+"""Counts of outcomes and settlements between two updates of the metrics: looking up a metric for each is slow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.metrics import ATTEMPTS, RETRIED, VERDICTS
 
 
 class Tally:
-    """Counts by target, until they are shown."""
+    """Counts by target."""
 
     def __init__(self) -> None:
         self._attempts: Counter[tuple[str, str]] = Counter()
@@ -19,7 +19,7 @@ class Tally:
         self._retried: Counter[str] = Counter()
 
     def add(self, target: str, outcomes: Sequence[Outcome], settlements: Sequence[Settlement]) -> None:
-        """Count what came of one call of a sink."""
+        """Counts the outcomes of one call of a sink."""
         for outcome in outcomes:
             self._attempts[target, _name(outcome)] += 1
         for settlement in settlements:
@@ -28,8 +28,8 @@ class Tally:
             else:
                 self._retried[target] += 1
 
-    def show(self) -> None:
-        """Add what was counted to the metrics, and count anew."""
+    def publish(self) -> None:
+        """Adds the counts to the metrics, and starts again from zero."""
         for (target, outcome), number in self._attempts.items():
             ATTEMPTS.labels(target, outcome).inc(number)
         for (target, state), number in self._verdicts.items():

@@ -1,4 +1,4 @@
-"""How every target stands: what the topic `state` says, followed as it grows, and what a lane may do by it."""
+"""The conditions of all targets, followed in the topic `state`, and whether a lane may send by them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ _PARTITION = TopicPartition(STATE, 0)
 _log = structlog.get_logger()
 
 
-class Open(NamedTuple):
-    """Deliveries may go out: all of them, or one to probe the target. `tried`: the conditions whose time is over, and
-    which a success lifts."""
+class Available(NamedTuple):
+    """Deliveries may be sent; only one at a time if `probing`. `elapsed`: conditions in the past, lifted by a success."""
 
-    probe: bool
-    tried: tuple[Condition, ...] = ()
+    probing: bool
+    elapsed: tuple[Condition, ...] = ()
 
 
-class Closed(NamedTuple):
-    """Nothing may go out until then, milliseconds since the epoch."""
+class Paused(NamedTuple):
+    """No delivery may be sent before `until`, milliseconds since the epoch."""
 
     until: int
 
 
 class Suspended(NamedTuple):
-    """Nothing may go out until somebody says so."""
+    """No delivery may be sent before an operator resumes the target."""
 
     why: str
 
 
-Gate = Open | Closed | Suspended
+Availability = Available | Paused | Suspended
 
-_FREE = Open(probe=False)
+_AVAILABLE = Available(probing=False)
 
 
 class TargetStates:
@@ -50,10 +49,10 @@ class TargetStates:
         self._conditions: dict[str, dict[TargetStatus, Condition]] = {}
 
     def refresh(self) -> None:
-        """Read to the end of the topic: one read of the bus when there is nothing new."""
+        """Reads to the end of the topic; costs one read of the bus when there is nothing new."""
         while True:
             polled = self._bus.read(_PARTITION, self._offset)
-            for gap in polled.gaps:  # compaction leaves them
+            for gap in polled.gaps:  # left by compaction
                 self._offset = gap.end
             if not polled.records and not polled.gaps:
                 return
@@ -62,35 +61,35 @@ class TargetStates:
                 self._offset = record.offset + 1
 
     def put(self, condition: Condition) -> None:
-        """Have a condition hold here before it is read back."""
+        """Puts a condition into force before its record is read back."""
         self._conditions.setdefault(condition.target, {})[condition.status] = condition
 
     def lift(self, target: str, status: TargetStatus) -> None:
-        """Have a condition hold here no more."""
+        """Lifts a condition before its record is read back."""
         found = self._conditions.get(target, {})
         found.pop(status, None)
         if not found:
             self._conditions.pop(target, None)
 
-    def of(self, target: str, status: TargetStatus) -> Condition | None:
-        """The condition of that status that is on record, even if its time is over."""
+    def find(self, target: str, status: TargetStatus) -> Condition | None:
+        """Returns the condition of that status, even if its time has passed."""
         return self._conditions.get(target, {}).get(status)
 
-    def gate(self, target: str, now: int) -> Gate:
-        """What a lane of the target may do. `now`: milliseconds since the epoch."""
+    def availability(self, target: str, now: int) -> Availability:
+        """Returns whether a lane of the target may send. `now`: milliseconds since the epoch."""
         found = self._conditions.get(target)
         if not found:
-            return _FREE
+            return _AVAILABLE
         suspension = found.get(TargetStatus.SUSPENDED)
         if suspension is not None:
             return Suspended(suspension.why)
         until = max(condition.until for condition in found.values())
         if until > now:
-            return Closed(until)
-        return Open(TargetStatus.OPEN in found, tuple(found.values()))
+            return Paused(until)
+        return Available(TargetStatus.OPEN in found, tuple(found.values()))
 
     def gravest(self, target: str, now: int) -> Condition | None:
-        """What holds now and counts most; None for a target that is active. A breaker is open until a probe succeeds."""
+        """Returns the gravest condition in force; None for an active target. A breaker is open until a probe succeeds."""
         found = self._conditions.get(target, {})
         for status in TargetStatus:
             one = found.get(status)

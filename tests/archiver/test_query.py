@@ -113,8 +113,8 @@ def test_bytes_that_are_no_event_do_not_harm_the_others(archive: Archive) -> Non
 
 
 def test_deliveries_are_verdicts_reduced_by_precedence(archive: Archive) -> None:
-    refused = Attempt(START, 0.5, Reason(ReasonCode.REFUSED, "404 Not Found", 404))
-    delivered = Attempt(START + 5, 0.1, None, "receipt-1")
+    refused = Attempt(at=START, took=0.5, reason=Reason(ReasonCode.REFUSED, "404 Not Found", 404))
+    delivered = Attempt(at=START + 5, took=0.1, reason=None, receipt="receipt-1")
     archive.add("verdicts", [verdict(1, VerdictState.DEAD, refused), verdict(2, VerdictState.MUTED)])
     archive.add(
         "verdicts", [verdict(1, VerdictState.DELIVERED, refused, delivered), verdict(2, VerdictState.MUTED)]
@@ -132,8 +132,8 @@ def test_deliveries_are_verdicts_reduced_by_precedence(archive: Archive) -> None
 
 
 def test_verdicts_say_which_redrive_who_and_why(archive: Archive) -> None:
-    answered = Attempt(START, 0.1, None, "ok", 202, "192.0.2.7:443")
-    failed = Attempt(START, 0.1, Reason(ReasonCode.REFUSED, "no", 404, "192.0.2.8:443"))
+    answered = Attempt(at=START, took=0.1, reason=None, receipt="ok", status=202, address="192.0.2.7:443")
+    failed = Attempt(at=START, took=0.1, reason=Reason(ReasonCode.REFUSED, "no", 404, "192.0.2.8:443"))
     told = [("id-1", "delivered", 202, "192.0.2.7:443"), ("id-2", "dead", 404, "192.0.2.8:443")]
     archive.add(
         "verdicts", [verdict(1, VerdictState.DELIVERED, answered), verdict(2, VerdictState.DEAD, failed)]

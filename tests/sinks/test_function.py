@@ -163,7 +163,7 @@ def test_the_function_gets_the_event_and_its_context(folder: Path) -> None:
     base = delivery(4)
     again = Delivery(
         id=base.id, source=base.source, subscription=base.subscription, target=base.target, resource=base.resource, event=base.event, event_time=base.event_time, configuration=1,
-        attempts=Attempts().plus(Attempt(1, 0.1)),
+        attempts=Attempts().plus(Attempt(at=1, took=0.1)),
     )  # fmt: skip
     assert receipts(call(folder, "audit:context", [base, again])) == [
         "id4 audit:context events.ecs.disk:0:4 sub 1",

@@ -39,7 +39,11 @@ POLICY = ArchivePolicy(max_bytes=2**20, max_records=3, max_age=60, max_idle=1)
 def letter(number: int, target: str = "ops", resource: str = "", subscription: str = "all") -> Delivery:
     """A delivery that was tried twice; of the event at that offset."""
     source = Position("events.other", 0, number)
-    attempts = Attempts().plus(Attempt(1, 0.5, UNREACHABLE)).plus(Attempt(2, 0.5, UNREACHABLE))
+    attempts = (
+        Attempts()
+        .plus(Attempt(at=1, took=0.5, reason=UNREACHABLE))
+        .plus(Attempt(at=2, took=0.5, reason=UNREACHABLE))
+    )
     return Delivery(
         id=delivery_id("log", source, subscription, target),
         source=source,

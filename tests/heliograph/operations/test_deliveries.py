@@ -189,7 +189,7 @@ def test_parked_deliveries_wait() -> None:
 def test_kept_attempts_have_their_numbers(count: int, numbers: list[int]) -> None:
     attempts = Attempts()
     for number in range(1, count + 1):
-        attempts = attempts.plus(Attempt(number, 0.1))
+        attempts = attempts.plus(Attempt(at=number, took=0.1))
     kept = number_attempts(attempts)
     assert [number for number, _ in kept] == numbers
     assert [attempt.at for _, attempt in kept] == numbers

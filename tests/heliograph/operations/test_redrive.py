@@ -112,7 +112,7 @@ def test_what_its_target_cannot_take_is_refused_and_stays_a_letter() -> None:
     rig = Rig()
     apply(rig.bus, "late", {"id": "late", "kind": "plain", "expires": 1060})
     apply(rig.bus, "off", {"id": "off", "kind": "plain"})
-    rig.bus.append([condition_record(Condition("off", TargetStatus.SUSPENDED, 1))])
+    rig.bus.append([condition_record(Condition(target="off", status=TargetStatus.SUSPENDED, since=1))])
     gone, late, off, fits = letter(1, "gone"), letter(2, "late"), letter(3, "off"), letter(4)
     rig.die(gone, late, off, fits)
     rig.clock.advance(61)

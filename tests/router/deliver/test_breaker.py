@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.deliver.breaker import LONGEST_THROTTLE, FailureWindow, opened, throttled
+from router.deliver.breaker import LONGEST_THROTTLE, FailureWindow, open_condition, throttle_condition
 from schemas.policy import BreakerPolicy
 from schemas.target_state import Condition, TargetStatus
 
@@ -14,8 +14,8 @@ CALLS = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 3), st.integers(0, 3)
 
 
 @given(CALLS)
-def test_trips_as_a_list_of_all_attempts_says(calls: list[tuple[float, int, int]]) -> None:
-    """Slices are a tenth of the window wide, so the model counts in slices as well."""
+def test_the_window_trips_as_a_list_of_all_attempts_does(calls: list[tuple[float, int, int]]) -> None:
+    """The model counts in slices too: each is a tenth of the window."""
     window, now = FailureWindow(POLICY), 100.0
     seen: list[tuple[int, int, int]] = []
     for pause, ended, failed in calls:
@@ -27,7 +27,7 @@ def test_trips_as_a_list_of_all_attempts_says(calls: list[tuple[float, int, int]
         assert window.trips(now) == (ended_all >= 4 and failed_all * 2 >= ended_all)
 
 
-def test_counts_anew_after_it_opened() -> None:
+def test_a_cleared_window_does_not_trip() -> None:
     window = FailureWindow(POLICY)
     window.add(10, 10, 5.0)
     assert window.trips(5.0)
@@ -39,22 +39,24 @@ def test_each_failed_probe_doubles_the_rest_up_to_the_longest() -> None:
     before: Condition | None = None
     rests: list[float] = []
     for turn in range(7):
-        before = opened("ops", POLICY, before, "unreachable", NOW + turn)
+        before = open_condition("ops", POLICY, before, why="unreachable", now=NOW + turn)
         rests.append((before.until - NOW - turn) / 1000)
     assert rests == [5, 10, 20, 40, 60, 60, 60]
     assert before is not None
     assert (before.since, before.times, before.status) == (NOW, 7, TargetStatus.OPEN)
 
 
-def test_a_throttle_doubles_only_when_it_is_asked_for_again_after_a_pause() -> None:
-    first = throttled("ops", None, 0.0, "429", NOW)
+def test_a_throttle_doubles_only_when_the_target_asks_again_after_a_pause() -> None:
+    first = throttle_condition("ops", None, 0.0, why="429", now=NOW)
     assert first is not None
     assert first.until == NOW + 1000
-    assert throttled("ops", first, 0.0, "429", NOW + 100) is None, "calls that were under way say the same"
+    assert throttle_condition("ops", first, 0.0, why="429", now=NOW + 100) is None, (
+        "calls in flight at that time ask for the same pause"
+    )
     pauses: list[float] = []
     before, now = first, first.until
     for _ in range(8):
-        following = throttled("ops", before, 0.0, "429", now)
+        following = throttle_condition("ops", before, 0.0, why="429", now=now)
         assert following is not None
         pauses.append((following.until - now) / 1000)
         before, now = following, following.until
@@ -62,11 +64,11 @@ def test_a_throttle_doubles_only_when_it_is_asked_for_again_after_a_pause() -> N
     assert before.since == NOW
 
 
-def test_what_the_receiver_asks_for_lengthens_a_pause() -> None:
-    first = throttled("ops", None, 30.0, "429", NOW)
+def test_a_pause_lasts_as_long_as_the_receiver_asks() -> None:
+    first = throttle_condition("ops", None, 30.0, why="429", now=NOW)
     assert first is not None
     assert first.until == NOW + 30_000
-    assert throttled("ops", first, 29.0, "429", NOW + 500) is None
-    longer = throttled("ops", first, 90.0, "429", NOW + 500)
+    assert throttle_condition("ops", first, 29.0, why="429", now=NOW + 500) is None
+    longer = throttle_condition("ops", first, 90.0, why="429", now=NOW + 500)
     assert longer is not None
     assert (longer.until, longer.times) == (NOW + 90_500, 1)

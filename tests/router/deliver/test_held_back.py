@@ -167,7 +167,15 @@ def test_what_another_process_has_found_is_heeded_within_half_a_second(
     role = deliverer(bus, kinds(plain=hanging), clock)
     offer(bus, [delivery(number) for number in range(10)])
     turn(role, lambda: len(hanging.seen) == 2)
-    bus.append([condition_record(Condition("ops", TargetStatus.OPEN, clock.now(), clock.now() + 60_000))])
+    bus.append(
+        [
+            condition_record(
+                Condition(
+                    target="ops", status=TargetStatus.OPEN, since=clock.now(), until=clock.now() + 60_000
+                )
+            )
+        ]
+    )
     clock.advance(0.5)
     turn(role, lambda: len(waiting(bus)) == 8)
     hanging.let_go()
@@ -205,7 +213,13 @@ def test_what_waits_on_the_wheel_of_a_suspended_target_ends_when_it_comes_back(
     role, wheel = deliverer(bus, kinds(plain=Scripted(broken)), clock), Wheel(bus, clock)
     offer(bus, [delivery(1)])
     settled(role)
-    bus.append([condition_record(Condition("ops", TargetStatus.SUSPENDED, clock.now(), why="holiday"))])
+    bus.append(
+        [
+            condition_record(
+                Condition(target="ops", status=TargetStatus.SUSPENDED, since=clock.now(), why="holiday")
+            )
+        ]
+    )
     run_for(8, clock, wheel, role)
     (verdict,) = verdicts(bus)
     assert (verdict.state, verdict.exhausted, verdict.attempts.count) == (VerdictState.DEAD, "suspended", 1)
@@ -250,11 +264,21 @@ def test_a_delivery_that_is_put_off_for_too_long_dies_of_age(bus: MemoryBus, clo
     apply(bus, "all", {**PATIENT, "retry": {"age": 20}})
     until = clock.now() + 3_600_000
     bus.create(STATE)
-    bus.append([condition_record(Condition("ops", TargetStatus.OPEN, clock.now(), clock.now() + 15_000))])
+    bus.append(
+        [
+            condition_record(
+                Condition(
+                    target="ops", status=TargetStatus.OPEN, since=clock.now(), until=clock.now() + 15_000
+                )
+            )
+        ]
+    )
     role, wheel = deliverer(bus, kinds(plain=Scripted()), clock), Wheel(bus, clock)
     offer(bus, [delivery(1)])
     run_for(10, clock, wheel, role)
-    bus.append([condition_record(Condition("ops", TargetStatus.OPEN, clock.now(), until))])
+    bus.append(
+        [condition_record(Condition(target="ops", status=TargetStatus.OPEN, since=clock.now(), until=until))]
+    )
     assert not verdicts(bus)
     run_for(8, clock, wheel, role)
     (verdict,) = verdicts(bus)

@@ -100,7 +100,7 @@ def test_deferrals_double_and_use_up_no_try(bus: MemoryBus, clock: ManualClock) 
     for _ in range(120):
         clock.advance(0.25)
         wheel.step(0.0)
-        turn(role, lambda: role._lanes.heard() == clock.monotonic())  # pyright: ignore[reportPrivateUsage]
+        turn(role, lambda: role._lanes.answers_read_at() == clock.monotonic())  # pyright: ignore[reportPrivateUsage]
         role.step(0.0)
         seen += [(one.wait.deferrals, one.wait.total) for one in waiting(bus) if one.wait]
     totals = dict(seen)

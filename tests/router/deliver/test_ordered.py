@@ -214,7 +214,13 @@ def test_a_suspended_target_keeps_nothing_parked(bus: MemoryBus, clock: ManualCl
     role = deliverer(bus, kinds(plain=sink), clock)
     offer(bus, [of(number, "i-1") for number in range(5)])
     settled(role)
-    bus.append([condition_record(Condition("ops", TargetStatus.SUSPENDED, clock.now(), why="holiday"))])
+    bus.append(
+        [
+            condition_record(
+                Condition(target="ops", status=TargetStatus.SUSPENDED, since=clock.now(), why="holiday")
+            )
+        ]
+    )
     let_pass(3, clock, role)
     assert {verdict.exhausted for verdict in verdicts(bus)} == {"suspended"}
     assert len(records(bus, DEAD_LETTERS)) == 5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.deliver.policy import GiveUp, chance, deferred, gives_up_at, longest, next_attempt
+from router.deliver.policy import GiveUp, deferral, gives_up_at, jitter_source, longest, next_attempt
 from schemas.delivery import (
     Attempt,
     Attempts,
@@ -43,12 +43,12 @@ policies = st.builds(
 def tried(times: int, first_at: int = NOW) -> Delivery:
     attempts = Attempts()
     for number in range(times):
-        attempts = attempts.plus(Attempt(first_at + number, 0.1, REASON))
+        attempts = attempts.plus(Attempt(at=first_at + number, took=0.1, reason=REASON))
     return msgspec.structs.replace(delivery(1), attempts=attempts)
 
 
 def naive_delay(policy: RetryPolicy, attempts_made: int) -> float:
-    """Look it up, or multiply as often as there were attempts before."""
+    """Looks the delay up, or multiplies once for each earlier attempt."""
     if policy.delays:
         return [*policy.delays, *[policy.delays[-1]] * attempts_made][attempts_made - 1]
     delay = policy.first
@@ -58,7 +58,7 @@ def naive_delay(policy: RetryPolicy, attempts_made: int) -> float:
 
 
 def naive(policy: RetryPolicy, made: int, asked: float | None, status: int, seed: int) -> float | Exhausted:
-    """Seconds to wait, or the limit that was met; `status` is of a rejection, 0 of none."""
+    """Returns seconds to wait, or the limit that was met; `status`: of a rejection, otherwise 0."""
     if status and status not in policy.statuses:
         return Exhausted.REJECTED
     if made >= policy.tries:
@@ -79,12 +79,12 @@ def naive(policy: RetryPolicy, made: int, asked: float | None, status: int, seed
     st.sampled_from((0, 0, 400, 404, 410)),
     st.integers(),
 )
-def test_decides_as_the_naive_model_does(
+def test_the_policy_decides_as_the_naive_model_does(
     policy: RetryPolicy, made: int, asked: float | None, status: int, seed: int
 ) -> None:
     reason = Reason(ReasonCode.REFUSED, "", status)
     outcome = Rejected(reason) if status else Retry(REASON, asked)
-    followed = next_attempt(policy, tried(made), outcome, NOW, Random(seed))
+    followed = next_attempt(policy, tried(made), outcome, now=NOW, random=Random(seed))
     expected = naive(policy, made, None if status else asked, status, seed)
     if isinstance(expected, Exhausted):
         assert followed == GiveUp(expected)
@@ -102,15 +102,15 @@ def test_decides_as_the_naive_model_does(
         ("exponential-decay", [*(2**power for power in range(9)), *[512] * 166]),
     ],
 )
-def test_the_published_schedules(name: str, waits: list[int]) -> None:
+def test_named_schedules_wait_as_published(name: str, waits: list[int]) -> None:
     policy = RetryPolicy.model_validate(name)
     now, found = NOW, []
     one = tried(1)
-    while isinstance(following := next_attempt(policy, one, Retry(REASON), now, Random(0)), Wait):
+    while isinstance(following := next_attempt(policy, one, Retry(REASON), now=now, random=Random(0)), Wait):
         found.append(round(following.total))
         now = following.due
         one = msgspec.structs.replace(
-            one, attempts=one.attempts.plus(Attempt(now, 0.0, REASON)), wait=following
+            one, attempts=one.attempts.plus(Attempt(at=now, took=0.0, reason=REASON)), wait=following
         )
     assert found == waits
     assert following == GiveUp(Exhausted.TRIES)
@@ -119,7 +119,9 @@ def test_the_published_schedules(name: str, waits: list[int]) -> None:
 def test_backoff_waits_ten_to_twenty_seconds() -> None:
     assert SCHEDULES["backoff"]["tries"] == 3
     policy = RetryPolicy.model_validate("backoff")
-    waits = [next_attempt(policy, tried(1), Retry(REASON), NOW, Random(seed)) for seed in range(200)]
+    waits = [
+        next_attempt(policy, tried(1), Retry(REASON), now=NOW, random=Random(seed)) for seed in range(200)
+    ]
     seconds = [wait.total for wait in waits if isinstance(wait, Wait)]
     assert len(seconds) == 200
     assert 10 <= min(seconds) < 11
@@ -129,41 +131,43 @@ def test_backoff_waits_ten_to_twenty_seconds() -> None:
 def test_age_counts_from_the_first_attempt_or_the_first_wait() -> None:
     policy = RetryPolicy(first=1, jitter="none", age=10)
     old = tried(2, NOW - 9_500)
-    assert next_attempt(policy, old, Retry(REASON), NOW, Random(0)) == GiveUp(Exhausted.AGE)
-    put_off = msgspec.structs.replace(tried(1), wait=Wait(NOW, 1.0, 3, NOW - 9_500))
-    assert next_attempt(policy, put_off, Retry(REASON), NOW, Random(0)) == GiveUp(Exhausted.AGE)
+    assert next_attempt(policy, old, Retry(REASON), now=NOW, random=Random(0)) == GiveUp(Exhausted.AGE)
+    deferred = msgspec.structs.replace(tried(1), wait=Wait(NOW, 1.0, 3, NOW - 9_500))
+    assert next_attempt(policy, deferred, Retry(REASON), now=NOW, random=Random(0)) == GiveUp(Exhausted.AGE)
     assert gives_up_at(policy, delivery(1), NOW) == NOW + 10_000
 
 
-def test_a_repeat_draws_the_same_and_another_attempt_does_not() -> None:
-    put_off = msgspec.structs.replace(delivery(1), wait=Wait(0, 1.0, 1))
-    draws = [chance(one).random() for one in (delivery(1), delivery(1), delivery(2), tried(1), put_off)]
+def test_a_repeated_attempt_draws_the_same_jitter_and_another_does_not() -> None:
+    deferred = msgspec.structs.replace(delivery(1), wait=Wait(0, 1.0, 1))
+    draws = [
+        jitter_source(one).random() for one in (delivery(1), delivery(1), delivery(2), tried(1), deferred)
+    ]
     assert draws[0] == draws[1]
     assert len(set(draws)) == 4
 
 
-def test_deferrals_double_up_to_ten_minutes_and_remember_when_they_began() -> None:
+def test_deferrals_double_up_to_ten_minutes_and_keep_when_they_began() -> None:
     one = delivery(1)
     for number, most in enumerate([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]):
-        wait = deferred(one, NOW + number)
+        wait = deferral(one, NOW + number)
         assert wait.due == NOW + number + round(wait.total * 1000)
         assert wait.began == NOW
         assert most / 2 <= wait.total <= most
         one = msgspec.structs.replace(one, wait=wait)
     assert one.wait is not None
     assert one.wait.deferrals == 12
-    assert 300 <= deferred(msgspec.structs.replace(one, wait=Wait(0, 1.0, 10**9)), NOW).total <= 600
+    assert 300 <= deferral(msgspec.structs.replace(one, wait=Wait(0, 1.0, 10**9)), NOW).total <= 600
 
 
-def test_what_is_put_off_together_does_not_come_back_together() -> None:
-    waits = sorted(deferred(delivery(number), NOW).due - NOW for number in range(100))
+def test_deliveries_deferred_together_do_not_come_back_together() -> None:
+    waits = sorted(deferral(delivery(number), NOW).due - NOW for number in range(100))
     assert waits[0] < 550
     assert waits[-1] > 950
     assert max(later - earlier for earlier, later in pairwise(waits)) < 100
 
 
-def test_a_deferral_lasts_at_least_until_it_is_told() -> None:
-    wait = deferred(delivery(1), NOW, NOW + 90_000)
+def test_a_deferral_lasts_at_least_until_the_given_time() -> None:
+    wait = deferral(delivery(1), NOW, NOW + 90_000)
     assert (wait.due, wait.total, wait.deferrals) == (NOW + 90_000, 90.0, 1)
 
 

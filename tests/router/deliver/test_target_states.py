@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from heliograph.bus.memory import MemoryBus
-from router.deliver.target_states import Closed, Open, Suspended, TargetStates
+from router.deliver.target_states import Available, Paused, Suspended, TargetStates
 from schemas.record import NewRecord
 from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record
 from schemas.topics import STATE
 
 NOW = 1_700_000_000_000
-SUSPENDED = Condition("ops", TargetStatus.SUSPENDED, NOW, why="on holiday", by="a@b")
-OPEN = Condition("ops", TargetStatus.OPEN, NOW, NOW + 5000, why="unreachable")
-THROTTLED = Condition("ops", TargetStatus.THROTTLED, NOW, NOW + 1000, why="429")
+SUSPENDED = Condition(target="ops", status=TargetStatus.SUSPENDED, since=NOW, why="on holiday", by="a@b")
+OPEN = Condition(target="ops", status=TargetStatus.OPEN, since=NOW, until=NOW + 5000, why="unreachable")
+THROTTLED = Condition(target="ops", status=TargetStatus.THROTTLED, since=NOW, until=NOW + 1000, why="429")
 
 
 def read(bus: MemoryBus) -> TargetStates:
@@ -20,9 +20,9 @@ def read(bus: MemoryBus) -> TargetStates:
     return states
 
 
-def test_a_target_of_which_nothing_is_known_is_active(bus: MemoryBus) -> None:
+def test_a_target_without_conditions_is_active(bus: MemoryBus) -> None:
     states = read(bus)
-    assert states.gate("ops", NOW) == Open(probe=False)
+    assert states.availability("ops", NOW) == Available(probing=False)
     assert states.gravest("ops", NOW) is None
 
 
@@ -30,19 +30,19 @@ def test_the_gravest_condition_decides(bus: MemoryBus) -> None:
     states = read(bus)
     bus.append([condition_record(THROTTLED)])
     states.refresh()
-    assert states.gate("ops", NOW) == Closed(NOW + 1000)
-    assert states.gate("ops", NOW + 1000) == Open(False, (THROTTLED,))
-    assert states.gravest("ops", NOW + 1000) is None, "what paused it is over"
+    assert states.availability("ops", NOW) == Paused(NOW + 1000)
+    assert states.availability("ops", NOW + 1000) == Available(False, (THROTTLED,))
+    assert states.gravest("ops", NOW + 1000) is None, "its pause has passed"
     bus.append([condition_record(OPEN)])
     states.refresh()
-    assert states.gate("ops", NOW) == Closed(NOW + 5000)
-    assert states.gate("ops", NOW + 5000) == Open(True, (THROTTLED, OPEN))
+    assert states.availability("ops", NOW) == Paused(NOW + 5000)
+    assert states.availability("ops", NOW + 5000) == Available(True, (THROTTLED, OPEN))
     assert states.gravest("ops", NOW + 5000) == OPEN, "until a probe succeeds"
     bus.append([condition_record(SUSPENDED)])
     states.refresh()
-    assert states.gate("ops", NOW + 10**9) == Suspended("on holiday")
+    assert states.availability("ops", NOW + 10**9) == Suspended("on holiday")
     assert states.gravest("ops", NOW) == SUSPENDED
-    assert states.gate("others", NOW) == Open(probe=False)
+    assert states.availability("others", NOW) == Available(probing=False)
 
 
 def test_conditions_are_lifted_one_by_one(bus: MemoryBus) -> None:
@@ -52,7 +52,7 @@ def test_conditions_are_lifted_one_by_one(bus: MemoryBus) -> None:
     assert states.gravest("ops", NOW) == OPEN
     bus.append([lifted_record("ops", TargetStatus.OPEN), lifted_record("ops", TargetStatus.THROTTLED)])
     states.refresh()
-    assert states.gate("ops", NOW) == Open(probe=False)
+    assert states.availability("ops", NOW) == Available(probing=False)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,6 @@ def test_conditions_are_lifted_one_by_one(bus: MemoryBus) -> None:
         NewRecord(STATE, b"[" * 100_000, b"open:ops"),
     ],
 )
-def test_what_cannot_be_read_changes_nothing(bus: MemoryBus, record: NewRecord) -> None:
+def test_an_unreadable_record_changes_nothing(bus: MemoryBus, record: NewRecord) -> None:
     bus.append([condition_record(OPEN), record])
     assert read(bus).gravest("ops", NOW) == OPEN
