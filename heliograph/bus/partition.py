@@ -1,9 +1,12 @@
-"""Which partition a key belongs to: the same as Apache Kafka's Java client, so that all producers agree."""
+"""Choice of a partition for a record: as Apache Kafka's Java client chooses it, so that all producers agree."""
 
 from __future__ import annotations
 
 import struct
 from functools import lru_cache
+
+from heliograph.bus.admission import check_partition
+from schemas.record import NewRecord
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -13,7 +16,7 @@ _SIGN = 0x80000000
 
 @lru_cache(maxsize=65536)
 def murmur2(data: bytes) -> int:
-    """Signed 32-bit MurmurHash2 with the seed of Kafka (`org.apache.kafka.common.utils.Utils.murmur2`)."""
+    """Computes the signed 32-bit MurmurHash2 with Kafka's seed (`org.apache.kafka.common.utils.Utils.murmur2`)."""
     size = len(data)
     whole = size & ~3
     h = _SEED ^ size
@@ -28,5 +31,16 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_for(key: bytes, partitions: int) -> int:
-    """Partition of a key, of `partitions`: what Kafka's default partitioner gives (`toPositive(murmur2(key))`)."""
+    """Chooses one of `partitions` for a key as Kafka's default partitioner does (`toPositive(murmur2(key))`)."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def place(record: NewRecord, partitions: int, turn: int) -> int:
+    """Chooses one of `partitions` for a record: the one it names, else by its key, else `turn` round robin.
+
+    Raises TopicMissing for a partition that does not exist.
+    """
+    if record.partition is not None:
+        check_partition(record.topic, record.partition, partitions)
+        return record.partition
+    return turn % partitions if record.key is None else partition_for(record.key, partitions)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from threading import Lock
 
-from heliograph.bus.admission import check_partition, check_sizes, check_topic
+from heliograph.bus.admission import check_sizes, check_topic
 from heliograph.bus.base import Extent, Lag, PartitionsChanged, Polled
 from heliograph.bus.kafka.client import TIMEOUT, Connection, NewTopic
 from heliograph.bus.kafka.consumer import KafkaConsumer
 from heliograph.bus.kafka.layout import new_topic
 from heliograph.bus.kafka.partitions import Reader
 from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings
-from heliograph.bus.partition import partition_for
+from heliograph.bus.partition import place
 from schemas.clock import Clock, SystemClock
 from schemas.errors import BusUnavailable, TopicMissing
 from schemas.record import NewRecord, Position, TopicPartition
@@ -170,13 +170,13 @@ class KafkaBus:
 
     def _found(self) -> str:
         """Read the log id, or write one and see whose came first."""
-        place = TopicPartition(LOG_TOPIC, 0)
-        extent = self._extent(place)
+        partition = TopicPartition(LOG_TOPIC, 0)
+        extent = self._extent(partition)
         if extent is None or extent.end == 0:
             self.append([NewRecord(LOG_TOPIC, uuid.uuid4().hex.encode(), partition=0)])
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
-            for record in self.read(place, 0, 1).records:
+            for record in self.read(partition, 0, 1).records:
                 return record.value.decode()
         raise BusUnavailable(f"{self._settings.shown}: the log id cannot be read from topic {LOG_TOPIC}")
 
@@ -199,15 +199,7 @@ class KafkaBus:
         partition a batch."""
         counts = self._counts({record.topic for record in records})
         turn = next(self._turn)
-        partitions: list[int] = []
-        for record in records:
-            among = counts[record.topic]
-            if record.partition is not None:
-                check_partition(record.topic, record.partition, among)
-                partitions.append(record.partition)
-            else:
-                partitions.append(turn % among if record.key is None else partition_for(record.key, among))
-        return partitions
+        return [place(record, counts[record.topic], turn) for record in records]
 
     def _counts(self, topics: set[str]) -> Mapping[str, int]:
         for topic in topics:

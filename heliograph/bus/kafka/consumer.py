@@ -8,11 +8,12 @@ loss cannot be committed after it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
 from heliograph.bus.base import Extent, PartitionsChanged, Polled
+from heliograph.bus.holds import Holds
 from heliograph.bus.kafka.client import Commit, Connection, Fenced, Fetched, GroupClient, PartitionsMoved
 from heliograph.bus.progress import Progress, by_partition
 from heliograph.bus.shares import fair_amounts
@@ -82,13 +83,12 @@ class KafkaConsumer:
     ) -> None:
         self._connection = connection
         self._append = append
-        self._clock = clock
         self._name = name
         self._gained = gained
         self._lost = lost
         self._owned: dict[TopicPartition, _Owned] = {}  # those served longest ago come first
         self._coming: list[TopicPartition] = []
-        self._held: dict[TopicPartition, float] = {}
+        self._holds = Holds(clock)
         self._paused: set[TopicPartition] = set()
         self._out_of_range: set[TopicPartition] = set()
         self._failure: BaseException | None = None
@@ -113,7 +113,7 @@ class KafkaConsumer:
             if polled.records or polled.gaps or self._woken or left <= 0:
                 self._woken = False
                 return polled
-            wait = max(0.0, min([left, _SLICE, *self._waits()]))
+            wait = max(0.0, min([left, _SLICE, *self._holds.remaining()]))
         return Polled()
 
     def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
@@ -134,10 +134,7 @@ class KafkaConsumer:
 
     def hold(self, partition: TopicPartition, until: float | None) -> None:
         """Hand out nothing of a partition until then (the clock's monotonic seconds)."""
-        if until is None:
-            self._held.pop(partition, None)
-        else:
-            self._held[partition] = until
+        self._holds.hold(partition, until)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Hand out `offset` next; nothing happens if the partition is not ours."""
@@ -204,12 +201,11 @@ class KafkaConsumer:
 
     def _ready(self) -> dict[TopicPartition, int]:
         """How many records of each partition may be handed out."""
-        now = self._clock.monotonic()
-        held = self._held
+        held = self._holds.active()
         return {
             partition: len(owned.fetched)
             for partition, owned in self._owned.items()
-            if owned.fetched and (partition not in held or held[partition] <= now)
+            if owned.fetched and partition not in held
         }
 
     def _gaps(self) -> Sequence[Gap]:
@@ -244,11 +240,10 @@ class KafkaConsumer:
 
     def _pause_and_resume(self) -> None:
         """The client fetches no more of what is held and has enough here already."""
-        now = self._clock.monotonic()
         wanted = {
             partition
-            for partition, until in self._held.items()
-            if until > now and partition in self._owned and len(self._owned[partition].fetched) >= _KEPT_HELD
+            for partition in self._holds.active() & self._owned.keys()
+            if len(self._owned[partition].fetched) >= _KEPT_HELD
         }
         if wanted != self._paused:
             self._client.resume(sorted(self._paused - wanted))
@@ -310,8 +305,3 @@ class KafkaConsumer:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
-
-    def _waits(self) -> Iterator[float]:
-        """Seconds until each held partition is let go."""
-        now = self._clock.monotonic()
-        return (until - now for until in self._held.values() if until > now)

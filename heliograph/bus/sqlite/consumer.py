@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from heliograph.bus.base import Extent, PartitionsChanged, Polled
+from heliograph.bus.holds import Holds
 from heliograph.bus.progress import Progress, by_partition
 from heliograph.bus.shares import fair_amounts
 from heliograph.bus.sqlite import groups, log
@@ -49,7 +50,7 @@ class SqliteConsumer:
         self._lost = lost
         self._owned: dict[TopicPartition, _Owned] = {}  # those served longest ago come first
         self._taken: set[TopicPartition] = set()  # somebody else's by now, as a commit found out
-        self._held: dict[TopicPartition, float] = {}
+        self._holds = Holds(file.clock)
         self._woken = False
         self._closed = False
         self._moves = -1
@@ -77,7 +78,7 @@ class SqliteConsumer:
             left = deadline - time.monotonic()
             if self._woken or left <= 0:
                 break
-            self._file.watch.wait(seen, min([left, _LOOK_EVERY, *self._waits()]))
+            self._file.watch.wait(seen, min([left, _LOOK_EVERY, *self._holds.remaining()]))
         self._woken = False
         return Polled()
 
@@ -111,10 +112,7 @@ class SqliteConsumer:
 
     def hold(self, partition: TopicPartition, until: float | None) -> None:
         """Hand out nothing of a partition until then (the clock's monotonic seconds)."""
-        if until is None:
-            self._held.pop(partition, None)
-        else:
-            self._held[partition] = until
+        self._holds.hold(partition, until)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Hand out `offset` next; nothing happens if the partition is not ours."""
@@ -214,12 +212,11 @@ class SqliteConsumer:
             self._file.watch.notify(moved=True)
 
     def _fetch(self, snapshot: Snapshot, limit: int) -> Polled:
-        now = self._file.clock.monotonic()
+        held = self._holds.active()
         behind = {
             partition: snapshot.extents[owned.identity].end - owned.progress.position
             for partition, owned in self._owned.items()
-            if snapshot.extents[owned.identity].end > owned.progress.position
-            and self._held.get(partition, now) <= now
+            if snapshot.extents[owned.identity].end > owned.progress.position and partition not in held
         }
         if not behind:
             return Polled()
@@ -241,8 +238,3 @@ class SqliteConsumer:
                 if room <= 0:
                     break
         return Polled(records, gaps)
-
-    def _waits(self) -> Iterator[float]:
-        """Seconds until each held partition is let go."""
-        now = self._file.clock.monotonic()
-        return (until - now for until in self._held.values() if until > now)

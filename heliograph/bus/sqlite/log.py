@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from heliograph.bus.admission import check_partition
 from heliograph.bus.base import Extent
-from heliograph.bus.partition import partition_for
+from heliograph.bus.partition import place
 from heliograph.bus.sqlite.schema import OFFSET_MASK, pack
 from schemas.record import Gap, Headers, NewRecord, Position, Record, TopicPartition
 
@@ -27,12 +26,12 @@ _NOWHERE = Position("", 0, -1)
 class _Run:
     """What a batch brings to one partition: columns, and the place of each record in the batch."""
 
-    __slots__ = ("headers", "identity", "keys", "partition", "places", "values")
+    __slots__ = ("headers", "identity", "indexes", "keys", "partition", "values")
 
     def __init__(self, identity: int, partition: TopicPartition) -> None:
         self.identity = identity
         self.partition = partition
-        self.places: list[int] = []
+        self.indexes: list[int] = []
         self.keys: list[bytes | None] = []
         self.headers: list[bytes | None] = []
         self.values: list[bytes] = []
@@ -51,13 +50,13 @@ class Batch:
         self._size = len(records)
         self._runs: dict[int, _Run] = {}
         runs = self._runs
-        for place, record in enumerate(records):
+        for index, record in enumerate(records):
             ids = topics[record.topic]
-            number = _number(record, len(ids), turn)
+            number = place(record, len(ids), turn)
             run = runs.get(ids[number])
             if run is None:
                 run = runs[ids[number]] = _Run(ids[number], TopicPartition(record.topic, number))
-            run.places.append(place)
+            run.indexes.append(index)
             run.keys.append(record.key)
             run.headers.append(_encode_headers(record.headers) if record.headers else None)
             run.values.append(record.value)
@@ -82,16 +81,9 @@ class Batch:
                 "UPDATE partitions SET next = ?, newest = ? WHERE id = ?", (end, timestamp, run.identity)
             )
             topic, number = run.partition
-            for place, offset in zip(run.places, range(start, end), strict=True):
-                positions[place] = Position(topic, number, offset)
+            for index, offset in zip(run.indexes, range(start, end), strict=True):
+                positions[index] = Position(topic, number, offset)
         return positions
-
-
-def _number(record: NewRecord, partitions: int, turn: int) -> int:
-    if record.partition is not None:
-        check_partition(record.topic, record.partition, partitions)
-        return record.partition
-    return turn % partitions if record.key is None else partition_for(record.key, partitions)
 
 
 class Found(NamedTuple):
