@@ -62,7 +62,10 @@ class Configuration:
         return True
 
     def read_settings(self) -> Mapping[str, DeliverySettings]:
-        """Reads the delivery settings, by region, at the first call of a version. Includes those that are switched off."""
+        """Reads the delivery settings, by region, at the first call of a version.
+
+        Includes those that are switched off.
+        """
         if self._settings is None:
             self._settings = _read_settings(self._bus, self._state.settings)
         return self._settings

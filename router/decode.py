@@ -1,4 +1,4 @@
-"""What the router reads of an event."""
+"""The fields that the router reads of an event."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _CHECKED = (CHECKED, b"1")
 
 
 def decode(record: Record) -> Routing:
-    """The fields that routing needs; InvalidNotification for what is not a notification.
+    """Returns the fields that routing needs; raises InvalidNotification if the record is no notification.
 
-    What the edge has checked is only read. Anything else, and what is too large to be ours, is checked here.
+    A record with the mark of the edge is only read. Any other, or a larger one than the edge accepts, is checked here.
     """
     if _CHECKED in record.headers and len(record.value) <= EVENT_LIMIT:
         return read_routing(record.value)

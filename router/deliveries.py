@@ -1,5 +1,4 @@
-"""The records that a match makes: a delivery, or the verdict that it is muted, for each target of each subscription that
-wants the event."""
+"""Builds the records that follow from a match: a delivery, or a verdict `muted`, for each target of a subscription."""
 
 from __future__ import annotations
 
@@ -29,10 +28,10 @@ _Header = tuple[str, bytes]
 
 
 class Deliveries:
-    """Makes delivery records under one version of the subscriptions.
+    """Builds delivery records under one version of the subscriptions.
 
-    They equal those of `schemas.delivery.delivery_record`, but what does not change from event to event is made once.
-    `partitions`: how many `deliveries` has.
+    They equal those of `schemas.delivery.delivery_record`; headers that are the same for all events are built once.
+    `partitions`: number of partitions of `deliveries`.
     """
 
     def __init__(self, log_id: str, version: int, partitions: int) -> None:
@@ -43,8 +42,8 @@ class Deliveries:
         self._constant: dict[tuple[str, str], tuple[_Header, _Header]] = {}
         self._lanes: dict[tuple[str, int], tuple[bytes, tuple[_Header, ...]]] = {}
 
-    def of(self, record: Record, resource: str, matches: Sequence[Match]) -> list[NewRecord]:
-        """The deliveries of an event: its bytes untouched, `resource` its resourceId."""
+    def build(self, record: Record, resource: str, matches: Sequence[Match]) -> list[NewRecord]:
+        """Builds the deliveries of an event, with its bytes unchanged. `resource`: its resourceId."""
         position = record.position
         source = ("source", str(position).encode())
         about = ("resource", resource.encode())
@@ -69,8 +68,8 @@ class Deliveries:
                 made.append(NewRecord(DELIVERIES, record.value, key, headers))
         return made
 
-    def muted(self, record: Record, resource: str, match: Match, opener: Position) -> list[NewRecord]:
-        """The verdicts of an event that is not delivered because the one at `opener` was, in place of deliveries."""
+    def build_muted(self, record: Record, resource: str, match: Match, opener: Position) -> list[NewRecord]:
+        """Builds the verdicts of a muted event. `opener`: the event that was delivered and mutes it."""
         return [
             verdict_record(
                 Verdict(
@@ -90,7 +89,7 @@ class Deliveries:
         ]
 
     def _lane(self, target: Target, resource: str) -> tuple[bytes, tuple[_Header, ...]]:
-        """The key of the resource's lane, and the header that tells of it: none for a target's first."""
+        """Returns the key of the resource's lane, and its header: none for the first lane of a target."""
         lane = lane_of(target, resource)
         known = self._lanes.get((target.id, lane))
         if known is None:
@@ -108,18 +107,20 @@ class Deliveries:
 
 
 class RecordDeliveries:
-    """Makes the deliveries of execution records under one version: the same however often they are made."""
+    """Builds the deliveries of execution records under one version; the same record gives the same deliveries."""
 
     def __init__(self, bus: Bus, version: int) -> None:
         self._log_id = bus.log_id
         self._partitions = bus.topics()[DELIVERIES]
         self._version = version
 
-    def of(
+    def build(
         self, record: Record, execution: ExecutionRecord, settings: DeliverySettings, log_id: str = ""
     ) -> list[NewRecord]:
-        """One for each store that the settings name, the record's bytes untouched. `log_id`: of the log that has the
-        record, where it is not this one."""
+        """Builds a delivery for each store in the settings, with the record's bytes unchanged.
+
+        `log_id`: of the bus that the record was read from, if it is not this one.
+        """
         return [
             delivery_record(
                 Delivery(
@@ -127,7 +128,7 @@ class RecordDeliveries:
                     source=record.position,
                     subscription=settings.name,
                     target=target.id,
-                    resource=resource_of(execution),
+                    resource=instance_arn(execution),
                     event=record.value,
                     event_time=record.timestamp,
                     configuration=self._version,
@@ -138,7 +139,7 @@ class RecordDeliveries:
         ]
 
 
-def resource_of(execution: ExecutionRecord) -> str:
-    """The resource name of the instance that a record is of."""
+def instance_arn(execution: ExecutionRecord) -> str:
+    """Returns the ARN of the instance that ran the command."""
     owner = execution.resource_owner_uid
     return f"acs:ecs:{execution.region_id}:{owner}:instance/{execution.instance_id}"

@@ -1,9 +1,9 @@
-"""Events that a producer repeated: the same bytes as a record shortly before, in the same partition.
+"""Duplicate events: records with the same bytes as one shortly before them in the same partition.
 
 A record is a duplicate if the last record before it with the same bytes lies at most `REACH` offsets and at most the
-window of time before it, by the log's time. That is a function of the log alone, so whoever reads a record again decides
-the same, and a record is never its own duplicate. Where a log's times run backwards, a duplicate may be routed again;
-nothing is ever taken for a duplicate that is none, because the bytes themselves are compared.
+window of time before it, by the timestamps of the records. That is a function of the topic alone, so every router that
+reads a record decides the same, and a record is never its own duplicate. If timestamps run backwards, a duplicate may
+be routed. A record that is no duplicate is never taken for one, because the bytes themselves are compared.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from router.recent import Recent
 from schemas.record import Position, Record, TopicPartition
 
 WINDOW = 600.0
-"""Seconds, where nothing else is said."""
+"""Default window in seconds."""
 REACH = 100_000
-"""Records of a partition that a duplicate may lie behind the first. What is remembered of a partition is at most twice
-as many, of 120 bytes each; who gains the partition reads as many again."""
+"""Largest distance in offsets between a record and its duplicate. At most twice as many records of a partition are
+remembered, with 120 bytes each; a router that gains the partition reads as many again."""
 _PAGE = 5000
-"""Offsets that are read at once to be compared."""
+"""Offsets in one read of the records to compare with."""
 
 _Seen = Recent[int, int]
-"""The offset of the last record with a hash."""
+"""Maps a hash to the offset of the last record that has it."""
 _place = cast("Callable[[Record], tuple[str, int]]", attrgetter("topic", "partition"))
 
 
 class Duplicates:
-    """Recognises duplicates among records that are read in order. `window`: seconds; 0 recognises none.
+    """Finds duplicates in records that are read in order. `window`: seconds; 0 finds none.
 
-    Of each record only a hash is kept. The window before a partition's first record is read from the log.
+    Keeps a hash of each record. Reads the window before the first record of a partition from the bus.
     """
 
     def __init__(self, bus: Bus, window: float) -> None:
@@ -44,37 +44,37 @@ class Duplicates:
         self._span = round(window * 1000)
         self._seen: dict[TopicPartition, _Seen] = {}
 
-    def among(self, records: Sequence[Record]) -> Mapping[Position, Position]:
-        """Of the next records, those that repeat one before them, and which. Raises BusUnavailable."""
+    def find_duplicates(self, records: Sequence[Record]) -> Mapping[Position, Position]:
+        """Returns the duplicates in the next records, each with the record that it repeats. Raises BusUnavailable."""
         found: dict[Position, Position] = {}
         if self._span:
             for place, run in groupby(records, _place):
-                found |= self._repeats_in(TopicPartition(*place), list(run))
+                found |= self._find_in_partition(TopicPartition(*place), list(run))
         return found
 
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """What is known of partitions that come or go: others may have read what lies between."""
+    def drop_partitions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forgets partitions that were assigned or revoked: another router may have read records in between."""
         for partition in partitions:
             self._seen.pop(partition, None)
 
-    def _repeats_in(
+    def _find_in_partition(
         self, partition: TopicPartition, records: Sequence[Record]
     ) -> Mapping[Position, Position]:
         seen = self._seen.get(partition)
         if seen is None:
-            seen = self._seen[partition] = self._before(records[0])
+            seen = self._seen[partition] = self._read_window(records[0])
         repeats: defaultdict[int, list[Record]] = defaultdict(list)
         for place, offset in _put(seen, records):
             repeats[offset].append(records[place])
         return {
             record.position: before.position
-            for before in _at(self._bus, partition, sorted(repeats))
+            for before in _read_offsets(self._bus, partition, sorted(repeats))
             for record in repeats[before.offset]
             if _repeats(record, before, self._span)
         }
 
-    def _before(self, record: Record) -> _Seen:
-        """What reading the records before this one would have left."""
+    def _read_window(self, record: Record) -> _Seen:
+        """Returns the memory of a router that has read the records before this one."""
         seen = _Seen(self._span, REACH)
         for page in _window(self._bus, record, self._span):
             _put(seen, page)
@@ -86,8 +86,8 @@ def _put(seen: _Seen, records: Sequence[Record]) -> Sequence[tuple[int, int]]:
     return seen.put_all(hashes, [record.offset for record in records], records[0].timestamp)
 
 
-def duplicate_of(bus: Bus, record: Record, window: float) -> Position | None:
-    """The record that `record` repeats, read from the log anew; None if it repeats none. `window`: seconds."""
+def find_original(bus: Bus, record: Record, window: float) -> Position | None:
+    """Reads from the bus which record `record` repeats; None if it is no duplicate. `window`: seconds."""
     span = round(window * 1000)
     if not span:
         return None
@@ -104,7 +104,7 @@ def _repeats(record: Record, before: Record, span: int) -> bool:
 
 
 def _window(bus: Bus, record: Record, span: int) -> Iterator[Sequence[Record]]:
-    """The records that `record` may repeat, in order, by pages."""
+    """Yields the records that `record` may repeat, in order, by pages."""
     partition = TopicPartition(record.topic, record.partition)
     if record.offset == 0:
         return
@@ -117,8 +117,8 @@ def _window(bus: Bus, record: Record, span: int) -> Iterator[Sequence[Record]]:
         offset = page[-1].offset + 1
 
 
-def _at(bus: Bus, partition: TopicPartition, offsets: Sequence[int]) -> Iterator[Record]:
-    """The records at `offsets`, which ascend; as few reads as pages that hold one, and none wider than it must be."""
+def _read_offsets(bus: Bus, partition: TopicPartition, offsets: Sequence[int]) -> Iterator[Record]:
+    """Yields the records at ascending `offsets`; each read is as narrow as its page allows."""
     place = 0
     while place < len(offsets):
         first = offsets[place]

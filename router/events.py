@@ -1,4 +1,4 @@
-"""The router: events become deliveries. Poll, decode, match, mute, append, done."""
+"""The role that routes events: polls, decodes, matches and mutes them, and commits the deliveries."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ from schemas.topics import DELIVERIES
 _BATCH = 5000
 _COMMIT_RECORDS = 20_000
 _COMMIT_BYTES = 32 * 1024 * 1024
-"""What one commit appends, unless a single event becomes more: a poll's events times all who want them may be more
-than fits into memory, and everybody else who writes to the log waits while it is appended."""
+"""Largest commit, unless a single event becomes more. All deliveries of one poll may be more than fits into memory, and
+others who append wait while a commit is stored."""
 _LONGEST_POLL = 0.2
-"""Seconds that an idle router may take to notice, and to confirm, a new version of the subscriptions."""
+"""Seconds until an idle router reads a new version of the subscriptions and confirms it."""
 
 _position = cast("Callable[[Record], Position]", attrgetter("topic", "partition", "offset"))
-"""As a plain tuple, which takes a third of the time; there is one for each event."""
+"""Returns a plain tuple, in a third of the time; it is needed for each event."""
 _log = structlog.get_logger()
 
 
 class Router(ConsumerRole[Consumer]):
-    """Role `router`: a delivery for each target of each subscription that wants an event.
+    """Makes a delivery of each event for each target of each subscription that it matches.
 
-    The subscriptions are read after each poll, so an event meets at least what was in force when it was appended.
-    What is not a notification, or repeats an event within `duplicate_window` seconds, goes to `rejects`; what is muted
-    becomes verdicts. All that follows from events is appended in their commit, and so is the report to `routing`.
+    The subscriptions are read after each poll, so an event is matched with those in force when it was appended, or
+    later ones. A record that is no notification, or is a duplicate within `duplicate_window` seconds, goes to
+    `rejects`; a muted event becomes verdicts. All these records, and the one for `routing`, are appended in the commit
+    of the events.
     """
 
     def __init__(self, bus: Bus, duplicate_window: float = WINDOW) -> None:
@@ -60,31 +61,31 @@ class Router(ConsumerRole[Consumer]):
         self._polled: deque[Record] = deque()
         self._repeated: Mapping[Position, Position] = {}
         self._underway = False
-        self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._forget)
+        self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._drop_partitions)
 
     @property
     def name(self) -> str:
-        """The role, and the group of all routers."""
+        """Name of the role, and the group of all routers."""
         return ROUTERS
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Every topic of events."""
+        """All topics of events."""
         return ("events.*",)
 
     def step(self, timeout: float) -> None:
-        """Route one batch: a poll's events, or as many of them as one commit may append for. Raises BusError."""
+        """Routes the events of one poll, or as many of them as one commit may take. Raises BusError."""
         if not self._polled:
             polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
             self._polled.extend(polled.records)
-            self._repeated = self._duplicates.among(polled.records)
+            self._repeated = self._duplicates.find_duplicates(polled.records)
             report_gaps(self.name, polled.gaps)
         self._underway = bool(self._polled)
         if self._configuration.refresh():
             self._compile()
         batch = _Batch()
         self._route(batch)
-        follows = [*self._report(), *batch.follows]
+        follows = [*self._routing_record(), *batch.follows]
         if follows or batch.taken:
             self._consumer.done(map(_position, batch.taken), append=follows)
             self._reported = self._configuration.version
@@ -92,12 +93,12 @@ class Router(ConsumerRole[Consumer]):
         self._underway = bool(self._polled)
 
     def busy(self) -> bool:
-        """Whether events are between their poll and their commit."""
+        """True if events were polled and are not committed."""
         return self._underway
 
     def _route(self, batch: _Batch) -> None:
-        """What follows from each record, until the batch is full; nothing that one holds stops the others."""
-        match, deliveries, mutes = self._table.match, self._deliveries.of, self._table.mutes
+        """Routes polled records until the batch is full. A record that cannot be read does not stop the others."""
+        match, deliveries, mutes = self._table.match, self._deliveries.build, self._table.mutes
         repeated = self._repeated
         polled, taken, routed = self._polled, batch.taken, batch.routed
         while polled and not batch.full:
@@ -109,7 +110,7 @@ class Router(ConsumerRole[Consumer]):
                 batch.reject(record, str(error))
                 continue
             if repeated and record.position in repeated:
-                batch.repeat(record, repeated[record.position])
+                batch.reject_duplicate(record, repeated[record.position])
                 continue
             routed.append(record.topic)
             matches = match(routing)
@@ -123,17 +124,17 @@ class Router(ConsumerRole[Consumer]):
     def _unmuted(
         self, batch: _Batch, record: Record, routing: Routing, matches: Sequence[Match]
     ) -> Sequence[Match]:
-        """The matches that the event goes out to; what the others and the mutes become is added to the batch."""
+        """Returns the matches that are not muted; adds verdicts of the others, and new mutes, to the batch."""
         going: list[Match] = []
         for match in matches:
-            opener = self._mutes.opener(record, routing, match) if match.mute_for else None
+            opener = self._mutes.find_muting(record, routing, match) if match.mute_for else None
             if opener is not None:
-                batch.follows += self._deliveries.muted(record, routing.resource_id, match, opener)
+                batch.follows += self._deliveries.build_muted(record, routing.resource_id, match, opener)
                 batch.muted.append(match)
                 continue
             going.append(match)
             if match.mute_for:
-                batch.follows.append(self._mutes.open(record, routing, match))
+                batch.follows.append(self._mutes.open_mute(record, routing, match))
         return going
 
     def _compile(self) -> None:
@@ -146,17 +147,17 @@ class Router(ConsumerRole[Consumer]):
         )
 
     def _gained(self, partitions: Sequence[TopicPartition]) -> None:
-        """What is routed of new partitions must be reported, whatever was reported before."""
+        """Makes the next commit name the version under which the new partitions are routed."""
         _log.info("partitions gained", partitions=[str(partition) for partition in partitions])
-        self._forget(partitions)
+        self._drop_partitions(partitions)
         self._reported = None
 
-    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
-        self._duplicates.forget(partitions)
-        self._mutes.forget(partitions)
+    def _drop_partitions(self, partitions: Sequence[TopicPartition]) -> None:
+        self._duplicates.drop_partitions(partitions)
+        self._mutes.drop_partitions(partitions)
 
-    def _report(self) -> Sequence[NewRecord]:
-        """A record for `routing`, if it does not know yet under which version the next commit was routed."""
+    def _routing_record(self) -> Sequence[NewRecord]:
+        """Returns a record for `routing` if it has none yet for the version of the next commit."""
         version = self._configuration.version
         if version == self._reported:
             return ()
@@ -169,7 +170,7 @@ class Router(ConsumerRole[Consumer]):
 
 
 class _Batch:
-    """What follows from records of one poll, and what there is to count once it is committed."""
+    """The records to append in one commit, and the counts for the metrics after it."""
 
     def __init__(self) -> None:
         self.taken: list[Record] = []
@@ -178,21 +179,21 @@ class _Batch:
         self.routed: list[str] = []
         self.matched: list[Sequence[Match]] = []
         self.muted: list[Match] = []
-        self.repeated: list[str] = []
+        self.duplicates: list[str] = []
         self.rejected = 0
 
     @property
     def full(self) -> bool:
-        """Whether it is to be committed before more is routed."""
+        """True if the batch must be committed before more is routed."""
         return len(self.follows) >= _COMMIT_RECORDS or self.size >= _COMMIT_BYTES
 
     def reject(self, record: Record, reason: str) -> None:
-        self._keep(record, reason)
+        self._append_rejected(record, reason)
         self.rejected += 1
 
-    def repeat(self, record: Record, earlier: Position) -> None:
-        self._keep(record, f"duplicate of {earlier}")
-        self.repeated.append(record.topic)
+    def reject_duplicate(self, record: Record, earlier: Position) -> None:
+        self._append_rejected(record, f"duplicate of {earlier}")
+        self.duplicates.append(record.topic)
 
     def count(self) -> None:
         for topic, events in Counter(self.routed).items():
@@ -201,10 +202,10 @@ class _Batch:
             MATCHED.labels(name).inc(events)
         for target, deliveries in Counter(each.id for one in self.muted for each in one.targets).items():
             VERDICTS.labels(target, VerdictState.MUTED).inc(deliveries)
-        for topic, events in Counter(self.repeated).items():
+        for topic, events in Counter(self.duplicates).items():
             DUPLICATES.labels(topic).inc(events)
         if self.rejected:
             REJECTED.labels(ROUTERS).inc(self.rejected)
 
-    def _keep(self, record: Record, reason: str) -> None:
+    def _append_rejected(self, record: Record, reason: str) -> None:
         self.follows.append(rejected_record(record.value, reason, f"router {record.position}"))

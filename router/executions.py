@@ -1,4 +1,4 @@
-"""Execution records become deliveries, by the delivery settings of their region. Poll, check, append, done."""
+"""The role that routes execution records to stores, by the delivery settings of their region."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from schemas.role import ConsumerRole
 from schemas.topics import DELIVERIES, EXECUTIONS, REJECTS
 
 _BATCH = 200
-"""Records of one poll: each may be 256 KiB, and becomes a delivery for a bucket and one for a log store."""
+"""Records of one poll: each may have 256 KiB, and becomes a delivery to a bucket and one to a log store."""
 _LONGEST_POLL = 0.5
+"""Seconds."""
 _log = structlog.get_logger()
 
 
 class ExecutionRouter(ConsumerRole[Consumer]):
-    """Role `executions`: a delivery of each final record for each store that its region's settings name.
+    """Makes a delivery of each final execution record for each store in the settings of its region.
 
-    The settings are read after each poll, so a record meets at least what was in force when it was appended. What is
-    not an execution record goes to `rejects`. Records of a run that goes on, and of a region without settings, stay in
-    the topic and are not delivered.
+    The settings are read after each poll, so a record is routed by those in force when it was appended, or later ones.
+    A record that is no execution record goes to `rejects`. Records of a run that continues, and of regions without
+    settings, are not delivered.
     """
 
     name = "executions"
@@ -44,7 +45,7 @@ class ExecutionRouter(ConsumerRole[Consumer]):
         self._consumer = bus.consumer(self.topics, self.name)
 
     def step(self, timeout: float) -> None:
-        """Route the records of one poll. Raises BusError."""
+        """Routes the records of one poll. Raises BusError."""
         polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
         report_gaps(self.name, polled.gaps)
         self._underway = bool(polled.records)
@@ -57,7 +58,7 @@ class ExecutionRouter(ConsumerRole[Consumer]):
         self._underway = False
 
     def busy(self) -> bool:
-        """Whether records are between their poll and their commit."""
+        """True if records were polled and are not committed."""
         return self._underway
 
     def _route(self, record: Record) -> list[NewRecord]:
@@ -70,18 +71,18 @@ class ExecutionRouter(ConsumerRole[Consumer]):
         if not execution.invocation_status.final:
             return []
         if settings is None or not settings.on:
-            self._keep(execution.region_id)
+            self._warn_once(execution.region_id)
             return []
         MATCHED.labels(settings.name).inc()
-        return self._deliveries.of(record, execution, settings)
+        return self._deliveries.build(record, execution, settings)
 
     def _compile(self) -> None:
         self._settings = self._configuration.read_settings()
         self._deliveries = RecordDeliveries(self._bus, self._configuration.version)
-        self._kept = set[str]()
+        self._warned = set[str]()
 
-    def _keep(self, region: str) -> None:
-        """Say once under each version that the records of a region go nowhere."""
-        if region not in self._kept:
-            self._kept.add(region)
-            _log.warning("no delivery settings, records stay in the topic", region=region)
+    def _warn_once(self, region: str) -> None:
+        """Logs once for each version that the records of a region are not delivered."""
+        if region not in self._warned:
+            self._warned.add(region)
+            _log.warning("no delivery settings for the region, its records are not delivered", region=region)

@@ -1,10 +1,10 @@
-"""Mutes: what a subscription with `mute_for` does not get again, because an event like it went out shortly before.
+"""Mutes of subscriptions with `mute_for`: after a delivered event, others like it are not delivered for some time.
 
-An event that goes out opens a mute for its subscription, name, resource and level; until it is over, by the log's times
-of the events, others like it are muted. Whether an event opened one depends on all that came before it, so openers are
-kept in a topic, `mutes`, appended in the commit of the events that opened them. Those of one partition of events lie in
-one partition there. Who gains a partition reads the openers before its first event, and so decides what it routes as
-whoever read it before (docs/decisions/0012-duplicates-and-mutes.md).
+A delivered event opens a mute for its subscription, name, resource and level. Until the mute has passed, by the
+timestamps of the events, others like it are muted. An event opens a mute or not depending on all events before it, so
+open mutes are records of the topic `mutes`, appended in the commit of the events that opened them. Those of one
+partition of events lie in one partition there. A router that gains a partition reads its open mutes before its first
+event, and so decides as the router before it (docs/decisions/0012-duplicates-and-mutes.md).
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ from schemas.topics import MUTES
 
 _SPAN = round(LONGEST_MUTE * 1000)
 _CLOCKS_DIFFER = 3_600_000
-"""Milliseconds by which the log's time of an opener may lie before the time of the event that opened it: on a cluster
-each is the time of another machine."""
+"""Milliseconds by which the timestamp of a mute may be earlier than that of the event that opened it: on a cluster, two
+machines set them."""
 REMEMBERED = 100_000
-"""Openers of a partition that are remembered at least; the oldest are forgotten, and events like them go out again."""
+"""Open mutes of a partition that are remembered at least. When the oldest are dropped, events like them are delivered."""
 
 _Kind = tuple[str, str, str, str]
 _log = structlog.get_logger()
 
 
-class Opener(msgspec.Struct, frozen=True, gc=False):
-    """The event at `source` went out to `subscription`, and mutes others of its name, resource and level. `at`: the
-    log's time of the event, milliseconds since the epoch."""
+class OpenMute(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A mute of `subscription` for events of one name, resource and level, opened by the event at `source`.
+
+    `at`: timestamp of that event, milliseconds since the epoch.
+    """
 
     subscription: str
     name: str
@@ -48,12 +50,12 @@ class Opener(msgspec.Struct, frozen=True, gc=False):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Opener)
+_decoder = msgspec.json.Decoder(OpenMute)
 _Opened = Recent[_Kind, tuple[int, int]]
 
 
 class Mutes:
-    """The openers of the partitions that are read here: offset and time of each. Belongs to one thread."""
+    """The open mutes of the partitions that this router reads. Belongs to one thread."""
 
     def __init__(self, bus: Bus) -> None:
         bus.create(MUTES)
@@ -61,61 +63,75 @@ class Mutes:
         self._partitions = bus.topics()[MUTES]
         self._opened: dict[tuple[str, int], _Opened] = {}
 
-    def opener(self, record: Record, routing: Routing, match: Match) -> Position | None:
-        """The event that mutes this one for the subscription; None if it goes out. Raises BusUnavailable."""
+    def find_muting(self, record: Record, routing: Routing, match: Match) -> Position | None:
+        """Returns the event that mutes this one for the subscription, None if it is not muted. Raises BusUnavailable."""
         partition = (record.topic, record.partition)
         opened = self._opened.get(partition)
         if opened is None:
-            opened = self._opened[partition] = self._before(record)
+            opened = self._opened[partition] = self._read_open(record)
         found = opened.get(_kind(routing, match))
         if found is None:
             return None
         offset, at = found
         return Position(*partition, offset) if abs(record.timestamp - at) < match.mute_for else None
 
-    def open(self, record: Record, routing: Routing, match: Match) -> NewRecord:
-        """Remember an event that goes out, in memory and by the record that is returned."""
+    def open_mute(self, record: Record, routing: Routing, match: Match) -> NewRecord:
+        """Opens a mute for an event that is delivered; returns its record."""
         kind = _kind(routing, match)
         partition = TopicPartition(record.topic, record.partition)
         self._opened[partition].put(kind, (record.offset, record.timestamp), record.timestamp)
-        value = _encoder.encode(Opener(*kind, str(record.position), record.timestamp))
+        value = _encoder.encode(_open_mute(kind, record))
         return NewRecord(MUTES, value, _key(partition), ((FORMAT, FORMAT_VERSION),))
 
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """What is known of partitions that come or go: others may have read what lies between."""
+    def drop_partitions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forgets partitions that were assigned or revoked: another router may have read records in between."""
         for partition in partitions:
             self._opened.pop(partition, None)
 
-    def _before(self, record: Record) -> _Opened:
-        """The openers before a record. Those from there on were written by somebody whose commit failed, and are
-        decided again."""
+    def _read_open(self, record: Record) -> _Opened:
+        """Reads the mutes that were opened before a record.
+
+        Mutes of later events come from a commit that failed, and those events are routed again.
+        """
         partition = TopicPartition(record.topic, record.partition)
         found: dict[_Kind, tuple[int, int]] = {}
-        for opener, source in self._kept(partition, record.timestamp - _SPAN - _CLOCKS_DIFFER):
+        for mute, source in self._read(partition, record.timestamp - _SPAN - _CLOCKS_DIFFER):
             if source.topic_partition == partition and source.offset < record.offset:
-                kind = (opener.subscription, opener.name, opener.resource, opener.level)
-                found[kind] = max(found.get(kind, (-1, 0)), (source.offset, opener.at))
+                kind = (mute.subscription, mute.name, mute.resource, mute.level)
+                found[kind] = max(found.get(kind, (-1, 0)), (source.offset, mute.at))
         opened = _Opened(_SPAN, REMEMBERED)
         for kind, (offset, at) in sorted(found.items(), key=lambda one: one[1]):
             opened.put(kind, (offset, at), at)
         return opened
 
-    def _kept(self, partition: TopicPartition, since: int) -> Iterator[tuple[Opener, Position]]:
-        """What lies in the topic where a partition's openers are."""
+    def _read(self, partition: TopicPartition, since: int) -> Iterator[tuple[OpenMute, Position]]:
+        """Yields the mutes in the partition of `mutes` where those of a partition of events lie."""
         place = TopicPartition(MUTES, partition_for(_key(partition), self._partitions))
         offset = self._bus.offset_at(place, since)
         while records := self._bus.read(place, offset).records:
             for record in records:
                 try:
-                    opener = _decoder.decode(record.value)
-                    yield opener, Position.parse(opener.source)
+                    mute = _decoder.decode(record.value)
+                    yield mute, Position.parse(mute.source)
                 except (msgspec.MsgspecError, RecursionError, InputError) as error:
-                    _log.error("opener unreadable", position=str(record.position), error=str(error))
+                    _log.error("mute unreadable", position=str(record.position), error=str(error))
             offset = records[-1].offset + 1
 
 
 def _key(partition: TopicPartition) -> bytes:
     return str(partition).encode()
+
+
+def _open_mute(kind: _Kind, record: Record) -> OpenMute:
+    subscription, name, resource, level = kind
+    return OpenMute(
+        subscription=subscription,
+        name=name,
+        resource=resource,
+        level=level,
+        source=str(record.position),
+        at=record.timestamp,
+    )
 
 
 def _kind(routing: Routing, match: Match) -> _Kind:

@@ -1,4 +1,4 @@
-"""A memory of what was seen lately, bounded in time and in number, at next to no cost an entry."""
+"""A memory of recent values, bounded in time and in number."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """The values last put under keys: those of the last `span` milliseconds, of the last `limit` keys at least.
+    """The last value of each key: at least those of the last `span` milliseconds, up to the last `limit` keys.
 
-    Two generations, of which the older is forgotten whole when the younger is full or has lasted for `span`: nothing
-    is searched for what is to be forgotten, and there are never more than twice as many, and those last put at once.
+    Entries are in two generations. When the younger is full or older than `span`, the older is dropped as a whole, so
+    that no search is needed. The memory holds at most twice `limit` entries, and those of the last `put_all`.
     """
 
     __slots__ = ("_limit", "_old", "_span", "_until", "_young")
@@ -26,27 +26,27 @@ class Recent(Generic[Key, Value]):
         self._old: dict[Key, Value] = {}
 
     def __len__(self) -> int:
-        """How many entries are kept; a key that lies in both generations counts twice."""
+        """Returns the number of entries; a key in both generations counts twice."""
         return len(self._young) + len(self._old)
 
     def get(self, key: Key) -> Value | None:
-        """What was last put, if it is remembered."""
+        """Returns the last value of a key, if it is remembered."""
         found = self._young.get(key)
         return self._old.get(key) if found is None else found
 
     def put(self, key: Key, value: Value, at: int) -> Value | None:
-        """Remember `value` as of `at`, milliseconds since the epoch; returns what was remembered before."""
-        self._forget(at)
+        """Stores a value seen at `at`, milliseconds since the epoch; returns the value before it."""
+        self._rotate(at)
         found = self.get(key)
         self._young[key] = value
         return found
 
     def put_all(self, keys: Sequence[Key], values: Sequence[Value], at: int) -> Sequence[tuple[int, Value]]:
-        """As `put` of each key with its value; `at`: of the first. Where nothing repeats, that is one step for all.
+        """Stores all keys with their values, seen at `at` or later; one step for all if no key repeats.
 
-        Returns, for each key that was remembered, its place among `keys` and what was put before.
+        Returns the index in `keys` and the value before, for each key that was remembered.
         """
-        self._forget(at)
+        self._rotate(at)
         young = self._young
         fresh = dict(zip(keys, values, strict=True))
         if (
@@ -64,6 +64,6 @@ class Recent(Generic[Key, Value]):
             young[key] = value
         return repeated
 
-    def _forget(self, at: int) -> None:
+    def _rotate(self, at: int) -> None:
         if at > self._until or len(self._young) >= self._limit:
             self._old, self._young, self._until = self._young, {}, at + self._span

@@ -1,4 +1,4 @@
-"""Records of the topic `routing`: from which position on a router used which version of the subscriptions.
+"""Records of the topic `routing`: the version of the subscriptions that a router used from a position on.
 
 A record is written no later than the first commit of what was routed under its version, so the last record that
 covers a position names the version that the position was routed under.
@@ -16,7 +16,7 @@ from schemas.record import FORMAT, FORMAT_VERSION, NewRecord, Position, Record, 
 from schemas.topics import ROUTING
 
 ROUTERS = "router"
-"""The group of the routers."""
+"""Consumer group of the routers."""
 
 _PARTITION = TopicPartition(ROUTING, 0)
 _log = structlog.get_logger()
@@ -25,8 +25,8 @@ _log = structlog.get_logger()
 class Routed(msgspec.Struct, frozen=True):
     """`member` routes under `version` (next offset to read of `subscriptions`) from these offsets on.
 
-    `start`: next offset to be routed, by `topic:partition`; in JSON it is called `from`. `duplicate_window`: seconds, the
-    window in which it recognises duplicates; what older routers wrote has none, as they did not.
+    `start`: next offset to be routed, by `topic:partition`; `from` in JSON. `duplicate_window`: seconds; missing in the
+    records of older routers, which did not look for duplicates.
     """
 
     member: str
@@ -35,7 +35,7 @@ class Routed(msgspec.Struct, frozen=True):
     duplicate_window: float = 0.0
 
     def covers(self, position: Position) -> bool:
-        """Whether the position is one of those that this record speaks of."""
+        """Returns True if the record says how the position was routed."""
         start = self.start.get(f"{position.topic}:{position.partition}")
         return start is not None and start <= position.offset
 
@@ -47,14 +47,14 @@ _decoder = msgspec.json.Decoder(Routed)
 def routed_record(
     member: str, version: int, start: Mapping[TopicPartition, int], duplicate_window: float
 ) -> NewRecord:
-    """The record that says so; its key is the member."""
+    """Returns the record of a version that a member uses; its key is the member."""
     offsets = {str(partition): offset for partition, offset in start.items()}
     routed = Routed(member, version, offsets, duplicate_window)
     return NewRecord(ROUTING, _encoder.encode(routed), member.encode(), ((FORMAT, FORMAT_VERSION),))
 
 
-def routed_since(bus: Bus, offset: int = 0) -> Iterator[tuple[int, Routed]]:
-    """What the topic says from `offset` on: each with the offset to go on reading from."""
+def read_routed(bus: Bus, offset: int = 0) -> Iterator[tuple[int, Routed]]:
+    """Reads the topic from `offset` on; yields each record with the next offset to read."""
     while True:
         records = bus.read(_PARTITION, offset).records
         if not records:

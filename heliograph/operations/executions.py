@@ -104,7 +104,11 @@ def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, si
     count = 0
     while batch := list(islice(final, _BATCH)):
         bus.append(
-            [new for one in batch for new in deliveries.of(one.record, one.execution, settings, one.log_id)]
+            [
+                new
+                for one in batch
+                for new in deliveries.build(one.record, one.execution, settings, one.log_id)
+            ]
         )
         count += len(batch)
     return count

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from heliograph.bus.base import Bus
 from router.configuration import Configuration
-from router.routing import ROUTERS, routed_since
+from router.routing import ROUTERS, read_routed
 from schemas import catalogue
 from schemas.errors import InvalidSubscription, NotFound
 from schemas.problems import problems, suggestion
@@ -154,7 +154,7 @@ def await_routers(bus: Bus, version: int, timeout: float) -> Confirmed:
     using: dict[str, int] = {}
     offset = 0
     while True:
-        for following, routed in routed_since(bus, offset):
+        for following, routed in read_routed(bus, offset):
             offset, using[routed.member] = following, routed.version
         members = bus.members(ROUTERS)
         confirmed = frozenset(one for one in members if using.get(one, -1) >= version)

@@ -10,9 +10,9 @@ import msgspec
 from heliograph.bus.base import Bus
 from router.configuration import Configuration
 from router.decode import decode
-from router.duplicates import duplicate_of
+from router.duplicates import find_original
 from router.match.explain import Clause, explain
-from router.routing import ROUTERS, Routed, routed_since
+from router.routing import ROUTERS, Routed, read_routed
 from schemas.delivery import delivery_id
 from schemas.errors import DuplicateEvent, NotFound
 from schemas.record import Position, Record
@@ -70,7 +70,7 @@ def why(bus: Bus, position: Position, record: Record | None = None) -> list[Expl
     record = record or _record_at(bus, position)
     routed = _routed_at(bus, position)
     routing = decode(record)
-    earlier = duplicate_of(bus, record, routed.duplicate_window)
+    earlier = find_original(bus, record, routed.duplicate_window)
     if earlier is not None:
         raise DuplicateEvent(str(position), str(earlier))
     found: list[Explanation] = []
@@ -100,7 +100,7 @@ def _record_at(bus: Bus, position: Position) -> Record:
 def _routed_at(bus: Bus, position: Position) -> Routed:
     """The last report that covers the position."""
     cursor = bus.lag(ROUTERS).get(position.topic_partition)
-    reports = [routed for _, routed in routed_since(bus) if routed.covers(position)]
+    reports = [routed for _, routed in read_routed(bus) if routed.covers(position)]
     if cursor is None or cursor.cursor <= position.offset or not reports:
         raise NotFound(f"event {position}: not routed yet; `heliograph run router` routes it")
     return reports[-1]

@@ -81,8 +81,9 @@ class Deliverer(ConsumerRole[Consumer]):
     def step(self, timeout: float) -> None:
         """Claims polled deliveries, settles those that sinks have answered, sends the next, commits.
 
-        A delivery needs two steps at least: one claims, places and sends it, a later one settles and commits it. Results
-        are settled before anything is sent, so that they make room, and count before their lane is found stuck.
+        A delivery needs two steps at least: one claims, places and sends it, a later one settles and commits it.
+        Results are settled before anything is sent, so that they make room, and count before their lane is found
+        stuck.
         """
         self._commit()  # repeats a commit that failed: until it is stored, nothing more is sent
         self._claim(self._consumer.poll(LIMIT, self._poll_timeout(timeout)))
@@ -127,7 +128,7 @@ class Deliverer(ConsumerRole[Consumer]):
             return None
 
     def _refresh(self, version: int) -> None:
-        """Reads configuration and target states twice a second, and when a delivery was matched under a later version."""
+        """Reads configuration and target states twice a second, and when a delivery needs a later `version`."""
         now = self._clock.monotonic()
         if version > self._configuration.version or now - self._refreshed_at >= _REFRESH_SECONDS:
             self._refreshed_at = now
@@ -197,7 +198,7 @@ class Deliverer(ConsumerRole[Consumer]):
             else:
                 self._place(claimed, now)
 
-    # 2. It is sent, when its lane has room and its target is available; otherwise it is deferred to the wheel or parked.
+    # 2. It is sent when its lane has room and its target is available; otherwise it waits, on the wheel or parked.
 
     def _send(self, answers_read_at: float) -> None:
         """Sends what each lane has room for. `answers_read_at`: seconds of the monotonic clock, to find stuck lanes."""
@@ -282,7 +283,7 @@ class Deliverer(ConsumerRole[Consumer]):
         self._tally.publish()
 
     def _settle(self, completed: Completed) -> None:
-        """Turns the outcomes of one call into verdicts, waits or dead letters, and into changes of the target's state."""
+        """Turns the outcomes of one call into verdicts, waits or dead letters, and changes of the target's state."""
         lane, outcomes = completed.lane, completed.outcomes
         now, monotonic = self._clock.now(), self._clock.monotonic()
         lane.complete(completed.batch, outcomes, monotonic)

@@ -83,7 +83,7 @@ def _drawn(delay: float, policy: RetryPolicy, random: Random) -> float:
 
 
 def _delay(policy: RetryPolicy, attempts_made: int) -> float:
-    """Returns the wait in seconds after so many attempts, without jitter; uses logarithms, as the power may overflow."""
+    """Returns the wait after so many attempts in seconds, without jitter. Uses logarithms: the power may overflow."""
     if policy.delays:
         return policy.delays[min(attempts_made, len(policy.delays)) - 1]
     doublings = (attempts_made - 1) * math.log(policy.factor)
@@ -95,8 +95,8 @@ def _delay(policy: RetryPolicy, attempts_made: int) -> float:
 def deferral(delivery: Delivery, now: int, not_before: int = 0) -> Wait:
     """Returns the wait of a delivery that is deferred without an attempt.
 
-    It lasts up to a second, doubled at each deferral in a row, and at least until `not_before`. Half of it is random, so
-    that deliveries deferred together do not come back together. Times are milliseconds since the epoch.
+    It lasts up to a second, doubled at each deferral in a row, and at least until `not_before`. Half of it is random,
+    so that deliveries deferred together do not come back together. Times are milliseconds since the epoch.
     """
     before = delivery.wait or Wait(0, 0.0)
     most = min(2.0 ** min(before.deferrals, 16), LONGEST_DEFERRAL)

@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 class Available(NamedTuple):
-    """Deliveries may be sent; only one at a time if `probing`. `elapsed`: conditions in the past, lifted by a success."""
+    """Deliveries may be sent; one at a time if `probing`. `elapsed`: past conditions, which a success lifts."""
 
     probing: bool
     elapsed: tuple[Condition, ...] = ()
@@ -89,7 +89,7 @@ class TargetStates:
         return Available(TargetStatus.OPEN in found, tuple(found.values()))
 
     def gravest(self, target: str, now: int) -> Condition | None:
-        """Returns the gravest condition in force; None for an active target. A breaker is open until a probe succeeds."""
+        """Returns the gravest condition in force, None if there is none. A breaker is open until a probe succeeds."""
         found = self._conditions.get(target, {})
         for status in TargetStatus:
             one = found.get(status)

@@ -1,1 +1,1 @@
-"""Which subscriptions want an event, and why. Pure: no input or output. Patterns and groups get modules here."""
+"""Matching of events and subscriptions, without I/O. Patterns and groups get modules here."""

@@ -1,7 +1,6 @@
-"""What a filter asks of an event, clause by clause: the plain reading that the index must agree with.
+"""The clauses of a subscription's filter, checked one by one: the plain form that the index must agree with.
 
-Clauses are judged in the order in which they are listed here, and an event is wanted if all hold. Content patterns
-are one more clause, judged last because they are the only one that needs the event's content.
+An event matches if all clauses hold. Content patterns will be the last clause, as only they need the event's content.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from schemas.subscription import Resources, Subscription
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """One condition of a subscription. `wanted` and `found` are for a person to read."""
+    """One clause of a filter. `wanted`, `found`: text for people."""
 
     name: str
     held: bool
@@ -26,7 +25,7 @@ class Clause(msgspec.Struct, frozen=True):
 
 
 def explain(subscription: Subscription, routing: Routing) -> list[Clause]:
-    """Every clause of the subscription, and whether the event meets it."""
+    """Returns every clause of the subscription, and whether the event meets it."""
     event_type = event_type_of(routing.name)
     product = subscription.product
     resources = subscription.resources
@@ -51,8 +50,8 @@ def explain(subscription: Subscription, routing: Routing) -> list[Clause]:
     ]
 
 
-def resource_of(arn: str) -> str:
-    """The resource's own id, as `schemas.arn.Arn.id`, without checking the ARN: every event needs it."""
+def resource_id(arn: str) -> str:
+    """Returns the resource's own id, as `schemas.arn.Arn.id`, without a check of the ARN: it runs for every event."""
     return arn.partition("/")[2]
 
 
@@ -62,5 +61,5 @@ def _one_of(name: str, wanted: Sequence[str], found: str, held: bool = False) ->
 
 def _resource(resources: Resources, arn: str) -> Clause:
     wanted = (*resources.ids, *resources.arns)
-    held = not wanted or arn in resources.arns or resource_of(arn) in resources.ids
+    held = not wanted or arn in resources.arns or resource_id(arn) in resources.ids
     return Clause("resources", held, ", ".join(wanted) or "any", arn)

@@ -1,8 +1,8 @@
-"""Which subscriptions want an event: an index, so that the cost does not grow with their number.
+"""An index of subscriptions, so that the cost of matching an event does not grow with their number.
 
-A subscription without ids and ARNs decides by the event's signature (product, level, name, region) alone, so its
-answer is remembered by signature. One with ids or ARNs lies in a table by resource id, and is judged only when an
-event of that resource comes. Content patterns and groups will be one more step for the few that are left then.
+A subscription without ids and ARNs depends on the event's signature (product, level, name, region) alone, so its answer
+is remembered by signature. One with ids or ARNs is in a table by resource id, and is checked only for events of that
+resource. Content patterns and groups will be one more step for the subscriptions that are left then.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from router.match.explain import resource_of
+from router.match.explain import resource_id
 from schemas.catalogue import event_type_of
 from schemas.notification import Routing
 from schemas.subscription import Subscription, Target
 
 _REMEMBERED = 1_000_000
-"""Matches and signatures kept in memory: names come from outside, so their number has no bound of its own."""
+"""Largest number of matches and signatures in memory: producers choose the names, so these have no bound."""
 
 _Signature = tuple[str, str, str, str]
 
 
 class Match(NamedTuple):
-    """A subscription that wants the event, and its targets. `mute_for`: milliseconds; 0 mutes nothing."""
+    """A subscription that matches the event, and its targets. `mute_for`: milliseconds; 0 mutes nothing."""
 
     subscription: str
     targets: tuple[Target, ...]
@@ -32,7 +32,7 @@ class Match(NamedTuple):
 
 
 class Table:
-    """Subscriptions compiled for matching. Immutable but for its memory; belongs to one thread."""
+    """Subscriptions compiled for matching. Never changes, apart from the remembered answers. Belongs to one thread."""
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
         self._by_resource: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -42,14 +42,14 @@ class Table:
         self._remembered: dict[_Signature, tuple[Match, ...]] = {}
         self._size = 0
         self.mutes = False
-        """Whether any match may have a `mute_for`."""
+        """True if any subscription has a `mute_for`."""
         for subscription in subscriptions:
             if subscription.enabled:
                 self._add(subscription)
                 self.mutes |= subscription.mute_for is not None
 
     def match(self, routing: Routing) -> Sequence[Match]:
-        """Every subscription that wants the event, each once, in no particular order."""
+        """Returns every subscription that matches the event, once, in no particular order."""
         signature = (routing.product, routing.level, routing.name, routing.region_id)
         found = self._remembered.get(signature)
         if found is None:
@@ -57,17 +57,17 @@ class Table:
         if not self._by_resource:
             return found
         arn = routing.resource_id
-        entries = self._by_resource.get(resource_of(arn))
+        entries = self._by_resource.get(resource_id(arn))
         if entries is None:
             return found
         return (*found, *(entry.match for entry in entries if entry.wants(signature, arn)))
 
     def _add(self, subscription: Subscription) -> None:
-        """File a subscription under the most selective of its clauses."""
+        """Indexes a subscription by the most selective of its clauses."""
         entry = Entry(subscription)
         resources, names = subscription.resources, subscription.names
         if resources.ids or resources.arns:
-            for resource in {*resources.ids, *map(resource_of, resources.arns)}:
+            for resource in {*resources.ids, *map(resource_id, resources.arns)}:
                 self._by_resource[resource].append(entry)
         elif names and not any("*" in name for name in names):
             for name in set(names):
@@ -91,7 +91,7 @@ class Table:
 
 
 class Entry:
-    """One subscription, its clauses as sets; an empty one, or None, wants everything."""
+    """One subscription with its clauses as sets; an empty set, or None, matches everything."""
 
     __slots__ = (
         "_arns",
@@ -118,7 +118,7 @@ class Entry:
         self._arns = frozenset(subscription.resources.arns)
 
     def wants(self, signature: _Signature, arn: str = "") -> bool:
-        """Whether every clause holds. `arn` matters only to a subscription with ids or ARNs."""
+        """Returns True if every clause holds. `arn`: needed only by a subscription with ids or ARNs."""
         product, level, name, region = signature
         return (
             (self._product is None or self._product == product.upper())
@@ -126,7 +126,7 @@ class Entry:
             and (not self._levels or level in self._levels)
             and self._wants_name(name)
             and (not self._regions or region in self._regions)
-            and (not (self._ids or self._arns) or arn in self._arns or resource_of(arn) in self._ids)
+            and (not (self._ids or self._arns) or arn in self._arns or resource_id(arn) in self._ids)
         )
 
     def _wants_name(self, name: str) -> bool:
@@ -136,7 +136,7 @@ class Entry:
 
 
 def _compiled(patterns: Sequence[str]) -> re.Pattern[str] | None:
-    """One expression for all patterns, in time linear in the name: what a `*` took is never given back."""
+    """Returns one expression for all patterns. It takes time linear in the name: a `*` never backtracks."""
     return re.compile("|".join(_expression(one) for one in patterns), re.DOTALL) if patterns else None
 
 

@@ -17,7 +17,7 @@ from heliograph.bus.open import open_bus
 from heliograph.operations.subscriptions import apply
 from heliograph.operations.why import why
 from router import duplicates as duplicates_module
-from router.duplicates import WINDOW, Duplicates, duplicate_of
+from router.duplicates import WINDOW, Duplicates, find_original
 from router.events import Router
 from schemas.clock import ManualClock
 from schemas.errors import DuplicateEvent
@@ -96,10 +96,10 @@ def test_a_duplicate_is_what_the_model_says_whoever_reads_it_and_whenever(
             if record.offset in restarts:
                 found = Duplicates(bus, SPAN)
             elif record.offset % 7 == 3:
-                found.forget([PARTITION])
+                found.drop_partitions([PARTITION])
             expected = modelled(log, record)
-            assert found.among([record]).get(record.position) == expected
-            assert duplicate_of(bus, record, SPAN) == expected
+            assert found.find_duplicates([record]).get(record.position) == expected
+            assert find_original(bus, record, SPAN) == expected
 
 
 @given(stream=streams, batch=st.integers(1, 60))
@@ -110,7 +110,7 @@ def test_batches_of_any_size_give_the_same(stream: list[tuple[int, int]], batch:
         duplicates = Duplicates(bus, SPAN)
         found: dict[Position, Position] = {}
         for first in range(0, len(log), batch):
-            found |= duplicates.among(log[first : first + batch])
+            found |= duplicates.find_duplicates(log[first : first + batch])
     expected = {record.position: modelled(log, record) for record in log}
     assert found == {position: before for position, before in expected.items() if before is not None}
 
@@ -127,30 +127,30 @@ def test_hashes_that_collide_make_no_duplicates(stream: list[tuple[int, int]]) -
         patch.setattr(duplicates_module, "REACH", FAR)
         found = Duplicates(bus, SPAN)
         for record in log:
-            assert found.among([record]).get(record.position) in {None, modelled(log, record)}
+            assert found.find_duplicates([record]).get(record.position) in {None, modelled(log, record)}
 
 
 def test_what_the_log_has_lost_is_repeated_by_nothing(bus: MemoryBus) -> None:
     bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
     first, second = records(bus, TOPIC)
     found = Duplicates(bus, WINDOW)
-    assert found.among([first]) == {}
+    assert found.find_duplicates([first]) == {}
     bus.truncate(PARTITION, 1)
-    assert found.among([second]) == {}
-    assert duplicate_of(bus, second, WINDOW) is None
+    assert found.find_duplicates([second]) == {}
+    assert find_original(bus, second, WINDOW) is None
 
 
 def test_no_window_no_duplicates(bus: MemoryBus) -> None:
     bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
-    assert Duplicates(bus, 0.0).among(records(bus, TOPIC)) == {}
+    assert Duplicates(bus, 0.0).find_duplicates(records(bus, TOPIC)) == {}
     for record in records(bus, TOPIC):
-        assert duplicate_of(bus, record, 0.0) is None
+        assert find_original(bus, record, 0.0) is None
 
 
 def test_partitions_are_apart() -> None:
     bus = MemoryBus(ManualClock(), partitions=2)
     bus.append([NewRecord(TOPIC, b"x", partition=number) for number in (0, 1, 1)])
-    found = Duplicates(bus, WINDOW).among(records(bus, TOPIC))
+    found = Duplicates(bus, WINDOW).find_duplicates(records(bus, TOPIC))
     assert found == {Position(TOPIC, 1, 1): Position(TOPIC, 1, 0)}
 
 

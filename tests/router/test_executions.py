@@ -78,18 +78,18 @@ def test_only_final_records_are_delivered() -> None:
     assert sorted(one.event for one in made(bus)) == sorted([command(), file(1)])
 
 
-def test_records_of_a_region_without_settings_stay_and_it_is_said_once() -> None:
+def test_records_of_a_region_without_settings_are_not_delivered_and_logged_once() -> None:
     bus = MemoryBus()
     append(bus, *(command(number) for number in range(3)))
     with structlog.testing.capture_logs() as logged:
         route(bus)
     assert made(bus) == []
-    assert [line["region"] for line in logged if "records stay" in line["event"]] == ["cn-hangzhou"]
+    assert [line["region"] for line in logged if "no delivery settings" in line["event"]] == ["cn-hangzhou"]
     assert len(all_of(bus, "executions")) == 3
     assert all(lag.cursor == lag.end for lag in bus.lag("executions").values())
 
 
-def test_what_is_no_record_goes_to_rejects_and_names_the_field() -> None:
+def test_an_invalid_record_goes_to_rejects_with_the_field_at_fault() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     append(bus, command(Repeats=0), b"\xff", command())
@@ -107,7 +107,7 @@ def test_a_record_makes_the_same_deliveries_whenever_it_is_routed() -> None:
     append(bus, command())
     route(bus)
     (record,) = all_of(bus, "executions")
-    again = RecordDeliveries(bus, version).of(record, check_execution(record.value), wanted)
+    again = RecordDeliveries(bus, version).build(record, check_execution(record.value), wanted)
     routed = all_of(bus, "deliveries")
     assert sorted((new.key, new.headers, new.value) for new in again) == sorted(
         (one.key, one.headers, one.value) for one in routed

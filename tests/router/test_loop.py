@@ -16,7 +16,7 @@ from heliograph.bus.open import open_bus
 from heliograph.operations.subscriptions import apply, await_routers, delete
 from heliograph.operations.why import find_event, why
 from router.events import Router
-from router.routing import Routed, routed_since
+from router.routing import Routed, read_routed
 from schemas.clock import ManualClock
 from schemas.delivery import Delivery, delivery_id, read_delivery
 from schemas.errors import BusFull
@@ -48,7 +48,7 @@ def deliveries(bus: MemoryBus) -> list[Delivery]:
 
 
 def reports(bus: MemoryBus) -> list[Routed]:
-    return [routed for _, routed in routed_since(bus)]
+    return [routed for _, routed in read_routed(bus)]
 
 
 def unread(bus: MemoryBus, topic: str = TOPIC) -> int:

@@ -196,8 +196,8 @@ def test_an_opener_is_never_muted_by_itself(bus: MemoryBus, router: Router) -> N
     router.step(0)
     first, second = records(bus, TOPIC)
     match = Match("all", (), MUTED * 1000)
-    assert Mutes(bus).opener(first, check(first.value), match) is None
-    assert Mutes(bus).opener(second, check(second.value), match) == first.position
+    assert Mutes(bus).find_muting(first, check(first.value), match) is None
+    assert Mutes(bus).find_muting(second, check(second.value), match) == first.position
 
 
 def test_of_several_openers_the_last_position_counts(bus: MemoryBus, clock: ManualClock) -> None:
@@ -211,7 +211,7 @@ def test_of_several_openers_the_last_position_counts(bus: MemoryBus, clock: Manu
     bus.append([NewRecord(MUTES, early.value, early.key)])
     last = records(bus, TOPIC)[-1]
     match = Match("all", (), MUTED * 1000)
-    assert Mutes(bus).opener(last, check(last.value), match) == Position(TOPIC, 0, 1)
+    assert Mutes(bus).find_muting(last, check(last.value), match) == Position(TOPIC, 0, 1)
     assert late.value != early.value
 
 

@@ -57,7 +57,7 @@ def test_equal_to_the_plain_record(
         for name, targets, _ in matches
         for target in targets
     ]
-    made = Deliveries("log", version, 4).of(record, resource, matches)
+    made = Deliveries("log", version, 4).build(record, resource, matches)
     assert made == [delivery_record(one) for one in plain]
     read = [read_delivery(Record(one.topic, 0, 0, 0, one.key, one.headers, one.value)) for one in made]
     assert read == plain
