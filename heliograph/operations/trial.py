@@ -11,7 +11,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry, deli
 from schemas.notification import check
 from schemas.record import Position
 from schemas.subscription import Subscription, Target
-from sinks.kinds import kind_of
+from sinks.kinds import find_kind
 
 NOWHERE = Position("trial", 0, 0)
 
@@ -34,8 +34,8 @@ def try_targets(deployment: Deployment, subscription: Subscription, value: bytes
     now = deployment.clock.now()
 
     async def attempt(target: Target) -> Outcome:
-        kind = kind_of(target.kind)
-        sink = kind.build(kind.settings.model_validate(target.settings), deployment.sink_context)
+        kind = find_kind(target.kind)
+        sink = kind.build(kind.read_settings(target.settings), deployment.sink_context)
         one = delivery_id(f"trial {now}", NOWHERE, subscription.name, target.id)
         delivery = Delivery(
             id=one,
