@@ -29,7 +29,8 @@ from heliograph.bus.base import Bus
 from heliograph.bus.kafka import confluent_config, pure
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.bus.open import open_bus
-from heliograph.operations.subscriptions import apply, read_file
+from heliograph.operations.subscription_file import read_file
+from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.stream import generate
 from router.events import Router

@@ -23,7 +23,7 @@ from heliograph.bus.kafka.layout import topic_configs
 from heliograph.bus.kafka.settings import LOG_TOPIC, Client, KafkaSettings, Sasl, Security
 from heliograph.chaos.faults import FAULTS, Fault, Ground
 from heliograph.diagnose.kafka_plan import KNOWN_TOPICS
-from heliograph.operations.subscriptions import check_targets, read_file
+from heliograph.operations.subscription_file import check_targets, read_file
 from heliograph.store.s3.location import Flavor, Location, Style
 from schemas import metrics
 from schemas.delivery import Delivered, Delivery, Reason, ReasonCode, Rejected, Retry
@@ -54,19 +54,13 @@ from tests.documents import (
 )
 from tests.test_layers import MAY_IMPORT
 
+SUBSCRIPTIONS = document("docs/subscriptions.md")
+DELIVERY = document("docs/delivery.md")
+OPERATIONS = document("docs/operations.md")
+ARCHIVE = document("docs/archive.md")
 ARCHITECTURE = document("docs/architecture.md")
-ARCHIVE = document("docs/reference/archive-format.md")
-CHAOS = document("docs/how-to/chaos.md")
-DELIVERY = document("docs/explanation/delivery.md")
-KAFKA = document("docs/reference/kafka.md")
-LOG_LINES = document("docs/reference/log-lines.md")
-METRICS = document("docs/reference/metrics.md")
-POLICIES = document("docs/reference/retry-and-limits.md")
-ROLES_PAGE = document("docs/reference/roles.md")
-SETTINGS = document("docs/reference/settings.md")
-STORES = document("docs/reference/object-stores.md")
-SUBSCRIPTIONS = document("docs/reference/subscriptions.md")
-VIEWS_PAGE = document("docs/reference/query-views.md")
+KAFKA = document("docs/kafka.md")
+STORES = document("docs/object-stores.md")
 
 _SOURCES = tuple(
     path
@@ -152,7 +146,7 @@ def test_every_setting_is_documented() -> None:
         (f"`{setting}`", f"`{name}`", "–" if default in nothing else f"`{default}`")
         for setting, name, default in settings()
     ]
-    assert [tuple(row[:3]) for row in rows(section(SETTINGS, "Settings"))] == expected
+    assert [tuple(row[:3]) for row in rows(section(OPERATIONS, "Settings"))] == expected
 
 
 def test_every_metric_is_documented() -> None:
@@ -163,29 +157,30 @@ def test_every_metric_is_documented() -> None:
             suffix = "_total" if isinstance(metric, Counter) else ""
             expected.append((f"{family.name}{suffix}", family.type, list(vars(metric)["_labelnames"])))
     stated = [
-        (codes(name)[0], kind, codes(labels)) for name, kind, labels, _ in rows(section(METRICS, "Metrics"))
+        (codes(name)[0], kind, codes(labels))
+        for name, kind, labels, _ in rows(section(OPERATIONS, "Metrics"))
     ]
     assert sorted(stated) == sorted(expected)
 
 
 def test_every_role_is_documented() -> None:
-    assert [codes(row[0])[0] for row in rows(section(ROLES_PAGE, "Running"))] == list(ROLES)
+    assert [codes(row[0])[0] for row in rows(section(OPERATIONS, "Running"))] == list(ROLES)
 
 
 def test_lines_of_the_log_are_what_the_code_says() -> None:
     sources = "\n".join(path.read_text() for path in _SOURCES)
-    for row in rows(section(LOG_LINES, "Log lines")):
+    for row in rows(section(OPERATIONS, "Logs")):
         for line in codes(row[0]):
             assert f'"{line}"' in sources, line
 
 
 def test_the_widths_of_the_wheel() -> None:
     *most, last = map(str, TIERS)
-    assert f"Widths: {', '.join(most)} and {last} s." in section(DELIVERY, "The timing wheel")
+    assert f"Widths: {', '.join(most)} and {last} s." in section(OPERATIONS, "The timing wheel")
 
 
 def test_every_fault_is_documented() -> None:
-    stated = {codes(name)[0]: text for name, text in rows(section(CHAOS, "Chaos"))}
+    stated = {codes(name)[0]: text for name, text in rows(section(OPERATIONS, "Chaos"))}
     assert list(stated) == list(Fault)
     for fault, text in stated.items():
         kind = FAULTS[Fault(fault)]
@@ -233,7 +228,7 @@ def test_every_key_of_a_target_is_documented() -> None:
 
 def test_the_retry_policy_is_documented() -> None:
     expected = {key: _default(RetryPolicy, key) for key in RetryPolicy.model_fields}
-    text = section(POLICIES, "Retry")
+    text = section(DELIVERY, "Retry")
     assert _defaults(text) == expected
     schedules = {
         codes(name)[0]: int(tries) for name, _, tries, _ in rows(text.partition("when it was applied.")[2])
@@ -242,7 +237,7 @@ def test_the_retry_policy_is_documented() -> None:
 
 
 def test_what_holds_a_target_back_is_documented() -> None:
-    text = section(POLICIES, "Targets that are held back")
+    text = section(DELIVERY, "Targets that are held back")
     assert set(_defaults(text)) == set(TargetStatus) - {TargetStatus.ACTIVE}
     expected = {key: _default(BreakerPolicy, key) for key in BreakerPolicy.model_fields}
     assert _defaults(text.partition("it never does:")[2]) == expected
@@ -296,7 +291,7 @@ def test_the_fields_of_a_key_template_are_documented() -> None:
 
 def test_every_status_is_documented() -> None:
     stated: dict[int, tuple[str, str]] = {}
-    for statuses, outcome, code in rows(section(POLICIES, "What an attempt leads to")):
+    for statuses, outcome, code in rows(section(DELIVERY, "What an attempt leads to")):
         first, _, last = statuses.partition("–")
         for status in range(int(first), int(last or first) + 1):
             assert status not in stated
@@ -315,7 +310,7 @@ def _leads_to(status: int) -> tuple[str, str]:
 
 
 def test_every_reason_is_documented() -> None:
-    text = POLICIES.partition("Every reason that")[2]
+    text = DELIVERY.partition("Every reason that")[2]
     stated = {codes(reason)[0]: then for reason, _, then in rows(text)}
     assert list(stated) == list(ReasonCode)
     for code in ReasonCode:
@@ -370,7 +365,7 @@ def test_every_column_of_a_view_is_documented(view: str) -> None:
         for statement in view_statements({}, []):
             connection.execute(statement)
         described = connection.execute(f"DESCRIBE {view}").fetchall()
-    stated = [(codes(name)[0], kind) for name, kind, _ in rows(section(VIEWS_PAGE, f"View `{view}`"))]
+    stated = [(codes(name)[0], kind) for name, kind, _ in rows(section(ARCHIVE, f"View `{view}`"))]
     assert stated == [(row[0], row[1]) for row in described]
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from heliograph.chaos.faults import Ground
 from heliograph.demo.parts import Parts, borrowed
-from heliograph.operations.subscriptions import read_file
+from heliograph.operations.subscription_file import read_file
 from heliograph.testing.receiver import Arrival
 from schemas.subscription import Subscription
 

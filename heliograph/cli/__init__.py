@@ -1,4 +1,4 @@
-"""The command line. Every command imports what it needs when it runs, so that `--help` is quick."""
+"""The command line: arguments and printing. Commands import what they need when they run, to keep `--help` fast."""
 
 from __future__ import annotations
 

@@ -1,26 +1,28 @@
-"""`heliograph emit` and `validate`: notifications in."""
+"""`heliograph emit` and `heliograph validate`."""
 
 from __future__ import annotations
 
-import select
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from io import UnsupportedOperation
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from heliograph.cli.names import complete_name
 from heliograph.cli.output import Json, document, note, open_deployment, say, show
-from schemas.errors import InputError, InvalidNotification
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from heliograph.operations.publish import Checked, NotificationRequest
 
 SAMPLE_OF_PROBLEMS = 10
+"""Number of rejections that `emit --file` prints."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Adds the commands."""
     app.command()(emit)
     app.command()(validate)
 
@@ -28,89 +30,90 @@ def register(app: typer.Typer) -> None:
 def emit(
     name: Annotated[
         str | None,
-        typer.Argument(help="A name of the catalogue (`heliograph names`).", autocompletion=complete_name),
+        typer.Argument(
+            help="Name in the catalogue (`heliograph names`) of the notification to build.",
+            autocompletion=complete_name,
+        ),
     ] = None,
-    resource: Annotated[str, typer.Option("--resource", help="Resource id or ARN.")] = "",
-    region: Annotated[str, typer.Option("--region")] = "cn-hangzhou",
-    user: Annotated[str, typer.Option("--user", help="Account id.")] = "100000000000",
+    resource: Annotated[str, typer.Option("--resource", metavar="ID", help="Resource id or ARN.")] = "",
+    region: Annotated[str, typer.Option("--region", help="Region id; default cn-hangzhou.")] = "cn-hangzhou",
+    user: Annotated[str, typer.Option("--user", help="Account id; default 100000000000.")] = "100000000000",
     level: Annotated[
-        str, typer.Option("--level", help="CRITICAL, WARN or INFO; by default the catalogue's.")
+        str, typer.Option("--level", help="CRITICAL, WARN or INFO; default that of the catalogue.")
     ] = "",
-    content: Annotated[list[str] | None, typer.Option("--content", metavar="KEY=VALUE")] = None,
+    content: Annotated[
+        list[str] | None,
+        typer.Option("--content", metavar="KEY=VALUE", help="Field of the content; repeatable."),
+    ] = None,
     file: Annotated[
-        str, typer.Option("--file", help="JSON or JSON lines, taken byte for byte; - is standard input.")
+        str, typer.Option("--file", help="File of JSON or JSON lines to append byte for byte; - is stdin.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Append one built notification, or all of a file.
+    """Append one notification that is built from a name, or all notifications of a file.
 
     Exit status 1 if any was rejected; `heliograph tail rejects` shows it with the reason.
     """
+    from heliograph.operations.publish import NotificationRequest
+
     if bool(name) == bool(file):
-        raise InputError("emit: give a NAME to build a notification, or --file to take them from a file")
+        raise InputError("emit: give a NAME to build a notification, or --file to append those of a file")
     if file:
         if resource or level or content:
             raise InputError(
-                "--file: takes notifications as they are; leave out --resource, --level, --content"
+                "--file: notifications are appended as they are; leave out --resource, --level, --content"
             )
         _emit_file(file, as_json=as_json)
     elif not resource:
-        raise InputError("--resource: is missing; give the resource's id or ARN")
+        raise InputError("--resource: missing; give the resource's id or ARN")
     else:
-        _emit_one(str(name), resource, region, user, level, content or [], as_json=as_json)
+        fields = dict(_split_pair(one) for one in content or [])
+        request = NotificationRequest(
+            name=str(name), resource=resource, region=region, user=user, level=level, content=fields
+        )
+        _emit_one(request, as_json=as_json)
 
 
 def validate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="- is standard input.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files of JSON or JSON lines; - is stdin.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Check notifications; append nothing.
 
-    What `emit --file` would reject is listed with the reason, and makes the exit status 1.
+    Lists those that `emit --file` would reject, with the reason; exit status 1 if there are any.
     """
-    from producers.reading import notifications
-    from schemas.notification import check, warnings
+    from heliograph.operations.publish import check_stream
 
-    def findings() -> Iterator[dict[str, object]]:
+    counts = {"valid": 0, "rejected": 0}
+
+    def rows() -> Iterator[dict[str, object]]:
         for file in files:
-            with _opened(file) as stream:
-                for number, value in enumerate(notifications(stream), 1):
-                    counts["read"] += 1
-                    try:
-                        check(value)
-                    except InvalidNotification as error:
-                        counts["rejected"] += 1
-                        yield {"file": file, "number": number, "state": "rejected", "reason": str(error)}
-                        continue
-                    for warning in warnings(value):
-                        yield {"file": file, "number": number, "state": "warning", "reason": warning}
+            with _open(file) as stream:
+                for checked in check_stream(stream):
+                    counts["rejected" if checked.problem else "valid"] += 1
+                    yield from _checked_rows(file, checked)
 
-    counts = {"read": 0, "rejected": 0}
-    show(findings(), ("file", "number", "state", "reason"), as_json=as_json)
-    note(f"{counts['read'] - counts['rejected']} valid, {counts['rejected']} rejected")
+    show(rows(), ("file", "number", "state", "reason"), as_json=as_json)
+    note(f"{counts['valid']} valid, {counts['rejected']} rejected")
     if counts["rejected"]:
         raise typer.Exit(1)
 
 
-def _emit_one(
-    name: str, resource: str, region: str, user: str, level: str, content: list[str], *, as_json: bool
-) -> None:
-    from producers.builder import build
-    from producers.edge import Edge
+def _checked_rows(file: str, checked: Checked) -> Iterator[dict[str, object]]:
+    row = {"file": file, "number": checked.number}
+    if checked.problem:
+        yield {**row, "state": "rejected", "reason": checked.problem}
+    for warning in checked.warnings:
+        yield {**row, "state": "warning", "reason": warning}
 
-    fields = dict(_pair(one) for one in content)
+
+def _emit_one(request: NotificationRequest, *, as_json: bool) -> None:
+    from heliograph.operations.publish import publish_built
+
     with open_deployment() as deployment:
-        value = build(
-            name,
-            resource,
-            region=region,
-            user=user,
-            level=level or None,
-            content=fields,
-            now_ms=deployment.clock.now(),
-        )
-        edge = Edge(deployment.bus, deployment.config.events.topics)
-        position = deployment.bus.append([edge.record(value)])[0]
+        position, value = publish_built(deployment, request)
     if as_json:
         document({"position": str(position), "value": value.decode()}, as_json=True)
     else:
@@ -118,39 +121,20 @@ def _emit_one(
 
 
 def _emit_file(file: str, *, as_json: bool) -> None:
-    from producers.edge import Edge
-    from producers.reading import notifications
+    from heliograph.operations.publish import publish_stream
 
-    with open_deployment() as deployment, _opened(file) as stream, _progress(stream, file) as advance:
-        submission = Edge(deployment.bus, deployment.config.events.topics).submission(advance)
-        for value in notifications(_Paced(stream, submission.append)):
-            submission.add(value)
-        submitted = submission.end()
+    with open_deployment() as deployment, _open(file) as stream, _progress(stream, file) as advance:
+        submitted = publish_stream(deployment, stream, advance)
     for problem in submitted.problems[:SAMPLE_OF_PROBLEMS]:
         note(f"rejected: {problem}")
     if submitted.rejected > SAMPLE_OF_PROBLEMS:
-        note(f"… all {submitted.rejected} with their reasons: heliograph tail rejects")
+        note(f"… `heliograph tail rejects` lists all {submitted.rejected} with their reasons")
     document({"accepted": submitted.accepted, "rejected": submitted.rejected}, as_json=as_json)
     if submitted.rejected:
         raise typer.Exit(1)
 
 
-class _Paced:
-    """A stream whose reader is told before it has to wait: what came so far must not wait with it."""
-
-    def __init__(self, stream: BinaryIO, waits: Callable[[], None]) -> None:
-        self._stream = stream
-        self._waits = waits
-
-    def read(self, size: int) -> bytes:
-        """What is there now, up to `size` bytes; none at the end."""
-        with suppress(UnsupportedOperation):  # memory never has to be waited for
-            if not select.select([self._stream], [], [], 0)[0]:
-                self._waits()
-        return self._stream.read1(size)  # type: ignore[attr-defined, no-any-return]
-
-
-def _pair(text: str) -> tuple[str, str]:
+def _split_pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise InputError(f"--content {text!r}: expected KEY=VALUE")
@@ -158,12 +142,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(file: str) -> Generator[BinaryIO]:
+def _open(file: str) -> Generator[BinaryIO]:
     if file == "-":
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(file).open("rb")  # noqa: SIM115 - closed below, opened where its error can be told
+        stream = Path(file).open("rb")  # noqa: SIM115 - closed below; only its opening may fail as InputError
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from None
     with stream:
@@ -172,7 +156,7 @@ def _opened(file: str) -> Generator[BinaryIO]:
 
 @contextmanager
 def _progress(stream: BinaryIO, file: str) -> Generator[Callable[[int], None]]:
-    """A bar on a terminal, by bytes read where the size is known; nothing elsewhere."""
+    """Shows a progress bar if standard error is a terminal: in bytes of a file, in notifications of a stream."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

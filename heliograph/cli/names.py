@@ -1,4 +1,4 @@
-"""`heliograph names`: the catalogue of notification names."""
+"""`heliograph names`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from heliograph.cli.output import Json, document, show
 
 
 def complete_name(incomplete: str) -> list[str]:
-    """Names of the catalogue that begin so, for the shell."""
+    """Returns the catalogue's names with this beginning, for completion in the shell."""
     from schemas.catalogue import complete
 
     return list(complete(incomplete))
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Adds the command."""
     app.command()(names)
 
 
 def names(
     name: Annotated[
-        str, typer.Argument(help="A name to explain, or the beginning of some.", autocompletion=complete_name)
+        str,
+        typer.Argument(
+            help="A name to explain, or the beginning of names to list; default all.",
+            autocompletion=complete_name,
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """List the catalogue's names, or explain one."""
+    """List the notification names of the catalogue, or explain one."""
     from schemas.catalogue import CATALOGUE, complete, lookup
 
     if name in CATALOGUE:

@@ -70,13 +70,13 @@ def _sqs(words: Sequence[str]) -> Document:
 
 def _kafka(words: Sequence[str]) -> Document:
     from heliograph.app.config import load
-    from heliograph.cli.planning import planned
     from heliograph.diagnose.kafka_plan import READS
     from heliograph.diagnose.permissions import kafka_acls
+    from heliograph.operations.topics import plan_topics
 
     if len(words) > 1 or any(word not in READS for word in words):
         raise InputError(f"policy kafka: expected one role or none; known are {', '.join(READS)}")
-    found = planned(load(os.environ))
+    found = plan_topics(load(os.environ))
     if found is None:
         raise InputError("bus.url: is not Kafka's, and the log knows no permissions; set HELIOGRAPH_BUS_URL")
     return kafka_acls(acl for acl in found.acls if not words or acl.role in words)

@@ -1,4 +1,4 @@
-"""`heliograph subscriptions …`: which events go where."""
+"""`heliograph subscriptions …`."""
 
 from __future__ import annotations
 
@@ -8,58 +8,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.output import Json, document, note, open_deployment, say, show
-from heliograph.operations.history import open_history
-from schemas.errors import InputError, NotFound
+from heliograph.cli.output import Json, document, moment, note, open_deployment, say, show
+from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from heliograph.bus.base import Bus
-    from heliograph.operations.history import History
+    from heliograph.operations.subscriptions import Changes
+    from schemas.delivery import Outcome
     from schemas.subscription import Subscription
 
-app = typer.Typer(help="Subscriptions: which events go where.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Subscriptions: filters that send events to targets.", no_args_is_help=True, rich_markup_mode=None
+)
 
 ROUTERS_SECONDS = 10.0
+"""Time limit in seconds for the routers to use a new version."""
+
+Name = Annotated[str, typer.Argument(help="Name of the subscription.")]
 
 
 @app.command()
 def apply(
-    file: Annotated[str, typer.Argument(help="A TOML file of [[subscription]] tables; - is standard input.")],
+    file: Annotated[str, typer.Argument(help="TOML file of [[subscription]] tables; - is stdin.")],
     as_json: Json = False,
 ) -> None:
-    """Put the subscriptions of a file into force.
+    """Put the subscriptions of a file into force, all or none.
 
-    All of them or none; returns when the live routers use them.
+    Returns when the live routers use them, after 10 seconds at the latest.
     """
-    from heliograph.operations.subscriptions import apply as put_into_force
-    from heliograph.operations.subscriptions import doubts, read_file
+    from heliograph.operations.subscription_file import find_doubts, read_file
+    from heliograph.operations.subscriptions import apply as apply_all
     from sinks.kinds import KINDS
 
     try:
-        text = _bytes(file).decode()
+        text = _read_bytes(file).decode()
     except UnicodeDecodeError:
-        raise InputError(f"{file}: is not text in UTF-8; a subscription file is TOML") from None
+        raise InputError(f"{file}: not UTF-8 text; expected a TOML file") from None
     subscriptions = read_file(text, KINDS)
-    for doubt in doubts(subscriptions):
+    for doubt in find_doubts(subscriptions):
         note(f"warning: {doubt}")
     with open_deployment() as deployment:
-        applied = put_into_force(deployment.bus, subscriptions, KINDS)
-        rows = [
-            {"subscription": name, "state": state, "version": applied.version}
-            for state in ("created", "changed", "unchanged")
-            for name in getattr(applied, state)
-        ]
-        show(rows, ("subscription", "state"), as_json=as_json)
-        for target in applied.disturbed:
+        changes = apply_all(deployment.bus, subscriptions, KINDS)
+        show(_change_rows(changes), ("subscription", "state"), as_json=as_json)
+        for target in changes.disturbed:
             note(
-                f"warning: target {target!r}: what is under way was made for other lanes, and may go out of order"
+                f"warning: target {target!r}: deliveries under way were made for other lanes and may arrive out of order"
             )
-        _confirm(deployment.bus, applied.version)
+        _await_routers(deployment.bus, changes.version)
 
 
 @app.command("list")
 def list_subscriptions(as_json: Json = False) -> None:
-    """List what is in force."""
+    """List the subscriptions in force."""
+    from heliograph.operations import subscriptions
+
     with open_deployment() as deployment:
         rows = [
             {
@@ -71,62 +73,82 @@ def list_subscriptions(as_json: Json = False) -> None:
                 "names": ",".join(one.names) or "*",
                 "targets": ",".join(f"{target.id}({target.kind})" for target in one.target),
             }
-            for one in _in_force(deployment.bus).values()
+            for one in subscriptions.list_subscriptions(deployment.bus)
         ]
     show(rows, ("name", "enabled", "product", "event_types", "levels", "names", "targets"), as_json=as_json)
 
 
 @app.command("show")
-def show_one(name: str, as_json: Json = False) -> None:
-    """Show one subscription. Values of headers that are not references are covered."""
+def show_subscription(name: Name, as_json: Json = False) -> None:
+    """Show a subscription. Header values that are not references are masked."""
+    from heliograph.operations.subscriptions import find_subscription
+
     with open_deployment() as deployment:
-        document(_shown(_named(deployment.bus, name)), as_json=as_json)
+        found = find_subscription(deployment.bus, name)
+    document(_definition(found), as_json=as_json)
 
 
 @app.command()
-def delete(name: str) -> None:
-    """Remove a subscription.
-
-    What it matched already is still delivered, if another keeps the target; the rest becomes dead letters.
-    """
-    from heliograph.operations.subscriptions import delete as remove
+def history(as_json: Json = False) -> None:
+    """List the changes of subscriptions and delivery settings, with the version that each made."""
+    from heliograph.operations.subscriptions import list_changes
 
     with open_deployment() as deployment:
-        _confirm(deployment.bus, remove(deployment.bus, name))
+        rows = (
+            {"version": one.version, "time": moment(one.at), "change": one.kind, "subscription": one.name}
+            for one in list_changes(deployment.bus)
+        )
+        show(rows, ("version", "time", "change", "subscription"), as_json=as_json)
+
+
+@app.command()
+def delete(name: Name) -> None:
+    """Delete a subscription.
+
+    Its deliveries under way are sent if another subscription has the target, and become dead letters otherwise.
+    """
+    from heliograph.operations.subscriptions import delete as delete_one
+
+    with open_deployment() as deployment:
+        _await_routers(deployment.bus, delete_one(deployment.bus, name))
     say(f"{name} deleted")
 
 
 @app.command()
-def enable(name: str) -> None:
-    """Let a subscription match again."""
+def enable(name: Name) -> None:
+    """Enable a subscription: it matches events again."""
     _set_enabled(name, enabled=True)
 
 
 @app.command()
-def disable(name: str) -> None:
-    """Keep a subscription and let it match nothing."""
+def disable(name: Name) -> None:
+    """Disable a subscription: it stays, and matches no events."""
     _set_enabled(name, enabled=False)
 
 
 @app.command()
 def test(
-    name: str,
+    name: Name,
     event: Annotated[
-        str, typer.Option("--event", help="A file with a notification; by default one is built.")
+        str,
+        typer.Option(
+            "--event", metavar="FILE", help="File with the notification to send; default one that is built."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Try every target with one notification.
+    """Send one notification to every target of a subscription, once, and show the outcomes.
 
-    It goes past the log, leaves no record, and is shown with what came of it.
+    It does not go over the bus and leaves no record. Exit status 1 unless all targets accept it.
     """
-    from heliograph.operations.trial import sample, try_targets
+    from heliograph.operations.trial import try_subscription
 
     with open_deployment() as deployment:
-        subscription = _named(deployment.bus, name)
-        value = _bytes(event).strip() if event else sample(deployment.clock.now())
-        rows = try_targets(deployment, subscription, value)
-        show(rows, ("target", "kind", "outcome", "detail"), as_json=as_json)
+        trials = try_subscription(deployment, name, _read_bytes(event) if event else None)
+    rows = [
+        {"target": one.target.id, "kind": one.target.kind, **_outcome_fields(one.outcome)} for one in trials
+    ]
+    show(rows, ("target", "kind", "outcome", "detail"), as_json=as_json)
     if any(row["outcome"] != "delivered" for row in rows):
         raise typer.Exit(1)
 
@@ -134,32 +156,29 @@ def test(
 @app.command()
 def explain(
     event: Annotated[
-        str, typer.Argument(help="An event's id, its position, or - for a notification to read.")
+        str, typer.Argument(help="The event's id or position; - reads a notification from stdin.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Say which subscriptions would take an event.
-
-    For those in force that would not: which clause does not hold.
-    """
-    from router.match.explain import explain as clauses
-    from schemas.notification import check
+    """Show which subscriptions in force would match an event, and the clauses that do not hold for the others."""
+    from heliograph.operations.events import find_events
+    from heliograph.operations.history import open_history
+    from heliograph.operations.subscriptions import explain_match
+    from heliograph.operations.why import describe_clause
 
     with open_deployment() as deployment:
-        value = sys.stdin.buffer.read() if event == "-" else _event(open_history(deployment), event)
-        routing = check(value.strip())
-        rows: list[dict[str, Any]] = []
-        for name, subscription in _in_force(deployment.bus).items():
-            failed = [clause for clause in clauses(subscription, routing) if not clause.held]
-            rows.append(
-                {
-                    "subscription": name,
-                    "matches": not failed,
-                    "because": "; ".join(
-                        f"{one.name}: wanted {one.wanted}, found {one.found}" for one in failed
-                    ),
-                }
-            )
+        if event == "-":
+            value = sys.stdin.buffer.read()
+        else:
+            value = find_events(open_history(deployment), event)[0].value
+        rows = [
+            {
+                "subscription": answer.subscription,
+                "matches": not answer.failed,
+                "because": "; ".join(map(describe_clause, answer.failed)),
+            }
+            for answer in explain_match(deployment.bus, value)
+        ]
     show(rows, ("subscription", "matches", "because"), as_json=as_json)
 
 
@@ -167,50 +186,45 @@ def _set_enabled(name: str, *, enabled: bool) -> None:
     from heliograph.operations.subscriptions import set_enabled
 
     with open_deployment() as deployment:
-        _confirm(deployment.bus, set_enabled(deployment.bus, name, enabled))
+        _await_routers(deployment.bus, set_enabled(deployment.bus, name, enabled))
     say(f"{name} {'enabled' if enabled else 'disabled'}")
 
 
-def _confirm(bus: Bus, version: int) -> None:
+def _await_routers(bus: Bus, version: int) -> None:
     from heliograph.operations.subscriptions import await_routers
 
     confirmed = await_routers(bus, version, ROUTERS_SECONDS)
     missing = len(confirmed.members) - len(confirmed.confirmed)
     if missing:
-        note(
-            f"warning: {missing} of {len(confirmed.members)} routers have not reported version {version} yet"
-        )
+        note(f"warning: {missing} of {len(confirmed.members)} routers do not use version {version} yet")
 
 
-def _in_force(bus: Bus) -> dict[str, Subscription]:
-    from router.configuration import Configuration
-
-    configuration = Configuration(bus)
-    configuration.refresh()
-    return dict(configuration.subscriptions)
-
-
-def _named(bus: Bus, name: str) -> Subscription:
-    found = _in_force(bus)
-    if name not in found:
-        raise NotFound(f"subscription {name!r}: there is none; in force: {', '.join(found) or 'none'}")
-    return found[name]
+def _change_rows(changes: Changes) -> list[dict[str, Any]]:
+    states = {"created": changes.created, "changed": changes.changed, "unchanged": changes.unchanged}
+    return [
+        {"subscription": name, "state": state, "version": changes.version}
+        for state, names in states.items()
+        for name in names
+    ]
 
 
-def _shown(subscription: Subscription) -> dict[str, Any]:
-    from heliograph.cli.targets import definition
+def _definition(subscription: Subscription) -> dict[str, Any]:
+    from heliograph.operations.targets import mask_secrets
 
     shown = subscription.model_dump(mode="json", exclude={"target"})
-    return {**shown, "target": [definition(target) for target in subscription.target]}
+    return {**shown, "target": [mask_secrets(target) for target in subscription.target]}
 
 
-def _event(history: History, event: str) -> bytes:
-    from heliograph.cli.events import find
+def _outcome_fields(outcome: Outcome) -> dict[str, str]:
+    from schemas.delivery import Delivered, Retry
 
-    return find(history, event)[0].value
+    if isinstance(outcome, Delivered):
+        return {"outcome": "delivered", "detail": outcome.receipt}
+    detail = f"{outcome.reason.code}: {outcome.reason.detail}"
+    return {"outcome": "would be retried" if isinstance(outcome, Retry) else "rejected", "detail": detail}
 
 
-def _bytes(file: str) -> bytes:
+def _read_bytes(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:

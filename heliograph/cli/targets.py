@@ -1,4 +1,4 @@
-"""`heliograph targets …`: how every destination stands, and an operator's hand on it."""
+"""`heliograph targets …`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.output import Json, document, moment, note, open_deployment, operator, say, show
-from schemas.errors import NotFound
-from schemas.problems import suggestion
+from schemas.target_state import TargetStatus
 
 if TYPE_CHECKING:
-    from heliograph.bus.base import Bus
-    from router.configuration import Configuration
-    from router.deliver.target_states import TargetStates
-    from schemas.subscription import Target
+    from heliograph.operations.targets import TargetView
 
-app = typer.Typer(help="Targets: how each destination stands.", rich_markup_mode=None)
+app = typer.Typer(help="Targets: the destinations of deliveries.", rich_markup_mode=None)
 
-Id = Annotated[str, typer.Argument(metavar="TARGET")]
+Id = Annotated[str, typer.Argument(metavar="TARGET", help="Id of the target.")]
+
+_COLUMNS = ("target", "kind", "state", "since", "until", "why", "by")
 
 
 @app.callback(invoke_without_command=True)
-def every(context: typer.Context) -> None:
-    """Targets: how each destination stands.
+def default(context: typer.Context) -> None:
+    """Targets: the destinations of deliveries.
 
-    Without a command, all of them.
+    Without a command, lists all targets.
     """
     if context.invoked_subcommand is None:
         list_targets()
@@ -33,108 +31,67 @@ def every(context: typer.Context) -> None:
 
 @app.command("list")
 def list_targets(as_json: Json = False) -> None:
-    """List targets: how each stands, since when and why."""
+    """List targets with their states, since when and why."""
+    from heliograph.operations import targets
+
     with open_deployment() as deployment:
-        configuration, states = _read(deployment.bus)
-        now = deployment.clock.now()
-        rows = (
-            _row(target, configuration, states, now)
-            for _, target in sorted(configuration.read_targets().items())
-        )
-        show(rows, ("target", "kind", "state", "since", "until", "why", "by"), as_json=as_json)
+        found = targets.list_targets(deployment.bus, deployment.clock.now())
+        show(map(_row, found), _COLUMNS, as_json=as_json)
 
 
 @app.command("show")
 def show_target(target: Id, as_json: Json = False) -> None:
-    """Show a target: how it stands, its settings, who shares it.
+    """Show a target with its state, its settings and the subscriptions that share it.
 
-    Values of headers that are not references are covered.
+    Header values that are not references are masked.
     """
+    from heliograph.operations.targets import find_target, mask_secrets
+
     with open_deployment() as deployment:
-        configuration, states = _read(deployment.bus)
-        found = _named(configuration, target)
-        row = _row(found, configuration, states, deployment.clock.now())
-        document({**row, "definition": definition(found)}, as_json=as_json)
+        found = find_target(deployment.bus, target, deployment.clock.now())
+    document({**_row(found), "definition": mask_secrets(found.target)}, as_json=as_json)
 
 
 @app.command()
-def suspend(target: Id, why: Annotated[str, typer.Option("--why", help="For whoever looks later.")]) -> None:
-    """Send a target nothing more until it is resumed.
+def suspend(
+    target: Id,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason to show with the target.")],
+) -> None:
+    """Suspend a target until it is resumed.
 
-    Its deliveries become dead letters, which `dead-letters redrive` brings back.
+    Its deliveries become dead letters, which `dead-letters redrive` sends again.
     """
-    from schemas.target_state import Condition, TargetStatus, condition_record
+    from heliograph.operations.targets import suspend_target
 
     with open_deployment() as deployment:
-        configuration, _ = _read(deployment.bus)
-        _named(configuration, target)
-        now = deployment.clock.now()
-        condition = Condition(target=target, status=TargetStatus.SUSPENDED, since=now, why=why, by=operator())
-        deployment.bus.append([condition_record(condition)])
-    say(f"{target} is suspended; every deliverer heeds it within a second")
+        suspend_target(deployment.bus, target, now=deployment.clock.now(), by=operator(), why=why)
+    say(f"{target} is suspended; deliverers stop sending within a second")
 
 
 @app.command()
 def resume(target: Id) -> None:
-    """Lift whatever holds a target back."""
-    from schemas.target_state import TargetStatus, lifted_record
+    """Resume a target: lift its suspension, its throttling and its breaker."""
+    from heliograph.operations.targets import resume_target
 
     with open_deployment() as deployment:
-        configuration, states = _read(deployment.bus)
-        _named(configuration, target)
-        held = [status for status in TargetStatus if states.find(target, status) is not None]
-        if held:
-            deployment.bus.append([lifted_record(target, status) for status in held])
-    if not held:
+        lifted = resume_target(deployment.bus, target)
+    if not lifted:
         say(f"{target} is active; nothing to lift")
         return
-    say(f"{target} is active again; lifted: {', '.join(held)}")
-    if TargetStatus.SUSPENDED in held:
-        note(f"what ended meanwhile: heliograph dead-letters list --target {target}")
+    say(f"{target} is active again; lifted: {', '.join(lifted)}")
+    if TargetStatus.SUSPENDED in lifted:
+        note(f"dead letters of the meantime: heliograph dead-letters list --target {target}")
 
 
-def definition(target: Target) -> dict[str, Any]:
-    """A target as it is stored, but for values of headers that are written out: those are covered."""
-    from schemas.secrets import Secret
-
-    shown = target.model_dump(mode="json")
-    if isinstance(shown.get("headers"), dict):
-        shown["headers"] = {name: str(Secret(str(value))) for name, value in shown["headers"].items()}
-    return shown
-
-
-def _read(bus: Bus) -> tuple[Configuration, TargetStates]:
-    from router.configuration import Configuration
-    from router.deliver.target_states import TargetStates
-
-    configuration, states = Configuration(bus), TargetStates(bus)
-    configuration.refresh()
-    states.refresh()
-    return configuration, states
-
-
-def _named(configuration: Configuration, target: str) -> Target:
-    found = configuration.read_targets().get(target)
-    if found is None:
-        raise NotFound(
-            f"target {target!r}: there is none{suggestion(target, tuple(configuration.read_targets()))}"
-        )
-    return found
-
-
-def _row(target: Target, configuration: Configuration, states: TargetStates, now: int) -> dict[str, Any]:
-    from schemas.target_state import TargetStatus
-
-    condition = states.gravest(target.id, now)
-    owners = [one.name for one in configuration.subscriptions.values() if target in one.target]
-    owners += [one.name for one in configuration.read_settings().values() if target in one.targets]
+def _row(view: TargetView) -> dict[str, Any]:
+    condition = view.condition
     return {
-        "target": target.id,
-        "kind": target.kind,
-        "state": condition.status if condition else TargetStatus.ACTIVE,
+        "target": view.target.id,
+        "kind": view.target.kind,
+        "state": view.status,
         "since": moment(condition.since) if condition else "",
         "until": moment(condition.until) if condition and condition.until else "",
         "why": condition.why if condition else "",
         "by": condition.by if condition else "",
-        "subscriptions": owners,
+        "subscriptions": view.owners,
     }

@@ -11,7 +11,7 @@ from rich.markup import escape
 from archiver.read.reader import read_records
 from heliograph.app.deployment import Deployment
 from heliograph.demo.reconcile import Books
-from heliograph.operations.why import why
+from heliograph.operations.why import explain_routing
 from schemas.delivery import Verdict, VerdictState, read_delivery
 from schemas.record import Position, Record
 
@@ -67,7 +67,7 @@ def _stages(
 
 
 def _why(console: Console, deployment: Deployment, event: Record) -> None:
-    for line in why(deployment.bus, event.position):
+    for line in explain_routing(deployment.bus, event.position):
         if line.matched:
             console.print(
                 f"[green]matched[/]      {line.subscription} → {', '.join(made.target for made in line.deliveries)}"

@@ -27,7 +27,8 @@ from heliograph.demo.account import tell
 from heliograph.demo.parts import Parts, borrowed
 from heliograph.demo.receiver import DemoReceiver
 from heliograph.demo.reconcile import Check, reconcile, take
-from heliograph.operations.subscriptions import apply, read_file
+from heliograph.operations.subscription_file import read_file
+from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.examples import EXAMPLES
 from producers.stream import generate

@@ -1,23 +1,34 @@
-"""Trying a subscription's targets with one notification, past the log: what `subscriptions test` shows."""
+"""Test deliveries: one attempt at a target, without the bus and without a record."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from heliograph.app.deployment import Deployment
+from heliograph.operations.subscriptions import find_subscription
+from heliograph.operations.targets import find_target
 from producers.builder import build
-from schemas.delivery import Delivered, Delivery, Outcome, Rejected, Retry, delivery_id
+from schemas.delivery import Delivery, Outcome, delivery_id
 from schemas.notification import check
 from schemas.record import Position
-from schemas.subscription import Subscription, Target
-from sinks.kinds import find_kind
+from schemas.subscription import Target
+from sinks.kinds import kind_of
 
-NOWHERE = Position("trial", 0, 0)
+SOURCE = Position("trial", 0, 0)
+"""The source of a test delivery, which has no event."""
 
 
-def sample(now: int) -> bytes:
-    """A notification that nobody takes for a real one."""
+class Trial(NamedTuple):
+    """The outcome of one test delivery."""
+
+    target: Target
+    outcome: Outcome
+
+
+def build_sample(now: int) -> bytes:
+    """Builds a notification that nobody mistakes for a real one. `now`: milliseconds since the epoch."""
     return build(
         "Instance:StateChange",
         "i-heliograph-test",
@@ -28,45 +39,52 @@ def sample(now: int) -> bytes:
     )
 
 
-def try_targets(deployment: Deployment, subscription: Subscription, value: bytes) -> list[dict[str, str]]:
-    """One attempt at each target; a row each. Raises InvalidNotification."""
-    resource = check(value).resource_id
-    now = deployment.clock.now()
+def try_subscription(deployment: Deployment, name: str, value: bytes | None = None) -> list[Trial]:
+    """Makes one attempt at each target of a subscription. `value`: a notification; None builds one.
 
-    async def attempt(target: Target) -> Outcome:
-        kind = find_kind(target.kind)
-        sink = kind.build(kind.read_settings(target.settings), deployment.sink_context)
-        one = delivery_id(f"trial {now}", NOWHERE, subscription.name, target.id)
+    Raises NotFound, InvalidNotification, BusError.
+    """
+    subscription = find_subscription(deployment.bus, name)
+    return _attempt_all(deployment, subscription.name, subscription.target, value)
+
+
+def try_target(deployment: Deployment, target: str, value: bytes | None = None) -> Trial:
+    """Makes one attempt at a target. `value`: a notification; None builds one.
+
+    Raises NotFound, InvalidNotification, BusError.
+    """
+    view = find_target(deployment.bus, target, deployment.clock.now())
+    (trial,) = _attempt_all(deployment, view.owners[0], [view.target], value)
+    return trial
+
+
+def _attempt_all(
+    deployment: Deployment, subscription: str, targets: Sequence[Target], value: bytes | None
+) -> list[Trial]:
+    now = deployment.clock.now()
+    event = build_sample(now) if value is None else value.strip()
+    resource = check(event).resource_id
+
+    async def attempt(target: Target) -> Trial:
+        kind = kind_of(target.kind)
+        sink = kind.build(kind.settings.model_validate(target.settings), deployment.sink_context)
         delivery = Delivery(
-            id=one,
-            source=NOWHERE,
-            subscription=subscription.name,
+            id=delivery_id(f"trial {now}", SOURCE, subscription, target.id),
+            source=SOURCE,
+            subscription=subscription,
             target=target.id,
             resource=resource,
-            event=value,
+            event=event,
             event_time=now,
             configuration=0,
         )
         try:
-            return (await sink.deliver([delivery]))[0]
+            (outcome,) = await sink.deliver([delivery])
         finally:
             await sink.close()
+        return Trial(target, outcome)
 
-    async def attempt_all() -> Sequence[Outcome]:
-        return [await attempt(target) for target in subscription.target]
+    async def attempt_each() -> list[Trial]:
+        return [await attempt(target) for target in targets]
 
-    outcomes = asyncio.run(attempt_all())
-    return [
-        {"target": target.id, "kind": target.kind, **_described(outcome)}
-        for target, outcome in zip(subscription.target, outcomes, strict=True)
-    ]
-
-
-def _described(outcome: Outcome) -> dict[str, str]:
-    match outcome:
-        case Delivered(receipt=receipt):
-            return {"outcome": "delivered", "detail": receipt}
-        case Retry(reason=reason):
-            return {"outcome": "would be retried", "detail": f"{reason.code}: {reason.detail}"}
-        case Rejected(reason=reason):
-            return {"outcome": "rejected", "detail": f"{reason.code}: {reason.detail}"}
+    return asyncio.run(attempt_each())

@@ -1,13 +1,16 @@
-"""Why an event went to some subscriptions and not to others, answered from the log as it was decided then."""
+"""Why an event matched some subscriptions and not others, by the configuration under which it was routed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from heliograph.bus.base import Bus
+from heliograph.operations.deliveries import DeliveryState, read_states
+from heliograph.operations.events import find_events
+from heliograph.operations.history import History
 from router.configuration import Configuration
 from router.decode import decode
 from router.duplicates import find_original
@@ -18,57 +21,78 @@ from schemas.errors import DuplicateEvent, NotFound
 from schemas.record import Position, Record
 from schemas.topics import EVENTS
 
-_BATCH = 1000
 
-
-class Made(NamedTuple):
-    """A delivery that the event became: for which target, and its id."""
+class EventDelivery(NamedTuple):
+    """A delivery of an event: its target's id and its own."""
 
     target: str
     id: str
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What one subscription made of the event, under `version`.
+    """One subscription's answer to an event, under `version`.
 
-    `deliveries` is empty if it did not want the event; then `failed` is the first clause that did not hold.
+    `deliveries` is empty if the subscription did not match; `failed` is then the first clause that did not hold.
     """
 
     subscription: str
     version: int
-    deliveries: Sequence[Made]
+    deliveries: Sequence[EventDelivery]
     failed: Clause | None
 
     @property
     def matched(self) -> bool:
-        """Whether the subscription wanted the event."""
+        """True if the subscription matched the event."""
         return self.failed is None
 
     @property
     def because(self) -> str:
-        """One line: which clause did not hold; empty if all did."""
-        return (
-            f"{self.failed.name}: wanted {self.failed.wanted}, found {self.failed.found}"
-            if self.failed
-            else ""
-        )
+        """The clause that did not hold, in one line; empty if all did."""
+        return describe_clause(self.failed) if self.failed else ""
 
 
-class _Identified(msgspec.Struct, gc=False):
-    id: str = ""
+class EventAnswer(NamedTuple):
+    """What became of one event: the answer of each subscription, and the state of each delivery by its id.
 
-
-_identity = msgspec.json.Decoder(_Identified)
-
-
-def why(bus: Bus, position: Position, record: Record | None = None) -> list[Explanation]:
-    """Each subscription's answer to the event at `position`, as it was when the event was routed. `record`: the event, of
-    which the log may know no more than that it was routed.
-
-    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected), DuplicateEvent.
+    `duplicate_of`: the position of the earlier event that it repeats, empty if it repeats none; a duplicate is not
+    routed.
     """
-    record = record or _record_at(bus, position)
-    routed = _routed_at(bus, position)
+
+    position: Position
+    explanations: Sequence[Explanation]
+    states: Mapping[str, DeliveryState]
+    duplicate_of: str = ""
+
+
+def describe_clause(clause: Clause) -> str:
+    """Formats a clause that did not hold, in one line."""
+    return f"{clause.name}: wanted {clause.wanted}, found {clause.found}"
+
+
+def answer_why(history: History, event: str) -> Iterator[EventAnswer]:
+    """Answers for each event with this id, or for the one at this position, what became of it.
+
+    Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected), BusError;
+    `history.problem` says if the archive could not be read.
+    """
+    for record in find_events(history, event):
+        try:
+            explanations = explain_routing(history.bus, record.position, record)
+        except DuplicateEvent as error:
+            yield EventAnswer(record.position, (), {}, error.earlier)
+            continue
+        ids = [delivery.id for one in explanations for delivery in one.deliveries]
+        yield EventAnswer(record.position, explanations, read_states(history, ids, record.timestamp))
+
+
+def explain_routing(bus: Bus, position: Position, record: Record | None = None) -> list[Explanation]:
+    """Returns each subscription's answer to the event at `position`, as it was when the event was routed.
+
+    `record`: the event, if the bus may have lost it. Raises NotFound (no such event, or not routed yet),
+    InvalidNotification (it was rejected), DuplicateEvent, BusError.
+    """
+    record = record or _read_event(bus, position)
+    routed = _find_routed(bus, position)
     routing = decode(record)
     earlier = find_original(bus, record, routed.duplicate_window)
     if earlier is not None:
@@ -77,53 +101,24 @@ def why(bus: Bus, position: Position, record: Record | None = None) -> list[Expl
     for one in Configuration(bus).read_subscriptions_at(routed.version).values():
         failed = next((clause for clause in explain(one, routing) if not clause.held), None)
         targets = [] if failed else [target.id for target in one.target]
-        made = [Made(target, delivery_id(bus.log_id, position, one.name, target)) for target in targets]
-        found.append(Explanation(one.name, routed.version, made, failed))
+        deliveries = [
+            EventDelivery(target, delivery_id(bus.log_id, position, one.name, target)) for target in targets
+        ]
+        found.append(Explanation(one.name, routed.version, deliveries, failed))
     return found
 
 
-def find_event(bus: Bus, event_id: str) -> list[Record]:
-    """Every record of the topics `events.*` whose notification has this id, the newest first; several may."""
-    topics = [topic for topic in bus.topics() if topic.startswith(EVENTS)]
-    found = [record for topic in topics for record in _with_id(bus, topic, event_id)]
-    return sorted(found, key=lambda record: record.timestamp, reverse=True)
+def _read_event(bus: Bus, position: Position) -> Record:
+    record = History(bus).find(position) if position.topic.startswith(EVENTS) else None
+    if record is None:
+        raise NotFound(f"event {position}: the bus has no event at this position")
+    return record
 
 
-def _record_at(bus: Bus, position: Position) -> Record:
-    if position.topic.startswith(EVENTS):
-        records = bus.read(position.topic_partition, position.offset, 1).records
-        if records and records[0].offset == position.offset:
-            return records[0]
-    raise NotFound(f"position {position}: the log holds no event there")
-
-
-def _routed_at(bus: Bus, position: Position) -> Routed:
-    """The last report that covers the position."""
+def _find_routed(bus: Bus, position: Position) -> Routed:
+    """Finds the last record of the topic `routing` that covers the position."""
     cursor = bus.lag(ROUTERS).get(position.topic_partition)
     reports = [routed for _, routed in read_routed(bus) if routed.covers(position)]
     if cursor is None or cursor.cursor <= position.offset or not reports:
-        raise NotFound(f"event {position}: not routed yet; `heliograph run router` routes it")
+        raise NotFound(f"event {position}: not routed yet; start a router with `heliograph run router`")
     return reports[-1]
-
-
-def _with_id(bus: Bus, topic: str, event_id: str) -> Iterator[Record]:
-    """Read backwards in bounded batches. Only what may hold the id is decoded."""
-    needle = event_id.encode()
-    for partition, extent in bus.extents(topic).items():
-        for end in range(extent.end, extent.start, -_BATCH):
-            first = max(end - _BATCH, extent.start)
-            for record in bus.read(partition, first, end - first).records:
-                if record.offset < end and _may_hold(record.value, needle) and _id_of(record) == event_id:
-                    yield record
-
-
-def _may_hold(value: bytes, needle: bytes) -> bool:
-    """Whether the text may be in there, if only behind JSON's escapes."""
-    return needle in value or b"\\" in value
-
-
-def _id_of(record: Record) -> str:
-    try:
-        return _identity.decode(record.value).id
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""

@@ -15,7 +15,7 @@ from heliograph.bus.base import Bus
 from heliograph.bus.memory import MemoryBus
 from heliograph.bus.open import open_bus
 from heliograph.operations.subscriptions import apply
-from heliograph.operations.why import why
+from heliograph.operations.why import explain_routing
 from router import duplicates as duplicates_module
 from router.duplicates import WINDOW, Duplicates, find_original
 from router.events import Router
@@ -68,7 +68,7 @@ def log_of(stream: list[tuple[int, int]]) -> tuple[MemoryBus, list[Record]]:
 def repeated(bus: Bus, position: Position) -> str:
     """The event that `events why` says is repeated here."""
     with pytest.raises(DuplicateEvent) as raised:
-        why(bus, position)
+        explain_routing(bus, position)
     return raised.value.earlier
 
 
@@ -172,7 +172,7 @@ def test_a_repeat_is_routed_once_and_kept_with_what_it_repeats(bus: MemoryBus, r
     assert counted("heliograph_routed_total", topic="events.repeated") - routed == 1
     assert counted("heliograph_rejected_total", where="router") == rejected
     assert [repeated(bus, one) for one in (second, third)] == [str(first), str(second)]
-    (explained,) = why(bus, first)
+    (explained,) = explain_routing(bus, first)
     assert explained.deliveries == [("all-target", made.id)]
 
 
@@ -223,7 +223,7 @@ def test_the_answer_is_of_the_window_that_the_event_was_routed_under(bus: Memory
     assert [one.source for one in deliveries(bus)] == [positions[0], positions[2]]
     assert repeated(bus, positions[1]) == str(positions[0])
     for position in (positions[0], positions[2]):
-        assert len(why(bus, position)) == 1
+        assert len(explain_routing(bus, position)) == 1
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the official examples are not beside this checkout")

@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from heliograph.bus.memory import MemoryBus, MemoryConsumer
 from heliograph.bus.open import open_bus
+from heliograph.operations.events import find_by_id
 from heliograph.operations.subscriptions import apply, await_routers, delete
-from heliograph.operations.why import find_event, why
+from heliograph.operations.why import explain_routing
 from router.events import Router
 from router.routing import Routed, read_routed
 from schemas.clock import ManualClock
@@ -327,6 +328,6 @@ def test_on_the_embedded_log(tmp_path: Path) -> None:
         router.close()
         (partition,) = (one for one, extent in log.extents(DELIVERIES).items() if extent.end)
         (made,) = map(read_delivery, log.read(partition, 0).records)
-        answers = {one.subscription: one.deliveries for one in why(log, position)}
+        answers = {one.subscription: one.deliveries for one in explain_routing(log, position)}
         assert answers == {"yes": [("yes-target", made.id)], "no": []}
-        assert find_event(log, "E-1")[0].position == position
+        assert find_by_id(log, "E-1")[0].position == position

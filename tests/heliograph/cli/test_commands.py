@@ -165,7 +165,7 @@ def test_why_an_event_that_only_the_archive_has(used: Commands, monkeypatch: pyt
         used.done("events", "show", events[0]["position"], "--json").rows[0]["position"]
         == events[0]["position"]
     )
-    assert "named by its position" in used.refused("why", events[0]["id"])
+    assert "found by its position" in used.refused("why", events[0]["id"])
     monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", f"file://{used.home}/bus.db")
     assert "the archive cannot be read" in used.refused("why", events[0]["position"])
 
@@ -242,6 +242,17 @@ def test_subscriptions_come_and_go(used: Commands) -> None:
         "running": "unchanged",
         "nobody": "created",
     }
+
+
+def test_the_history_of_subscriptions_is_listed(used: Commands) -> None:
+    used.done("subscriptions", "disable", "running")
+    rows = used.done("subscriptions", "history", "--json").rows
+    assert [(row["version"], row["change"], row["subscription"]) for row in rows] == [
+        (1, "created", "running"),
+        (2, "created", "nobody"),
+        (3, "disabled", "running"),
+    ]
+    assert rows[0]["time"].endswith("Z")
 
 
 def test_the_archive(used: Commands, tmp_path: Path) -> None:
@@ -331,4 +342,4 @@ def test_events_of_others_that_are_none_are_passed_over(call: Commands) -> None:
             ]
         )
     assert [row["position"] for row in call.done("events", "list", "--json").rows] == [position]
-    assert "not in the log" in call.refused("events", "show", "a")
+    assert "not in the topics" in call.refused("events", "show", "a")

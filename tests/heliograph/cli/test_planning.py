@@ -41,7 +41,7 @@ def test_for_people(planned: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_log_of_our_own_needs_nothing(call: Commands) -> None:
-    assert "nothing is to be created" in call.done("topics", "--plan").out
+    assert "nothing to create" in call.done("topics", "--plan").out
     assert not (call.home / "bus.db").exists()
     answer = call.done("topics", "--plan", "--json")
-    assert (answer.out, "nothing is to be created" in answer.err) == ("", True)
+    assert (answer.out, "nothing to create" in answer.err) == ("", True)

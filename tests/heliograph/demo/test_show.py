@@ -14,7 +14,8 @@ from heliograph.app.roles import roles
 from heliograph.app.runner import Runner
 from heliograph.demo.reconcile import Books, Check, reconcile, take
 from heliograph.demo.show import demonstrate
-from heliograph.operations.subscriptions import apply, read_file
+from heliograph.operations.subscription_file import read_file
+from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.stream import generate
 from schemas.record import NewRecord

@@ -1,21 +1,17 @@
-"""Why an event went where it went."""
+"""Explanations of how an event was routed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
-from heliograph.bus.base import Extent
 from heliograph.bus.memory import MemoryBus
-from heliograph.operations import why as why_module
 from heliograph.operations.subscriptions import apply, delete
-from heliograph.operations.why import find_event, why
+from heliograph.operations.why import explain_routing
 from router.events import Router
 from schemas.clock import ManualClock
 from schemas.delivery import read_delivery
 from schemas.errors import InvalidNotification, NotFound
-from schemas.record import NewRecord, Position, TopicPartition
+from schemas.record import NewRecord, Position
 from schemas.topics import DELIVERIES
 from tests.router.events import KINDS, event, event_record, subscription
 
@@ -26,7 +22,7 @@ def bus() -> MemoryBus:
 
 
 def routed(bus: MemoryBus, *records: NewRecord) -> list[Position]:
-    """Append, and route all there is."""
+    """Appends records and routes everything."""
     positions = bus.append(records)
     router = Router(bus)
     router.step(0)
@@ -34,11 +30,11 @@ def routed(bus: MemoryBus, *records: NewRecord) -> list[Position]:
     return list(positions)
 
 
-def test_each_subscription_says_what_became_of_the_event(bus: MemoryBus) -> None:
+def test_each_subscription_answers_with_its_deliveries_or_the_failed_clause(bus: MemoryBus) -> None:
     wanted = [subscription("yes"), subscription("no", levels=["CRITICAL"], names=["Disk:*"])]
     version = apply(bus, wanted, KINDS).version
     (position,) = routed(bus, event_record())
-    yes, no = why(bus, position)
+    yes, no = explain_routing(bus, position)
     (delivery,) = (
         read_delivery(record)
         for partition in bus.extents(DELIVERIES)
@@ -51,75 +47,39 @@ def test_each_subscription_says_what_became_of_the_event(bus: MemoryBus) -> None
     assert no.because == "levels: wanted CRITICAL, found INFO"
 
 
-def test_the_answer_is_of_the_version_that_the_event_was_routed_under(bus: MemoryBus) -> None:
+def test_the_version_that_an_event_was_routed_under_decides_the_answer(bus: MemoryBus) -> None:
     apply(bus, [subscription("early")], KINDS)
     (first,) = routed(bus, event_record())
     delete(bus, "early")
     apply(bus, [subscription("late")], KINDS)
     (second,) = routed(bus, event_record(event(id="E-2")))
-    assert [one.subscription for one in why(bus, first)] == ["early"]
-    assert [one.subscription for one in why(bus, second)] == ["late"]
+    assert [one.subscription for one in explain_routing(bus, first)] == ["early"]
+    assert [one.subscription for one in explain_routing(bus, second)] == ["late"]
 
 
-def test_what_is_not_routed_yet(bus: MemoryBus) -> None:
+def test_an_event_that_is_not_routed_yet_has_no_answer(bus: MemoryBus) -> None:
     (position,) = bus.append([event_record()])
     with pytest.raises(NotFound, match="not routed yet"):
-        why(bus, position)
+        explain_routing(bus, position)
     routed(bus)
-    assert why(bus, position) == []
+    assert explain_routing(bus, position) == []
     (later,) = bus.append([event_record()])
     with pytest.raises(NotFound, match="not routed yet"):
-        why(bus, later)
+        explain_routing(bus, later)
 
 
 @pytest.mark.parametrize(
     "position",
     [Position("events.ecs.instance", 0, 99), Position("events.none", 0, 0), Position("deliveries", 0, 0)],
 )
-def test_a_position_without_an_event(bus: MemoryBus, position: Position) -> None:
+def test_a_position_without_an_event_is_not_found(bus: MemoryBus, position: Position) -> None:
     apply(bus, [subscription()], KINDS)
     routed(bus, event_record())
-    with pytest.raises(NotFound, match="holds no event"):
-        why(bus, position)
+    with pytest.raises(NotFound, match="no event at this position"):
+        explain_routing(bus, position)
 
 
-def test_what_was_rejected_says_why(bus: MemoryBus) -> None:
+def test_a_rejected_event_raises_with_the_reason(bus: MemoryBus) -> None:
     (position,) = routed(bus, NewRecord("events.other", event(level="FATAL")))
     with pytest.raises(InvalidNotification, match="level"):
-        why(bus, position)
-
-
-def test_events_are_found_by_id_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = ManualClock()
-    bus = MemoryBus(clock, partitions=2)
-    monkeypatch.setattr(why_module, "_BATCH", 3)
-    positions: list[Position] = []
-    for number in range(20):
-        clock.advance(1)
-        topic = "events.other" if number % 2 else "events.ecs.disk"
-        values = [event(id="wanted" if number % 5 == 0 else f"wanted-{number}"), b"poison wanted"]
-        positions += bus.append([event_record(value, topic, b"%d" % number) for value in values])[:1]
-    found = find_event(bus, "wanted")
-    assert [one.position for one in found] == [positions[number] for number in (15, 10, 5, 0)]
-    assert find_event(bus, "poison") == []
-    assert find_event(MemoryBus(), "wanted") == []
-
-
-class Forgetful(MemoryBus):
-    """Has lost more by the time of the read than when it was asked for its extents."""
-
-    def extents(self, topic: str) -> Mapping[TopicPartition, Extent]:
-        return {partition: Extent(0, extent.end) for partition, extent in super().extents(topic).items()}
-
-
-def test_an_event_is_found_once_though_records_before_it_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(why_module, "_BATCH", 3)
-    bus = Forgetful(ManualClock(), partitions=1)
-    bus.append([event_record(event(id=f"E-{number}")) for number in range(8)])
-    bus.truncate(TopicPartition("events.ecs.instance", 0), 4)
-    assert [len(find_event(bus, f"E-{number}")) for number in range(8)] == [0, 0, 0, 0, 1, 1, 1, 1]
-
-
-def test_an_id_is_found_behind_the_escapes_of_json(bus: MemoryBus) -> None:
-    bus.append([event_record(event(id="a/ü").replace("a/ü".encode(), b"\\u0061\\/\\u00fc"))])
-    assert len(find_event(bus, "a/ü")) == 1
+        explain_routing(bus, position)
