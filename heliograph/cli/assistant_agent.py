@@ -136,7 +136,7 @@ def serve(made: Agent, stopping: threading.Event) -> None:
     import structlog
 
     log = structlog.get_logger()
-    made.begin()
+    made.recover()
     log.info("the agent is ready", instance=made.instance.id, region=made.instance.region)
     while not stopping.is_set():
         try:

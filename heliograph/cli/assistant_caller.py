@@ -39,7 +39,14 @@ def open_caller(region: str, user: int) -> Generator[Caller]:
         deployment.bus.create(COMMANDS)
         section = deployment.config.assistant
         quotas = Quotas(section.kept_commands, section.daily_runs)
-        yield Caller(deployment.bus, keys_of(deployment), deployment.clock, region, user, quotas)
+        yield Caller(
+            bus=deployment.bus,
+            keys=keys_of(deployment),
+            clock=deployment.clock,
+            region=region,
+            uid=user,
+            quotas=quotas,
+        )
 
 
 def keys_of(deployment: Deployment) -> Keys:

@@ -1,4 +1,4 @@
-"""Users and groups of the host: whom a command runs as, and who owns a file."""
+"""Users and groups of the host: the user that runs a command, and the owner of a file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from schemas.execution_errors import ErrorCode
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A user of the host. `other`: whether it is not the one that this process runs as."""
+    """A user of the host. `other`: True if this process runs as another user."""
 
     name: str
     uid: int
@@ -27,7 +27,7 @@ class Account:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """All that a command of this user gets of an environment: nothing of the agent's own."""
+        """The whole environment of a command of this user; nothing of the agent's own is passed on."""
         return {
             "PATH": PATH,
             "HOME": str(self.home),
@@ -39,15 +39,15 @@ class Account:
 
 
 def find_account(username: str) -> Account:
-    """The user to run as; the one this process runs as for no name. Raises Refusal for one that does not exist, or
-    that this process may not act as."""
+    """Returns the user of that name, or the user of this process for an empty name. Raises Refusal if the user does not
+    exist, or if this process may not act as that user."""
     me = os.geteuid()
     try:
         found = pwd.getpwnam(username) if username else pwd.getpwuid(me)
     except KeyError:
         if username:
             raise Refusal(ErrorCode.ACCOUNT_NOT_EXISTS, username) from None
-        return Account(str(me), me, os.getegid(), Path("/"), other=False)
+        return Account(name=str(me), uid=me, gid=os.getegid(), home=Path("/"), other=False)
     other = found.pw_uid != me
     if other and me != 0:
         raise Refusal(
@@ -55,16 +55,19 @@ def find_account(username: str) -> Account:
             f"the agent runs as {find_account('').name} and may not act as {username}; "
             "leave Username out, or run an agent as that user",
         )
-    return Account(found.pw_name, found.pw_uid, found.pw_gid, Path(found.pw_dir), other)
+    return Account(
+        name=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, home=Path(found.pw_dir), other=other
+    )
 
 
 def read_groups(who: Account) -> list[int]:
-    """All groups of a user."""
+    """Returns the ids of all groups of a user."""
     return os.getgrouplist(who.name, who.gid)
 
 
 def owner_ids(owner: str, group: str) -> tuple[int, int]:
-    """User id and group id of names; -1, which changes nothing, for none. Raises Refusal for one that is unknown."""
+    """Returns the user id and the group id of two names; -1, which changes nothing, for an empty name. Raises Refusal
+    for an unknown name."""
     unknown = owner
     try:
         uid = pwd.getpwnam(owner).pw_uid if owner else -1

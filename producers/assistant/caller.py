@@ -1,4 +1,4 @@
-"""The side of those who ask: requests made, within the quotas, and found again."""
+"""The caller's side: signs and appends requests within the quotas, and reads them back."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ _ASKED = ("run", "send-file")
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """Of one region: kept commands, and requests to run or send something in one day (UTC)."""
+    """Limits of one region. `kept_commands`: commands with their versions; `daily_runs`: requests to run a command or
+    send a file in one day (UTC)."""
 
     kept_commands: int
     daily_runs: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody who asks. `region`: where the instances are; `uid`: account id."""
+    """An account that sends requests to the instances of one region. `uid`: account id."""
 
     bus: Bus
     keys: Keys
@@ -60,7 +61,7 @@ class Caller:
         mode: RepeatMode = RepeatMode.ONCE,
         frequency: str = "",
     ) -> Sequence[Run]:
-        """Ask for runs of a command: one request for each fifty instances. Raises InputError, BusError."""
+        """Requests runs of a command, with one request for each fifty instances. Raises InputError, BusError."""
         asked = [
             Run(
                 *self.head(),
@@ -78,7 +79,7 @@ class Caller:
         return asked
 
     def send(self, file: File, instances: Sequence[str]) -> Sequence[SendFile]:
-        """Ask for a file to be written: one request for each fifty instances. Raises InputError, BusError."""
+        """Requests that a file is written, with one request for each fifty instances. Raises InputError, BusError."""
         asked = [
             SendFile(*self.head(), invoke_id=new_id("f"), instances=some, file=file)
             for some in _split(instances)
@@ -87,9 +88,11 @@ class Caller:
         return asked
 
     def stop(self, asked: Invocation, instances: Sequence[str] = ()) -> Stop:
-        """Ask for a run to be stopped, on some of its instances or on all. Raises InputError, BusError."""
+        """Requests that an execution is stopped, on the given instances or on all. Raises InputError, BusError."""
         if unknown := sorted(set(instances) - set(asked.instances)):
-            raise InputError(f"instance {unknown[0]!r}: {asked.invoke_id} is not for it")
+            raise InputError(
+                f"instance {unknown[0]!r}: {asked.invoke_id} does not run on it; name one of its instances"
+            )
         stop = Stop(
             id=new_id("r"),
             time=self.clock.now(),
@@ -102,19 +105,19 @@ class Caller:
         return stop
 
     def head(self) -> tuple[str, int, str, int]:
-        """What a request of this caller begins with: its id, time, region and account."""
+        """Returns the first four fields of a new request: id, time, region and account."""
         return new_id("r"), self.clock.now(), self.region, self.uid
 
     def ask(self, requests: Sequence[Request]) -> None:
-        """Append requests. Durable when it returns."""
+        """Signs and appends requests; they are durable when it returns."""
         self.bus.append([self.keys.sign(request) for request in requests])
 
     def _ask_to_run(self, asked: Sequence[Invocation]) -> None:
         today = count_runs_today(self.bus, self.keys, self.region, self.clock.now())
         if today + len(asked) > self.quotas.daily_runs:
             raise InputError(
-                f"{today} runs were asked for today in {self.region}; with these there would be more than the "
-                f"{self.quotas.daily_runs} of [assistant] daily_runs"
+                f"{today} runs were requested today in {self.region}, and {len(asked)} more would exceed the "
+                f"{self.quotas.daily_runs} of [assistant] daily_runs; raise it, or wait until midnight UTC"
             )
         self.ask(asked)
 
@@ -129,8 +132,11 @@ _decode_kind = msgspec.json.Decoder(_Kind).decode
 def read_requests(
     bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), holding: str = ""
 ) -> Iterator[Request]:
-    """Every request from offset `start` on that an authorised caller made, once and in order; of these kinds, and with
-    this text somewhere in it. What is not wanted costs no look at its signature."""
+    """Yields each verified request from offset `start` on, once and in order.
+
+    `kinds`: the kinds to yield, all if empty. `holding`: a text that the request's bytes must contain. Signatures of
+    other requests are not checked, which makes skipping them cheap.
+    """
     needle = holding.encode(errors="surrogateescape")
     known: set[str] = set()
     while records := bus.read(REQUESTS, start).records:
@@ -140,7 +146,7 @@ def read_requests(
                     continue
                 request = keys.verify(record)
             except (InputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue  # agents keep it in `rejects`
+                continue  # agents append it to `rejects`
             if request.id not in known:
                 known.add(request.id)
                 yield request
@@ -148,15 +154,15 @@ def read_requests(
 
 
 def find_invocation(bus: Bus, keys: Keys, invoke_id: str) -> Invocation:
-    """The request of an execution. Raises NotFound."""
+    """Returns the request of an execution. Raises NotFound."""
     for request in read_requests(bus, keys, kinds=_ASKED, holding=invoke_id):
         if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
             return request
-    raise NotFound(f"execution {invoke_id!r}: was never asked for; `heliograph assistant list` shows them")
+    raise NotFound(f"execution {invoke_id!r}: no such execution; `heliograph assistant list` shows them")
 
 
 def stopped_instances(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
-    """By execution: on which instances somebody asked to stop it, among all requests in order."""
+    """Returns for each execution the instances on which a request among `every`, in order, stops it."""
     instances: dict[str, tuple[str, ...]] = {}
     found: dict[str, frozenset[str]] = {}
     for one in every:
@@ -169,13 +175,13 @@ def stopped_instances(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
 
 
 def count_runs_today(bus: Bus, keys: Keys, region: str, now: int) -> int:
-    """How many runs and files were asked for in a region since midnight (UTC)."""
+    """Counts the requests to run a command or send a file in a region since midnight (UTC)."""
     start = bus.offset_at(REQUESTS, now - now % _DAY)
     return sum(one.region == region for one in read_requests(bus, keys, start=start, kinds=_ASKED))
 
 
 def new_id(letter: str) -> str:
-    """An id that nothing else has."""
+    """Returns a new random id that begins with `letter`."""
     return f"{letter}-{uuid4().hex[:20]}"
 
 

@@ -1,8 +1,8 @@
-"""The cron dialect of Cloud Assistant: `second minute hour day month week [year]`, and a time zone behind it.
+"""The cron dialect of Cloud Assistant: `second minute hour day month week [year] [time zone]`.
 
 Source: the user manual of ECS, "Cron expression" (2022-07), and RunCommand's `Frequency` for the zone. Weeks begin on
-Monday, which is 1. An expression names every second whose wall clock in the zone fits: a time that the clocks skip
-when they are put forward is no time, one that they show twice is two.
+Monday, which is 1. An expression names every second whose wall time in the zone matches: a wall time that is skipped
+when clocks go forward has no second, one that is repeated when they go back has two.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SUNDAY = 7
 _WEEKS_OF_A_MONTH = 5
 
 Days = Callable[[int, int], frozenset[int]]
-"""The days of a month (year, month) that a field names."""
+"""Returns the days that a field names in a month, given year and month."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What one field may hold: numbers from `low` to `high`, or names that stand for them."""
+    """Allowed values of one field: numbers from `low` to `high`, or names for them."""
 
     name: str
     low: int
@@ -52,9 +52,9 @@ _FIELDS = (
 _DAY_FIELD, _WEEK_FIELD = _FIELDS[3], _FIELDS[5]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cron:
-    """A parsed expression. `seconds`, `minutes`, `hours`, `months` and `years` in ascending order."""
+    """A parsed expression. All numbers are in ascending order."""
 
     seconds: tuple[int, ...]
     minutes: tuple[int, ...]
@@ -65,7 +65,8 @@ class Cron:
     zone: tzinfo
 
     def next_after(self, after: datetime) -> datetime | None:
-        """The first time later than `after` (aware), in UTC, to the second; None if there is none up to 2099."""
+        """Returns the first time later than `after` (an aware time), in UTC to the second; None if there is none up to
+        2099."""
         start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
         while True:
             offset, end = _steady(self.zone, start)
@@ -76,11 +77,12 @@ class Cron:
             if end == start + _DAY:
                 if at is None:
                     return None
-                end = max(end, at - _DAY)  # clocks are never put on by more than a day: nothing lies between
+                end = max(end, at - _DAY)  # no clock change exceeds a day, so no time lies between
             start = end
 
     def least_interval(self, now: datetime) -> timedelta:
-        """The shortest time between two neighbours from `now` on, where clocks are not changed; at most a day."""
+        """Returns the shortest time between two consecutive times from `now` on, at most a day, ignoring changes of the
+        clocks."""
         times = [hour * 3600 + minute * 60 + second for hour, minute, second in self._times()]
         gaps = [later - earlier for earlier, later in pairwise(times)]
         today = now.astimezone(self.zone).date()
@@ -92,7 +94,7 @@ class Cron:
         return product(self.hours, self.minutes, self.seconds)
 
     def _next_on_the_wall(self, wall: datetime) -> datetime | None:
-        """The first time not before `wall`, by a clock that is never changed."""
+        """Returns the first matching wall time at or after `wall`, ignoring changes of the clocks."""
         for day in self._days_from(wall.date()):
             earliest = (wall.hour, wall.minute, wall.second) if day == wall.date() else (0, 0, 0)
             if found := self._time_from(*earliest):
@@ -116,15 +118,15 @@ class Cron:
 
 
 def parse(expression: str) -> Cron:
-    """Read an expression; InputError names the field that is wrong and what it may hold."""
+    """Parses an expression. Raises InputError with the wrong field and its allowed values."""
     words = expression.split()
     named = ""
     if len(words) in {7, 8} and not re.fullmatch(r"[0-9*,/?-]+", words[-1]):
         *words, named = words
     if len(words) not in {6, 7}:
         raise InputError(
-            f"{expression!r}: {len(words)} fields; expected second minute hour day month week, "
-            "then a year or none, then a time zone or none"
+            f"{expression!r}: has {len(words)} fields; write second minute hour day month week, "
+            "and optionally a year and a time zone"
         )
     plain = {
         field.name: _numbers(field, text)
@@ -146,7 +148,7 @@ def _days(day: str, week: str) -> Days:
     if day == "?" and week == "?":
         raise InputError("day, week: both are ?; name the days in one of them")
     if day != "?" and week != "?" and not day == week == "*":
-        raise InputError(f"day {day!r}, week {week!r}: where one names days, the other must be ?")
+        raise InputError(f"day {day!r}, week {week!r}: both name days; write ? in one of them")
     return _week_field(week) if day == "?" else _day_field(day)
 
 
@@ -187,7 +189,7 @@ def _on_weekdays(weekdays: frozenset[int]) -> Days:
 
 
 def _nearest_weekday(year: int, month: int, day: int) -> frozenset[int]:
-    """The weekday nearest to `day` inside of its month; nothing in a month that has no such day."""
+    """Returns the weekday nearest to `day` in its month; an empty set for a month without that day."""
     first, length = monthrange(year, month)
     if day > length:
         return frozenset()
@@ -201,7 +203,7 @@ def _nearest_weekday(year: int, month: int, day: int) -> frozenset[int]:
 
 
 def _numbers(field: _Field, text: str) -> tuple[int, ...]:
-    """What a list of `*`, `n`, `n-m`, each with `/step` or without, names."""
+    """Returns the numbers of a list of `*`, `n` or `n-m`, each with or without `/step`."""
     return tuple(sorted({number for part in text.upper().split(",") for number in _part(field, text, part)}))
 
 
@@ -232,13 +234,15 @@ def _number(field: _Field, text: str, written: str) -> int:
 
 
 _ALLOWED: Mapping[str, str] = {
-    "day": "alone in it may stand ?, L, LW or a day with W, as 5W",
-    "week": "alone in it may stand ?, L, a day with L, as 6L, or with its place in the month, as 4#2",
-} | dict.fromkeys(("second", "minute", "hour", "month", "year"), "with lists (,), ranges (-) and steps (/)")
+    "day": "other values, each alone in the field: ?, L, LW, or a day with W, as in 5W",
+    "week": "other values, each alone in the field: ?, L, a day with L, as in 6L, or a day and its week, as in 4#2",
+} | dict.fromkeys(
+    ("second", "minute", "hour", "month", "year"), "lists (,), ranges (-) and steps (/) are allowed"
+)
 
 
 def _steady(where: tzinfo, start: datetime) -> tuple[timedelta, datetime]:
-    """The zone's offset at `start` (UTC), and until when it holds, looking at most a day ahead."""
+    """Returns the zone's offset at `start` (UTC), and the time until which it holds, at most a day later."""
     offset, end = _offset(where, start), start + _DAY
     if _offset(where, end) == offset:
         return offset, end

@@ -1,4 +1,4 @@
-"""Writes a sent file: whole or not at all, with its owner and mode from the beginning."""
+"""Writes a sent file atomically, with its final owner and mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from schemas.execution_errors import ErrorCode
 
 
 def place(file: File, mark: str) -> None:
-    """Write the file into its directory, which is made if it is missing. `mark`: of this run alone. Raises Refusal."""
+    """Writes the file into its directory, creating the directory if it is missing. `mark` is unique to this run.
+    Raises Refusal."""
     uid, gid = owner_ids(file.owner, file.group)
     beside = _beside(file, mark)
     folder = beside.parent
@@ -32,13 +33,13 @@ def place(file: File, mark: str) -> None:
 
 
 def remove_left_over(file: File, mark: str) -> None:
-    """Remove what an agent that was killed has written of the file."""
+    """Removes the temporary file that a killed agent left."""
     with suppress(OSError):
         _beside(file, mark).unlink()
 
 
 def _beside(file: File, mark: str) -> Path:
-    """Where the file is written before it has its name."""
+    """Returns the path of the temporary file, in the target directory."""
     folder = Path(file.target_dir or find_account("").home)
     return folder / f".heliograph-{mark.replace('/', '-')}"
 
@@ -52,7 +53,7 @@ def _write(path: Path, file: File, uid: int, gid: int) -> None:
         except PermissionError:
             wanted = f"{file.owner}:{file.group}"
             raise _failed(
-                ErrorCode.FILE_AUTHORITY_INVALID, f"the agent may not give files to {wanted}"
+                ErrorCode.FILE_AUTHORITY_INVALID, f"the agent may not make {wanted} the owner of files"
             ) from None
         os.fchmod(descriptor, int(file.mode, 8))
         stream.flush()

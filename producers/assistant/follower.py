@@ -1,4 +1,4 @@
-"""How executions stand: what their records say as they come."""
+"""The states of executions, followed through their records as these arrive."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _key = msgspec.json.Decoder(_Key).decode
 
 
 def end_cursors(bus: Bus) -> Cursors:
-    """Where the next records will be."""
+    """Returns the ends of all partitions of `executions`."""
     return {partition: extent.end for partition, extent in bus.extents(EXECUTIONS).items()}
 
 
 def cursors_since(bus: Bus, time: int) -> Cursors:
-    """Where the records of what was asked for at a time begin, whatever clocks say."""
+    """Returns cursors from which the records of requests made at `time` are read, allowing for wrong clocks."""
     return {partition: bus.offset_at(partition, time - WINDOW) for partition in bus.extents(EXECUTIONS)}
 
 
 class Follower:
-    """Knows the newest record of each instance of some executions. Begins at `cursors`; partitions that are not
-    among them are read from their start."""
+    """Holds the newest record of each instance of the given executions. Reads from `cursors` on, and partitions without
+    a cursor from their start."""
 
     def __init__(self, bus: Bus, asked: Sequence[Invocation], cursors: Cursors) -> None:
         self._bus = bus
@@ -46,23 +46,23 @@ class Follower:
         self._newest: dict[str, dict[str, ExecutionRecord]] = {one.invoke_id: {} for one in asked}
 
     def read(self) -> Sequence[ExecutionRecord]:
-        """Take what is new; returns the records that tell a new state, in order."""
-        told: list[ExecutionRecord] = []
+        """Reads all new records; returns those that changed a state, in order."""
+        changed: list[ExecutionRecord] = []
         for partition, extent in self._bus.extents(EXECUTIONS).items():
             cursor = self._cursors.get(partition, extent.start)
             while cursor < extent.end and (records := self._bus.read(partition, cursor).records):
                 found = map(self._record, records)
-                told.extend(one for one in found if one is not None and self._take(one))
+                changed.extend(one for one in found if one is not None and self._take(one))
                 cursor = records[-1].offset + 1
             self._cursors[partition] = cursor
-        return told
+        return changed
 
     def newest(self, invoke_id: str) -> Mapping[str, ExecutionRecord]:
-        """The newest record of each instance that has one."""
+        """Returns the newest record of each instance that has one."""
         return self._newest[invoke_id]
 
     def answered(self) -> bool:
-        """Whether every instance has a final record, or any of what is not to be done at once."""
+        """True if every instance has a record that is enough: a final one, or any record for a scheduled command."""
         return all(
             (record := self._newest[one.invoke_id].get(instance)) is not None
             and (record.invocation_status.final or not is_immediate(one))
@@ -71,8 +71,11 @@ class Follower:
         )
 
     def state(self, invoke_id: str, now: int, stopped: Collection[str] = ()) -> ExecutionState:
-        """How an execution stands as a whole. `stopped`: on which instances somebody asked to stop it, which settles
-        those that never answered; so does time, where agents would not begin it any more."""
+        """Returns the state of an execution over all its instances.
+
+        An instance without a record counts as stopped if it is in `stopped` (instances with a request to stop), as
+        failed if agents would no longer start the run, and else as running.
+        """
         asked, newest = self._asked[invoke_id], self._newest[invoke_id]
         unheard = InstanceState.FAILED if is_too_late(asked, now) else InstanceState.RUNNING
         return execution_state(
@@ -91,7 +94,7 @@ class Follower:
             if _key(record.value).invoke_id in self._asked:
                 return check_execution(record.value)
         except (msgspec.MsgspecError, UnicodeDecodeError, InputError, RecursionError):
-            pass  # whoever put it there hears of it elsewhere
+            pass  # the router reports invalid records
         return None
 
     def _take(self, record: ExecutionRecord) -> bool:

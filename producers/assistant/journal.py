@@ -1,9 +1,9 @@
-"""What one agent has promised, done and told: a file of SQLite that survives it.
+"""The journal of one agent: an SQLite file with its accepted requests, its runs, and the records not yet reported.
 
-A run goes through these states. `due`: it will be started; `started`: it may have begun, so it is never started again;
-`ended`: its records are here, and may not be in the log yet; told: they are in the log, and it is forgotten, but for the
-count. Of an execution that is over only the id is left, and that goes after `KEPT`. Each change is one transaction,
-durable when the call returns. Every call raises JournalUnusable when the file cannot be used.
+A run has these states. Due: it will be started. Started: it may have begun, so it is never started again. Ended: its
+records are in the journal, and may not be on the bus yet. Reported: its records are on the bus, and the journal keeps
+only the number of runs. Of an execution that is over the journal keeps only the id, for `KEPT` milliseconds. Each change
+is one transaction, durable when the call returns. Every call raises JournalUnusable if the file cannot be used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -25,7 +26,7 @@ from schemas.record import NewRecord
 
 FORMAT = 1
 KEPT = 30 * 86_400_000
-"""Milliseconds for which an execution that is over is remembered: far longer than a request may be repeated."""
+"""Milliseconds for which the id of an ended execution is kept: much longer than a copied request stays valid."""
 
 _SCHEMA = (
     "CREATE TABLE agent (journal TEXT, instance TEXT, log_id TEXT, cursor INTEGER)",
@@ -39,10 +40,11 @@ _SCHEMA = (
 )
 
 
-class Execution(NamedTuple):
-    """One request that is not over here. `repeats`: how many runs were started; `due`: when the next one is, None
-    while that is not known; `missed`: how many times were let pass; `stopped`: when somebody asked to stop it. Times
-    are milliseconds since the epoch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """An accepted request that is not over. `repeats`: number of started runs; `due`: time of the next run, None if it
+    is not known; `missed`: number of missed times; `stopped`: time of the request to stop it. Times are milliseconds
+    since the epoch."""
 
     request: Invocation
     repeats: int
@@ -52,7 +54,7 @@ class Execution(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A run that was started, without an end. `started`: milliseconds since the epoch."""
+    """A run that was started and has not ended. `started`: milliseconds since the epoch."""
 
     execution: Execution
     repeats: int
@@ -60,7 +62,7 @@ class Started(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A run that ended, and the records that tell it."""
+    """A run that ended, with the records that report it."""
 
     invoke_id: str
     repeats: int
@@ -74,11 +76,11 @@ _decode_records = msgspec.msgpack.Decoder(tuple[NewRecord, ...]).decode
 
 
 class Journal:
-    """The journal of the agent of one instance. One process at a time; one thread."""
+    """The journal of one instance's agent, for one process at a time and one thread."""
 
     def __init__(self, path: Path, instance: str, log_id: str, end: int) -> None:
-        """Open it, or make it for an agent that reads requests from offset `end` on. Raises InputError if another
-        agent has it, or if it is of another instance or log."""
+        """Opens the journal, or creates one for an agent that reads requests from offset `end` on. Raises InputError if
+        another agent uses the journal, or if it belongs to another instance or bus."""
         self._path = path
         with self._translated():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,58 +90,55 @@ class Journal:
         try:
             self._execute("PRAGMA journal_mode = WAL")
             self._execute("PRAGMA synchronous = FULL")
-            self._make(instance, log_id, end)
+            self._create(instance, log_id, end)
             self._check(instance, log_id, end)
+            self.id = str(self._one("SELECT journal FROM agent"))
         except BaseException:
             self.close()
             raise
 
-    @property
-    def id(self) -> str:
-        """Made with the journal; no other has it."""
-        return str(self._one("SELECT journal FROM agent"))
-
-    @property
-    def cursor(self) -> int:
-        """Offset of the next request to read."""
+    def read_cursor(self) -> int:
+        """Returns the offset of the next request to read."""
         return int(self._one("SELECT cursor FROM agent"))
 
     def move_cursor(self, cursor: int) -> None:
-        """Everything before `cursor` has been read."""
+        """Sets the offset of the next request to read."""
         self._execute("UPDATE agent SET cursor = ?", cursor)
 
     def accept(self, request: Invocation, due: int | None, now: int) -> bool:
-        """Promise what was asked for, first at `due`; False if it is known already. What was over long ago goes."""
+        """Accepts a request whose first run is at `due`; returns False if it is known. Forgets executions that ended
+        more than `KEPT` ago."""
         statement = "INSERT OR IGNORE INTO executions (invoke_id, request, due) VALUES (?, ?, ?)"
         with self._transaction():
             self._execute("DELETE FROM executions WHERE over < ?", now - KEPT)
             return self._execute(statement, request.invoke_id, _encode(request), due).rowcount == 1
 
     def execution(self, invoke_id: str) -> Execution | None:
-        """What was promised, unless it is over or was never known."""
+        """Returns an execution; None if it is over or unknown."""
         return next(iter(self._executions("invoke_id = ?", invoke_id)), None)
 
     def executions(self) -> Sequence[Execution]:
-        """Everything that is not over."""
+        """Returns all executions that are not over."""
         return self._executions("TRUE")
 
     def due(self, now: int) -> Sequence[Execution]:
-        """What is to be started by now, the longest due first, some at a time."""
+        """Returns at most 100 executions with a run due by `now`, the earliest first."""
         return self._executions("stopped IS NULL AND due <= ? ORDER BY due LIMIT 100", now)
 
     def stop(self, invoke_id: str, at: int) -> None:
-        """Nothing more of it is to be started."""
+        """Marks an execution as stopped: no further run of it starts."""
         self._execute("UPDATE executions SET due = NULL, stopped = ? WHERE invoke_id = ?", at, invoke_id)
 
-    def postpone(self, invoke_id: str, due: int | None, missed: int = 0) -> None:
-        """The next time is another, or not known, and so many were missed."""
+    def reschedule(self, invoke_id: str, due: int | None, missed: int = 0) -> None:
+        """Sets the time of the next run, None if it is not known, and adds to the number of missed times."""
         statement = "UPDATE executions SET due = ?, missed = missed + ? WHERE invoke_id = ?"
         self._execute(statement, due, missed, invoke_id)
 
     def start(self, invoke_id: str, due: int | None, now: int, missed: int = 0) -> int:
-        """The intent to start a run; returns its number. `due`: when the one after it is; so many were missed."""
+        """Records that a run is about to start; returns its number. `due`: time of the run after it; `missed`: adds to
+        the number of missed times."""
         with self._transaction():
-            self.postpone(invoke_id, due, missed)
+            self.reschedule(invoke_id, due, missed)
             self._execute("UPDATE executions SET repeats = repeats + 1 WHERE invoke_id = ?", invoke_id)
             repeats = int(self._one("SELECT repeats FROM executions WHERE invoke_id = ?", invoke_id))
             statement = "INSERT INTO runs (invoke_id, repeats, started) VALUES (?, ?, ?)"
@@ -147,7 +146,8 @@ class Journal:
         return repeats
 
     def end(self, invoke_id: str, repeats: int, records: Sequence[NewRecord], over: int | None) -> None:
-        """A run has ended, or will never begin, and these records tell it. `over`: when, if no further run follows."""
+        """Records that a run ended, or will never start, with the records that report it. `over`: the time of the end
+        if no further run follows, else None."""
         with self._transaction():
             statement = "INSERT OR REPLACE INTO runs (invoke_id, repeats, records) VALUES (?, ?, ?)"
             self._execute(statement, invoke_id, repeats, _encode_records(records))
@@ -157,18 +157,18 @@ class Journal:
                 self._execute(statement, over, invoke_id)
 
     def unreported(self) -> Sequence[Ended]:
-        """Runs that ended and whose records may not be in the log, the oldest first, some at a time."""
+        """Returns at most 100 ended runs whose records may not be on the bus, the oldest first."""
         found = self._execute(
             "SELECT invoke_id, repeats, records FROM runs WHERE records IS NOT NULL ORDER BY rowid LIMIT 100"
         )
         return [Ended(invoke_id, repeats, _decode_records(records)) for invoke_id, repeats, records in found]
 
     def mark_reported(self, invoke_id: str, repeats: int) -> None:
-        """The records of a run are in the log."""
+        """Forgets a run whose records are on the bus."""
         self._execute("DELETE FROM runs WHERE invoke_id = ? AND repeats = ?", invoke_id, repeats)
 
     def unfinished(self) -> Sequence[Started]:
-        """Runs that were started and have no end: when an agent starts, those that were interrupted."""
+        """Returns the runs that were started and have not ended; when an agent starts, they were interrupted."""
         found = self._execute("SELECT invoke_id, repeats, started FROM runs WHERE records IS NULL")
         runs = [
             (self.execution(invoke_id), repeats, started) for invoke_id, repeats, started in found.fetchall()
@@ -176,15 +176,17 @@ class Journal:
         return [Started(execution, repeats, started) for execution, repeats, started in runs if execution]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Closes the file and releases its lock."""
         self._connection.close()
         os.close(self._lock)
 
-    def _make(self, instance: str, log_id: str, end: int) -> None:
+    def _create(self, instance: str, log_id: str, end: int) -> None:
         with self._transaction():
             version = int(self._one("PRAGMA user_version"))
             if version > FORMAT:
-                raise InputError(f"{self._path}: of format {version}; this version reads up to {FORMAT}")
+                raise InputError(
+                    f"{self._path}: has format {version}, and this version of Heliograph reads up to {FORMAT}; upgrade"
+                )
             if version == 0:
                 for statement in _SCHEMA:
                     self._execute(statement)
@@ -194,13 +196,13 @@ class Journal:
         of_instance, of_log, cursor = self._execute("SELECT instance, log_id, cursor FROM agent").fetchone()
         if (of_instance, of_log) != (instance, log_id):
             raise InputError(
-                f"{self._path}: is of instance {of_instance} on log {of_log}, not of {instance} on {log_id}; "
+                f"{self._path}: belongs to instance {of_instance} on log {of_log}, not to {instance} on {log_id}; "
                 "give the agent another --home"
             )
         if cursor > end:
             raise InputError(
-                f"{self._path}: requests were read up to {cursor}, and the log ends at {end}: it is not the log "
-                "that it was; give the agent another --home"
+                f"{self._path}: requests were read up to offset {cursor}, but the topic ends at {end}, so it was "
+                "replaced; give the agent another --home"
             )
 
     def _executions(self, where: str, *values: object) -> Sequence[Execution]:
@@ -208,7 +210,12 @@ class Journal:
             f"SELECT request, repeats, due, missed, stopped FROM executions WHERE over IS NULL AND {where}",  # noqa: S608
             *values,
         )
-        return [Execution(_decode_request(request), *rest) for request, *rest in found.fetchall()]
+        return [
+            Execution(
+                request=_decode_request(request), repeats=repeats, due=due, missed=missed, stopped=stopped
+            )
+            for request, repeats, due, missed, stopped in found.fetchall()
+        ]
 
     def _one(self, statement: str, *values: object) -> Any:  # noqa: ANN401 - what a column holds
         return self._execute(statement, *values).fetchone()[0]
@@ -234,7 +241,7 @@ class Journal:
             yield
         except (sqlite3.Error, OSError) as error:
             raise JournalUnusable(
-                f"{self._path}: {error}; nothing is started without a journal: look at the disk"
+                f"{self._path}: {error}; the agent starts nothing without its journal: check the disk"
             ) from error
 
 
@@ -245,6 +252,6 @@ def _locked(path: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise InputError(
-            f"{path}: another agent uses this journal; end it, or give this one another --home"
+            f"{path}: another agent uses this journal; end that agent, or give this one another --home"
         ) from None
     return descriptor

@@ -1,4 +1,4 @@
-"""Commands that are kept, with their versions: what the topic `commands` comes to."""
+"""The library of kept commands and their versions, read from the topic `commands`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Version(msgspec.Struct, frozen=True):
 
 
 Library = Mapping[str, Sequence[Version]]
-"""Versions by command id, the latest last."""
+"""Versions by command id, the latest version last."""
 
 
 def read_library(bus: Bus, keys: Keys, region: str) -> Library:
-    """What is kept in a region."""
+    """Reads the kept commands of a region."""
     kept: dict[str, list[Version]] = {}
     for request in read_requests(bus, keys, kinds=("keep", "modify", "delete")):
         if request.region == region:
@@ -35,16 +35,16 @@ def read_library(bus: Bus, keys: Keys, region: str) -> Library:
 
 
 def find_version(kept: Library, named: str, number: int | None = None) -> Version:
-    """A version of the command that has this id, or that alone has this name: the latest without a number. Raises
-    NotFound, InputError."""
+    """Returns a version, the latest if `number` is None, of the command that has `named` as its id or name. Raises
+    NotFound, and InputError if several commands have the name."""
     found = [versions for key, versions in kept.items() if named in {key, versions[-1].command.name}]
     if not found:
         raise NotFound(
-            f"command {named!r}: is not kept here; `heliograph assistant command list` shows what is"
+            f"command {named!r}: no such command; `heliograph assistant command list` shows the kept ones"
         )
     if len(found) > 1:
         ids = ", ".join(versions[-1].command.command_id for versions in found)
-        raise InputError(f"command {named!r}: {ids} have this name; give the id")
+        raise InputError(f"command {named!r}: several commands have this name; give one of their ids: {ids}")
     for one in reversed(found[0]):
         if number in {None, one.number}:
             return one
@@ -52,15 +52,15 @@ def find_version(kept: Library, named: str, number: int | None = None) -> Versio
 
 
 def keep_command(caller: Caller, command: Command) -> Command:
-    """Keep a new command, or the next version of one whose id is known. Raises InputError for one too many."""
+    """Keeps a new command, or the next version of one whose id is known. Raises InputError if the quota is used up."""
     kept = read_library(caller.bus, caller.keys, caller.region)
     count = sum(map(len, kept.values()))
     if count >= caller.quotas.kept_commands:
         raise InputError(
-            f"{count} commands and versions are kept in {caller.region}, as many as [assistant] kept_commands "
-            "allows; delete some"
+            f"{count} commands and versions are kept in {caller.region}, the limit of [assistant] kept_commands; "
+            "delete some, or raise it"
         )
-    caller.ask([KeepCommand(*caller.head(), command)])
+    caller.ask([KeepCommand(*caller.head(), command=command)])
     return command
 
 
@@ -72,13 +72,19 @@ def modify_command(
     description: str | None = None,
     timeout: int | None = None,
 ) -> None:
-    """Change the latest version of a kept command. Raises InputError."""
-    caller.ask([ModifyCommand(*caller.head(), command_id, name, description, timeout)])
+    """Changes the given properties of the latest version of a kept command. Raises InputError."""
+    caller.ask(
+        [
+            ModifyCommand(
+                *caller.head(), command_id=command_id, name=name, description=description, timeout=timeout
+            )
+        ]
+    )
 
 
 def delete_commands(caller: Caller, command_ids: Sequence[str]) -> None:
-    """Keep commands no longer, in all their versions."""
-    caller.ask([DeleteCommand(*caller.head(), command_id) for command_id in command_ids])
+    """Deletes commands with all their versions."""
+    caller.ask([DeleteCommand(*caller.head(), command_id=command_id) for command_id in command_ids])
 
 
 def _apply(kept: dict[str, list[Version]], request: Request) -> None:

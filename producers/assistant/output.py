@@ -1,4 +1,4 @@
-"""What a command printed, as its record keeps it: text, without secrets, of bounded size."""
+"""Output of a command as its record keeps it: text of bounded size, with secrets masked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 OUTPUT_LIMIT = 24 * 1024
-"""Bytes of UTF-8 that a record keeps of the output."""
+"""Limit of the output in a record, in bytes of UTF-8."""
 MASK = "***"
 
 
 class OutputTail(NamedTuple):
-    """The end of what was printed, and how many bytes of UTF-8 before it were cut."""
+    """The end of the output. `dropped`: bytes of UTF-8 that were cut before it."""
 
     text: str
     dropped: int
@@ -24,10 +24,10 @@ NOTHING = OutputTail("", 0)
 
 
 class Output:
-    """Takes bytes as they come and keeps the end of the text: the last characters that fit into `OUTPUT_LIMIT` bytes.
+    """Collects output and keeps its end: the last characters that fit into `OUTPUT_LIMIT` bytes.
 
-    Bytes that are no UTF-8 become U+FFFD. A secret is masked wherever it stands, also when it comes in pieces.
-    One thread adds; any may ask what was kept so far.
+    Bytes that are not UTF-8 become U+FFFD. Every secret is masked, even if it arrives in pieces. One thread may call
+    `add`, any thread may call `tail`.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -40,7 +40,7 @@ class Output:
         self._size = 0
 
     def add(self, piece: bytes, *, last: bool = False) -> None:
-        """Take what was printed next. With `last` nothing follows."""
+        """Adds the next piece of output. `last`: no more output follows."""
         text = self._held + self._decode(piece, last)
         masked: list[str] = []
         start = 0
@@ -54,7 +54,7 @@ class Output:
         self._keep("".join((*masked, text[start:end])).encode())
 
     def tail(self) -> OutputTail:
-        """The end of what was printed so far."""
+        """Returns the end of the output so far."""
         with self._lock:
             kept, size = bytes(self._kept[-OUTPUT_LIMIT:]), self._size
         if size > len(kept):
@@ -70,7 +70,7 @@ class Output:
                 del self._kept[:-OUTPUT_LIMIT]
 
     def _open(self, text: str, start: int) -> int:
-        """Where, from `start` on, the end of `text` may be the beginning of a secret that goes on."""
+        """Returns the first index, from `start` on, at which the rest of `text` may be the beginning of a secret."""
         longest = max(map(len, self._secrets), default=1)
         for at in range(max(start, len(text) - longest + 1), len(text)):
             end = text[at:]

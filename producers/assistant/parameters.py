@@ -1,7 +1,7 @@
-"""`{{name}}` in a command: parameters that come with the request, and secrets that only the agent knows.
+"""Placeholders `{{name}}` and `{{secret:name}}` in a command: parameters of the request, and secrets of the agent.
 
-Source: the user manual of ECS, custom parameters. What stands between braces and is no name, as `{{.State}}`, is left
-alone; so is what a value itself holds.
+Source: the user manual of ECS, custom parameters. Braces around anything but a name, as in `{{.State}}`, are no
+placeholder, and placeholders inside a value are not filled.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ _PLACE = re.compile(rf"\{{\{{(secret:)?({_NAME})\}}\}}")
 
 
 def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
-    """Whether a command gets exactly what it asks for; InputError names what is wrong."""
+    """Raises InputError unless `parameters` are exactly those that the command uses."""
     if len(parameters) > MOST_PARAMETERS:
-        raise InputError(f"parameters: {len(parameters)} of them; at most {MOST_PARAMETERS}")
+        raise InputError(f"parameters: {len(parameters)} are given; at most {MOST_PARAMETERS} are accepted")
     for name in parameters:
         check_name("parameter", name)
     asked = {name for secret, name in _PLACE.findall(content) if not secret}
     if missing := sorted(asked - parameters.keys()):
-        raise InputError(f"parameter {missing[0]!r}: the command asks for it; give {missing[0]}=VALUE")
+        raise InputError(f"parameter {missing[0]!r}: the command uses it; give {missing[0]}=VALUE")
     if unknown := sorted(parameters.keys() - asked):
-        raise InputError(f"parameter {unknown[0]!r}: the command has no {{{{{unknown[0]}}}}}")
+        raise InputError(
+            f"parameter {unknown[0]!r}: the command has no {{{{{unknown[0]}}}}}; leave the parameter out"
+        )
 
 
 def check_name(what: str, name: str) -> None:
-    """Whether `{{name}}` and `{{secret:name}}` can stand for it. Raises InputError."""
+    """Raises InputError unless `name` can be written in `{{name}}` and `{{secret:name}}`."""
     if not _is_name(name):
         raise InputError(
-            f"{what} {name!r}: a name is a letter or _, then letters, digits, _ and -, at most 64"
+            f"{what} {name!r}: is no name; write a letter or _, then letters, digits, _ and -, at most 64 in all"
         )
 
 
 def secret_names(content: str) -> frozenset[str]:
-    """Names of the secrets that a command asks for."""
+    """Returns the names of the secrets that a command uses."""
     return frozenset(name for secret, name in _PLACE.findall(content) if secret)
 
 
 def fill_places(content: str, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> str:
-    """The script to run: every place filled. What a value holds is not looked at again."""
+    """Returns the script with all placeholders filled. Placeholders inside a value are not filled."""
     return _PLACE.sub(lambda place: (secrets if place[1] else parameters)[place[2]], content)

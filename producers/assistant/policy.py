@@ -1,4 +1,5 @@
-"""What an agent may do, and when: frozen data and pure functions. Times are milliseconds since the epoch."""
+"""An agent's policy: permissions and due times, as frozen data and pure functions. Times are milliseconds since the
+epoch."""
 
 from __future__ import annotations
 
@@ -15,29 +16,34 @@ from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
 
 ACCEPT_WITHIN = 600_000
-"""How late what is to be done once is still begun: an agent that was down for longer does not surprise anybody."""
+"""Age in milliseconds after which an immediate request is not started, so an agent that was down runs nothing stale."""
 LATE = 10_000
-"""How late a scheduled run is still begun; the least time between two of them, so none meets the next."""
+"""Delay in milliseconds after which a scheduled run is missed: the least interval, so no run meets the next."""
 CLOCK_STEP = 10_800_000
-"""By how much a clock may be put back without the times between coming again: three hours, as cron of Vixie has it."""
+"""Largest step back of the clock, in milliseconds, after which times are not run a second time: three hours, as in
+Vixie cron."""
 SEND_FILE = "send-file"
-"""What stands for sent files in an allow list."""
+"""Entry of an allow list that permits sent files."""
 _DIGEST = "sha256:"
 _is_digest = re.compile(rf"{_DIGEST}[0-9a-f]{{64}}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`allow`: names of commands, `sha256:` and the digest of a script, or `send-file`; empty: everything.
-    `catch_up`: whether times that were missed are made up for by one run. `at_once`: how many runs at a time."""
+    """Permissions of an agent.
+
+    `allow`: names of commands, digests of scripts as `sha256:…`, and `send-file`; an empty list permits everything.
+    `catch_up`: True if one run makes up for missed times. `concurrency`: runs at the same time.
+    """
 
     allow: frozenset[str] = frozenset()
     catch_up: bool = False
-    at_once: int = 20
+    concurrency: int = 20
 
 
 class DueDecision(NamedTuple):
-    """What a due time leads to: whether to run, when the next time is (None: never), and how many were missed."""
+    """The decision about a due time. `run`: True to start a run; `following`: the next time, None if there is none;
+    `missed`: number of missed times."""
 
     run: bool
     following: int | None
@@ -45,40 +51,44 @@ class DueDecision(NamedTuple):
 
 
 def digest(content: str) -> str:
-    """How an allow list names a script, whatever it is called."""
+    """Returns the entry of an allow list that permits a script under any name."""
     return f"{_DIGEST}{sha256(content.encode()).hexdigest()}"
 
 
 def check_allow(one: str) -> None:
-    """Whether one of an allow list can be met. Raises InputError."""
+    """Raises InputError for an entry of an allow list that looks like a digest and is none."""
     if one.startswith(_DIGEST) and not _is_digest(one):
         raise InputError(f"--allow {one!r}: expected {_DIGEST} and 64 hexadecimal digits in lower case")
 
 
-def permit(policy: Policy, asked: Invocation, now: int) -> None:
-    """Raise Refusal for what the agent does not do: what is not on its list, what comes too late."""
+def check_permitted(policy: Policy, asked: Invocation, now: int) -> None:
+    """Raises Refusal for a request that comes too late or is not on the agent's allow list."""
     if is_too_late(asked, now):
         late = (now - asked.time) // 1000
-        raise Refusal(ErrorCode.DELIVERY_TIMEOUT, f"it could not be begun for {late} s", RecordState.ABORTED)
+        raise Refusal(
+            ErrorCode.DELIVERY_TIMEOUT,
+            f"the request is {late} s old; agents start requests of at most {ACCEPT_WITHIN // 1000} s",
+            RecordState.ABORTED,
+        )
     if not policy.allow or policy.allow & _names(asked):
         return
-    why = "it is not on the agent's list of what it may do"
+    why = "it is not on the agent's allow list"
     code = ErrorCode.COMMAND_NOT_APPLICABLE if isinstance(asked, Run) else ErrorCode.FILE_AUTHORITY_INVALID
     raise Refusal(code, why, RecordState.INVALID)
 
 
 def is_too_late(asked: Invocation, now: int) -> bool:
-    """Whether what is to be done at once is not begun any more."""
+    """True if the request is immediate and too old to start."""
     return is_immediate(asked) and now - asked.time > ACCEPT_WITHIN
 
 
 def is_immediate(asked: Invocation) -> bool:
-    """Whether it is to be done now, and once: not on a schedule, nor at a start of the agent."""
+    """True if the request is for one run now, not for a schedule or a start of the agent."""
     return isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
 
 
 def first_due(asked: Invocation) -> int | None:
-    """When the first run is due, 0 for at once; None: at the next start of the agent."""
+    """Returns the time of the first run: 0 for now, None for the next start of the agent."""
     if isinstance(asked, SendFile):
         return 0
     match asked.mode:
@@ -91,8 +101,8 @@ def first_due(asked: Invocation) -> int | None:
 
 
 def decide_due(policy: Policy, asked: Invocation, due: int, now: int, *, running: bool) -> DueDecision:
-    """What to do about a time that is due by `now`. `running`: whether the run before it still goes on, beside which
-    none is begun."""
+    """Decides about a time that is due by `now`. `running`: True if the previous run has not ended, in which case no
+    run starts."""
     if isinstance(asked, SendFile) or asked.mode is not RepeatMode.PERIOD:
         return DueDecision(run=True, following=None)
     timing = parse_schedule(asked.frequency)
@@ -106,7 +116,7 @@ def decide_due(policy: Policy, asked: Invocation, due: int, now: int, *, running
 
 
 def due_after_clock_step(asked: Invocation, due: int, now: int) -> int | None:
-    """When a schedule is due after all, where a clock that was ahead has put it off; None: at `due`, as it is."""
+    """Returns the next time of a schedule if `due` was computed by a clock that was ahead; None if `due` is right."""
     if isinstance(asked, SendFile) or asked.mode is not RepeatMode.PERIOD:
         return None
     timing = parse_schedule(asked.frequency)

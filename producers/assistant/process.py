@@ -1,4 +1,4 @@
-"""One command as a process group: started, listened to, and ended in time."""
+"""Runs a command as a process group: starts it, reads its output, and ends it at its time limit."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from producers.assistant.output import Output
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 MARK = "HELIOGRAPH_RUN"
-"""Variable of a command's environment that tells its processes after the agent was killed."""
-_LOOK = 0.1
+"""Variable of a command's environment by which its processes are found after the agent was killed."""
+_POLL_SECONDS = 0.1
 _PIECE = 64 * 1024
-_REST = 16
-"""Pieces that are still read once the command has ended: more than a pipe holds."""
+_LAST_PIECES = 16
+"""Pieces that are read after the command has ended: more than a pipe holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What to start. `timeout`: seconds; `mark`: the value of `MARK`."""
+    """A command to start. `timeout`: seconds; `mark`: the value of `MARK`."""
 
     words: Sequence[str]
     folder: Path
@@ -38,43 +38,43 @@ class Launch:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """All that the command gets."""
+        """The command's whole environment."""
         return {**self.who.environment, MARK: self.mark}
 
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """It ran to its end. A signal that ended it counts as shells count it, 128 more."""
+    """The command ended by itself. For one that a signal ended, `code` is 128 plus the signal, as in shells."""
 
     code: int
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """It was ended because its time was over."""
+    """The command was ended at its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """It was ended because somebody asked for that."""
+    """The command was ended by `Process.stop`."""
 
 
 Ended = Exited | TimedOut | Stopped
 
 
 class Process:
-    """Runs in the thread that calls `run`; `stop` may be called from any."""
+    """One command. `run` blocks its thread; `stop` may be called from any thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """End it, and all that it has started, soon."""
+        """Makes `run` end the command's process group soon."""
         self._stop.set()
 
     def run(self, launch: Launch, output: Output) -> Ended:
-        """Start it and come back when it has ended, and all its output was added. What it left in the background on
-        purpose goes on, unheard. Raises OSError when it cannot be started."""
+        """Starts the command; returns when it has ended and its output was added. Processes that a command left in the
+        background go on, and their output is not read. Raises OSError if the command cannot be started."""
         user, group = (launch.who.uid, launch.who.gid) if launch.who.other else (None, None)
         with subprocess.Popen(  # noqa: S603 - running commands is what this is for
             launch.words,
@@ -102,29 +102,31 @@ class Process:
                 return Stopped()
             if time.monotonic() >= deadline:
                 return TimedOut()
-            _read(process, output, _LOOK)
+            _read(process, output, _POLL_SECONDS)
         code = process.wait()
         return Exited(code if code >= 0 else 128 - code)
 
 
 def _end(process: subprocess.Popen[bytes], output: Output) -> None:
-    """End the whole group unless it ended by itself. Its leader is not waited for before the last signal: until then
-    the kernel gives its number to nobody else."""
+    """Ends the whole process group unless the command ended by itself, then reads the rest of the output. The group's
+    leader is waited for after the last signal, since until then the kernel does not reuse its process id."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and not (_read(process, output, _LOOK) and _has_exited(process)):
+        while time.monotonic() < deadline and not (
+            _read(process, output, _POLL_SECONDS) and _has_exited(process)
+        ):
             pass
         _signal(process, signal.SIGKILL)
         process.wait()
-    for _ in range(_REST):
+    for _ in range(_LAST_PIECES):
         if _read(process, output, 0):
             break
     output.add(b"", last=True)
 
 
 def _read(process: subprocess.Popen[bytes], output: Output, seconds: float) -> bool:
-    """Take what is printed within so many seconds; whether there is nothing now, or nothing more to come."""
+    """Reads the output of the next `seconds` at most; returns True if there is none now, or the output has ended."""
     stream = process.stdout
     if stream is None or stream.closed:
         time.sleep(seconds)
@@ -139,8 +141,8 @@ def _read(process: subprocess.Popen[bytes], output: Output, seconds: float) -> b
 
 
 def kill_left_over(mark: str) -> None:
-    """End the processes of a command whose agent was killed, as far as /proc tells them. One that is starting another
-    may do so behind our look, so that we look again until there is none that we have not ended."""
+    """Kills the processes of a command whose agent was killed, found by their environment in /proc. A process may start
+    another during the search, so the search repeats until it finds no new one."""
     ended: set[int] = set()
     while found := set(_marked(mark)) - ended:
         for number in found:

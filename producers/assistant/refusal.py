@@ -1,4 +1,4 @@
-"""Why an agent does not do what an authorised caller asked for."""
+"""Refusals of authorised requests by an agent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from schemas.execution_errors import ERRORS, ErrorCode
 
 
 class Refusal(Exception):  # noqa: N818 - reads as what it is
-    """What the record gets: the code, its usual text with what is to be said of this case, and the state."""
+    """An authorised request that the agent does not carry out. The record gets `code`, `state` and `info`: the code's
+    usual text with the reason `why`."""
 
     def __init__(self, code: ErrorCode, why: str = "", state: RecordState = RecordState.ERROR) -> None:
         usual = ERRORS[code].info

@@ -1,8 +1,8 @@
-"""Execution records, and the events that say that one is final."""
+"""Builds execution records, and the event that announces a final record."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from uuid import uuid4
 
 import msgspec
@@ -15,13 +15,13 @@ from schemas.execution_errors import ErrorCode
 from schemas.times import content_time, event_time
 
 COMPLETED = "Instance:CloudAssistant.TaskCompleted"
-"""Name of the event that a final record comes with. Its content: `ecs:CloudAssistant:TaskCompleted` of EventBridge."""
+"""Name of the event for a final record. Its content is that of EventBridge's `ecs:CloudAssistant:TaskCompleted`."""
 CALLER_TYPE = "customer"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Whom an agent stands for. `user`: account id of its owner."""
+    """The instance of an agent. `user`: account id of the instance's owner."""
 
     id: str
     region: str
@@ -30,7 +30,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Why it was not done, or not well."""
+    """The reason why a run failed."""
 
     code: ErrorCode
     info: str
@@ -38,11 +38,12 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a run stands. Times are milliseconds since the epoch; None: it has not happened. `stopped`: when somebody
-    asked to stop it."""
+    """State of a run. Times are milliseconds since the epoch, None until they happen. `stopped`: time of the request to
+    stop the run."""
 
     state: RecordState
     updated: int
+    _: KW_ONLY
     output: OutputTail = NOTHING
     error: Error | None = None
     exit_code: int | None = None
@@ -51,7 +52,7 @@ class Progress:
 
 
 def build_record(asked: Invocation, instance: Instance, repeats: int, progress: Progress) -> ExecutionRecord:
-    """The record of one run, or of a file sent, as it stands."""
+    """Builds the record of one run, or of one file sent."""
     match asked:
         case Run():
             return _of_command(asked, instance, repeats, progress)
@@ -60,7 +61,7 @@ def build_record(asked: Invocation, instance: Instance, repeats: int, progress: 
 
 
 def build_event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:
-    """The notification that a record is final. `now`: milliseconds since the epoch."""
+    """Builds the notification that announces a final record. `now`: milliseconds since the epoch."""
     succeeded = of.invocation_status is RecordState.SUCCESS
     return msgspec.json.encode(
         {
@@ -144,7 +145,7 @@ def _time(milliseconds: int | None) -> str:
 
 
 def _content(of: ExecutionRecord) -> dict[str, str]:
-    """Values are text there, and error code 0 is none."""
+    """Returns the event's content, in which all values are text and error code 0 means none."""
     shared = {
         "instanceId": of.instance_id,
         "invokeId": of.invoke_id,

@@ -1,4 +1,4 @@
-"""What is asked of agents and kept for them: records of the topic `commands`, JSON objects with a `kind`.
+"""Requests to agents and to the library of commands: records of the topic `commands`, JSON objects with a `kind`.
 
 Limits are those of Cloud Assistant (ECS user manual, "Limits" and "Use the immediate execution feature").
 """
@@ -26,7 +26,7 @@ DEFAULT_TIMEOUT = 60
 LEAST_TIMEOUT = 10
 MOST_TIMEOUT = 86_400
 _LAST_TIME = 4_102_444_800_000
-"""2100: no schedule names a later time, and calendars end before what a number may hold."""
+"""The year 2100 in milliseconds since the epoch: no schedule names a later time, and calendars end before numbers do."""
 _CHARACTERS = {
     "command name": 128,
     "description": 512,
@@ -37,15 +37,15 @@ _CHARACTERS = {
     "owner": 64,
     "group": 64,
 }
-"""The most that a text may have, so that every record of it is within what records may hold."""
+"""Limits of texts in characters, chosen so that every record with them is valid."""
 
 _is_id = re.compile(ID).fullmatch
 _is_mode = re.compile("[0-7]{3,4}").fullmatch
 
 
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A script and how it is run. `content`: plain text; `timeout`: seconds; `working_dir`: empty for the home of
-    the user who runs it."""
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A script with its properties. `content`: plain text; `timeout`: seconds; `working_dir`: empty for the home
+    directory of the user that runs it."""
 
     command_id: str
     name: str
@@ -56,9 +56,9 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     working_dir: str = ""
 
 
-class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file to send. `content`: in the form that `content_type` names; `mode`: octal digits. Without `target_dir`
-    the home of the user whom the agent runs as, without `owner` and `group` that user's own."""
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A file to send. `content`: in the encoding that `content_type` names; `mode`: octal digits. Empty `target_dir`,
+    `owner` and `group` mean the home directory, the user and the group of the agent."""
 
     name: str
     content: str
@@ -73,14 +73,14 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def data(self) -> bytes:
-        """What the file will hold. Raises ValueError where it is not the Base64 that it says."""
+        """The bytes of the file. Raises ValueError if `content_type` is Base64 and the content is not."""
         if self.content_type is ContentType.BASE64:
             return b64decode(self.content, validate=True)
         return self.content.encode()
 
 
 class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """`id`: of this request alone; `time`: when it was made, milliseconds since the epoch; `caller`: account id."""
+    """Base of the requests. `id`: unique; `time`: creation in milliseconds since the epoch; `caller`: account id."""
 
     id: str
     time: int
@@ -88,8 +88,8 @@ class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     caller: int
 
 
-class Run(_Request, frozen=True, tag="run"):
-    """Run a command on these instances. `frequency`: when `mode` is Period."""
+class Run(_Request, frozen=True, tag="run", kw_only=True):
+    """A request to run a command on the instances. `frequency`: the schedule, if `mode` is Period."""
 
     invoke_id: str
     instances: tuple[str, ...]
@@ -100,8 +100,8 @@ class Run(_Request, frozen=True, tag="run"):
     frequency: str = ""
 
 
-class SendFile(_Request, frozen=True, tag="send-file"):
-    """Write a file on these instances."""
+class SendFile(_Request, frozen=True, tag="send-file", kw_only=True):
+    """A request to write a file on the instances."""
 
     invoke_id: str
     instances: tuple[str, ...]
@@ -109,20 +109,20 @@ class SendFile(_Request, frozen=True, tag="send-file"):
 
 
 class Stop(_Request, frozen=True, tag="stop"):
-    """Stop a run, or all that is to come of it; on these instances, on all without one."""
+    """A request to stop an execution with all its future runs, on the instances; on all if `instances` is empty."""
 
     invoke_id: str
     instances: tuple[str, ...] = ()
 
 
 class KeepCommand(_Request, frozen=True, tag="keep"):
-    """Keep a command: the first version of a new id, or the next of one that is known."""
+    """A request to keep a command: as the first version of a new id, or the next version of a known one."""
 
     command: Command
 
 
-class ModifyCommand(_Request, frozen=True, tag="modify"):
-    """Change what is given of the latest version of a kept command."""
+class ModifyCommand(_Request, frozen=True, tag="modify", kw_only=True):
+    """A request to change properties of the latest version of a kept command; None keeps a property."""
 
     command_id: str
     name: str | None = None
@@ -131,31 +131,31 @@ class ModifyCommand(_Request, frozen=True, tag="modify"):
 
 
 class DeleteCommand(_Request, frozen=True, tag="delete"):
-    """Keep a command no longer."""
+    """A request to delete a kept command with all its versions."""
 
     command_id: str
 
 
 Request = Run | SendFile | Stop | KeepCommand | ModifyCommand | DeleteCommand
 Invocation = Run | SendFile
-"""What agents leave execution records of."""
+"""A request for which agents write execution records."""
 
 _decode = msgspec.json.Decoder(Request).decode
 encode = msgspec.json.Encoder().encode
 
 
 def decode(value: bytes) -> Request:
-    """The request that the bytes hold, within all limits; InputError names the field that is wrong."""
+    """Reads a request and checks its limits. Raises InputError with the wrong field."""
     try:
         request: Request = _decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"not a request: {error}") from None
+        raise InputError(f"the record is not a request: {error}") from None
     check(request)
     return request
 
 
 def check(request: Request) -> None:
-    """Whether a request keeps to all limits; InputError names the field that is wrong, and the limit."""
+    """Raises InputError, with the field and its limit, for a request beyond a limit."""
     _check_id("region", request.region)
     if not 0 <= request.time < _LAST_TIME:
         raise InputError(f"time {request.time}: expected milliseconds since the epoch, of a year before 2100")
@@ -184,7 +184,7 @@ def check(request: Request) -> None:
 
 
 def base64_size(content: str) -> int:
-    """Bytes of a text in Base64."""
+    """Returns the size of a text in Base64, in bytes."""
     return -(-len(content.encode()) // 3) * 4
 
 
@@ -196,14 +196,14 @@ def _check_run(run: Run) -> None:
     if run.mode is RepeatMode.PERIOD:
         check_schedule(run.frequency, run.command.timeout, run.time)
     elif run.frequency:
-        raise InputError(f"frequency: is for {RepeatMode.PERIOD}, not for {run.mode}")
+        raise InputError(f"frequency: only {RepeatMode.PERIOD} has one; leave it out for {run.mode}")
 
 
 def _check_command(command: Command, parameters: Mapping[str, str]) -> None:
     _check_id("command_id", command.command_id)
     _check_timeout(command.timeout)
     if not command.content.strip():
-        raise InputError("command: is empty")
+        raise InputError("command: is empty; give a script")
     _check_text("command name", command.name)
     _check_text("description", command.description)
     _check_folder("working directory", command.working_dir)
@@ -211,7 +211,8 @@ def _check_command(command: Command, parameters: Mapping[str, str]) -> None:
     size += base64_size(msgspec.json.encode(parameters).decode()) if parameters else 0
     if size > COMMAND_LIMIT:
         raise InputError(
-            f"command: {size} bytes in Base64 with its parameters; at most {COMMAND_LIMIT} are taken: send a file"
+            f"command: has {size} bytes in Base64 with its parameters; at most {COMMAND_LIMIT} are accepted; "
+            "send the script as a file"
         )
 
 
@@ -232,27 +233,29 @@ def _check_file_content(file: File) -> None:
     is_base64 = file.content_type is ContentType.BASE64
     size = len(file.content) if is_base64 else base64_size(file.content)
     if size > FILE_LIMIT:
-        raise InputError(f"file: {size} bytes in Base64; at most {FILE_LIMIT} are taken")
+        raise InputError(f"file: has {size} bytes in Base64; at most {FILE_LIMIT} are accepted")
     try:
         _ = file.data
     except ValueError:
-        raise InputError("file: its content is not Base64, as content_type says") from None
+        raise InputError(
+            "file: its content is not Base64, as content_type says; correct one of the two"
+        ) from None
 
 
 def _check_instances(instances: tuple[str, ...]) -> None:
     if not 1 <= len(instances) <= MOST_INSTANCES:
-        raise InputError(f"instances: {len(instances)} of them; expected 1 to {MOST_INSTANCES}")
+        raise InputError(f"instances: {len(instances)} are named; expected 1 to {MOST_INSTANCES}")
     if len(set(instances)) < len(instances):
-        raise InputError("instances: one is named twice")
+        raise InputError("instances: one is named twice; name each once")
     for instance in instances:
         _check_id("instance", instance)
 
 
 def _check_text(field: str, text: str) -> None:
     if len(text) > _CHARACTERS[field]:
-        raise InputError(f"{field}: has {len(text)} characters; at most {_CHARACTERS[field]}")
+        raise InputError(f"{field}: has {len(text)} characters; at most {_CHARACTERS[field]} are accepted")
     if "\0" in text:
-        raise InputError(f"{field}: holds a NUL")
+        raise InputError(f"{field}: contains a NUL character; remove it")
 
 
 def _check_folder(field: str, path: str) -> None:

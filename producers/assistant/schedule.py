@@ -1,4 +1,4 @@
-"""When a recurring command is due: `rate(5m)`, `at(2022-06-06 13:15:30 Asia/Shanghai)`, or a cron expression.
+"""Schedules of recurring commands: `rate(5m)`, `at(2022-06-06 13:15:30 Asia/Shanghai)`, or a cron expression.
 
 Source: `Frequency` of RunCommand and InvokeCommand, ECS API 2014-05-26, and the user manual, "Use the immediate
 execution feature". Times are milliseconds since the epoch.
@@ -26,14 +26,14 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Start to start, however long a run takes; the first an interval after it was asked for."""
+    """A fixed interval between starts; the first start is one interval after the request."""
 
     interval: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Once, at this moment."""
+    """One run at a given time."""
 
     moment: datetime
 
@@ -42,7 +42,7 @@ Schedule = Rate | At | cron.Cron
 
 
 def parse_schedule(frequency: str) -> Schedule:
-    """Read a `Frequency`; InputError says what is wrong with it."""
+    """Parses a `Frequency`. Raises InputError with the expected form."""
     text = frequency.strip()
     if text.startswith("rate"):
         if (found := _RATE.fullmatch(text)) is None:
@@ -56,28 +56,29 @@ def parse_schedule(frequency: str) -> Schedule:
 
 
 def check_schedule(frequency: str, timeout: int, now: int) -> Schedule:
-    """The timing, if a command with a time-out of so many seconds may recur like that; InputError says why not."""
+    """Parses a `Frequency` and checks its limits for a command with a time limit of `timeout` seconds. Raises
+    InputError."""
     timing = parse_schedule(frequency)
     least = timedelta(seconds=timeout)
     match timing:
         case Rate(interval) if not LEAST_RATE <= interval <= MOST_RATE:
-            raise InputError(f"frequency {frequency!r}: an interval is from 60 seconds to 7 days")
+            raise InputError(f"frequency {frequency!r}: the interval must be from 60 seconds to 7 days")
         case Rate(interval) if interval <= least:
-            raise InputError(f"frequency {frequency!r}: is not longer than the time-out of {timeout} s")
+            raise InputError(f"frequency {frequency!r}: must be longer than the time-out of {timeout} s")
         case cron.Cron() if (found := timing.least_interval(_aware(now))) < max(least, LEAST_CRON):
             raise InputError(
-                f"frequency {frequency!r}: {found.total_seconds():g} s lie between two times; "
-                f"at least 10 s, and the time-out of {timeout} s, must"
+                f"frequency {frequency!r}: two of its times are {found.total_seconds():g} s apart; they must be "
+                f"at least 10 s apart, and at least the time-out of {timeout} s"
             )
         case _:
             pass
     if next_time(timing, now, now) is None:
-        raise InputError(f"frequency {frequency!r}: names no time from now on")
+        raise InputError(f"frequency {frequency!r}: names no time in the future; correct its date")
     return timing
 
 
 def next_time(timing: Schedule, asked: int, after: int) -> int | None:
-    """The first time later than `after` of what was asked for at `asked`; None if there is none."""
+    """Returns the first time later than `after`, for a request made at `asked`; None if there is none."""
     match timing:
         case Rate(interval):
             step = interval // timedelta(milliseconds=1)
@@ -91,14 +92,15 @@ def next_time(timing: Schedule, asked: int, after: int) -> int | None:
 
 
 def _moment(text: str, named: str) -> datetime:
-    """The first, of two that clocks show alike. Raises InputError for one that they skip."""
+    """Returns the time with the wall time `text`: the first of two in a zone that repeats it. Raises InputError if the
+    zone skips it."""
     where = zone(named)
     with suppress(ValueError, OverflowError):
         wall = datetime.fromisoformat(text)
         found = wall.replace(tzinfo=where).astimezone(UTC)
         if found.astimezone(where).replace(tzinfo=None) == wall:
             return found
-    raise InputError(f"frequency at({text}): there is no such time")
+    raise InputError(f"frequency at({text}): the time zone has no such time; correct date or time")
 
 
 def _aware(milliseconds: int) -> datetime:

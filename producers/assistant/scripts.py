@@ -1,4 +1,4 @@
-"""A command as a file that an interpreter runs, for as long as it runs."""
+"""Temporary script files of commands, and their interpreters."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _INTERPRETERS: Mapping[CommandType, tuple[str, Sequence[Sequence[str]]]] = {
         [[name, "-NoProfile", "-NonInteractive", "-File"] for name in ("pwsh", "powershell.exe")],
     ),
 }
-"""By type: the script's name, and what may run it, the first that the host has."""
+"""By command type: the script's file name, and its interpreters; the first that the host has is used."""
 
 
 def interpreter(kind: CommandType, content: str) -> list[str]:
-    """The words before the script's name. A shell script may name its own after `#!`, as Python or Perl do. Raises
-    Refusal where the host has none."""
+    """Returns the interpreter's command line, to which the script's path is added. A shell script may name another
+    interpreter after `#!`. Raises Refusal if the host has none of them."""
     first = content.partition("\n")[0]
     if kind is CommandType.SHELL and first.startswith("#!") and first[2:].strip():
         candidates: Sequence[Sequence[str]] = [first[2:].split(maxsplit=1)]
@@ -42,7 +42,7 @@ def interpreter(kind: CommandType, content: str) -> list[str]:
 
 @contextmanager
 def script_file(kind: CommandType, content: str, who: Account, prefix: str) -> Generator[Path]:
-    """The script in a folder that only the user who runs it can look into; both are gone afterwards."""
+    """Writes the script into a folder that only the user that runs it can read, and removes both at the end."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         path = folder / _INTERPRETERS[kind][0]
@@ -58,6 +58,6 @@ def script_file(kind: CommandType, content: str, who: Account, prefix: str) -> G
 
 
 def remove_left_over(prefix: str) -> None:
-    """Remove the folders that an agent which was killed has left."""
+    """Removes the folders that a killed agent left."""
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         shutil.rmtree(folder, ignore_errors=True)

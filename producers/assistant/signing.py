@@ -1,7 +1,8 @@
-"""Who may ask: whoever holds a key of the deployment.
+"""Signs and verifies requests: a request is authorised if it is signed with a key of the deployment.
 
-A signature is HMAC-SHA256 over the log's id and the record's bytes, so a request counts in one log only. It also has to
-reach the log within `WINDOW` of the time it names; a repeat within that time names an execution that agents know.
+A signature is HMAC-SHA256 over the log id and the record's bytes, so a request is valid in one deployment only. A
+request must also be appended within `WINDOW` of the time that it names. A copy that is appended within this time has
+the invoke id of an execution that agents know, and they skip it.
 """
 
 from __future__ import annotations
@@ -22,62 +23,70 @@ from schemas.topics import COMMANDS
 SIGNATURE = "heliograph-signature"
 """Header of a request: the signature, in hexadecimal digits."""
 WINDOW = 300_000
-"""Milliseconds."""
+"""Largest difference, in milliseconds, between a request's time and the time at which it is appended."""
 _LEAST_KEY = 32
 _PURPOSE = b"heliograph commands 1\n"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keys:
-    """Keys of a deployment: the first signs, all of them verify, so that a key can be replaced while all goes on."""
+    """Keys of a deployment. The first signs and all verify, so a key can be replaced while agents run."""
 
     values: tuple[bytes, ...]
     log_id: str
 
     def signature(self, value: bytes) -> bytes:
-        """The signature of a request's bytes, by the first key."""
+        """Returns the signature of a request's bytes with the first key."""
         return _signature(self.values[0], self.log_id, value)
 
     def sign(self, request: Request) -> NewRecord:
-        """The record of a request. Raises InputError for one beyond a limit."""
+        """Builds the signed record of a request. Raises InputError for a request beyond a limit."""
         try:
             value = encode(request)
         except UnicodeEncodeError as error:
-            raise InputError(f"the request holds {error.object!r:.80}, which is not text in UTF-8") from None
+            raise InputError(
+                f"the request contains {error.object!r:.80}, which is not text in UTF-8; correct it"
+            ) from None
         check(request)
         headers = ((FORMAT, FORMAT_VERSION), (SIGNATURE, self.signature(value)))
         return NewRecord(COMMANDS, value, request.id.encode(), headers)
 
     def verify(self, record: Record) -> Request:
-        """The request of a record that one of the keys has signed, in time. Raises InputError that says why not."""
+        """Returns the request of a record. Raises InputError if the signature is wrong or missing, or if the request
+        was appended too early or too late."""
         given = record.header(SIGNATURE)
         if given is None:
-            raise InputError("the request is not signed")
+            raise InputError("the request is not signed; send it with `heliograph assistant`")
         if not any(
             hmac.compare_digest(given, _signature(key, self.log_id, record.value)) for key in self.values
         ):
-            raise InputError("the request is not signed with a key of this deployment, or was changed")
+            raise InputError(
+                "the request is not signed with a key of this deployment, or was changed; compare assistant.keys of "
+                "caller and agent"
+            )
         request = decode(record.value)
         if abs(record.timestamp - request.time) > WINDOW:
             raise InputError(
-                f"the request names a time {abs(record.timestamp - request.time) // 1000} s from when it was "
-                f"appended, more than {WINDOW // 1000}: a repeat, or a clock that is wrong"
+                f"the request was appended {abs(record.timestamp - request.time) // 1000} s from the time that it "
+                f"names, more than {WINDOW // 1000} s: it is a copy, or the caller's clock is wrong"
             )
         return request
 
 
 def open_keys(references: Sequence[Secret], log_id: str) -> Keys:
-    """The keys that the references name. Raises InputError for one that is missing or too short."""
+    """Reads the keys that the references name. Raises InputError for a missing or a short key."""
     values = tuple(one.reveal().encode() for one in references)
     for reference, value in zip(references, values, strict=True):
         if len(value) < _LEAST_KEY:
-            raise InputError(f"assistant.keys: {reference} has fewer than {_LEAST_KEY} characters")
+            raise InputError(
+                f"assistant.keys: {reference} has fewer than {_LEAST_KEY} characters; use a longer key"
+            )
     return Keys(values, log_id)
 
 
 def make_key(path: Path) -> bool:
-    """Write a new key into a file that only its owner can read: whole or not at all. False, and nothing is changed, if
-    it is there."""
+    """Creates a file with a new key, atomically and readable by its owner only. Returns False, and changes nothing, if
+    the file exists."""
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{secrets.token_hex(32)}\n")

@@ -1,4 +1,4 @@
-"""One run on this host, from what was asked for to how it ended. Blocks; each has a thread of its own."""
+"""One run on this host, from the request to the result. It blocks, and has a thread of its own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from schemas.secrets import Secret
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What runs share here. `secrets`: what `{{secret:NAME}}` stands for; `mark`: tells the processes and folders of
-    this agent from those of others; `clock`: milliseconds since the epoch."""
+    """Properties that all runs of an agent share. `secrets`: values of `{{secret:NAME}}`; `mark`: distinguishes the
+    processes and folders of this agent from those of others; `clock`: milliseconds since the epoch."""
 
     secrets: Mapping[str, Secret]
     mark: str
@@ -32,11 +32,11 @@ class Host:
 
     @property
     def folders(self) -> str:
-        """What the names of the folders of running scripts begin with."""
+        """Prefix of the folders of running scripts."""
         return f"heliograph-{self.mark}-"
 
     def run_mark(self, invoke_id: str, repeats: int) -> str:
-        """What marks the processes of one run."""
+        """Returns the mark of the processes of one run."""
         return f"{self.mark}/{invoke_id}/{repeats}"
 
 
@@ -53,7 +53,7 @@ class Task:
         self._process = Process()
 
     def execute(self) -> Progress:
-        """Do it; how it ended."""
+        """Runs the command or writes the file; returns the result."""
         try:
             match self.asked:
                 case Run():
@@ -65,17 +65,17 @@ class Task:
             return self._progress(refused.state, Error(refused.code, refused.info))
 
     def progress(self) -> Progress:
-        """How it stands while it is carried out."""
+        """Returns the state of a run that has not ended."""
         state = RecordState.RUNNING if self._stopped is None else RecordState.STOPPING
         return self._progress(state)
 
     def stop(self, at: int) -> None:
-        """End it because somebody asked for that at this time."""
+        """Ends the run for a request made at time `at`."""
         self._stopped = at
         self._process.stop()
 
     def abandon(self) -> None:
-        """End it because the agent ends."""
+        """Ends the run because the agent ends."""
         self._process.stop()
 
     def _run(self, run: Run) -> Progress:
@@ -88,13 +88,15 @@ class Task:
         try:
             with script_file(run.command.type, script, who, self._host.folders) as path:
                 mark = self._host.run_mark(run.invoke_id, self.repeats)
-                launch = Launch([*words, str(path)], folder, who, run.command.timeout, mark)
+                launch = Launch(
+                    words=[*words, str(path)], folder=folder, who=who, timeout=run.command.timeout, mark=mark
+                )
                 return self._ended(self._process.run(launch, self._output))
         except OSError as error:
             raise Refusal(ErrorCode.EXECUTION_EXCEPTION, str(error)) from None
 
     def _reveal(self, run: Run) -> dict[str, str]:
-        """The secrets that the command asks for, by name."""
+        """Returns the secrets that the command uses, by name."""
         revealed: dict[str, str] = {}
         for name in secret_names(run.command.content):
             if name not in self._host.secrets:
@@ -136,10 +138,10 @@ class Task:
 
 
 def interrupted(asked: Invocation, started: int, now: int) -> Progress:
-    """How a run ended that was started, and whose agent was killed before it saw the end."""
+    """Returns the result of a run whose agent was killed while it ran."""
     is_file = isinstance(asked, SendFile)
     code = ErrorCode.FILE_CREATE_FAIL if is_file else ErrorCode.EXECUTION_INTERRUPTED
-    why = "; the agent ended meanwhile, how far it came is not known"
+    why = "; the agent ended during the run, and an unknown part of it was done"
     return Progress(RecordState.ERROR, now, error=Error(code, ERRORS[code].info + why), started=started)
 
 
@@ -148,7 +150,7 @@ def _usual(code: ErrorCode) -> Error:
 
 
 def _folder(run: Run, who: Account) -> Path:
-    """Where the command runs: where it says, or the user's home, or the root for one without a home."""
+    """Returns the working directory: the command's own, or else the user's home, or else the root directory."""
     named = run.command.working_dir
     try:
         if not named:

@@ -1,5 +1,4 @@
-"""Time zones as schedules write them: `Asia/Shanghai`, `GMT+8:00`, `UTC`. Source: RunCommand's `Frequency`, ECS API
-2014-05-26."""
+"""Time zones of schedules: `Asia/Shanghai`, `GMT+8:00`, `UTC`. Source: RunCommand's `Frequency`, ECS API 2014-05-26."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ _OFFSET = re.compile(r"GMT([+-])([0-9]{1,2}):([0-5][0-9])")
 
 
 def zone(text: str) -> tzinfo:
-    """The zone that `text` names; UTC for nothing, so that an expression means the same on every instance. Raises
-    InputError."""
+    """Returns the zone that `text` names, and UTC for an empty text, so that an expression means the same on every
+    instance. Raises InputError."""
     if text in {"", "UTC", "GMT"}:
         return UTC
     if offset := _OFFSET.fullmatch(text):
@@ -24,4 +23,6 @@ def zone(text: str) -> tzinfo:
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InputError(f"time zone {text!r}: expected one as in Asia/Shanghai, GMT+8:00 or UTC") from None
+        raise InputError(
+            f"time zone {text!r}: expected a name such as Asia/Shanghai, GMT+8:00 or UTC"
+        ) from None

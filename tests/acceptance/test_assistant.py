@@ -41,12 +41,14 @@ def caller(product: Product, clock: QuickClock) -> Generator[Caller]:
     with product.deployment(clock) as deployment:
         deployment.bus.create(COMMANDS)
         keys = open_keys(deployment.config.assistant_keys, deployment.bus.log_id)
-        yield Caller(deployment.bus, keys, deployment.clock, "cn-hangzhou", 7, QUOTAS)
+        yield Caller(
+            bus=deployment.bus, keys=keys, clock=deployment.clock, region="cn-hangzhou", uid=7, quotas=QUOTAS
+        )
 
 
 def ask_for_a_schedule(product: Product, clock: QuickClock, tokens: Path) -> Run:
     script = f"cat /proc/sys/kernel/random/uuid | tee -a {tokens}; sleep 0.$(($$ % 3))"
-    command = Command("c-1", "token", CommandType.SHELL, script, timeout=10)
+    command = Command(command_id="c-1", name="token", type=CommandType.SHELL, content=script, timeout=10)
     with caller(product, clock) as asking:
         (asked,) = asking.run(
             command, INSTANCES, parameters={}, mode=RepeatMode.PERIOD, frequency="0/10 * * * * ?"

@@ -59,7 +59,9 @@ class Fleet:
         self.bus = MemoryBus(self.clock)
         self.bus.create(COMMANDS)
         self.keys = Keys((KEY,), self.bus.log_id)
-        self.caller = Caller(self.bus, self.keys, self.clock, REGION, 7, QUOTAS)
+        self.caller = Caller(
+            bus=self.bus, keys=self.keys, clock=self.clock, region=REGION, uid=7, quotas=QUOTAS
+        )
 
     def start(
         self, instance: str = "i-1", policy: Policy | None = None, secrets: Mapping[str, str] | None = None
@@ -78,7 +80,7 @@ class Fleet:
             host=Host(references, journal.id, self.clock.now),
             clock=self.clock,
         )
-        agent.begin()
+        agent.recover()
         self.agents[instance] = agent
         return agent
 

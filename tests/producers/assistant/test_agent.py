@@ -137,7 +137,7 @@ def test_a_bug_in_the_agent_ends_the_run_and_is_told(fleet: Fleet, monkeypatch: 
 
 def test_a_file_is_sent(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
-    fleet.caller.send(File("a", "b", target_dir=str(tmp_path / "sent")), ("i-1",))
+    fleet.caller.send(File(name="a", content="b", target_dir=str(tmp_path / "sent")), ("i-1",))
     fleet.step()
     assert fleet.file_record().invocation_status is RecordState.SUCCESS
     assert (tmp_path / "sent" / "a").read_text() == "b"
@@ -191,8 +191,9 @@ def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_
     assert len(fleet.final()) == 1
     reasons = {record.header("reason") for record in all_records(fleet.bus, REJECTS)}
     assert reasons == {
-        b"the request is not signed",
-        b"the request is not signed with a key of this deployment, or was changed",
+        b"the request is not signed; send it with `heliograph assistant`",
+        b"the request is not signed with a key of this deployment, or was changed; compare assistant.keys of "
+        b"caller and agent",
     }
     assert {record.header("where") for record in all_records(fleet.bus, REJECTS)} == {b"agent of i-1"}
 
@@ -209,7 +210,7 @@ def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
     fleet.step()
     assert len(fleet.final()) == 1
     (rejected,) = all_records(fleet.bus, REJECTS)
-    assert b"a repeat" in (rejected.header("reason") or b"")
+    assert b"it is a copy" in (rejected.header("reason") or b"")
 
 
 def test_a_request_of_another_log_is_not_done(fleet: Fleet, tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_what_waits_is_cancelled_and_never_runs(fleet: Fleet, tmp_path: Path) ->
 
 
 def test_many_requests_are_done_a_few_at_a_time(fleet: Fleet) -> None:
-    agent = fleet.start(policy=Policy(at_once=3))
+    agent = fleet.start(policy=Policy(concurrency=3))
     for _ in range(8):
         fleet.ask("sleep 0.1")
     most, deadline = 0, time.monotonic() + 60

@@ -17,7 +17,7 @@ WRITES = [
     (MemoryBus, "append"),
     *(
         (Journal, name)
-        for name in ("move_cursor", "accept", "stop", "postpone", "start", "end", "mark_reported")
+        for name in ("move_cursor", "accept", "stop", "reschedule", "start", "end", "mark_reported")
     ),
 ]
 

@@ -95,7 +95,7 @@ def test_an_owner_whom_it_may_not_be_given_to(tmp_path: Path, monkeypatch: pytes
 
 def test_without_a_directory_it_goes_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def me(_name: str) -> Account:
-        return Account("me", 1, 1, tmp_path, other=False)
+        return Account(name="me", uid=1, gid=1, home=tmp_path, other=False)
 
     monkeypatch.setattr(files, "find_account", me)
     place(File(name="a.txt", content="x"), MARK)

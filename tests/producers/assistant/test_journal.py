@@ -27,17 +27,19 @@ EVENTS = "events.ecs.instance"
 
 def test_a_second_agent_on_a_journal_is_refused(fleet: Fleet) -> None:
     agent = fleet.start()
-    with pytest.raises(InputError, match="another agent uses this journal; end it, or give this one another"):
+    with pytest.raises(
+        InputError, match="another agent uses this journal; end that agent, or give this one another"
+    ):
         Journal(fleet.folder / "i-1" / "journal.db", "i-1", fleet.bus.log_id, 0)
-    assert agent.journal.cursor == 0
+    assert agent.journal.read_cursor() == 0
 
 
 @pytest.mark.parametrize(
     ("instance", "log_id", "end", "says"),
     [
-        ("i-2", "", 9, "is of instance i-1"),
-        ("i-1", "other", 9, "not of i-1 on other"),
-        ("i-1", "", 0, "read up to 1, and the log ends at 0"),
+        ("i-2", "", 9, "belongs to instance i-1"),
+        ("i-1", "other", 9, "not to i-1 on other"),
+        ("i-1", "", 0, "read up to offset 1, but the topic ends at 0"),
     ],
 )
 def test_a_journal_of_something_else_is_refused(
@@ -83,7 +85,7 @@ def test_what_a_killed_agent_left_of_a_file_is_removed(
 
     there = tmp_path / "there"
     agent = fleet.start()
-    fleet.caller.send(File("a", "b", target_dir=str(there)), ("i-1",))
+    fleet.caller.send(File(name="a", content="b", target_dir=str(there)), ("i-1",))
     with monkeypatch.context() as patch:
         patch.setattr(files, "_name", does_not)
         patch.setattr(Path, "unlink", does_not)
@@ -106,7 +108,7 @@ def test_what_was_journalled_is_told_after_a_crash_and_only_that(
     fleet.start()
     fleet.ask("echo done")
     with monkeypatch.context() as patch:
-        patch.setattr(Agent, "_tell", killed)
+        patch.setattr(Agent, "_report", killed)
         with pytest.raises(BusUnavailable):
             fleet.step()
     assert fleet.final() == []
@@ -264,4 +266,4 @@ def test_requests_that_the_log_has_lost_are_passed_over_once(
     with monkeypatch.context() as patch:
         patch.setattr(MemoryBus, "read", lost)
         agent.step(0)
-    assert agent.journal.cursor == 5
+    assert agent.journal.read_cursor() == 5

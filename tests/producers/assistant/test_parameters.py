@@ -22,18 +22,18 @@ def test_twenty_are_taken_and_twenty_one_are_not() -> None:
     names = [f"p{number}" for number in range(21)]
     content = " ".join(f"{{{{{name}}}}}" for name in names)
     check_parameters(content.replace(" {{p20}}", ""), dict.fromkeys(names[:20], "x"))
-    with pytest.raises(InputError, match="21 of them; at most 20"):
+    with pytest.raises(InputError, match="21 are given; at most 20"):
         check_parameters(content, dict.fromkeys(names, "x"))
 
 
 @pytest.mark.parametrize(
     ("content", "parameters", "says"),
     [
-        ("{{a}} {{b}}", {"a": ""}, "'b': the command asks for it"),
+        ("{{a}} {{b}}", {"a": ""}, "'b': the command uses it"),
         ("{{a}}", {"a": "", "c": ""}, r"'c': the command has no \{\{c\}\}"),
-        ("{{a}}", {"a b": ""}, "'a b': a name is"),
-        ("{{a}}", {"1a": ""}, "'1a': a name is"),
-        ("{{a}}", {"a" * 65: ""}, "a name is"),
+        ("{{a}}", {"a b": ""}, "'a b': is no name"),
+        ("{{a}}", {"1a": ""}, "'1a': is no name"),
+        ("{{a}}", {"a" * 65: ""}, "is no name"),
     ],
 )
 def test_what_is_wrong_is_named(content: str, parameters: dict[str, str], says: str) -> None:

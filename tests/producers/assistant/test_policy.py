@@ -12,11 +12,11 @@ from producers.assistant.policy import (
     SEND_FILE,
     DueDecision,
     Policy,
+    check_permitted,
     decide_due,
     digest,
     first_due,
     is_immediate,
-    permit,
 )
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import File, Invocation, Run, SendFile
@@ -33,7 +33,13 @@ def run(**fields: Any) -> Run:
 
 
 FILE = SendFile(
-    id="r-1", time=NOW, region=REGION, caller=7, invoke_id="f-1", instances=("i-1",), file=File("a", "b")
+    id="r-1",
+    time=NOW,
+    region=REGION,
+    caller=7,
+    invoke_id="f-1",
+    instances=("i-1",),
+    file=File(name="a", content="b"),
 )
 EACH_MINUTE = run(mode=RepeatMode.PERIOD, frequency="0 * * * * ?", command=command(timeout=10))
 
@@ -53,23 +59,23 @@ EACH_MINUTE = run(mode=RepeatMode.PERIOD, frequency="0 * * * * ?", command=comma
 def test_the_allow_list(allow: tuple[str, ...], asked: Invocation, allowed: bool) -> None:
     policy = Policy(frozenset(allow))
     if allowed:
-        permit(policy, asked, NOW)
+        check_permitted(policy, asked, NOW)
     else:
-        with pytest.raises(Refusal, match="not on the agent's list") as refused:
-            permit(policy, asked, NOW)
+        with pytest.raises(Refusal, match="not on the agent's allow list") as refused:
+            check_permitted(policy, asked, NOW)
         assert refused.value.state is RecordState.INVALID
 
 
 @pytest.mark.parametrize("asked", [run(), FILE])
 def test_what_comes_too_late_is_not_begun(asked: Invocation) -> None:
-    permit(Policy(), asked, NOW + ACCEPT_WITHIN)
+    check_permitted(Policy(), asked, NOW + ACCEPT_WITHIN)
     with pytest.raises(Refusal) as refused:
-        permit(Policy(), asked, NOW + ACCEPT_WITHIN + 1)
+        check_permitted(Policy(), asked, NOW + ACCEPT_WITHIN + 1)
     assert refused.value.code is ErrorCode.DELIVERY_TIMEOUT
 
 
 def test_what_recurs_is_never_too_late() -> None:
-    permit(Policy(), EACH_MINUTE, NOW + 10 * ACCEPT_WITHIN)
+    check_permitted(Policy(), EACH_MINUTE, NOW + 10 * ACCEPT_WITHIN)
 
 
 def test_the_first_time() -> None:

@@ -35,7 +35,13 @@ STUBBORN = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $!; w
 
 
 def launch(script: str, *, timeout: float = 60, mark: str = "") -> Launch:
-    return Launch(["/bin/sh", "-c", script], Path("/"), find_account(""), timeout, mark or uuid4().hex)
+    return Launch(
+        words=["/bin/sh", "-c", script],
+        folder=Path("/"),
+        who=find_account(""),
+        timeout=timeout,
+        mark=mark or uuid4().hex,
+    )
 
 
 def ran(script: str, *, timeout: float = 60) -> tuple[Ended, str]:
@@ -240,7 +246,7 @@ def test_root_runs_as_another_user_and_nobody_else_does() -> None:
         return
     who, output = find_account("nobody"), Output()
     with script_file(CommandType.SHELL, "id -un; id -Gn; cat $0 | wc -l", who, "heliograph-test-") as path:
-        found = Launch(["/bin/sh", str(path)], Path("/"), who, 60, "x")
+        found = Launch(words=["/bin/sh", str(path)], folder=Path("/"), who=who, timeout=60, mark="x")
         assert Process().run(found, output) == Exited(0)
     assert output.tail().text.splitlines()[0] == "nobody"
     assert "root" not in output.tail().text

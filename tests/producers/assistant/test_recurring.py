@@ -91,7 +91,7 @@ def test_a_single_time_that_was_missed_is_told(fleet: Fleet) -> None:
     fleet.start()
     fleet.step()
     assert fleet.outcome()[:2] == (RecordState.ABORTED, ErrorCode.CLIENT_NOT_RUNNING)
-    assert "with the last: 1" in fleet.outcome()[2]
+    assert "missed times, the last included: 1" in fleet.outcome()[2]
 
 
 @pytest.mark.parametrize(("mode", "runs"), [(RepeatMode.NEXT_REBOOT_ONLY, 1), (RepeatMode.EVERY_REBOOT, 3)])

@@ -14,8 +14,8 @@ from schemas.execution_errors import ERRORS, ErrorCode
 from schemas.notification import check as check_notification
 from tests.producers.assistant.assisted import NOW, REGION, command
 
-RUN = Run("r-1", NOW, REGION, 7, "t-1", ("i-1",), command())
-FILE = SendFile("r-1", NOW, REGION, 7, "f-1", ("i-1",), File("a", "b"))
+RUN = Run("r-1", NOW, REGION, 7, invoke_id="t-1", instances=("i-1",), command=command())
+FILE = SendFile("r-1", NOW, REGION, 7, invoke_id="f-1", instances=("i-1",), file=File(name="a", content="b"))
 IDS = st.from_regex(ID, fullmatch=True)
 
 
@@ -26,7 +26,10 @@ def tell(asked: Invocation, kept: OutputTail = NOTHING, instance: str = "i-1") -
     error = Error(
         code, f"{ERRORS[code].info}: {asked.username if isinstance(asked, Run) else asked.file.owner}"
     )
-    for progress in (Progress(RecordState.SCHEDULED, NOW), Progress(RecordState.ERROR, NOW, kept, error)):
+    for progress in (
+        Progress(RecordState.SCHEDULED, NOW),
+        Progress(RecordState.ERROR, NOW, output=kept, error=error),
+    ):
         made = build_record(asked, told, 1, progress)
         assert check_execution(made.encode()) == made
         check_notification(build_event(made, told, NOW))

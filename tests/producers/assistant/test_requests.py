@@ -109,19 +109,19 @@ NO_REGION = msgspec.structs.replace(KeepCommand(**HEAD, command=command()), regi
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (run(instances=()), "instances: 0 of them"),
-        (run(instances=tuple(f"i-{number}" for number in range(51))), "instances: 51 of them"),
+        (run(instances=()), "instances: 0 are named"),
+        (run(instances=tuple(f"i-{number}" for number in range(51))), "instances: 51 are named"),
         (run(instances=("i-1", "i-1")), "named twice"),
         (run(instances=("../x",)), "instance '../x'"),
         (run(invoke_id="t/1"), "invoke_id"),
         (run("   "), "command: is empty"),
-        (run("{{a}}"), "'a': the command asks for it"),
+        (run("{{a}}"), "'a': the command uses it"),
         (run(command=command(timeout=9)), "time-out 9: expected 10 to 86400"),
         (run(command=command(timeout=86_401)), "time-out 86401"),
-        (run(frequency="rate(5m)"), "frequency: is for Period"),
+        (run(frequency="rate(5m)"), "frequency: only Period has one"),
         (run(mode=RepeatMode.PERIOD, frequency="rate(5s)"), "60 seconds"),
         (run(mode=RepeatMode.PERIOD), "fields"),
-        (run(username="a\0"), "username: holds a NUL"),
+        (run(username="a\0"), "username: contains a NUL"),
         (run(username="u" * 256), "username: has 256 characters; at most 255"),
         (run(mode=RepeatMode.PERIOD, frequency="0" * 513), "frequency: has 513 characters"),
         (msgspec.structs.replace(run(mode=RepeatMode.PERIOD, frequency=DAILY), time=2**62), "time 4611"),
@@ -168,4 +168,4 @@ def test_what_is_no_request_is_said(value: bytes, says: str) -> None:
 
 def test_both_spellings_of_power_shell_are_one_type() -> None:
     assert CommandType("RunPowershellScript") is CommandType.POWER_SHELL
-    assert Command("c-1", "n", CommandType.POWER_SHELL, "x").timeout == 60
+    assert Command(command_id="c-1", name="n", type=CommandType.POWER_SHELL, content="x").timeout == 60

@@ -64,7 +64,7 @@ def test_a_request_is_taken_within_its_time(late: int) -> None:
 
 @pytest.mark.parametrize("late", [-WINDOW - 1, WINDOW + 1])
 def test_a_request_that_is_repeated_later_is_refused(late: int) -> None:
-    with pytest.raises(InputError, match="a repeat, or a clock that is wrong"):
+    with pytest.raises(InputError, match="it is a copy, or the caller's clock is wrong"):
         KEYS.verify(appended(KEYS.sign(STOP), NOW + late))
 
 
