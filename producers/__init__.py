@@ -1,1 +1,1 @@
-"""Where events come from: builders from the catalogue, files, standard input."""
+"""Sources of events: the edge, readers of files and streams, builders from the catalogue, and the assistant's agents."""

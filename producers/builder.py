@@ -1,4 +1,4 @@
-"""Builds notifications from the catalogue: for a person who gives a name, a resource and what only they can know."""
+"""Builds notifications from the catalogue, given a name, a resource, and the content fields that cannot be derived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RESOURCE_FIELD: Mapping[str, str] = MappingProxyType(
         "network-interface": "eniId",
     }
 )
-"""The content field that holds the resource's id; `instanceId` in all other families."""
+"""Content field that holds the resource's id, by family; `instanceId` in all other families."""
 
 _START, _FINISH = "executeStartTime", "executeFinishTime"
 _TIMES_OF_STATUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -48,7 +48,7 @@ _NOW_OF_STATUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Canceled": (_START, _FINISH),
     }
 )
-"""What a status happens at the moment of: the other times must be given."""
+"""Times of each status that are set to the current time; its other times must be given."""
 
 
 def build(
@@ -62,11 +62,11 @@ def build(
     now_ms: int,
     id: str | None = None,
 ) -> bytes:
-    """A correct notification as compact JSON.
+    """Builds a valid notification as compact JSON.
 
-    `resource` is an id or a whole resource name, which then gives region and user as well. `content` holds the fields
-    that cannot be derived from the rest; others are kept. Without `level` it is the catalogue's. Raises NotFound for
-    an unknown name, InputError that lists every field that is missing or wrong, InvalidNotification.
+    `resource` is an id, or a whole resource name, which then gives region and user too. `content` holds the fields
+    that cannot be derived; further fields are kept. The default of `level` is the catalogue's. Raises NotFound for an
+    unknown name, InputError with all missing or wrong fields, and InvalidNotification.
     """
     entry = lookup(name)
     named = _resource(entry, resource, region, user)
@@ -94,7 +94,9 @@ def _resource(entry: Entry, resource: str, region: str, user: str) -> arn.Arn:
     named = arn.parse(text)
     expected = arn.RESOURCE_TYPES[entry.resource_type]
     if named.type != expected:
-        raise InputError(f"resource: names a {named.type}, but {entry.name} is of a {expected}")
+        raise InputError(
+            f"resource: names a {named.type}, but {entry.name} is an event of a {expected}; give a resource of that type"
+        )
     return named
 
 
@@ -122,7 +124,7 @@ def _content(entry: Entry, resource_id: str, given: Mapping[str, str], now_ms: i
 
 
 def _derived(entry: Entry, resource_id: str, given: Mapping[str, str], now: str) -> dict[str, str]:
-    """What follows from the name, the resource and the moment."""
+    """Returns the fields that follow from the name, the resource and the current time."""
     fields = {_RESOURCE_FIELD.get(entry.family, "instanceId"): resource_id}
     derive = _DERIVED.get(entry.family)
     return fields | (derive(entry, given, now) if derive else {})
@@ -165,7 +167,7 @@ def _required(entry: Entry, held: Mapping[str, str]) -> list[str]:
 
 
 def _form(family: str, field: str) -> str:
-    """What a content field holds, for a person: `one of a, b`, `a UTC time …` or `text`."""
+    """Describes the values of a content field for a person: `a or b`, `a UTC time …` or `text`."""
     if field in TIMES:
         return "a UTC time, as in 2026-01-01T00:00:00Z"
     for name, known in FAMILIES[family].model_fields.items():

@@ -1,4 +1,4 @@
-"""The edge: every notification is checked once in full here, and appended; what is none is kept in `rejects`."""
+"""The edge: validates each notification once in full and appends it; appends other input to `rejects`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPE_NAMES = {in_arn: in_name for in_name, in_arn in arn.RESOURCE_TYPES.items()
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """What came of an input. `problems`: the first few rejections, each one line."""
+    """The result of an input. `problems`: the first rejections, a line each."""
 
     accepted: int = 0
     rejected: int = 0
@@ -31,29 +31,31 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Edge:
-    """Where notifications enter the log. `extra_topics`: names and patterns of event topics beside the four of ECS."""
+    """The entry of notifications to the bus. `extra_topics`: names and patterns of event topics beside the four of
+    ECS."""
 
     def __init__(self, bus: Bus, extra_topics: Sequence[str] = ()) -> None:
         self._bus = bus
         self._extra_topics = tuple(extra_topics)
         self._topic = lru_cache(4096)(self._find_topic)
 
-    def record(self, value: bytes) -> NewRecord:
-        """The record of one notification, checked; InvalidNotification names the field that is wrong."""
+    def build_record(self, value: bytes) -> NewRecord:
+        """Validates one notification and builds its record. Raises InvalidNotification with the wrong field."""
         routing = check(value)
         topic = self._topic(routing.product, _resource_type(routing))
         headers = _headers(routing.product, routing.level, routing.name)
         return NewRecord(topic, value, routing.resource_id.encode(), headers)
 
     def submit(self, values: Iterable[bytes], progress: Callable[[int], None] | None = None) -> Submitted:
-        """Check and append every value, in order. Durable when it returns. Raises as `Submission.append`."""
-        submission = self.submission(progress)
+        """Validates and appends all values in order; they are durable when it returns. Raises as `Submission.append`."""
+        submission = self.open_submission(progress)
         for value in values:
             submission.add(value)
-        return submission.end()
+        return submission.finish()
 
-    def submission(self, progress: Callable[[int], None] | None = None) -> Submission:
-        """An input that comes piece by piece. `progress` is called with the number of values appended so far."""
+    def open_submission(self, progress: Callable[[int], None] | None = None) -> Submission:
+        """Opens a submission for input that arrives piece by piece. `progress` is called with the number of values
+        appended so far."""
         return Submission(self, self._bus, progress)
 
     def _find_topic(self, product: str, resource_type: str) -> str:
@@ -61,7 +63,7 @@ class Edge:
 
 
 def _resource_type(routing: Routing) -> str:
-    """As event names have it; a name without a resource type leaves it to the resource's own name."""
+    """Returns the resource type of the event's name, or that of its resource if the name has none."""
     in_name, colon, _ = routing.name.partition(":")
     if colon:
         return in_name
@@ -81,7 +83,7 @@ def _headers(product: str, level: str, name: str) -> Headers:
 
 
 class Submission:
-    """The values of one input: appended in batches, with an account of all of them."""
+    """The values of one input, appended in batches, with the number of accepted and rejected ones."""
 
     def __init__(self, edge: Edge, bus: Bus, progress: Callable[[int], None] | None) -> None:
         self._edge = edge
@@ -95,9 +97,9 @@ class Submission:
         self._appended = 0
 
     def add(self, value: bytes) -> None:
-        """Take one value; when a batch is full, append it."""
+        """Validates one value, and appends the batch when it is full."""
         try:
-            record = self._edge.record(value)
+            record = self._edge.build_record(value)
         except InvalidNotification as error:
             record = self._reject(value, str(error))
         self._records.append(record)
@@ -106,15 +108,15 @@ class Submission:
             self.append()
 
     def append(self) -> None:
-        """Append what was taken so far. Raises BusFull and other BusErrors, which then say how many values of the
-        input are in the log."""
+        """Appends the values added so far. Raises BusErrors such as BusFull, with the number of values that have been
+        appended."""
         if not self._records:
             return
         try:
             self._bus.append(self._records)
         except BusError as error:
             raise type(error)(
-                f"{error}; the first {self._appended} of the input are appended, resume behind them"
+                f"{error}; the first {self._appended} of the input are appended, resume after them"
             ) from error
         if self._rejected_here:
             REJECTED.labels("edge").inc(self._rejected_here)
@@ -124,8 +126,8 @@ class Submission:
         if self._progress:
             self._progress(self._appended)
 
-    def end(self) -> Submitted:
-        """Append the rest; the account of the whole input."""
+    def finish(self) -> Submitted:
+        """Appends the rest; returns the result of the whole input."""
         self.append()
         return Submitted(self._appended - self._rejected, self._rejected, tuple(self._problems))
 

@@ -1,15 +1,15 @@
-"""Example notifications of every family, for the demonstration and for tests: made up, in the published formats.
+"""Example notifications of every family in the published formats, for the demonstration and for tests.
 
-They are written as differently as real ones are: pretty-printed or not, with a further top-level field, with a name that
-contradicts the content's status, with a content that is JSON text.
+Like real ones, they vary: some are pretty-printed, have a further top-level field, have a name that contradicts the
+content's status, or have a content that is JSON text.
 """
 
 from __future__ import annotations
 
 from importlib.resources import files
 
-from producers.reading import notifications
+from producers.reading import read_notifications
 
 with (files("producers") / "examples.json").open("rb") as _file:
-    EXAMPLES: tuple[bytes, ...] = tuple(notifications(_file))
-"""Each one's exact bytes."""
+    EXAMPLES: tuple[bytes, ...] = tuple(read_notifications(_file))
+"""The exact bytes of each example."""

@@ -1,8 +1,8 @@
-"""Notifications out of a stream of bytes: JSON lines, one object, objects in a row, or arrays of objects.
+"""Splits a stream of bytes into notifications: JSON lines, one object, consecutive objects, or arrays of objects.
 
-Each item keeps the exact bytes of its object, from `{` to `}`. What is not JSON becomes one item too, so that it can be
-refused and kept, and reading resumes behind it: at the next line, or behind a broken object of several lines where
-its end can be told. Memory is constant: no more than a few MiB, whatever the stream holds.
+Each item has the exact bytes of its object, from `{` to `}`. Invalid JSON becomes an item too, so that the edge can
+reject and keep it. Reading resumes after it: at the next line, or after the end of a broken object of several lines if
+its end can be found. Memory is constant, a few MiB for any stream.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 ITEM_LIMIT = 1024 * 1024
-"""Bytes of the longest item. A longer one is cut to them, which is more than any event may have, and skipped."""
+"""Limit of an item in bytes, more than any event may have. A longer item is cut to the limit and the rest skipped."""
 
 _CHUNK = 1024 * 1024
 _SHORT_LINE = 64 * 1024
@@ -37,19 +37,19 @@ class Readable(Protocol):
     """A stream of bytes: a file, a pipe."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; none at the end."""
+        """Returns up to `size` bytes; none at the end."""
         ...
 
 
 class _Shape(enum.Enum):
-    """What a window shows instead of the end of a JSON value."""
+    """The reason why no end of a JSON value was found."""
 
     INCOMPLETE = enum.auto()
     BROKEN = enum.auto()
 
 
 class _Window:
-    """The part of the stream that is in memory; what comes next begins at `at`."""
+    """The part of the stream in memory. `at`: index of the next byte in the buffer."""
 
     def __init__(self, stream: Readable) -> None:
         self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
@@ -59,7 +59,7 @@ class _Window:
         self._newline = -1
 
     def fill(self) -> bool:
-        """Add what the stream has next; False at its end."""
+        """Reads the next bytes of the stream into the buffer; returns False at its end."""
         chunk = b"" if self.ended else self._read(_CHUNK)
         if not chunk:
             self.ended = True
@@ -70,14 +70,14 @@ class _Window:
         return True
 
     def line_end(self) -> int:
-        """Where the line at `at` ends in the buffer: at its newline, or at the buffer's end."""
+        """Returns the end of the line at `at`: the index of its newline, or the end of the buffer."""
         if self._newline < self.at:
             found = self.buffer.find(b"\n", self.at)
             self._newline = len(self.buffer) if found < 0 else found
         return self._newline
 
     def skip(self, blank: re.Pattern[bytes]) -> bool:
-        """Move to the next byte that is not blank; False if there is none."""
+        """Moves to the next byte that does not match `blank`; returns False if there is none."""
         while True:
             found = blank.match(self.buffer, self.at)
             self.at = found.end() if found else self.at
@@ -87,8 +87,8 @@ class _Window:
                 return False
 
 
-def notifications(stream: Readable) -> Iterator[bytes]:
-    """The items of `stream`, in order. Items that are not notifications are among them: the edge says why."""
+def read_notifications(stream: Readable) -> Iterator[bytes]:
+    """Yields the items of `stream` in order. Items that are not notifications are included; the edge rejects them."""
     window = _Window(stream)
     while len(window.buffer) < len(_BOM) and window.fill():
         pass
@@ -117,7 +117,7 @@ def _elements(window: _Window) -> Iterator[bytes]:
 
 
 def _next_item(window: _Window) -> bytes:
-    """The item at `at` outside of arrays: most often a line that is one object."""
+    """Returns the item at `at` outside of arrays, most often a line that is one object."""
     start, end = window.at, window.line_end()
     if end - start > _SHORT_LINE:
         return _value(window, whole_line_is_broken=True)
@@ -133,7 +133,7 @@ def _next_item(window: _Window) -> bytes:
 
 
 def _value(window: _Window, *, whole_line_is_broken: bool) -> bytes:
-    """The JSON value at `at`, however many lines it has; or what is broken there."""
+    """Returns the JSON value at `at`, which may have several lines, or the invalid bytes there."""
     broken_line = whole_line_is_broken and _measure(_line(window)) is _Shape.BROKEN
     while not broken_line:
         view = memoryview(window.buffer)[window.at : window.at + ITEM_LIMIT]
@@ -156,7 +156,7 @@ def _line(window: _Window) -> memoryview:
 
 
 def _measure(view: memoryview | bytes) -> int | _Shape:
-    """How many bytes the JSON value at the start of `view` has, with the blanks behind it."""
+    """Returns the size in bytes of the JSON value at the start of `view`, with the blanks after it."""
     try:
         _decode(view)
     except RecursionError:
@@ -169,14 +169,15 @@ def _measure(view: memoryview | bytes) -> int | _Shape:
             return (
                 _Shape.BROKEN if before < len(view) - 1 else _Shape.INCOMPLETE
             )  # a number may be cut at its end
-        # A lone surrogate is reported as an early end as well: measure with others in their place.
+        # A lone surrogate is also reported as an early end: measure with other escapes in their place.
         plain, found = _SURROGATE.subn(b"\\\\u00", view)
         return _measure(plain) if found else _Shape.INCOMPLETE
     return len(view)
 
 
 def _broken(window: _Window, end_in: Callable[[bytes, int], int]) -> bytes:
-    """Move behind what is broken at `at`; its first bytes are the item. `end_in(buffer, from)` finds the end, or -1."""
+    """Skips the invalid bytes at `at`; returns their first `ITEM_LIMIT`. `end_in(buffer, start)` returns the end of the
+    invalid bytes, or -1."""
     kept = bytearray()
     while True:
         start = window.at
@@ -196,8 +197,8 @@ def _first(pattern: re.Pattern[bytes]) -> Callable[[bytes, int], int]:
 
 
 class _Braces:
-    """Finds the end of a broken or over-long object by its braces: where they close, or where a line ends inside a
-    string, or where the next line begins with a brace, as the next object of a file of JSON lines does."""
+    """Finds the end of a broken or oversized object by its braces: the closing brace, or a line end inside a string, or
+    a line end before a line that begins with a brace, as the next object of a file of JSON lines does."""
 
     def __init__(self) -> None:
         self._depth = 0

@@ -1,4 +1,4 @@
-"""A seeded stream of notifications as a small deployment makes them: all four resource types, one after the other."""
+"""Generates a seeded stream of notifications such as a small deployment causes, with all four resource types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Content = dict[str, str]
 
 
 class _Fleet:
-    """The resources that things happen to."""
+    """The resources of the made-up events."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -40,21 +40,21 @@ class _Fleet:
         return f"e-bp1{self.random.getrandbits(85):017x}"[:22]
 
 
-class _Happened(NamedTuple):
+class _Event(NamedTuple):
     name: str
     resource: str
     content: Content
     level: str = ""
 
 
-def _state_change(fleet: _Fleet, _: int) -> _Happened:
+def _state_change(fleet: _Fleet, _: int) -> _Event:
     instance = fleet.random.choice(fleet.instances)
     state = fleet.random.choice(("Starting", "Running", "Stopping", "Stopped"))
     content = {"resourceId": instance, "resourceType": "ALIYUN::ECS::Instance", "state": state}
-    return _Happened("Instance:StateChange", f"instance/{instance}", content)
+    return _Event("Instance:StateChange", f"instance/{instance}", content)
 
 
-def _maintenance(fleet: _Fleet, now: int) -> _Happened:
+def _maintenance(fleet: _Fleet, now: int) -> _Event:
     instance = fleet.random.choice(fleet.instances)
     code = fleet.random.choice(("Reboot", "Stop", "Redeploy"))
     status = fleet.random.choice(("Scheduled", "Executing", "Executed", "Avoided"))
@@ -70,10 +70,10 @@ def _maintenance(fleet: _Fleet, now: int) -> _Happened:
         content["executeStartTime"] = content_time(now - 60_000)
     if status in {"Executed", "Avoided"}:
         content["executeFinishTime"] = content_time(now)
-    return _Happened(f"Instance:SystemMaintenance.{code}:{status}", f"instance/{instance}", content)
+    return _Event(f"Instance:SystemMaintenance.{code}:{status}", f"instance/{instance}", content)
 
 
-def _failure(fleet: _Fleet, now: int) -> _Happened:
+def _failure(fleet: _Fleet, now: int) -> _Event:
     instance = fleet.random.choice(fleet.instances)
     status = fleet.random.choice(("Executing", "Executed"))
     content = {
@@ -86,16 +86,16 @@ def _failure(fleet: _Fleet, now: int) -> _Happened:
     }
     if status == "Executed":
         content["executeFinishTime"] = content_time(now)
-    return _Happened(f"Instance:SystemFailure.Reboot:{status}", f"instance/{instance}", content)
+    return _Event(f"Instance:SystemFailure.Reboot:{status}", f"instance/{instance}", content)
 
 
-def _interruption(fleet: _Fleet, _: int) -> _Happened:
+def _interruption(fleet: _Fleet, _: int) -> _Event:
     instance = fleet.random.choice(fleet.instances)
     content = {"instanceId": instance, "action": "delete"}
-    return _Happened("Instance:PreemptibleInstanceInterruption", f"instance/{instance}", content)
+    return _Event("Instance:PreemptibleInstanceInterruption", f"instance/{instance}", content)
 
 
-def _migration(fleet: _Fleet, now: int) -> _Happened:
+def _migration(fleet: _Fleet, now: int) -> _Event:
     instance = fleet.random.choice(fleet.instances)
     source, destination = fleet.random.sample(fleet.hosts, 2)
     content = {
@@ -106,10 +106,10 @@ def _migration(fleet: _Fleet, now: int) -> _Happened:
         "endTime": content_time(now),
         "status": "accomplished",
     }
-    return _Happened("Instance:LiveMigrationAcrossDDH", f"instance/{instance}", content)
+    return _Event("Instance:LiveMigrationAcrossDDH", f"instance/{instance}", content)
 
 
-def _stalled(fleet: _Fleet, now: int) -> _Happened:
+def _stalled(fleet: _Fleet, now: int) -> _Event:
     disk, instance = fleet.random.choice(fleet.disks), fleet.random.choice(fleet.instances)
     status = fleet.random.choice(("Executing", "Executed"))
     content = {
@@ -123,10 +123,10 @@ def _stalled(fleet: _Fleet, now: int) -> _Happened:
     }
     if status == "Executed":
         content["executeFinishTime"] = content_time(now)
-    return _Happened(f"Disk:Stalled:{status}", f"disk/{disk}", content)
+    return _Event(f"Disk:Stalled:{status}", f"disk/{disk}", content)
 
 
-def _disk_operation(fleet: _Fleet, _: int) -> _Happened:
+def _disk_operation(fleet: _Fleet, _: int) -> _Event:
     disk = fleet.random.choice(fleet.disks)
     failed = fleet.random.random() < 0.1
     content = {
@@ -134,10 +134,10 @@ def _disk_operation(fleet: _Fleet, _: int) -> _Happened:
         "operation": fleet.random.choice(("AttachDisk", "DetachDisk")),
         "result": "failed" if failed else "accomplished",
     }
-    return _Happened("Disk:DiskOperationCompleted", f"disk/{disk}", content, "WARN" if failed else "")
+    return _Event("Disk:DiskOperationCompleted", f"disk/{disk}", content, "WARN" if failed else "")
 
 
-def _snapshot(fleet: _Fleet, now: int) -> _Happened:
+def _snapshot(fleet: _Fleet, now: int) -> _Event:
     snapshot = fleet.random.choice(fleet.snapshots)
     content = {
         "result": "accomplished",
@@ -148,10 +148,10 @@ def _snapshot(fleet: _Fleet, now: int) -> _Happened:
         "startTime": content_time(now - 62_000),
         "endTime": content_time(now),
     }
-    return _Happened("Snapshot:CreateSnapshotCompleted", f"snapshot/{snapshot}", content)
+    return _Event("Snapshot:CreateSnapshotCompleted", f"snapshot/{snapshot}", content)
 
 
-def _interface(fleet: _Fleet, _: int) -> _Happened:
+def _interface(fleet: _Fleet, _: int) -> _Event:
     interface = fleet.random.choice(fleet.interfaces)
     operation, status = fleet.random.choice(
         (("AttachNetworkInterface", "InUse"), ("DetachNetworkInterface", "Available"))
@@ -163,10 +163,10 @@ def _interface(fleet: _Fleet, _: int) -> _Happened:
         "result": "success",
         "requestId": str(UUID(int=fleet.random.getrandbits(128))).upper(),
     }
-    return _Happened("NetworkInterface:NetworkInterfaceOperateCompleted", f"eni/{interface}", content)
+    return _Event("NetworkInterface:NetworkInterfaceOperateCompleted", f"eni/{interface}", content)
 
 
-_KINDS: dict[Callable[[_Fleet, int], _Happened], int] = {
+_KINDS: dict[Callable[[_Fleet, int], _Event], int] = {
     _state_change: 14,
     _maintenance: 26,
     _failure: 8,
@@ -177,29 +177,29 @@ _KINDS: dict[Callable[[_Fleet, int], _Happened], int] = {
     _snapshot: 12,
     _interface: 8,
 }
-"""What happens, and how often of a hundred."""
+"""Kinds of events, with their weights in percent."""
 
 
 def generate(seed: int, count: int, start_ms: int) -> Iterator[bytes]:
-    """`count` notifications of about 519 bytes; the same for the same arguments. Times begin at `start_ms`."""
+    """Yields `count` notifications of about 519 bytes with times from `start_ms` on, the same for the same arguments."""
     random = Random(seed)  # noqa: S311 - made-up data
     fleet = _Fleet(random)
     kinds, weights = list(_KINDS), list(_KINDS.values())
     now = start_ms
     for _ in range(count):
         now += random.randrange(2 * _MEAN_GAP_MS)
-        happened = random.choices(kinds, weights)[0](fleet, now)
+        event = random.choices(kinds, weights)[0](fleet, now)
         yield _encode(
             {
                 "ver": "1.0",
                 "id": str(UUID(int=random.getrandbits(128))).upper(),
                 "product": "ECS",
-                "resourceId": f"acs:ecs:{REGION}:{USER}:{happened.resource}",
-                "level": happened.level or CATALOGUE[happened.name].level,
-                "name": happened.name,
+                "resourceId": f"acs:ecs:{REGION}:{USER}:{event.resource}",
+                "level": event.level or CATALOGUE[event.name].level,
+                "name": event.name,
                 "userId": USER,
                 "eventTime": event_time(now),
                 "regionId": REGION,
-                "content": happened.content,
+                "content": event.content,
             }
         )

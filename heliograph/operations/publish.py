@@ -13,7 +13,7 @@ import msgspec
 from heliograph.app.deployment import Deployment
 from producers.builder import build
 from producers.edge import Edge, Submitted
-from producers.reading import notifications
+from producers.reading import read_notifications
 from schemas.errors import InvalidNotification
 from schemas.notification import check, warnings
 from schemas.record import Position
@@ -59,7 +59,7 @@ def publish_built(deployment: Deployment, request: NotificationRequest) -> Publi
         content=request.content,
         now_ms=deployment.clock.now(),
     )
-    (position,) = deployment.bus.append([_open_edge(deployment).record(value)])
+    (position,) = deployment.bus.append([_open_edge(deployment).build_record(value)])
     return Published(position, value)
 
 
@@ -71,15 +71,15 @@ def publish_stream(
     Rejected ones are appended to `rejects` with the reason. Before the stream blocks, everything read so far is
     appended. `advance` is called with the number of notifications appended so far. Raises BusError.
     """
-    submission = _open_edge(deployment).submission(advance)
-    for value in notifications(_AppendingReader(stream, submission.append)):
+    submission = _open_edge(deployment).open_submission(advance)
+    for value in read_notifications(_AppendingReader(stream, submission.append)):
         submission.add(value)
-    return submission.end()
+    return submission.finish()
 
 
 def check_stream(stream: BinaryIO) -> Iterator[Checked]:
     """Checks each notification of a stream; appends nothing."""
-    for number, value in enumerate(notifications(stream), 1):
+    for number, value in enumerate(read_notifications(stream), 1):
         try:
             check(value)
         except InvalidNotification as error:

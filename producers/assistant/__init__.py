@@ -1,1 +1,1 @@
-"""Runs commands and sends files on instances: those who ask sign a request, agents execute it and leave records."""
+"""Runs commands and writes files on instances: callers sign requests, agents execute them and append records."""

@@ -170,7 +170,7 @@ class Agent:
         final = reporting.build_record(asked, self.instance, repeats, progress)
         records = [
             execution_record(final),
-            self.edge.record(reporting.build_event(final, self.instance, now)),
+            self.edge.build_record(reporting.build_event(final, self.instance, now)),
         ]
         if not over:
             records.append(self._progress(asked, repeats + 1, RecordState.SCHEDULED))

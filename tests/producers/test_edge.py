@@ -47,7 +47,7 @@ def test_every_example_lies_byte_for_byte_in_the_topic_of_its_resource_type(bus:
 
 
 def test_a_record_is_keyed_by_its_resource_and_says_what_it_is() -> None:
-    record = Edge(MemoryBus()).record(EXAMPLES[1])
+    record = Edge(MemoryBus()).build_record(EXAMPLES[1])
     assert record.key == b"acs:ecs:cn-beijing:200000000042:instance/i-2ze000000000000heli"
     assert dict(record.headers) == {
         FORMAT: b"1",
@@ -75,7 +75,7 @@ def test_a_record_is_keyed_by_its_resource_and_says_what_it_is() -> None:
 def test_other_products_and_types_have_their_topic_if_it_is_allowed(
     fields: dict[str, object], extra: Sequence[str], topic: str
 ) -> None:
-    assert Edge(MemoryBus(), extra).record(changed(**fields)).topic == topic
+    assert Edge(MemoryBus(), extra).build_record(changed(**fields)).topic == topic
 
 
 def test_what_is_no_notification_is_kept_and_stops_nothing(bus: MemoryBus) -> None:
@@ -91,7 +91,7 @@ def test_what_is_no_notification_is_kept_and_stops_nothing(bus: MemoryBus) -> No
 
 def test_one_record_is_refused_by_name() -> None:
     with pytest.raises(InvalidNotification, match=r"^level: "):
-        Edge(MemoryBus()).record(changed(level="LOUD"))
+        Edge(MemoryBus()).build_record(changed(level="LOUD"))
 
 
 class FullAfter(MemoryBus):

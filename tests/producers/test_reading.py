@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.examples import EXAMPLES
-from producers.reading import ITEM_LIMIT, notifications
+from producers.reading import ITEM_LIMIT, read_notifications
 
 OBJECTS = st.dictionaries(
     st.text(max_size=6),
@@ -31,7 +31,7 @@ class Dripping:
 
 
 def items(data: bytes, step: int = 1 << 20) -> list[bytes]:
-    return list(notifications(Dripping(data, step)))
+    return list(read_notifications(Dripping(data, step)))
 
 
 @st.composite
@@ -158,7 +158,7 @@ class Endless:
 @pytest.mark.parametrize("line", [b'{"a":' + b"1" * 500 + b"}\n", b"x", b'{"a":"' + b"1" * 500 + b'",\n'])
 def test_memory_does_not_grow_with_the_stream(line: bytes) -> None:
     tracemalloc.start()
-    for _ in notifications(Endless(line)):
+    for _ in read_notifications(Endless(line)):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
