@@ -81,7 +81,7 @@ def list_letters(
 
     with open_deployment() as deployment:
         history = open_history(deployment)
-        wanted = build_filter(
+        selection = build_filter(
             deployment.clock.now(),
             target=target,
             subscription=subscription,
@@ -93,7 +93,7 @@ def list_letters(
             resource=resource,
             delivery=delivery,
         )
-        letters = dead_letters.list_letters(history, wanted, include_dropped=include_dropped)
+        letters = dead_letters.list_letters(history, selection, include_dropped=include_dropped)
         show(map(_row, letters), _COLUMNS, as_json=as_json)
     fail_without_archive(history)
 
@@ -140,7 +140,7 @@ def drop(
         raise InputError("--why: missing; give the reason, which the verdicts keep")
     with open_deployment() as deployment:
         history = open_history(deployment)
-        wanted = build_filter(
+        selection = build_filter(
             deployment.clock.now(),
             target=target,
             subscription=subscription,
@@ -152,8 +152,8 @@ def drop(
             resource=resource,
             delivery=delivery,
         )
-        require_filter(wanted, everything=everything)
-        plan = dead_letters.plan_drop(history, wanted)
+        require_filter(selection, everything=everything)
+        plan = dead_letters.plan_drop(history, selection)
         if plan.letters:
             confirm(f"drop {len(plan.letters)} dead letters", yes=yes)
         with progress(len(plan.letters), "dead letters") as advance:

@@ -50,7 +50,7 @@ def list_deliveries(
 
     with open_deployment() as deployment:
         now, history = deployment.clock.now(), open_history(deployment)
-        wanted = deliveries.DeliveryFilter(
+        selection = deliveries.DeliveryFilter(
             targets=frozenset({target} if target else ()),
             subscription=subscription,
             state=_status(state) if state else None,
@@ -58,7 +58,7 @@ def list_deliveries(
             since=parse_when(since, now) if since else 0,
             until=parse_when(until, now) if until else 2**62,
         )
-        show(map(delivery_row, deliveries.list_deliveries(history, wanted)), _COLUMNS, as_json=as_json)
+        show(map(delivery_row, deliveries.list_deliveries(history, selection)), _COLUMNS, as_json=as_json)
     fail_without_archive(history)
 
 

@@ -56,14 +56,14 @@ def list_events(
 
     with open_deployment() as deployment:
         now = deployment.clock.now()
-        wanted = events.EventFilter(
+        selection = events.EventFilter(
             resource=resource,
             level=level.upper(),
             name=name,
             since=parse_when(since, now) if since else 0,
             until=parse_when(until, now) if until else 2**62,
         )
-        rows = map(_event_row, events.list_events(deployment.bus, wanted))
+        rows = map(_event_row, events.list_events(deployment.bus, selection))
         show(rows, ("time", "level", "name", "resource", "region", "position"), as_json=as_json)
 
 

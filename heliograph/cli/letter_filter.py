@@ -42,9 +42,9 @@ def build_filter(
     )
 
 
-def require_filter(wanted: LetterFilter, *, everything: bool) -> None:
+def require_filter(selection: LetterFilter, *, everything: bool) -> None:
     """Raises InputError if a command would change every letter and `--all` was not given."""
-    if wanted.is_empty and not everything:
+    if selection.is_empty and not everything:
         raise InputError(
             "no filter given: select dead letters (--target, --since …), or give --all for every one"
         )

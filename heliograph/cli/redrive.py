@@ -38,7 +38,7 @@ from schemas.errors import HeliographError, InputError
 
 if TYPE_CHECKING:
     from heliograph.operations.history import History
-    from heliograph.operations.redrive import Order, Plan, Redrive, Redriving
+    from heliograph.operations.redrive import Order, Redrive, RedrivePlan, RedriveRun
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be done by number of letters; append nothing.")
@@ -83,7 +83,7 @@ def redrive(
 
     with open_deployment() as deployment:
         now, history = deployment.clock.now(), open_history(deployment)
-        wanted = build_filter(
+        selection = build_filter(
             now,
             target=target,
             subscription=subscription,
@@ -95,10 +95,10 @@ def redrive(
             resource=resource,
             delivery=delivery,
         )
-        require_filter(wanted, everything=everything)
+        require_filter(selection, everything=everything)
         request = operation.Redrive(
             id=operation.parse_redrive_id(resume) if resume else operation.new_redrive_id(now),
-            wanted=wanted,
+            selection=selection,
             order=_order(order),
             rate=rate or operation.RATE,
             as_new=as_new,
@@ -110,7 +110,7 @@ def redrive(
             fail_without_archive(history)
         else:
             _confirm(plan, yes=yes)
-            _run(operation.Redriving(history, plan, deployment.clock), history, as_json=as_json)
+            _run(operation.RedriveRun(history, plan, deployment.clock), history, as_json=as_json)
 
 
 def _order(text: str) -> Order:
@@ -122,24 +122,24 @@ def _order(text: str) -> Order:
         raise InputError(f"--order {text!r}: expected {', '.join(Order)}") from None
 
 
-def _show_counts(plan: Plan, *, as_json: bool) -> None:
+def _show_counts(plan: RedrivePlan, *, as_json: bool) -> None:
     rows = (
         {
             "target": count.target,
             "subscription": count.subscription,
             "error": count.error,
-            "what": str(count.fate),
+            "what": str(count.result),
             "letters": count.letters,
         }
-        for count in plan.count_fates()
+        for count in plan.count_results()
     )
     show(rows, ("target", "subscription", "error", "letters", "what"), as_json=as_json)
 
 
-def _confirm(plan: Plan, *, yes: bool) -> None:
-    from heliograph.operations.redrive import Fate
+def _confirm(plan: RedrivePlan, *, yes: bool) -> None:
+    from heliograph.operations.redrive import RedriveResult
 
-    letters, older = plan.find_letters(Fate.SENT), len(plan.find_letters(Fate.OLDER))
+    letters, older = plan.find_letters(RedriveResult.SENT), len(plan.find_letters(RedriveResult.OLDER))
     targets = ", ".join(sorted({letter.target for letter in letters}))
     seconds = plan.estimate_seconds()
     changes = (
@@ -150,43 +150,46 @@ def _confirm(plan: Plan, *, yes: bool) -> None:
         confirm(" and ".join(changes), yes=yes)
 
 
-def _run(work: Redriving, history: History, *, as_json: bool) -> None:
+def _run(work: RedriveRun, history: History, *, as_json: bool) -> None:
     """Sends the letters and prints the counts; prints how to resume before it starts and if it ends early."""
-    from heliograph.operations.redrive import REFUSED, Fate
+    from heliograph.operations.redrive import REFUSED, RedriveResult
 
-    count, resumed = len(work.plan.find_letters(Fate.SENT)), _resume_command(work.plan.build_resumed())
+    count, resumed = (
+        len(work.plan.find_letters(RedriveResult.SENT)),
+        _resume_command(work.plan.build_resumed()),
+    )
     if count:
         note(f"redrive {work.plan.redrive.id}; if interrupted, resume with: {resumed}")
     try:
         with progress(count, "dead letters") as advance:
             work.run(advance)
     except (KeyboardInterrupt, HeliographError):
-        note(f"ended early, after {work.counts[Fate.SENT]} of {count}; resume with: {resumed}")
+        note(f"ended early, after {work.counts[RedriveResult.SENT]} of {count}; resume with: {resumed}")
         raise
-    counts = {str(fate): count for fate, count in work.counts.items() if count}
+    counts = {str(result): count for result, count in work.counts.items() if count}
     document({"redrive": work.plan.redrive.id, "sent": 0, **counts}, as_json=as_json)
     fail_without_archive(history)
-    if any(work.counts[fate] for fate in REFUSED):
+    if any(work.counts[result] for result in REFUSED):
         raise typer.Exit(1)
 
 
 def _resume_command(redrive: Redrive) -> str:
     """Formats the command line that resumes a redrive."""
-    wanted = redrive.wanted
+    selection = redrive.selection
     options = {
         "--resume": redrive.id,
-        "--target": wanted.target,
-        "--subscription": wanted.subscription,
-        "--since": moment(wanted.since) if wanted.since else "",
-        "--until": moment(wanted.until) if wanted.until else "",
-        "--error": wanted.error or "",
-        "--exhausted": wanted.exhausted or "",
-        "--name": wanted.name,
-        "--resource": wanted.resource,
+        "--target": selection.target,
+        "--subscription": selection.subscription,
+        "--since": moment(selection.since) if selection.since else "",
+        "--until": moment(selection.until) if selection.until else "",
+        "--error": selection.error or "",
+        "--exhausted": selection.exhausted or "",
+        "--name": selection.name,
+        "--resource": selection.resource,
         "--order": redrive.order,
         "--rate": f"{redrive.rate:g}",
     }
     words = ["heliograph", "dead-letters", "redrive"]
     words += [word for option, value in options.items() if value for word in (option, str(value))]
-    words += [word for one in sorted(wanted.deliveries) for word in ("--delivery", one)]
+    words += [word for one in sorted(selection.deliveries) for word in ("--delivery", one)]
     return shlex.join([*words, *(["--as-new"] if redrive.as_new else []), "--yes"])

@@ -137,14 +137,14 @@ class DropPlan(msgspec.Struct, frozen=True):
 
 
 def list_letters(
-    history: History, wanted: LetterFilter = ALL, *, include_dropped: bool = False
+    history: History, selection: LetterFilter = ALL, *, include_dropped: bool = False
 ) -> Iterator[DeadLetter]:
     """Lists the selected dead letters with their events, by time of death, the oldest first.
 
     Dropped ones are listed if `include_dropped`, or if the filter names their ids. Raises BusError; `history.problem`
     says if the archive could not be read.
     """
-    letters, states = find_letters(history, wanted, include_dropped=include_dropped)
+    letters, states = find_letters(history, selection, include_dropped=include_dropped)
     for batch in read_letters(history, letters):
         for one in batch:
             yield msgspec.structs.replace(one, state=states.find_state(one.letter.id))
@@ -160,10 +160,10 @@ def find_letter(history: History, delivery: str) -> tuple[DeadLetter, DeliverySt
     raise _not_found(delivery)
 
 
-def plan_drop(history: History, wanted: LetterFilter) -> DropPlan:
+def plan_drop(history: History, selection: LetterFilter) -> DropPlan:
     """Finds what `drop` will drop. Raises BusError; NotFound if the filter names an id that is no dead letter."""
-    letters, states = find_letters(history, wanted)
-    require_named(wanted, letters)
+    letters, states = find_letters(history, selection)
+    require_named(selection, letters)
     dead = [one for one in letters if states.find_state(one.id) is DeliveryStatus.DEAD]
     return DropPlan(dead, sum(states.is_under_way(one.id) for one in letters))
 
@@ -192,7 +192,7 @@ def drop(
 
 def find_letters(
     history: History,
-    wanted: LetterFilter,
+    selection: LetterFilter,
     *,
     include_dropped: bool = False,
     sent_as: Callable[[str], str] = str,
@@ -203,18 +203,18 @@ def find_letters(
     ids. `sent_as` gives the id under which a redrive sends a delivery as new, whose state is watched too.
     """
     states = LetterStates(history.bus)
-    letters = _find_newest(history, wanted)
+    letters = _find_newest(history, selection)
     if letters:
         watched = {watched for letter in letters for watched in (letter.id, sent_as(letter.id))}
         since = max(0, min(letter.event_time for letter in letters) - _SKEW)
         states.watch(watched, since, (record for _, record in history.archived(VERDICTS, since)))
-    kept = {None, VerdictState.DROPPED} if include_dropped or wanted.deliveries else {None}
+    kept = {None, VerdictState.DROPPED} if include_dropped or selection.deliveries else {None}
     return [letter for letter in letters if states.ended_as(letter.id) in kept], states
 
 
-def require_named(wanted: LetterFilter, found: Iterable[Letter]) -> None:
+def require_named(selection: LetterFilter, found: Iterable[Letter]) -> None:
     """Raises NotFound if the filter names a delivery id that is not among the letters found."""
-    for missing in sorted(wanted.deliveries.difference(letter.id for letter in found)):
+    for missing in sorted(selection.deliveries.difference(letter.id for letter in found)):
         raise _not_found(missing)
 
 
@@ -272,19 +272,19 @@ def _not_found(delivery: str) -> NotFound:
     )
 
 
-def _find_newest(history: History, wanted: LetterFilter) -> list[Letter]:
+def _find_newest(history: History, selection: LetterFilter) -> list[Letter]:
     """Finds the newest letter of each selected delivery, whatever its state is now."""
     newest: dict[str, Letter] = {}
-    for segment, record in history.read(DEAD_LETTERS, wanted.since):
+    for segment, record in history.read(DEAD_LETTERS, selection.since):
         try:
             delivery = read_delivery(record)
         except (KeyError, ValueError):
             continue  # erased, or written by another program
-        if wanted.selects(delivery):
+        if selection.selects(delivery):
             known = newest.get(delivery.id)
             if known is None or (known.at, known.segment is None) < (record.timestamp, segment is None):
                 newest[delivery.id] = _letter(delivery, record, segment)
-    return sorted(filter(wanted.selects_death, newest.values()), key=attrgetter("at", "id"))
+    return sorted(filter(selection.selects_death, newest.values()), key=attrgetter("at", "id"))
 
 
 def _letter(delivery: Delivery, record: Record, segment: SegmentInfo | None) -> Letter:
@@ -308,9 +308,9 @@ def _letter(delivery: Delivery, record: Record, segment: SegmentInfo | None) -> 
 
 def _read_from_bus(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int], Record]:
     """Reads the records of letters, by partition and offset; letters close to each other with one read."""
-    wanted = {(letter.partition, letter.offset) for letter in letters}
+    selection = {(letter.partition, letter.offset) for letter in letters}
     runs: list[tuple[int, int, int]] = []
-    for partition, offset in sorted(wanted):
+    for partition, offset in sorted(selection):
         if runs and runs[-1][0] == partition and offset - runs[-1][2] <= _CLOSE:
             runs[-1] = (partition, runs[-1][1], offset)
         else:
@@ -319,7 +319,7 @@ def _read_from_bus(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int],
         (record.partition, record.offset): record
         for partition, first, last in runs
         for record in read_on(bus, TopicPartition(DEAD_LETTERS, partition), first, last + 1)
-        if (partition, record.offset) in wanted
+        if (partition, record.offset) in selection
     }
 
 

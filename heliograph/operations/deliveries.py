@@ -110,13 +110,13 @@ class DeliveryState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     why: str = ""
 
 
-def list_deliveries(history: History, wanted: DeliveryFilter = ALL) -> Iterator[DeliveryState]:
+def list_deliveries(history: History, selection: DeliveryFilter = ALL) -> Iterator[DeliveryState]:
     """Lists each selected delivery once: ended, waiting or under way.
 
     A delivery that a redrive brought back is under way again, unless it is known as delivered. The verdicts of all
     selected deliveries are held in memory. Raises BusError; `history.problem` says if the archive could not be read.
     """
-    return _list(history, wanted, wanted.since)
+    return _list(history, selection, selection.since)
 
 
 def find_delivery(history: History, delivery: str) -> DeliveryState:
@@ -142,8 +142,8 @@ def read_states(history: History, ids: Collection[str], since: int = 0) -> Mappi
 
     `since`: no verdict in the archive is older, milliseconds since the epoch.
     """
-    wanted = DeliveryFilter(ids=frozenset(ids))
-    found = {one.id: one for one in _list(history, wanted, since)} if ids else {}
+    selection = DeliveryFilter(ids=frozenset(ids))
+    found = {one.id: one for one in _list(history, selection, since)} if ids else {}
     return {one: found.get(one) or DeliveryState(id=one, state=DeliveryStatus.UNKNOWN) for one in ids}
 
 
@@ -192,19 +192,19 @@ def read_verdicts(records: Iterable[Record]) -> Iterator[Verdict]:
             yield read_verdict(record.value)
 
 
-def _list(history: History, wanted: DeliveryFilter, archived_since: int) -> Iterator[DeliveryState]:
+def _list(history: History, selection: DeliveryFilter, archived_since: int) -> Iterator[DeliveryState]:
     """Lists selected deliveries; verdicts in the archive that are older than `archived_since` are not read."""
     unfinished = find_unfinished(history.bus)
     ended: dict[str, Verdict] = {}
     ended_again: set[tuple[str, str]] = set()
     for verdict in read_verdicts(_verdict_records(history, archived_since)):
-        if wanted.selects(verdict):
+        if selection.selects(verdict):
             _keep_first(ended, verdict)
             if verdict.redrive:
                 ended_again.add((verdict.delivery, verdict.redrive))
     listed: set[str] = set()
     for record, delivery in _read_unended(history.bus, unfinished):
-        if not wanted.selects(delivery) or delivery.id in listed:
+        if not selection.selects(delivery) or delivery.id in listed:
             continue
         known = ended.get(delivery.id)
         is_over = known is not None and (
@@ -215,10 +215,10 @@ def _list(history: History, wanted: DeliveryFilter, archived_since: int) -> Iter
         if not is_over:
             listed.add(delivery.id)
             state = _unended_state(record, delivery)
-            if wanted.selects_state(state):
+            if selection.selects_state(state):
                 yield state
     states = (_ended_state(verdict) for one, verdict in ended.items() if one not in listed)
-    yield from filter(wanted.selects_state, states)
+    yield from filter(selection.selects_state, states)
 
 
 def _verdict_records(history: History, archived_since: int) -> Iterator[Record]:

@@ -68,17 +68,17 @@ class _Identified(msgspec.Struct, gc=False):
 _identity = msgspec.json.Decoder(_Identified)
 
 
-def list_events(bus: Bus, wanted: EventFilter = ALL) -> Iterator[Event]:
+def list_events(bus: Bus, selection: EventFilter = ALL) -> Iterator[Event]:
     """Lists the selected events on the bus, topic by topic. Raises BusError.
 
     Records that are no notifications are skipped: the router rejects them with the reason.
     """
-    for record in _read_between(bus, wanted.since, wanted.until):
+    for record in _read_between(bus, selection.since, selection.until):
         try:
             routing = read_routing(record.value)
         except InvalidNotification:
             continue
-        if wanted.selects(routing):
+        if selection.selects(routing):
             yield Event(record, routing)
 
 

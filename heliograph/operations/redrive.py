@@ -56,7 +56,7 @@ class Order(enum.StrEnum):
     NEWEST_PER_RESOURCE = "newest-per-resource"  # the newest letter of each resource, the newest first
 
 
-class Fate(enum.StrEnum):
+class RedriveResult(enum.StrEnum):
     """The result of a redrive for one letter."""
 
     SENT = "sent"
@@ -69,7 +69,7 @@ class Fate(enum.StrEnum):
     SUSPENDED = "suspended"  # its target is suspended, where it would die again at once
 
 
-REFUSED = frozenset({Fate.MISSING, Fate.NO_TARGET, Fate.SUSPENDED})
+REFUSED = frozenset({RedriveResult.MISSING, RedriveResult.NO_TARGET, RedriveResult.SUSPENDED})
 """The results of letters that were selected and stay dead."""
 
 
@@ -81,59 +81,61 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    wanted: LetterFilter
+    selection: LetterFilter
     order: Order = Order.OLDEST
     rate: float = RATE
     as_new: bool = False
     by: str = ""
 
 
-class FateCount(NamedTuple):
+class ResultCount(NamedTuple):
     """The number of letters of one target, subscription, error and result."""
 
     target: str
     subscription: str
     error: str
-    fate: Fate
+    result: RedriveResult
     letters: int
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class RedrivePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The letters that a redrive selects, in the order of sending, each with the result to expect.
 
     `targets` and `version`: the configuration that deliveries are made for.
     """
 
     redrive: Redrive
-    fates: Sequence[tuple[Letter, Fate]]
+    results: Sequence[tuple[Letter, RedriveResult]]
     states: LetterStates
     targets: Mapping[str, Target]
     version: int
 
-    def find_letters(self, fate: Fate) -> list[Letter]:
+    def find_letters(self, result: RedriveResult) -> list[Letter]:
         """Returns the letters with this result."""
-        return [letter for letter, each in self.fates if each is fate]
+        return [letter for letter, each in self.results if each is result]
 
-    def count_fates(self) -> list[FateCount]:
+    def count_results(self) -> list[ResultCount]:
         """Counts the letters of each target, subscription, error and result."""
         counts = Counter(
-            (letter.target, letter.subscription, letter.error, str(fate)) for letter, fate in self.fates
+            (letter.target, letter.subscription, letter.error, str(result)) for letter, result in self.results
         )
         return [
-            FateCount(target, subscription, error, Fate(fate), count)
-            for (target, subscription, error, fate), count in sorted(counts.items())
+            ResultCount(target, subscription, error, RedriveResult(result), count)
+            for (target, subscription, error, result), count in sorted(counts.items())
         ]
 
     def estimate_seconds(self) -> int:
         """Estimates how long sending takes at the redrive's rate, in seconds."""
-        return math.ceil(len(self.find_letters(Fate.SENT)) / self.redrive.rate)
+        return math.ceil(len(self.find_letters(RedriveResult.SENT)) / self.redrive.rate)
 
     def build_resumed(self) -> Redrive:
         """Builds the request that resumes this redrive: it selects the same letters, and none that died since."""
-        wanted = self.redrive.wanted
-        last = max((letter.at + 1 for letter, _ in self.fates), default=0)
-        until = min(wanted.until, last)
-        return msgspec.structs.replace(self.redrive, wanted=msgspec.structs.replace(wanted, until=until))
+        selection = self.redrive.selection
+        last = max((letter.at + 1 for letter, _ in self.results), default=0)
+        until = min(selection.until, last)
+        return msgspec.structs.replace(
+            self.redrive, selection=msgspec.structs.replace(selection, until=until)
+        )
 
 
 def new_redrive_id(now: int) -> str:
@@ -151,46 +153,48 @@ def parse_redrive_id(text: str) -> str:
     return text
 
 
-def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = False) -> Plan:
+def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = False) -> RedrivePlan:
     """Plans what a redrive will do, by the present contents of topics and archive; appends nothing.
 
     Raises BusError; NotFound if the filter names a delivery id that is no dead letter, unless `allow_missing`: some of
     those that a resumed redrive names have been delivered since.
     """
-    letters, states = find_letters(history, redrive.wanted, sent_as=_sent_as(redrive))
+    letters, states = find_letters(history, redrive.selection, sent_as=_sent_as(redrive))
     if not allow_missing:
-        require_named(redrive.wanted, letters)
+        require_named(redrive.selection, letters)
     configuration, conditions = Configuration(history.bus), TargetStates(history.bus)
     configuration.refresh()
     conditions.refresh()
     targets = dict(configuration.read_targets())
     suspended = {one for one in targets if conditions.find(one, TargetStatus.SUSPENDED) is not None}
 
-    def fate(letter: Letter) -> Fate:
+    def result(letter: Letter) -> RedriveResult:
         if letter.redrive == redrive.id or states.was_brought_back_by(
             redrive.id, _sent_as(redrive)(letter.id)
         ):
-            return Fate.DONE
+            return RedriveResult.DONE
         if states.is_under_way(letter.id):
-            return Fate.UNDER_WAY
+            return RedriveResult.UNDER_WAY
         if letter.target in suspended:
-            return Fate.SUSPENDED
-        return Fate.SENT if letter.target in targets else Fate.NO_TARGET
+            return RedriveResult.SUSPENDED
+        return RedriveResult.SENT if letter.target in targets else RedriveResult.NO_TARGET
 
-    fates = [(letter, fate(letter)) for letter in letters]
+    results = [(letter, result(letter)) for letter in letters]
     newest_first = redrive.order is Order.NEWEST_PER_RESOURCE
-    fates.sort(key=lambda one: (one[0].event_time, one[0].place), reverse=newest_first)
+    results.sort(key=lambda one: (one[0].event_time, one[0].place), reverse=newest_first)
     if newest_first:
-        fates = _without_older(fates, targets)
-    return Plan(redrive=redrive, fates=fates, states=states, targets=targets, version=configuration.version)
+        results = _without_older(results, targets)
+    return RedrivePlan(
+        redrive=redrive, results=results, states=states, targets=targets, version=configuration.version
+    )
 
 
-class Redriving:
+class RedriveRun:
     """Executes a plan. `counts`: the number of letters by result so far, also after an interruption."""
 
-    def __init__(self, history: History, plan: Plan, clock: Clock) -> None:
-        self.counts: Counter[Fate] = Counter(
-            fate for _, fate in plan.fates if fate not in {Fate.SENT, Fate.OLDER}
+    def __init__(self, history: History, plan: RedrivePlan, clock: Clock) -> None:
+        self.counts: Counter[RedriveResult] = Counter(
+            result for _, result in plan.results if result not in {RedriveResult.SENT, RedriveResult.OLDER}
         )
         self._history = history
         self._bus: Bus = history.bus
@@ -209,29 +213,33 @@ class Redriving:
         `advance` is called with the number of letters of each batch that was sent. `pause` waits for so many seconds.
         Raises BusError.
         """
-        for letters in read_letters(self._history, self.plan.find_letters(Fate.OLDER)):
+        for letters in read_letters(self._history, self.plan.find_letters(RedriveResult.OLDER)):
             self._drop(letters, "a newer state of the resource is redriven")
-            self.counts[Fate.OLDER] += len(letters)
+            self.counts[RedriveResult.OLDER] += len(letters)
         if self._redrive.as_new:
             done = [
-                letter for letter in self.plan.find_letters(Fate.DONE) if letter.redrive != self._redrive.id
+                letter
+                for letter in self.plan.find_letters(RedriveResult.DONE)
+                if letter.redrive != self._redrive.id
             ]
             for letters in read_letters(self._history, done):
                 self._drop_replaced(letters)
         self._send_all(advance, pause)
 
     def _send_all(self, advance: Callable[[int], None], pause: Callable[[float], None]) -> None:
-        to_send, rate = self.plan.find_letters(Fate.SENT), self._redrive.rate
+        to_send, rate = self.plan.find_letters(RedriveResult.SENT), self._redrive.rate
         size = max(1, min(BATCH, int(rate)))
         due = self._clock.monotonic()
         for batch in read_letters(self._history, to_send, size):
             pause(max(0.0, due - self._clock.monotonic()))
             sent = self._send(batch)
             due = max(due, self._clock.monotonic() - 1) + len(sent) / rate
-            self.counts[Fate.SENT] += len(sent)
-            self.counts[Fate.CHANGED] += len(batch) - len(sent)
+            self.counts[RedriveResult.SENT] += len(sent)
+            self.counts[RedriveResult.CHANGED] += len(batch) - len(sent)
             advance(len(batch))
-        self.counts[Fate.MISSING] = len(to_send) - self.counts[Fate.SENT] - self.counts[Fate.CHANGED]
+        self.counts[RedriveResult.MISSING] = (
+            len(to_send) - self.counts[RedriveResult.SENT] - self.counts[RedriveResult.CHANGED]
+        )
 
     def _send(self, batch: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
         """Appends those of a batch that are still dead letters; with `as_new`, drops the letters they replace."""
@@ -246,7 +254,7 @@ class Redriving:
     def _may_send(self, letter: Letter) -> bool:
         states = self.plan.states
         ended = states.ended_as(letter.id)
-        named = letter.id in self._redrive.wanted.deliveries
+        named = letter.id in self._redrive.selection.deliveries
         return not states.is_under_way(letter.id) and (
             ended is None or (named and ended is VerdictState.DROPPED)
         )
@@ -291,21 +299,26 @@ def _sent_as(redrive: Redrive) -> Callable[[str], str]:
 
 
 def _without_older(
-    fates: Iterable[tuple[Letter, Fate]], targets: Mapping[str, Target]
-) -> list[tuple[Letter, Fate]]:
+    results: Iterable[tuple[Letter, RedriveResult]], targets: Mapping[str, Target]
+) -> list[tuple[Letter, RedriveResult]]:
     """Marks letters as older if a newer one of the same target and resource is sent, or was; takes the newest first.
 
     Execution records are all sent: each is of its own run, and none is an older state of its instance.
     """
     ahead: set[tuple[str, str]] = set()
-    found: list[tuple[Letter, Fate]] = []
-    for letter, fate in fates:
+    found: list[tuple[Letter, RedriveResult]] = []
+    for letter, result in results:
         resource = (letter.target, letter.resource)
         if isinstance(targets.get(letter.target), RecordTarget):
-            found.append((letter, fate))
-        elif fate in {Fate.SENT, Fate.UNDER_WAY, Fate.DONE}:
-            found.append((letter, Fate.OLDER if fate is Fate.SENT and resource in ahead else fate))
+            found.append((letter, result))
+        elif result in {RedriveResult.SENT, RedriveResult.UNDER_WAY, RedriveResult.DONE}:
+            found.append(
+                (
+                    letter,
+                    RedriveResult.OLDER if result is RedriveResult.SENT and resource in ahead else result,
+                )
+            )
             ahead.add(resource)
         else:
-            found.append((letter, fate))
+            found.append((letter, result))
     return found

@@ -1,4 +1,4 @@
-"""The command line, called in this process: what it prints, and its exit status."""
+"""Calls of the command line in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heliograph.cli import main
 
 
 class Answer(NamedTuple):
-    """What a command came to."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The answer of a command with `--json`."""
+        """The rows that a command with `--json` printed."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
@@ -48,20 +48,20 @@ class Commands:
         return Answer(status, captured.out, captured.err)
 
     def done(self, *words: str, feed: bytes = b"") -> Answer:
-        """A command that must succeed."""
+        """Calls a command that must succeed."""
         answer = self(*words, feed=feed)
         assert answer.status == 0, answer
         return answer
 
     def refused(self, *words: str, feed: bytes = b"") -> str:
-        """What a command with wrong input says: exit status 2, nothing on standard output, nothing but lines."""
+        """Calls a command that must fail as wrong input; returns what it printed to standard error."""
         answer = self(*words, feed=feed)
         assert (answer.status, answer.out) == (2, ""), answer
         assert "Traceback" not in answer.err
         return answer.err.rstrip("\n")
 
     def emit(self, state: str = "Running") -> str:
-        """Emit one notification; returns its position."""
+        """Emits one notification; returns its position."""
         built = ("emit", "Instance:StateChange", "--resource", "i-1", "--content", f"state={state}")
         return str(self.done(*built, "--json").rows[0]["position"])
 

@@ -1,4 +1,4 @@
-"""The commands on one home in one process: what goes in, what is listed, and why."""
+"""The commands on one home: publishing, listing, explaining."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RUN = ("run", "--until-idle")
 
 @pytest.fixture
 def used(call: Commands) -> Commands:
-    """A home with two subscriptions, an event that was delivered, and one that could not be."""
+    """A home with two subscriptions, a delivered event, and one with a dead letter."""
     call.done("subscriptions", "apply", "-", feed=APPLIED)
     call.emit()
     call.done(
@@ -55,7 +55,7 @@ def used(call: Commands) -> Commands:
     return call
 
 
-def test_every_name_is_built_once_what_it_asks_for_is_given(call: Commands) -> None:
+def test_every_name_of_the_catalogue_can_be_emitted(call: Commands) -> None:
     for name in CATALOGUE:
         words = ("emit", name, "--resource", "x-1", "--json")
         answer = call(*words)
@@ -76,13 +76,13 @@ def test_every_name_is_built_once_what_it_asks_for_is_given(call: Commands) -> N
 
 
 def _sample(what: str) -> str:
-    """A value for what a field is said to be."""
+    """A value that fits the description of a field."""
     if what.startswith("a UTC time"):
         return "2019-04-09T04:18:26Z"
     return what.split(" or ", maxsplit=1)[0]
 
 
-def test_a_file_is_taken_byte_for_byte_and_counted(call: Commands) -> None:
+def test_a_file_is_appended_byte_for_byte_and_counted(call: Commands) -> None:
     answer = call(
         "emit", "--file", "-", "--json", feed=b"\n".join([*EXAMPLES, b'{"ver":"1.0"}', b"nonsense"])
     )
@@ -96,7 +96,7 @@ def test_a_file_is_taken_byte_for_byte_and_counted(call: Commands) -> None:
 
 
 @pytest.mark.parametrize("feed", [b"", b"  \n\n", b"[]"])
-def test_nothing_in_is_nothing_taken(call: Commands, feed: bytes) -> None:
+def test_an_empty_input_has_counts_of_zero(call: Commands, feed: bytes) -> None:
     assert call.done("emit", "--file", "-", "--json", feed=feed).rows == [{"accepted": 0, "rejected": 0}]
     assert call.done("validate", "-", feed=feed).out.count("\n") == 1
 
@@ -108,7 +108,7 @@ def test_validate_appends_nothing(call: Commands) -> None:
     assert call.done("topics", "--json").rows == []
 
 
-def test_deliveries_and_dead_letters(used: Commands) -> None:
+def test_a_dead_delivery_is_listed_and_shown_as_delivery_and_dead_letter(used: Commands) -> None:
     rows = used.done("deliveries", "list", "--json").rows
     assert sorted((row["target"], row["state"]) for row in rows) == [
         ("gone", "dead"), ("queue", "delivered"), ("queue", "delivered"),
@@ -126,7 +126,7 @@ def test_deliveries_and_dead_letters(used: Commands) -> None:
     assert used.done("dead-letters", "list", "--target", "queue", "--json").rows == []
 
 
-def test_deliveries_are_found_by_when_they_ended(used: Commands) -> None:
+def test_deliveries_are_filtered_by_the_time_they_ended(used: Commands) -> None:
     def found(*words: str) -> int:
         return len(used.done("deliveries", "list", *words, "--json").rows)
 
@@ -140,12 +140,12 @@ def test_a_delivery_is_shown_with_its_attempts(used: Commands) -> None:
     assert (attempt["number"], attempt["outcome"], dead["tries"]) == (1, "unreachable", 1)
     text = used.done("deliveries", "show", dead["delivery"]).out
     assert f"state          {dead['state']}" in text
-    assert "redrive" not in text, "what is empty is not printed for people"
+    assert "redrive" not in text, "empty fields are not printed for people"
     assert text.splitlines()[-1].startswith(f"1       {attempt['at']}")
     assert attempt["answer"] in text
 
 
-def test_verdicts_that_only_the_archive_has_are_found(used: Commands) -> None:
+def test_archived_deliveries_are_listed_after_the_bus_is_lost(used: Commands) -> None:
     everything = used.done("deliveries", "list", "--json").rows
     (used.home / "bus.db").unlink()
     assert sorted(used.done("deliveries", "list", "--json").rows, key=str) == sorted(everything, key=str)
@@ -154,7 +154,9 @@ def test_verdicts_that_only_the_archive_has_are_found(used: Commands) -> None:
     assert letter["archived"]
 
 
-def test_why_an_event_that_only_the_archive_has(used: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_answers_for_an_archived_event_by_its_position(
+    used: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = used.done("events", "list", "--json").rows
     before = [used.done("why", event["position"], "--json").rows for event in events]
     with closing(open_bus(f"sqlite://{used.home}/bus.db", reserve=0, retention=0.0)) as bus:
@@ -170,7 +172,7 @@ def test_why_an_event_that_only_the_archive_has(used: Commands, monkeypatch: pyt
     assert "the archive cannot be read" in used.refused("why", events[0]["position"])
 
 
-def test_why(used: Commands) -> None:
+def test_why_shows_the_answer_of_each_subscription(used: Commands) -> None:
     events = used.done("events", "list", "--level", "info", "--json").rows
     (event,) = events
     by_position = used.done("events", "why", event["position"], "--json").rows
@@ -187,7 +189,7 @@ def test_why(used: Commands) -> None:
     assert used.done("subscriptions", "explain", "-", "--json", feed=value.encode()).rows == explained
 
 
-def test_what_was_repeated_and_what_was_muted(call: Commands) -> None:
+def test_why_names_the_original_of_a_duplicate_and_of_a_muted_event(call: Commands) -> None:
     muting = APPLIED.replace(b'name = "running"', b'name = "running"\nmute_for = "1h"')
     call.done("subscriptions", "apply", "-", feed=muting)
     first = call.emit()
@@ -209,7 +211,7 @@ def test_what_was_repeated_and_what_was_muted(call: Commands) -> None:
     assert any(row["state"] == "delivered" for row in rows)
 
 
-def test_events_are_found(used: Commands) -> None:
+def test_events_are_filtered(used: Commands) -> None:
     def found(*words: str) -> int:
         return len(used.done("events", "list", *words, "--json").rows)
 
@@ -219,7 +221,7 @@ def test_events_are_found(used: Commands) -> None:
     assert found("--until", "1h") == found("--name", "Disk:*") == 0
 
 
-def test_targets_are_tried(used: Commands) -> None:
+def test_a_test_delivery_shows_outcomes_and_leaves_no_record(used: Commands) -> None:
     assert used.done("subscriptions", "test", "running", "--json").rows[0]["outcome"] == "delivered"
     answer = used("subscriptions", "test", "nobody", "--json")
     assert answer.status == 1
@@ -227,7 +229,7 @@ def test_targets_are_tried(used: Commands) -> None:
     assert len(used.done("deliveries", "list", "--json").rows) == 3
 
 
-def test_subscriptions_come_and_go(used: Commands) -> None:
+def test_subscriptions_are_disabled_enabled_deleted_and_applied_again(used: Commands) -> None:
     def states() -> dict[str, bool]:
         return {row["name"]: row["enabled"] for row in used.done("subscriptions", "list", "--json").rows}
 
@@ -255,7 +257,7 @@ def test_the_history_of_subscriptions_is_listed(used: Commands) -> None:
     assert rows[0]["time"].endswith("Z")
 
 
-def test_the_archive(used: Commands, tmp_path: Path) -> None:
+def test_archived_records_are_read_queried_and_verified(used: Commands, tmp_path: Path) -> None:
     archived = used.done("archive", "read", "events.ecs.instance", "--json").rows
     assert archived == used.done("tail", "events.ecs.instance", "--json").rows
     assert used.done("archive", "read", "--until", "1h", "--json").rows == []
@@ -276,7 +278,7 @@ def test_the_archive(used: Commands, tmp_path: Path) -> None:
     assert used("archive", "verify", *expected).status == 1
 
 
-def test_a_new_epoch_is_begun_after_the_log_was_lost(used: Commands) -> None:
+def test_a_new_epoch_begins_after_the_bus_was_lost(used: Commands) -> None:
     (used.home / "bus.db").unlink()
     used.emit("Stopped")
     broken = used(*RUN)
@@ -289,14 +291,14 @@ def test_a_new_epoch_is_begun_after_the_log_was_lost(used: Commands) -> None:
     assert len(used.done("archive", "read", "events.ecs.instance", "--json").rows) == 3
 
 
-def test_what_a_terminal_would_obey_is_escaped(call: Commands) -> None:
+def test_control_characters_are_escaped(call: Commands) -> None:
     call("emit", "--file", "-", feed=b'{"\x1b]0;owned\x07"}')
     shown = call.done("tail", "rejects").out
     assert "\\x1b]0;owned\\x07" in shown
     assert "\x1b" not in shown
 
 
-def test_init_doctor_and_the_way_back(call: Commands, tmp_path: Path) -> None:
+def test_a_home_is_made_checked_backed_up_and_restored(call: Commands, tmp_path: Path) -> None:
     call.done("init")
     assert "is there already" in call.done("init").out
     position = call.emit()
@@ -308,13 +310,13 @@ def test_init_doctor_and_the_way_back(call: Commands, tmp_path: Path) -> None:
     assert [row["position"] for row in call.done("events", "list", "--json").rows] == [position]
 
 
-def test_lag_and_topics(used: Commands) -> None:
+def test_lag_and_topics_count_records(used: Commands) -> None:
     assert {row["lag"] for row in used.done("lag", "--json").rows} == {0}
     topics = {row["topic"]: row["records"] for row in used.done("topics", "--json").rows}
     assert (topics["events.ecs.instance"], topics["verdicts"], topics["dead-letters"]) == (2, 3, 1)
 
 
-def test_tail_begins_where_it_is_told(used: Commands) -> None:
+def test_tail_starts_at_from_and_stops_at_limit(used: Commands) -> None:
     def tailed(*words: str) -> int:
         return len(used.done("tail", "verdicts", *words, "--json").rows)
 
@@ -323,7 +325,7 @@ def test_tail_begins_where_it_is_told(used: Commands) -> None:
     assert tailed("--from", "latest") == tailed("--from", "100") == 0
 
 
-def test_values_of_headers_are_not_shown(call: Commands) -> None:
+def test_header_values_of_targets_are_masked(call: Commands) -> None:
     headers = b'headers = { X-Team = "hunter2", Authorization = "env:TOKEN" }'
     target = b'[[subscription.target]]\nid = "ops"\nkind = "callback"\nurl = "http://ops.test/"\n'
     call.done("subscriptions", "apply", "-", feed=b'[[subscription]]\nname = "a"\n' + target + headers)
@@ -332,7 +334,7 @@ def test_values_of_headers_are_not_shown(call: Commands) -> None:
     assert "env:TOKEN" in call.done("subscriptions", "show", "a").out
 
 
-def test_events_of_others_that_are_none_are_passed_over(call: Commands) -> None:
+def test_records_that_are_no_notifications_are_skipped(call: Commands) -> None:
     position = call.emit()
     with closing(open_bus(f"sqlite://{call.home}/bus.db", reserve=0)) as bus:
         bus.append(

@@ -1,4 +1,4 @@
-"""Dead letters by command: which are listed, and what becomes of them."""
+"""The commands below `heliograph dead-letters`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hook() -> Iterator[Hook]:
 
 @pytest.fixture
 def dead(call: Commands, hook: Hook) -> Commands:
-    """A home with three letters of instances and one of a disk; their receiver is well again."""
+    """A home with three dead letters of instances and one of a disk, whose receiver works again."""
     call.done("subscriptions", "apply", "-", feed=TWO.format(url=hook.url).encode())
     for resource in ("i-1", "i-2", "i-1"):
         call.done(
@@ -76,7 +76,7 @@ def test_each_filter_narrows_the_list(dead: Commands) -> None:
     assert json.loads(disk["event"])["name"] == "Disk:DiskOperationCompleted"
 
 
-def test_a_dry_run_counts_and_does_nothing(dead: Commands) -> None:
+def test_a_dry_run_prints_counts_and_changes_nothing(dead: Commands) -> None:
     rows = dead.done("dead-letters", "redrive", "--all", "--dry-run", "--json").rows
     assert rows == [
         {"target": "disk-hook", "subscription": "disks", "error": "refused", "what": "sent", "letters": 1},
@@ -98,7 +98,7 @@ def test_a_dry_run_counts_and_does_nothing(dead: Commands) -> None:
     assert len(dead.done("deliveries", "list", "--state", "dead", "--json").rows) == 4
 
 
-def test_what_is_redriven_arrives_under_its_id(dead: Commands, hook: Hook) -> None:
+def test_redriven_letters_arrive_under_their_delivery_ids(dead: Commands, hook: Hook) -> None:
     before = {row["delivery"]: row for row in letters(dead)}
     hook.taken.clear()
     answer = dead.done("dead-letters", "redrive", "--target", "hook", "--yes", "--json")
@@ -120,7 +120,7 @@ def test_what_is_redriven_arrives_under_its_id(dead: Commands, hook: Hook) -> No
     assert row["attempts"] or not row["matched"]
 
 
-def test_what_is_refused_makes_the_exit_status_1(dead: Commands) -> None:
+def test_a_letter_that_is_not_sent_makes_the_exit_status_1(dead: Commands) -> None:
     dead.done("subscriptions", "delete", "disks")
     answer = dead("dead-letters", "redrive", "--all", "--yes", "--json")
     assert answer.status == 1
@@ -128,7 +128,7 @@ def test_what_is_refused_makes_the_exit_status_1(dead: Commands) -> None:
     assert [row["state"] for row in letters(dead, "--target", "disk-hook")] == ["dead"]
 
 
-def test_an_interrupted_redrive_says_how_to_go_on(
+def test_an_interrupted_redrive_prints_the_command_that_resumes_it(
     dead: Commands, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook.taken.clear()
@@ -154,7 +154,7 @@ def test_an_interrupted_redrive_says_how_to_go_on(
     assert [row["target"] for row in letters(dead)] == ["disk-hook"]
 
 
-def test_what_is_dropped_is_listed_only_when_asked_for(dead: Commands) -> None:
+def test_dropped_letters_are_listed_only_on_request(dead: Commands) -> None:
     answer = dead.done(
         "dead-letters", "drop", "--resource", "i-1", "--why", "superseded by hand", "--yes", "--json"
     )
@@ -180,7 +180,7 @@ def test_a_dead_letter_is_printed_for_people(dead: Commands) -> None:
     assert "404" in text.splitlines()[-1]
 
 
-def test_without_an_archive_the_log_alone_is_listed(dead: Commands) -> None:
+def test_an_unreadable_archive_is_reported_after_the_letters_of_the_bus(dead: Commands) -> None:
     archive = dead.home / "archive"
     archive.rename(dead.home / "elsewhere")
     archive.write_text("not a folder")
@@ -191,7 +191,7 @@ def test_without_an_archive_the_log_alone_is_listed(dead: Commands) -> None:
 
 
 def test_archived_letters_are_redriven(dead: Commands, hook: Hook) -> None:
-    """The log is lost with all of them; its subscriptions are applied again."""
+    """The bus is lost with all letters; its subscriptions are applied again."""
     before = {row["delivery"] for row in letters(dead)}
     (dead.home / "bus.db").unlink()
     dead.done("subscriptions", "apply", "-", feed=TWO.format(url=hook.url).encode())

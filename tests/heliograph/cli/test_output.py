@@ -1,4 +1,4 @@
-"""How commands print."""
+"""Printing tables and JSON, escaping, progress and confirmation."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from heliograph.cli.output import (
 from schemas.errors import InputError
 
 
-def test_a_table_is_as_wide_as_its_first_rows_need(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_rows_decide_the_width_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[dict[str, object]] = [{"name": "a" * 9, "count": 1}, {"name": "b"}]
     assert show(rows, ("name", "count"), as_json=False) == 2
     assert capsys.readouterr().out == "NAME       COUNT\naaaaaaaaa  1\nb\n"
 
 
-def test_a_listing_of_any_length_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_printed_as_they_arrive(capsys: pytest.CaptureFixture[str]) -> None:
     shown_before_the_last: list[str] = []
 
     def rows() -> Iterator[dict[str, int]]:
@@ -45,7 +45,7 @@ def test_a_listing_of_any_length_is_printed_as_it_comes(capsys: pytest.CaptureFi
     assert f"{MEASURED_ROWS}\n" in shown_before_the_last[0]
 
 
-def test_json_rows_are_whole_and_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_rows_have_every_field_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert show([{"a": "x\ny", "b": None}, {}], ("a",), as_json=True) == 2
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"a": "x\ny", "b": None},
@@ -53,7 +53,7 @@ def test_json_rows_are_whole_and_a_line_each(capsys: pytest.CaptureFixture[str])
     ]
 
 
-def test_a_document_keeps_lines_and_escapes_what_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_document_keeps_lines_and_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     document({"value": '{\n "a": "\x1b[2J"\n}', "headers": {"a": "b"}}, as_json=False)
     assert capsys.readouterr().out == 'value    {\n "a": "\\x1b[2J"\n}\nheaders  {"a":"b"}\n'
 
@@ -67,11 +67,11 @@ def test_a_document_keeps_lines_and_escapes_what_a_terminal_obeys(capsys: pytest
         ("\x9b\u2028", "\\x9b\\u2028"),
     ],
 )
-def test_visible(text: str, seen: str) -> None:
+def test_control_characters_are_escaped(text: str, seen: str) -> None:
     assert visible(text) == seen
 
 
-def test_times_and_bytes() -> None:
+def test_times_are_iso_8601_and_other_bytes_escaped() -> None:
     assert moment(1_554_801_506_922) == "2019-04-09T09:18:26.922Z"
     assert text_of(b"\xff\xc3\xbc") == "\\xffü"
 
@@ -81,7 +81,7 @@ def test_a_time_beyond_the_calendar_stays_a_number() -> None:
     assert moment(-(2**63)) == str(-(2**63))
 
 
-def test_what_turns_the_direction_of_writing_is_escaped() -> None:
+def test_characters_that_change_the_writing_direction_are_escaped() -> None:
     assert visible("a\u202eb\u2066c") == r"a\u202eb\u2066c"
 
 
@@ -92,7 +92,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_for_a_terminal_only(
+def test_progress_is_shown_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with progress(3, "letters") as advance:
@@ -108,7 +108,7 @@ def test_progress_is_for_a_terminal_only(
     assert "3/3" in shown
 
 
-def test_whoever_is_at_work_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_is_user_and_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operator() == f"{getpass.getuser()}@{socket.gethostname()}"
 
     def nameless() -> str:

@@ -1,4 +1,4 @@
-"""`topics --plan`: what to make beforehand, from the configuration alone."""
+"""`heliograph topics --plan`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.heliograph.cli.conftest import Commands
 
 @pytest.fixture
 def planned(call: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """On a cluster that nobody can reach."""
+    """A configuration of a cluster that cannot be reached."""
     monkeypatch.setenv("HELIOGRAPH_BUS_URL", "kafka://127.0.0.1:1?replication=3")
     monkeypatch.setenv("HELIOGRAPH_BUS_NAMESPACE", "site")
     monkeypatch.setenv("HELIOGRAPH_BUS_RETENTION_HOURS", "2")
@@ -17,7 +17,7 @@ def planned(call: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
     return call
 
 
-def test_topics_and_rights(planned: Commands) -> None:
+def test_the_plan_has_topics_and_acls_of_the_configuration(planned: Commands) -> None:
     answer = planned.done("topics", "--plan", "--json")
     topics = {row["topic"]: row for row in answer.rows if "topic" in row}
     events = topics["site.events.oss.bucket"]
@@ -29,7 +29,7 @@ def test_topics_and_rights(planned: Commands) -> None:
     assert "'events.rds.*'" in answer.err
 
 
-def test_for_people(planned: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_is_printed_as_two_tables(planned: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_BUS_PARTITIONS", "24")
     tables = planned.done("topics", "--plan").out
     assert [line.split()[0] for line in tables.splitlines() if line.startswith(("TOPIC", "ROLE"))] == [
@@ -40,7 +40,7 @@ def test_for_people(planned: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     assert " 24 " in tables
 
 
-def test_a_log_of_our_own_needs_nothing(call: Commands) -> None:
+def test_another_bus_than_kafka_needs_no_plan(call: Commands) -> None:
     assert "nothing to create" in call.done("topics", "--plan").out
     assert not (call.home / "bus.db").exists()
     answer = call.done("topics", "--plan", "--json")

@@ -1,3 +1,5 @@
+"""The commands below `heliograph targets`."""
+
 from __future__ import annotations
 
 import pytest
@@ -33,7 +35,7 @@ def two(call: Commands) -> Commands:
     return call
 
 
-def test_targets_are_listed_with_who_shares_them(two: Commands) -> None:
+def test_targets_are_listed_with_their_subscriptions(two: Commands) -> None:
     audit, ops = two.done("targets", "list", "--json").rows
     assert (audit["target"], audit["kind"], audit["state"]) == ("audit", "logs", "active")
     assert (ops["target"], ops["state"], ops["subscriptions"]) == ("ops", "active", ["all", "some"])
@@ -48,9 +50,7 @@ def test_a_target_is_shown_with_its_defaults(two: Commands) -> None:
 
 
 @pytest.mark.parametrize("shown", [("targets", "show", "pager"), ("subscriptions", "show", "pages")])
-def test_headers_that_are_written_out_are_covered_wherever_a_target_is_shown(
-    call: Commands, shown: tuple[str, ...]
-) -> None:
+def test_header_values_are_masked_wherever_a_target_is_shown(call: Commands, shown: tuple[str, ...]) -> None:
     call.done("subscriptions", "apply", "-", feed=PAGES.encode())
     for arguments in (shown, (*shown, "--json")):
         out = call.done(*arguments).out
@@ -59,17 +59,17 @@ def test_headers_that_are_written_out_are_covered_wherever_a_target_is_shown(
         assert "***" in out
 
 
-def test_what_is_suspended_becomes_dead_letters_until_it_is_resumed(two: Commands) -> None:
-    two.done("targets", "suspend", "ops", "--why", "moving house")
+def test_deliveries_of_a_suspended_target_become_dead_letters_until_it_is_resumed(two: Commands) -> None:
+    two.done("targets", "suspend", "ops", "--why", "maintenance")
     two.emit()
     two.done("run", "--until-idle")
     (_, ops) = two.done("targets", "list", "--json").rows
-    assert (ops["state"], ops["why"], ops["until"]) == ("suspended", "moving house", "")
+    assert (ops["state"], ops["why"], ops["until"]) == ("suspended", "maintenance", "")
     assert "@" in ops["by"]
     assert ops["since"]
     (letter,) = two.done("dead-letters", "list", "--json").rows
     assert (letter["target"], letter["exhausted"], letter["error"]) == ("ops", "suspended", "suspended")
-    assert letter["message"] == "moving house"
+    assert letter["message"] == "maintenance"
     assert letter["tries"] == 0
     answer = two.done("targets", "resume", "ops")
     assert "lifted: suspended" in answer.out
@@ -82,7 +82,7 @@ def test_what_is_suspended_becomes_dead_letters_until_it_is_resumed(two: Command
 
 
 @pytest.mark.parametrize("command", [("show",), ("resume",), ("suspend", "--why", "x")])
-def test_an_unknown_target_is_named(two: Commands, command: tuple[str, ...]) -> None:
+def test_an_unknown_target_is_named_with_a_suggestion(two: Commands, command: tuple[str, ...]) -> None:
     answer = two("targets", command[0], "opps", *command[1:])
     assert answer.status != 0
     assert "'opps'" in answer.err

@@ -1,4 +1,4 @@
-"""What is wrong is said in a line that names it and the remedy, with exit status 2; nothing is a traceback."""
+"""Wrong input: one line with the problem and the remedy, exit status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ from tests.heliograph.cli.conftest import Commands
         ("tail events.ecs.instance --limit 0", "--limit"),
     ],
 )
-def test_wrong_words(call: Commands, tmp_path: Path, words: str, says: str) -> None:
+def test_a_wrong_argument_is_named_in_one_line(call: Commands, tmp_path: Path, words: str, says: str) -> None:
     call.emit()
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -83,7 +83,7 @@ def test_wrong_words(call: Commands, tmp_path: Path, words: str, says: str) -> N
     assert said.count("\n") == 0 or said.startswith("Usage:")
 
 
-def test_a_bad_subscription_file_is_refused_whole_and_what_is_in_force_stays(call: Commands) -> None:
+def test_a_wrong_subscription_file_changes_nothing_and_all_its_problems_are_listed(call: Commands) -> None:
     kept = (
         b'[[subscription]]\nname = "kept"\n[[subscription.target]]\nid = "q"\nkind = "topic"\ntopic = "q"\n'
     )
@@ -117,11 +117,11 @@ def test_a_bad_subscription_file_is_refused_whole_and_what_is_in_force_stays(cal
 
 
 @pytest.mark.parametrize("feed", [b"\xff\xfe", b"x = [", b"", b"subscription = 3", b"[[subscription]]"])
-def test_what_is_no_subscription_file(call: Commands, feed: bytes) -> None:
+def test_a_file_that_is_no_subscription_file_is_refused(call: Commands, feed: bytes) -> None:
     assert call.refused("subscriptions", "apply", "-", feed=feed)
 
 
-def test_a_configuration_with_mistakes_stops_every_command_but_doctor(call: Commands) -> None:
+def test_a_wrong_configuration_stops_commands_and_doctor_reports_it(call: Commands) -> None:
     call.home.mkdir()
     (call.home / "heliograph.toml").write_text("[bus]\npartitions = 0\n[cook]\n")
     said = call.refused("topics").splitlines()
@@ -131,12 +131,12 @@ def test_a_configuration_with_mistakes_stops_every_command_but_doctor(call: Comm
     assert [row["state"] for row in answer.rows] == ["failed", "failed"]
 
 
-def test_an_archive_that_nobody_knows_stops_a_run(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_archive_url_stops_a_run(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", "tape://x")
     assert "archive.url: " in call.refused("run", "--until-idle")
 
 
-def test_a_damaged_log_is_told_with_the_remedy(call: Commands) -> None:
+def test_a_damaged_bus_is_reported_with_the_remedy(call: Commands) -> None:
     call.home.mkdir()
     (call.home / "bus.db").write_bytes(b"nonsense" * 1000)
     answer = call("topics")
@@ -145,7 +145,7 @@ def test_a_damaged_log_is_told_with_the_remedy(call: Commands) -> None:
     assert answer.err.count("\n") == 1
 
 
-def test_a_home_that_cannot_be_made_is_told(
+def test_a_home_that_cannot_be_made_is_reported(
     call: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

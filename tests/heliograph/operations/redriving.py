@@ -1,4 +1,4 @@
-"""A log, an archive and letters in memory, and the part of the deliverer that redrive needs."""
+"""A bus, an archive and dead letters in memory, and the part of the deliverer that redrives need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archiver.write.policy import ArchivePolicy
 from heliograph.bus.memory import MemoryBus
 from heliograph.operations.dead_letters import ALL, Letter, LetterFilter, find_letters
 from heliograph.operations.history import History
-from heliograph.operations.redrive import Fate, Plan, Redrive, Redriving, plan_redrive
+from heliograph.operations.redrive import Redrive, RedrivePlan, RedriveResult, RedriveRun, plan_redrive
 from heliograph.store.memory import MemoryStore
 from router.deliver.settle import dead
 from schemas.clock import ManualClock
@@ -37,7 +37,7 @@ POLICY = ArchivePolicy(max_bytes=2**20, max_records=3, max_age=60, max_idle=1)
 
 
 def letter(number: int, target: str = "ops", resource: str = "", subscription: str = "all") -> Delivery:
-    """A delivery that was tried twice; of the event at that offset."""
+    """A delivery of the event at this offset, attempted twice."""
     source = Position("events.other", 0, number)
     attempts = (
         Attempts()
@@ -58,8 +58,7 @@ def letter(number: int, target: str = "ops", resource: str = "", subscription: s
 
 
 class CrashingBus(MemoryBus):
-    """A log whose user dies at an append: `left` of them still work, then one is made and nobody hears of it, or,
-    where `before`, not even that."""
+    """A bus whose user crashes at an append, after `left` that succeed: behind it, or with `before` ahead of it."""
 
     left: int | None = None
     before = False
@@ -77,7 +76,7 @@ class CrashingBus(MemoryBus):
 
 
 class Rig:
-    """Everything of one deployment that redrive touches. Target `ops` of subscription `all` exists."""
+    """The parts of a deployment that redrives use, with target `ops` of subscription `all`."""
 
     def __init__(self, **target: Any) -> None:
         self.clock = ManualClock()
@@ -94,49 +93,49 @@ class Rig:
         return History(self.bus, lambda: self.store)
 
     def die(self, *deliveries: Delivery, exhausted: Exhausted = Exhausted.TRIES) -> None:
-        """Each ends undelivered, a millisecond after the one before."""
+        """Ends each delivery as dead, a millisecond after the one before."""
         for one in deliveries:
             self.clock.advance(0.001)
             self.bus.append(dead(one, UNREACHABLE, exhausted, self.clock.now()).records)
 
     def settle(self, state: VerdictState, *deliveries: Delivery) -> None:
-        """Append a verdict of each."""
+        """Appends a verdict for each delivery."""
         for one in deliveries:
             self.bus.append([verdict_record(_verdict(one, state, self.clock.now()))])
 
     def listed(self, wanted: LetterFilter = ALL, *, dropped: bool = False) -> list[Letter]:
-        """The letters that are listed."""
+        """Returns the letters that are listed."""
         return find_letters(self.history(), wanted, include_dropped=dropped)[0]
 
-    def plan(self, redrive: Redrive) -> Plan:
+    def plan(self, redrive: Redrive) -> RedrivePlan:
         return plan_redrive(self.history(), redrive, allow_missing=True)
 
-    def fates(self, redrive: Redrive) -> dict[Fate, list[str]]:
-        """What a redrive would do, as ids."""
-        found: dict[Fate, list[str]] = {}
-        for one, fate in self.plan(redrive).fates:
-            found.setdefault(fate, []).append(one.id)
+    def planned(self, redrive: Redrive) -> dict[RedriveResult, list[str]]:
+        """Returns the planned results as delivery ids."""
+        found: dict[RedriveResult, list[str]] = {}
+        for one, result in self.plan(redrive).results:
+            found.setdefault(result, []).append(one.id)
         return found
 
-    def redrive(self, redrive: Redrive) -> Redriving:
-        """Do it to its end, or to a crash."""
-        work = Redriving(self.history(), self.plan(redrive), self.clock)
+    def redrive(self, redrive: Redrive) -> RedriveRun:
+        """Runs a redrive to its end, or to a crash."""
+        work = RedriveRun(self.history(), self.plan(redrive), self.clock)
         work.run(pause=self._pause)
         return work
 
     def appended(self) -> list[Delivery]:
-        """What lies in `deliveries`, in the order of each partition."""
+        """Returns the deliveries in the topic `deliveries`, in the order of each partition."""
         return [read_delivery(record) for record in records(self.bus, DELIVERIES)]
 
     def take(self) -> list[Delivery]:
-        """Take in what has come to `deliveries`, as the deliverer does; it is under way then."""
+        """Polls new deliveries as the deliverer does; they are under way from then on."""
         polled = self._deliverer.poll(1000, 0.0).records
         taken = [(record, read_delivery(record)) for record in polled]
         self._under_way += taken
         return [one for _, one in taken]
 
     def end(self, delivers: Callable[[Delivery], bool]) -> None:
-        """All that is under way ends: delivered, or dead once more."""
+        """Ends every delivery under way: delivered, or dead again."""
         self.take()
         for record, one in self._under_way:
             self.clock.advance(0.001)
@@ -149,14 +148,14 @@ class Rig:
         self._under_way = []
 
     def archive(self) -> None:
-        """Archive everything, and let retention remove it from the log."""
+        """Archives everything, and removes it from the bus as retention does."""
         self.archive_only()
         for topic in (DEAD_LETTERS, VERDICTS):
             for partition, extent in self.bus.extents(topic).items():
                 self.bus.truncate(partition, extent.end)
 
     def archive_only(self) -> None:
-        """Archive everything."""
+        """Archives everything."""
         archiver = Archiver(self.bus, self.store, POLICY, self.clock)
         for _ in range(3):
             archiver.step(0)

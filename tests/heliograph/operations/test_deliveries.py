@@ -1,3 +1,5 @@
+"""Listing deliveries and reading their states."""
+
 from __future__ import annotations
 
 from itertools import permutations
@@ -62,7 +64,7 @@ def verdict(state: VerdictState, number: int = 1) -> Verdict:
     )
 
 
-def test_of_several_verdicts_the_first_by_precedence_holds() -> None:
+def test_of_several_verdicts_the_first_by_precedence_counts() -> None:
     for states in permutations(VerdictState, 3):
         reduced = reduce_verdicts([*map(verdict, states), verdict(VerdictState.MUTED, 2)])
         assert reduced["1"].state is min(states, key=list(VerdictState).index)
@@ -79,7 +81,7 @@ def outcome(one: Delivery) -> Outcome:
             return BROKEN
 
 
-def test_every_delivery_is_listed_once_where_it_stands() -> None:
+def test_every_delivery_is_listed_once_with_its_state() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock)
     apply(bus, "all", {"id": "ops", "kind": "plain", "retry": {"first": 50, "jitter": "none"}})
@@ -109,7 +111,7 @@ def test_every_delivery_is_listed_once_where_it_stands() -> None:
     assert read_states(History(bus), ["none"])["none"].state == "unknown"
 
 
-def test_what_a_redrive_brought_back_is_under_way_until_it_ends_again() -> None:
+def test_a_redriven_delivery_is_under_way_until_it_ends_again() -> None:
     bus = MemoryBus(ManualClock())
     one = delivery(1)
     died = msgspec.structs.replace(verdict(VerdictState.DEAD), delivery=one.id)
@@ -118,7 +120,7 @@ def test_what_a_redrive_brought_back_is_under_way_until_it_ends_again() -> None:
     def state() -> str:
         return read_states(History(bus), [one.id])[one.id].state
 
-    assert state() == "dead", "its record lies beyond the cursor, and it has ended"
+    assert state() == "dead", "it has a verdict, although its record is beyond the cursor"
     bus.append([delivery_record(msgspec.structs.replace(one, redrive="again"))])
     assert state() == "under-way"
     assert read_states(History(bus), [one.id])[one.id].redrive == "again"
@@ -176,7 +178,7 @@ def test_a_filter_selects_by_each_field() -> None:
     assert count(DeliveryFilter(subscription="none")) == 0
 
 
-def test_parked_deliveries_wait() -> None:
+def test_a_parked_delivery_is_waiting() -> None:
     bus = MemoryBus(ManualClock())
     bus.append([delivery_record(delivery(1), PARKED), NewRecord(PARKED, b"", b"released")])
     (one,) = list_deliveries(History(bus))
@@ -186,7 +188,7 @@ def test_parked_deliveries_wait() -> None:
 @pytest.mark.parametrize(
     ("count", "numbers"), [(0, []), (1, [1]), (3, [1, 2, 3]), (4, [1, 2, 3, 4]), (9, [1, 7, 8, 9])]
 )
-def test_kept_attempts_have_their_numbers(count: int, numbers: list[int]) -> None:
+def test_kept_attempts_are_numbered_from_the_first(count: int, numbers: list[int]) -> None:
     attempts = Attempts()
     for number in range(1, count + 1):
         attempts = attempts.plus(Attempt(at=number, took=0.1))
@@ -195,7 +197,7 @@ def test_kept_attempts_have_their_numbers(count: int, numbers: list[int]) -> Non
     assert [attempt.at for _, attempt in kept] == numbers
 
 
-def test_dropped_says_why() -> None:
+def test_a_dropped_delivery_has_operator_and_reason() -> None:
     bus = MemoryBus(ManualClock())
     dropped = msgspec.structs.replace(verdict(VerdictState.DROPPED), by="jo@host", why="old news")
     bus.append([verdict_record(dropped)])
@@ -203,7 +205,7 @@ def test_dropped_says_why() -> None:
     assert (one.state, one.detail, one.by, one.why) == ("dropped", "old news", "jo@host", "old news")
 
 
-def test_what_is_no_verdict_is_passed_over() -> None:
+def test_records_that_are_no_verdicts_are_skipped() -> None:
     bus = MemoryBus(ManualClock())
     deep = b'{"more":' + b"[" * 100_000
     bus.append(

@@ -1,3 +1,5 @@
+"""History: topics read from bus and archive together."""
+
 from __future__ import annotations
 
 from archiver.maintain.epochs import begin_epoch
@@ -5,18 +7,18 @@ from archiver.read.reader import list_segments
 from heliograph.bus.memory import MemoryBus
 from heliograph.operations.dead_letters import LetterFilter
 from heliograph.operations.history import History
-from heliograph.operations.redrive import Fate, Redrive
+from heliograph.operations.redrive import Redrive, RedriveResult
 from schemas.delivery import VerdictState, read_delivery
 from schemas.record import Position, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
 from tests.heliograph.operations.redriving import Rig, letter
 from tests.router.deliver.sinks import records
 
-REDRIVE = Redrive(id="20260101-000000-000001", wanted=LetterFilter(), rate=1000)
+REDRIVE = Redrive(id="20260101-000000-000001", selection=LetterFilter(), rate=1000)
 
 
 def numbers(history: History, since: int = 0) -> list[str]:
-    """Deliveries of all letters that are read, repeats included."""
+    """The delivery ids of all letters that are read, with repeats."""
     return [read_delivery(record).id for _, record in history.read(DEAD_LETTERS, since)]
 
 
@@ -24,7 +26,7 @@ def ids(*found: int) -> list[str]:
     return [letter(number).id for number in found]
 
 
-def test_what_the_log_lost_comes_from_the_archive_and_nothing_else() -> None:
+def test_records_that_the_bus_lost_are_read_from_the_archive() -> None:
     rig = Rig()
     rig.die(*map(letter, range(8)))
     rig.archive()
@@ -38,7 +40,7 @@ def test_what_the_log_lost_comes_from_the_archive_and_nothing_else() -> None:
     assert len([one for one in rig.listed() if one.segment]) == 8
 
 
-def test_what_the_log_still_holds_is_not_read_from_the_archive() -> None:
+def test_records_that_the_bus_has_are_not_read_from_the_archive() -> None:
     rig = Rig()
     rig.die(*map(letter, range(8)))
     ends = extent_ends(rig.bus)
@@ -48,12 +50,12 @@ def test_what_the_log_still_holds_is_not_read_from_the_archive() -> None:
     rig.bus.truncate(partition, end - 1)
     removed = [record.offset for _, record in rig.history().archived(DEAD_LETTERS)]
     assert removed[: end - 1] == list(range(end - 1)), (
-        "whole segments: the log's records come twice, and count once"
+        "segments are read whole: records that the bus has too come twice"
     )
     assert len(rig.listed()) == 8
 
 
-def test_since_leaves_out_what_is_older() -> None:
+def test_since_and_until_bound_the_time_of_death() -> None:
     rig = Rig()
     rig.die(*map(letter, range(4)))
     rig.archive()
@@ -66,20 +68,20 @@ def test_since_leaves_out_what_is_older() -> None:
     assert [one.id for one in rig.listed(LetterFilter(until=since))] == ids(0, 1, 2, 3)
 
 
-def test_archived_letters_are_redriven_and_archived_verdicts_are_heeded() -> None:
+def test_archived_letters_are_redriven_unless_an_archived_verdict_settles_them() -> None:
     rig = Rig()
     rig.die(*map(letter, range(4)))
     rig.settle(VerdictState.DROPPED, letter(0))
     rig.settle(VerdictState.DELIVERED, letter(1))
     rig.archive()
-    assert rig.redrive(REDRIVE).counts[Fate.SENT] == 2
+    assert rig.redrive(REDRIVE).counts[RedriveResult.SENT] == 2
     assert sorted(one.id for one in rig.appended()) == sorted(ids(2, 3))
     rig.end(lambda _: True)
     rig.archive()
     assert rig.listed() == []
 
 
-def test_letters_of_a_log_that_was_lost_are_found() -> None:
+def test_letters_of_a_lost_bus_are_found_in_the_archive() -> None:
     rig = Rig()
     rig.die(letter(1))
     rig.archive()
@@ -94,7 +96,7 @@ def test_letters_of_a_log_that_was_lost_are_found() -> None:
     assert [one.id for one in rig.listed()] == ids(1, 2)
 
 
-def test_an_archive_that_cannot_be_read_leaves_the_log() -> None:
+def test_an_unreadable_archive_leaves_the_records_of_the_bus() -> None:
     rig = Rig()
     rig.die(letter(1))
     rig.archive()
@@ -106,7 +108,7 @@ def test_an_archive_that_cannot_be_read_leaves_the_log() -> None:
     assert rig.history().problem == ""
 
 
-def test_a_segment_that_is_lost_between_is_a_letter_less() -> None:
+def test_a_record_of_a_removed_segment_is_not_fetched() -> None:
     rig = Rig()
     rig.die(letter(1))
     rig.archive()
@@ -114,13 +116,13 @@ def test_a_segment_that_is_lost_between_is_a_letter_less() -> None:
     for info in list_segments(rig.store, DEAD_LETTERS):
         rig.store.delete(info.key)
     history = rig.history()
-    (one,) = plan.find_letters(Fate.SENT)
+    (one,) = plan.find_letters(RedriveResult.SENT)
     assert one.segment
     assert history.fetch(one.segment, one.offset) is None
     assert history.problem
 
 
-def test_one_archived_record_is_found_by_its_position() -> None:
+def test_an_archived_record_is_found_by_its_position() -> None:
     rig = Rig()
     rig.die(*map(letter, range(8)))
     everything = records(rig.bus, DEAD_LETTERS)
@@ -131,7 +133,7 @@ def test_one_archived_record_is_found_by_its_position() -> None:
     assert history.find_archived(Position(*partition, end)) is None
     assert history.find_archived(Position("events.none", 0, 0)) is None
     lost = type(rig.bus)(rig.clock, partitions=2)
-    assert History(lost, lambda: rig.store).find_archived(everything[0].position) is None, "of another log"
+    assert History(lost, lambda: rig.store).find_archived(everything[0].position) is None, "of another bus"
     rig.store.down = True
     assert history.find_archived(everything[0].position) is None
     assert "down" in history.problem
@@ -141,6 +143,6 @@ def extent_ends(bus: MemoryBus) -> dict[TopicPartition, int]:
     return {partition: extent.end for partition, extent in bus.extents(DEAD_LETTERS).items()}
 
 
-def test_nothing_archived_is_nothing_found() -> None:
+def test_an_empty_history_has_no_records() -> None:
     assert list(Rig().history().read(DEAD_LETTERS)) == []
     assert list(History(MemoryBus(), lambda: Rig().store).read(DEAD_LETTERS)) == []

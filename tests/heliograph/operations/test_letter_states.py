@@ -1,4 +1,4 @@
-"""What `tests/heliograph/test_redrive.py` does not show of it: that it follows the log, and what it remembers."""
+"""States of dead letters: how they follow the topics, and what they store. Redrives test the rest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def verdict(one: Delivery, state: VerdictState, redrive: str = "") -> NewRecord:
     )
 
 
-def test_it_follows_what_is_appended() -> None:
+def test_states_follow_the_topics() -> None:
     log = bus()
     one = delivery(1)
     states = LetterStates(log)
@@ -62,8 +62,8 @@ def test_it_follows_what_is_appended() -> None:
     assert states.ended_as(one.id) is VerdictState.DELIVERED
 
 
-def test_what_ends_between_its_making_and_its_first_look_is_seen() -> None:
-    """It leaves the list of what is under way, and its verdict is read afterwards."""
+def test_a_delivery_that_ends_before_it_is_watched_has_its_verdict() -> None:
+    """Its record is committed, and its verdict read afterwards."""
     log = bus()
     one = delivery(1)
     log.append([brought_back(one, "r-1")])
@@ -77,7 +77,7 @@ def test_what_ends_between_its_making_and_its_first_look_is_seen() -> None:
     consumer.close()
 
 
-def test_a_redrive_need_not_remember_what_it_does_itself() -> None:
+def test_deliveries_of_the_ignored_redrive_are_not_stored() -> None:
     log = bus()
     one, two = delivery(1), delivery(2)
     states = LetterStates(log)
@@ -90,7 +90,7 @@ def test_a_redrive_need_not_remember_what_it_does_itself() -> None:
     assert states.is_under_way(two.id)
 
 
-def test_others_are_not_remembered() -> None:
+def test_deliveries_that_are_not_watched_are_not_stored() -> None:
     log = bus()
     log.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
     states = LetterStates(log)

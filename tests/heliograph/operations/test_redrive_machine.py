@@ -1,4 +1,4 @@
-"""Any history of letters, redrives that die, drops and retention, beside a model that knows what must be listed."""
+"""Random histories of letters, crashing redrives, drops and retention, compared with a model of what is listed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESOURCES = 3
 
 
 class Redrives(RuleBasedStateMachine):
-    """`dead`, `under_way`, `dropped` and `delivered` are the model: ids of deliveries, all sent under their own ids."""
+    """The model: the ids of dead, under-way, dropped and delivered deliveries; redrives keep the ids."""
 
     @initialize()
     def begin(self) -> None:
@@ -48,10 +48,10 @@ class Redrives(RuleBasedStateMachine):
         before=st.booleans(),
     )
     def redrive(self, order: Order, resource: str, lives: int, before: bool) -> None:
-        """One that dies, and then is gone on with to its end."""
+        """A redrive that crashes and is resumed."""
         self.redrives += 1
         redrive = Redrive(
-            id=f"redrive-{self.redrives}", wanted=LetterFilter(resource=resource), order=order, rate=2
+            id=f"redrive-{self.redrives}", selection=LetterFilter(resource=resource), order=order, rate=2
         )
         chosen = {one for one in self.dead if not resource or self.letters[one].resource == resource}
         sent = self._newest(chosen, resource) if order is Order.NEWEST_PER_RESOURCE else chosen
@@ -67,7 +67,7 @@ class Redrives(RuleBasedStateMachine):
         self.dropped |= chosen - sent
 
     def _newest(self, chosen: set[str], resource: str) -> set[str]:
-        """What is left of the chosen: of each resource the newest, if nothing newer of it is under way."""
+        """The newest chosen delivery of each resource, if no newer one is under way."""
         newest: dict[str, str] = {}
         rivals = [one for one in self.under_way if not resource or self.letters[one].resource == resource]
         for one in sorted([*chosen, *rivals], key=lambda each: self.letters[each].source.offset):
@@ -76,7 +76,7 @@ class Redrives(RuleBasedStateMachine):
 
     @rule(luck=st.integers(0, 15))
     def end(self, luck: int) -> None:
-        """Everything under way ends, delivered or dead as luck has it."""
+        """Every delivery under way ends, delivered or dead."""
         through = {one for one in self.under_way if luck >> self.letters[one].source.offset % 4 & 1}
         self.rig.end(lambda one: one.id in through)
         self.delivered |= through
@@ -95,11 +95,11 @@ class Redrives(RuleBasedStateMachine):
 
     @rule()
     def forget(self) -> None:
-        """Everything is archived, and retention removes it from the log."""
+        """Everything is archived, and retention removes it from the bus."""
         self.rig.archive()
 
     @invariant()
-    def what_is_listed_is_what_did_not_end_well(self) -> None:
+    def deliveries_neither_delivered_nor_dropped_are_listed(self) -> None:
         listed = [one.id for one in self.rig.listed()]
         assert sorted(listed) == sorted(self.dead | self.under_way)
         everything = {one.id for one in self.rig.listed(dropped=True)}

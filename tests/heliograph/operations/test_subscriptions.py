@@ -116,7 +116,7 @@ def test_a_subscription_is_found_by_its_name() -> None:
         find_subscription(bus, "b")
 
 
-def test_records_of_subscriptions_are_named_and_have_a_format() -> None:
+def test_records_of_subscriptions_have_name_and_format() -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a")], KINDS)
     delete(bus, "a")
@@ -147,7 +147,7 @@ def shared(name: str, text: str) -> Subscription:
     return subscription(name, target=[{"id": "shared", "kind": "note", "text": text}])
 
 
-def test_a_target_is_shared_only_as_one_definition() -> None:
+def test_subscriptions_share_a_target_only_with_one_definition() -> None:
     bus = MemoryBus()
     apply(bus, [shared("a", "one")], KINDS)
     apply(bus, [shared("a", "two")], KINDS)
