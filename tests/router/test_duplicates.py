@@ -24,7 +24,7 @@ from schemas.errors import DuplicateEvent
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.topics import DELIVERIES, REJECTS
 from tests.acceptance.product import EXAMPLES
-from tests.router.deliver.sinks import records
+from tests.router.deliver.engine import records
 from tests.router.events import KINDS, event, event_record, subscription
 from tests.router.test_loop import counted, deliveries
 

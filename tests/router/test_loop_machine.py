@@ -18,7 +18,7 @@ from schemas.errors import BusUnavailable
 from schemas.notification import check
 from schemas.record import CHECKED, NewRecord, Position
 from schemas.topics import REJECTS
-from tests.router.deliver.sinks import records, verdicts
+from tests.router.deliver.engine import records, verdicts
 from tests.router.events import KINDS, event, subscription
 from tests.router.test_loop import deliveries
 

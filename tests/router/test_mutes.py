@@ -23,7 +23,7 @@ from schemas.notification import check
 from schemas.record import NewRecord, Position
 from schemas.subscription import LONGEST_MUTE
 from schemas.topics import MUTES, VERDICTS
-from tests.router.deliver.sinks import records, verdicts
+from tests.router.deliver.engine import records, verdicts
 from tests.router.events import KINDS, event, event_record, subscription
 from tests.router.test_loop import counted, deliveries
 

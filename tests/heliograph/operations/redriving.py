@@ -30,7 +30,7 @@ from schemas.delivery import (
 from schemas.record import NewRecord, Position, Record
 from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS
 from tests.archiver.stores import Crash, FaultyStore
-from tests.router.deliver.sinks import apply, records
+from tests.router.deliver.engine import apply, records
 
 UNREACHABLE = Reason(ReasonCode.UNREACHABLE, "nobody there")
 POLICY = ArchivePolicy(max_bytes=2**20, max_records=3, max_age=60, max_idle=1)

@@ -38,16 +38,8 @@ from schemas.errors import NotFound, StoreError
 from schemas.record import NewRecord
 from schemas.topics import PARKED, VERDICTS
 from tests.heliograph.operations.redriving import Rig, letter
-from tests.router.deliver.sinks import (
-    BROKEN,
-    Scripted,
-    apply,
-    deliverer,
-    delivery,
-    kinds,
-    offer,
-    settled,
-)
+from tests.router.deliver.engine import Engine
+from tests.router.deliver.sinks import BROKEN, Scripted, delivery
 
 
 def verdict(state: VerdictState, number: int = 1) -> Verdict:
@@ -84,12 +76,13 @@ def outcome(one: Delivery) -> Outcome:
 def test_every_delivery_is_listed_once_with_its_state() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock)
-    apply(bus, "all", {"id": "ops", "kind": "plain", "retry": {"first": 50, "jitter": "none"}})
-    role = deliverer(bus, kinds(plain=Scripted(outcome)), clock)
-    offer(bus, [delivery(number) for number in (1, 2, 3)])
-    settled(role)
-    role.close()
-    offer(bus, [delivery(4)])
+    engine = Engine(bus, clock)
+    engine.apply({"id": "ops", "kind": "plain", "retry": {"first": 50, "jitter": "none"}})
+    role = engine.start(plain=Scripted(outcome))
+    engine.offer([delivery(number) for number in (1, 2, 3)])
+    engine.settle(role)
+    engine.close()
+    engine.offer([delivery(4)])
     listed = {one.id: one for one in list_deliveries(History(bus))}
     assert len(list(list_deliveries(History(bus)))) == 4
     stands = {number: listed[delivery(number).id] for number in (1, 2, 3, 4)}

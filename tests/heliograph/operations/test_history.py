@@ -12,7 +12,7 @@ from schemas.delivery import VerdictState, read_delivery
 from schemas.record import Position, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
 from tests.heliograph.operations.redriving import Rig, letter
-from tests.router.deliver.sinks import records
+from tests.router.deliver.engine import records
 
 REDRIVE = Redrive(id="20260101-000000-000001", selection=LetterFilter(), rate=1000)
 

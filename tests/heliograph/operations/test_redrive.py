@@ -35,7 +35,7 @@ from schemas.target_state import Condition, TargetStatus, condition_record, lift
 from schemas.topics import DEAD_LETTERS, PARKED, VERDICTS
 from tests.archiver.stores import Crash
 from tests.heliograph.operations.redriving import Rig, letter
-from tests.router.deliver.sinks import apply, records, verdicts
+from tests.router.deliver.engine import apply, records, verdicts
 
 FIRST = Redrive(id="20260101-000000-000001", selection=LetterFilter(), rate=1000)
 SECOND = Redrive(id="20260101-000000-000002", selection=LetterFilter(), rate=1000)

@@ -1,20 +1,14 @@
-"""Sinks that do as they are told, and what else the tests of delivering share."""
+"""Sinks with scripted answers, and the deliveries of the tests."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from heliograph.bus.memory import MemoryBus
-from heliograph.store.base import ObjectStore
-from router.deliver.deliverer import Deliverer
-from schemas.clock import Clock, SystemClock
 from schemas.delivery import (
     Delivered,
     Delivery,
@@ -22,22 +16,16 @@ from schemas.delivery import (
     Reason,
     ReasonCode,
     Retry,
-    Verdict,
     delivery_id,
-    delivery_record,
-    read_delivery,
-    read_verdict,
 )
-from schemas.record import NewRecord, Position, Record, TopicPartition
-from schemas.subscription import Subscription
-from schemas.topics import DELIVERIES, SUBSCRIPTIONS, TIERS, VERDICTS, retry_topic
+from schemas.record import Position
 from sinks.base import Sink, SinkContext, SinkKind
 
 BROKEN = Retry(Reason(ReasonCode.UNREACHABLE, "nobody there"))
 
 
 def broken(_: Delivery) -> Outcome:
-    """Nobody there."""
+    """Answers that the receiver is unreachable."""
     return BROKEN
 
 
@@ -45,7 +33,7 @@ Answer = Callable[[Delivery], Outcome]
 
 
 class Settings(BaseModel):
-    """Settings of every kind here."""
+    """Settings of every kind in these tests."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +41,7 @@ class Settings(BaseModel):
 
 
 class Scripted:
-    """Answers as `answer` says and remembers every delivery that it was given."""
+    """Answers each delivery with `answer`, and keeps every delivery in `seen`."""
 
     def __init__(self, answer: Answer = lambda _: Delivered("ok")) -> None:
         self.answer: Answer = answer
@@ -71,7 +59,7 @@ class Scripted:
 
 
 class Wired(Scripted):
-    """Takes a moment for each call, as everything on a wire does."""
+    """Takes some time for each call, as a network does."""
 
     def __init__(self, answer: Answer = lambda _: Delivered("ok"), seconds: float = 0.02) -> None:
         super().__init__(answer)
@@ -84,15 +72,15 @@ class Wired(Scripted):
 
 
 class Hanging(Scripted):
-    """Answers nothing until it is let go of, from whatever thread."""
+    """Answers nothing before `release`, which any thread may call."""
 
     def __init__(self) -> None:
         super().__init__()
         self.answers: list[Callable[[], object]] = []
-        self._free = False
+        self._released = False
 
-    def let_go(self) -> None:
-        self._free = True
+    def release(self) -> None:
+        self._released = True
         for answer in self.answers:
             answer()
 
@@ -100,26 +88,28 @@ class Hanging(Scripted):
         self.seen.extend(batch)
         answer = asyncio.Event()
         self.answers.append(partial(asyncio.get_running_loop().call_soon_threadsafe, answer.set))
-        if not self._free:
+        if not self._released:
             await answer.wait()
         return [self.answer(delivery) for delivery in batch]
 
 
 class Throwing(Scripted):
+    """Raises."""
+
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         self.seen.extend(batch)
         raise RuntimeError("a bug")
 
 
 class Short(Scripted):
-    """One outcome too few."""
+    """Returns one outcome too few."""
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         return (await super().deliver(batch))[1:]
 
 
 def kinds(batch: int = 1, **sinks: Sink) -> Mapping[str, SinkKind]:
-    """A kind for each sink, which is built once and for all."""
+    """Returns a kind for each sink; it always builds that sink."""
 
     def kind(sink: Sink) -> SinkKind:
         def build(_settings: Any, _sink_context: SinkContext) -> Sink:
@@ -130,19 +120,8 @@ def kinds(batch: int = 1, **sinks: Sink) -> Mapping[str, SinkKind]:
     return {name: kind(sink) for name, sink in sinks.items()}
 
 
-def apply(bus: MemoryBus, name: str, *targets: Mapping[str, Any], enabled: bool = True) -> int:
-    """Append a subscription; returns the configuration's version from then on."""
-    subscription = Subscription.model_validate({"name": name, "enabled": enabled, "target": targets})
-    value = subscription.model_dump_json().encode()
-    bus.create(SUBSCRIPTIONS)
-    return bus.append([NewRecord(SUBSCRIPTIONS, value, name.encode())])[0].offset + 1
-
-
-def delete(bus: MemoryBus, name: str) -> None:
-    bus.append([NewRecord(SUBSCRIPTIONS, b"", name.encode())])
-
-
 def delivery(number: int, target: str = "ops", subscription: str = "all", configuration: int = 0) -> Delivery:
+    """Returns a delivery whose event has this offset."""
     source = Position("events.other", 0, number)
     return Delivery(
         id=delivery_id("log", source, subscription, target),
@@ -154,55 +133,3 @@ def delivery(number: int, target: str = "ops", subscription: str = "all", config
         event_time=1_700_000_000_000,
         configuration=configuration,
     )
-
-
-def offer(bus: MemoryBus, deliveries: Sequence[Delivery], partition: int | None = None) -> None:
-    """Append deliveries as the router would."""
-    records = [delivery_record(one) for one in deliveries]
-    bus.append(
-        [NewRecord(one.topic, one.value, one.key, one.headers, partition) for one in records]
-        if partition is not None
-        else records
-    )
-
-
-def sink_context(bus: MemoryBus) -> SinkContext:
-    return SinkContext(bus, cast("ObjectStore", None), Path("/nowhere"))
-
-
-def deliverer(bus: MemoryBus, of: Mapping[str, SinkKind], clock: Clock | None = None) -> Deliverer:
-    return Deliverer(bus, sink_context(bus), clock or SystemClock(), of)
-
-
-def turn(role: Deliverer, until: Callable[[], bool]) -> None:
-    """Step until something holds; fails when it does not within a time that no machine needs."""
-    end = time.monotonic() + 30
-    while not until():
-        assert time.monotonic() < end, "never came to be"
-        role.step(0.01)
-
-
-def settled(role: Deliverer) -> None:
-    """Step until nothing is under way."""
-    role.step(0.0)
-    turn(role, lambda: not role.busy())
-
-
-def records(bus: MemoryBus, topic: str) -> list[Record]:
-    partitions = range(bus.topics().get(topic, 0))
-    found = [bus.read(TopicPartition(topic, partition), 0, 1_000_000).records for partition in partitions]
-    return [record for some in found for record in some]
-
-
-def verdicts(bus: MemoryBus) -> list[Verdict]:
-    return [read_verdict(record.value) for record in records(bus, VERDICTS)]
-
-
-def waiting(bus: MemoryBus) -> list[Delivery]:
-    return [read_delivery(record) for width in TIERS for record in records(bus, retry_topic(width))]
-
-
-def unfinished(bus: MemoryBus, group: str = "deliverer", topic: str = DELIVERIES) -> int:
-    lags = bus.lag(group)
-    ends = bus.extents(topic)
-    return sum(extent.end - (lags[part].cursor if part in lags else 0) for part, extent in ends.items())

@@ -1,4 +1,4 @@
-"""Ordered targets: of each resource, first sends in the order of its events, whatever fails and whoever is killed."""
+"""Ordered targets: the first sends of each resource keep the order of its events, under failures and crashes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import msgspec
 import pytest
 
 import router.deliver.parking as parking_module
-from heliograph.bus.memory import MemoryBus
 from router.deliver.deliverer import LIMIT, Deliverer
-from router.deliver.wheel import Wheel
-from schemas.clock import ManualClock
 from schemas.delivery import (
     Delivered,
     Delivery,
@@ -26,27 +23,9 @@ from schemas.delivery import (
     VerdictState,
     read_delivery,
 )
-from schemas.target_state import Condition, TargetStatus, condition_record, lifted_record
-from schemas.topics import DEAD_LETTERS, PARKED
-from tests.router.deliver.sinks import (
-    BROKEN,
-    Hanging,
-    Scripted,
-    Wired,
-    apply,
-    broken,
-    delete,
-    deliverer,
-    delivery,
-    kinds,
-    offer,
-    records,
-    settled,
-    turn,
-    unfinished,
-    verdicts,
-    waiting,
-)
+from schemas.target_state import Condition, TargetStatus, condition_record
+from tests.router.deliver.engine import Engine
+from tests.router.deliver.sinks import BROKEN, Hanging, Scripted, Wired, broken, delivery
 
 ORDERED = {
     "id": "ops",
@@ -57,20 +36,13 @@ ORDERED = {
 }
 
 
-def of(number: int, resource: str) -> Delivery:
+def ordered_delivery(number: int, resource: str) -> Delivery:
+    """Returns a delivery about a resource."""
     return msgspec.structs.replace(delivery(number), resource=resource)
 
 
-def held(bus: MemoryBus) -> set[str]:
-    """Ids of what the topic `parked` holds."""
-    found: dict[bytes, bytes] = {}
-    for record in records(bus, PARKED):
-        found[record.key or b""] = record.value
-    return {key.decode() for key, value in found.items() if value}
-
-
 def first_sends(seen: Sequence[Delivery]) -> dict[str, list[int]]:
-    """Numbers of each resource's deliveries in the order in which each was first sent."""
+    """Returns the numbers of each resource's deliveries in the order of their first sends."""
     order: defaultdict[str, list[int]] = defaultdict(list)
     for one in seen:
         if one.source.offset not in order[one.resource]:
@@ -78,284 +50,251 @@ def first_sends(seen: Sequence[Delivery]) -> dict[str, list[int]]:
     return order
 
 
-def let_pass(seconds: int, clock: ManualClock, *roles: Deliverer) -> None:
-    for _ in range(seconds):
-        clock.advance(1)
-        for role in roles:
-            settled(role)
-
-
-def test_a_failure_holds_back_its_own_resource_only(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", ORDERED)
+def test_a_failed_delivery_holds_back_only_its_own_resource(engine: Engine) -> None:
+    engine.apply(ORDERED)
     sink = Scripted(lambda one: BROKEN if one.source.offset == 0 else Delivered("ok"))
-    role = deliverer(bus, kinds(plain=sink), clock)
-    offer(bus, [of(number, f"i-{number % 2}") for number in range(10)])
-    settled(role)
+    role = engine.start(plain=sink)
+    engine.offer([ordered_delivery(number, f"i-{number % 2}") for number in range(10)])
+    engine.settle(role)
     assert [one.source.offset for one in sink.seen if one.resource == "i-0"] == [0]
     assert first_sends(sink.seen)["i-1"] == [1, 3, 5, 7, 9]
-    assert unfinished(bus) == 0, "what is parked holds up no partition"
-    assert held(bus) == {of(number, "i-0").id for number in (0, 2, 4, 6, 8)}
-    assert not waiting(bus), "ordered targets never use the wheel"
-    offer(bus, [of(10, "i-0")])
-    settled(role)
-    let_pass(3, clock, role)
+    assert engine.uncommitted() == 0, "parked deliveries block no partition"
+    assert engine.parked() == {ordered_delivery(number, "i-0").id for number in (0, 2, 4, 6, 8)}
+    assert not engine.waiting(), "ordered targets never use the wheel"
+    engine.offer([ordered_delivery(10, "i-0")])
+    engine.settle(role)
+    engine.pass_time(3, role)
     assert first_sends(sink.seen)["i-0"] == [0]
     sink.answer = lambda _: Delivered("ok")
-    let_pass(5, clock, role)
+    engine.pass_time(5, role)
     assert first_sends(sink.seen)["i-0"] == [0, 2, 4, 6, 8, 10]
-    assert not held(bus)
-    attempts = {verdict.source.rpartition(":")[2]: verdict.attempts.count for verdict in verdicts(bus)}
+    assert not engine.parked()
+    attempts = {verdict.source.rpartition(":")[2]: verdict.attempts.count for verdict in engine.verdicts()}
     assert attempts["0"] >= 3
     assert {attempts[number] for number in ("2", "4", "10")} == {1}
-    role.close()
 
 
-def test_a_resource_goes_on_when_its_head_is_given_up(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", {**ORDERED, "retry": {"tries": 2, "first": 1, "jitter": "none"}})
+def test_a_resource_continues_when_its_first_delivery_is_dead(engine: Engine) -> None:
+    engine.apply({**ORDERED, "retry": {"tries": 2, "first": 1, "jitter": "none"}})
     refused = Rejected(Reason(ReasonCode.REFUSED, "no"))
     answers: dict[int, Outcome] = {0: BROKEN, 1: refused}
     sink = Scripted(lambda one: answers.get(one.source.offset, Delivered("ok")))
-    role = deliverer(bus, kinds(plain=sink), clock)
-    offer(bus, [of(number, "i-1") for number in range(4)])
-    settled(role)
-    let_pass(3, clock, role)
+    role = engine.start(plain=sink)
+    engine.offer([ordered_delivery(number, "i-1") for number in range(4)])
+    engine.settle(role)
+    engine.pass_time(3, role)
     assert [one.source.offset for one in sink.seen] == [0, 0, 1, 2, 3]
-    states = {verdict.source.rpartition(":")[2]: verdict.state for verdict in verdicts(bus)}
+    states = {verdict.source.rpartition(":")[2]: verdict.state for verdict in engine.verdicts()}
     assert states == {
         "0": VerdictState.DEAD,
         "1": VerdictState.DEAD,
         "2": VerdictState.DELIVERED,
         "3": VerdictState.DELIVERED,
     }
-    assert not held(bus)
-    role.close()
+    assert not engine.parked()
 
 
-def test_a_restart_and_another_member_find_what_is_parked(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", ORDERED)
-    first = deliverer(bus, kinds(plain=Scripted(broken)), clock)
-    offer(bus, [of(number, f"i-{number % 3}") for number in range(12)])
-    settled(first)
-    (member,) = bus.members("deliverer")
-    bus.kill(member)
+def test_another_member_finds_the_parked_deliveries(engine: Engine) -> None:
+    engine.apply(ORDERED)
+    first = engine.start(plain=Scripted(broken))
+    engine.offer([ordered_delivery(number, f"i-{number % 3}") for number in range(12)])
+    engine.settle(first)
+    engine.kill_member()
     sink = Scripted()
-    second = deliverer(bus, kinds(plain=sink), clock)
-    settled(second)
-    assert not sink.seen, "the wait is remembered"
-    offer(bus, [of(12, "i-0")])
-    let_pass(3, clock, second)
+    second = engine.start(plain=sink)
+    engine.settle(second)
+    assert not sink.seen, "the wait is kept in the topic"
+    engine.offer([ordered_delivery(12, "i-0")])
+    engine.pass_time(3, second)
     assert first_sends(sink.seen) == {"i-0": [0, 3, 6, 9, 12], "i-1": [1, 4, 7, 10], "i-2": [2, 5, 8, 11]}
-    assert not held(bus)
-    second.close()
-    first.close()
+    assert not engine.parked()
 
 
-def test_at_the_bound_deliveries_become_dead_letters(
-    bus: MemoryBus, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+def test_deliveries_beyond_the_parking_limit_become_dead_letters(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parking_module, "PARKED_LIMIT", 3)
-    apply(bus, "all", ORDERED)
+    engine.apply(ORDERED)
     sink = Scripted(broken)
-    role = deliverer(bus, kinds(plain=sink), clock)
-    offer(bus, [of(number, "i-1") for number in range(6)])
-    settled(role)
-    assert len(held(bus)) == 3
-    letters = records(bus, DEAD_LETTERS)
+    role = engine.start(plain=sink)
+    engine.offer([ordered_delivery(number, "i-1") for number in range(6)])
+    engine.settle(role)
+    assert len(engine.parked()) == 3
+    letters = engine.dead_letters()
     assert [read_delivery(one).source.offset for one in letters] == [3, 4, 5]
     assert {one.header("exhaustedRetryCondition") for one in letters} == {b"parked"}
     sink.answer = lambda _: Delivered("ok")
-    let_pass(3, clock, role)
+    engine.pass_time(3, role)
     assert first_sends(sink.seen)["i-1"] == [0, 1, 2]
-    role.close()
 
 
-def test_a_target_that_hangs_or_is_held_back_has_its_deliveries_parked(
-    bus: MemoryBus, clock: ManualClock
-) -> None:
-    apply(bus, "all", {**ORDERED, "in_flight": 2, "concurrency": 2}, {"id": "well", "kind": "well"})
+def test_deliveries_of_a_hanging_ordered_target_are_parked(engine: Engine) -> None:
+    engine.apply({**ORDERED, "in_flight": 2, "concurrency": 2}, {"id": "well", "kind": "well"})
     hanging, well = Hanging(), Scripted()
-    role = deliverer(bus, kinds(plain=hanging, well=well), clock)
-    offer(bus, [of(number, f"i-{number % 5}") for number in range(20)], 0)
-    turn(role, lambda: len(hanging.seen) == 2)
-    clock.advance(1.5)
-    offer(bus, [delivery(number, "well") for number in range(10)], 0)
-    turn(role, lambda: len(well.seen) == 10)
-    assert len(held(bus)) == 20, "those under way keep their place"
-    hanging.let_go()
-    let_pass(20, clock, role)
+    role = engine.start(plain=hanging, well=well)
+    engine.offer([ordered_delivery(number, f"i-{number % 5}") for number in range(20)], 0)
+    engine.turn(role, lambda: len(hanging.seen) == 2)
+    engine.clock.advance(1.5)
+    engine.offer([delivery(number, "well") for number in range(10)], 0)
+    engine.turn(role, lambda: len(well.seen) == 10)
+    assert len(engine.parked()) == 20, "those in flight keep their place"
+    hanging.release()
+    engine.pass_time(20, role)
     assert all(order == sorted(order) for order in first_sends(hanging.seen).values())
     assert len(hanging.seen) == 20
-    assert not held(bus)
-    role.close()
+    assert not engine.parked()
 
 
 @pytest.mark.parametrize("limits", [{}, {"rate": 0.5}])
-def test_one_resource_that_hangs_holds_up_no_other_target(
-    bus: MemoryBus, clock: ManualClock, limits: dict[str, float]
-) -> None:
-    apply(bus, "all", {**ORDERED, **limits}, {"id": "well", "kind": "well"})
+def test_a_hanging_resource_does_not_block_another_target(engine: Engine, limits: dict[str, float]) -> None:
+    engine.apply({**ORDERED, **limits}, {"id": "well", "kind": "well"})
     hanging, well = Hanging(), Scripted()
-    role = deliverer(bus, kinds(plain=hanging, well=well), clock)
-    offer(bus, [of(number, "i-1") for number in range(LIMIT + 200)], 0)
+    role = engine.start(plain=hanging, well=well)
+    engine.offer([ordered_delivery(number, "i-1") for number in range(LIMIT + 200)], 0)
     if not limits:
-        turn(role, lambda: len(hanging.seen) == 1)
-    offer(bus, [delivery(number, "well") for number in range(10)], 0)
-    clock.advance(1.5)
-    turn(role, lambda: len(well.seen) == 10)
+        engine.turn(role, lambda: len(hanging.seen) == 1)
+    engine.offer([delivery(number, "well") for number in range(10)], 0)
+    engine.clock.advance(1.5)
+    engine.turn(role, lambda: len(well.seen) == 10)
     assert len(hanging.seen) <= 1
-    assert len(held(bus)) == LIMIT + 200, "what is under way keeps its place"
-    hanging.let_go()
-    role.close()
+    assert len(engine.parked()) == LIMIT + 200, "the one in flight keeps its place"
+    hanging.release()
 
 
-def test_a_suspended_target_keeps_nothing_parked(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", ORDERED)
+def test_parked_deliveries_of_a_suspended_target_become_dead_letters(engine: Engine) -> None:
+    engine.apply(ORDERED)
     sink = Scripted(broken)
-    role = deliverer(bus, kinds(plain=sink), clock)
-    offer(bus, [of(number, "i-1") for number in range(5)])
-    settled(role)
-    bus.append(
+    role = engine.start(plain=sink)
+    engine.offer([ordered_delivery(number, "i-1") for number in range(5)])
+    engine.settle(role)
+    engine.bus.append(
         [
             condition_record(
-                Condition(target="ops", status=TargetStatus.SUSPENDED, since=clock.now(), why="holiday")
+                Condition(
+                    target="ops", status=TargetStatus.SUSPENDED, since=engine.clock.now(), why="holiday"
+                )
             )
         ]
     )
-    let_pass(3, clock, role)
-    assert {verdict.exhausted for verdict in verdicts(bus)} == {"suspended"}
-    assert len(records(bus, DEAD_LETTERS)) == 5
-    assert not held(bus)
-    bus.append([lifted_record("ops", TargetStatus.SUSPENDED)])
-    let_pass(1, clock, role)
+    engine.pass_time(3, role)
+    assert {verdict.exhausted for verdict in engine.verdicts()} == {"suspended"}
+    assert len(engine.dead_letters()) == 5
+    assert not engine.parked()
+    engine.lift_condition(TargetStatus.SUSPENDED)
+    engine.pass_time(1, role)
     sink.answer = lambda _: Delivered("ok")
-    offer(bus, [of(9, "i-1")])
-    settled(role)
+    engine.offer([ordered_delivery(9, "i-1")])
+    engine.settle(role)
     assert sink.seen[-1].source.offset == 9
-    role.close()
 
 
-def test_a_pause_of_the_target_keeps_the_order(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", ORDERED)
+def test_a_throttle_keeps_the_order(engine: Engine) -> None:
+    engine.apply(ORDERED)
     outcomes: list[Outcome] = [Retry(Reason(ReasonCode.THROTTLED), 5.0)]
     sink = Wired(lambda _: outcomes.pop() if outcomes else Delivered("ok"))
-    role = deliverer(bus, kinds(plain=sink), clock)
-    offer(bus, [of(number, f"i-{number % 2}") for number in range(10)])
-    settled(role)
-    let_pass(3, clock, role)
-    offer(bus, [of(number, f"i-{number % 2}") for number in range(10, 14)])
-    let_pass(6, clock, role)
+    role = engine.start(plain=sink)
+    engine.offer([ordered_delivery(number, f"i-{number % 2}") for number in range(10)])
+    engine.settle(role)
+    engine.pass_time(3, role)
+    engine.offer([ordered_delivery(number, f"i-{number % 2}") for number in range(10, 14)])
+    engine.pass_time(6, role)
     assert first_sends(sink.seen) == {"i-0": list(range(0, 14, 2)), "i-1": list(range(1, 14, 2))}
-    assert not held(bus)
-    role.close()
+    assert not engine.parked()
 
 
-def test_what_is_parked_of_a_deleted_target_becomes_dead_letters(bus: MemoryBus, clock: ManualClock) -> None:
-    apply(bus, "all", ORDERED)
-    role = deliverer(bus, kinds(plain=Scripted(broken)), clock)
-    offer(bus, [of(number, "i-1") for number in range(3)])
-    settled(role)
-    delete(bus, "all")
-    let_pass(3, clock, role)
-    assert {verdict.exhausted for verdict in verdicts(bus)} == {"no-target"}
-    assert len(records(bus, DEAD_LETTERS)) == 3
-    assert not held(bus)
-    role.close()
+def test_parked_deliveries_of_a_deleted_target_become_dead_letters(engine: Engine) -> None:
+    engine.apply(ORDERED)
+    role = engine.start(plain=Scripted(broken))
+    engine.offer([ordered_delivery(number, "i-1") for number in range(3)])
+    engine.settle(role)
+    engine.delete()
+    engine.pass_time(3, role)
+    assert {verdict.exhausted for verdict in engine.verdicts()} == {"no-target"}
+    assert len(engine.dead_letters()) == 3
+    assert not engine.parked()
 
 
-def test_a_target_that_is_ordered_no_more_lets_go_of_what_is_parked(
-    bus: MemoryBus, clock: ManualClock
-) -> None:
-    apply(bus, "all", ORDERED)
+def test_parked_deliveries_are_sent_after_their_target_stops_being_ordered(engine: Engine) -> None:
+    engine.apply(ORDERED)
     sink = Scripted(broken)
-    role, wheel = deliverer(bus, kinds(plain=sink), clock), Wheel(bus, clock)
-    offer(bus, [of(number, "i-1") for number in range(3)])
-    settled(role)
-    apply(bus, "all", {**ORDERED, "ordered": False})
-    let_pass(2, clock, role)
+    role, wheel = engine.start(plain=sink), engine.start_wheel()
+    engine.offer([ordered_delivery(number, "i-1") for number in range(3)])
+    engine.settle(role)
+    engine.apply({**ORDERED, "ordered": False})
+    engine.pass_time(2, role)
     sink.answer = lambda _: Delivered("ok")
     for _ in range(30):
         wheel.step(0.0)
-        let_pass(1, clock, role)
-    assert len(verdicts(bus)) == 3
-    assert not held(bus)
-    wheel.close()
-    role.close()
+        engine.pass_time(1, role)
+    assert len(engine.verdicts()) == 3
+    assert not engine.parked()
 
 
-def test_new_settings_wait_until_calls_with_the_old_ones_have_ended(
-    bus: MemoryBus, clock: ManualClock
-) -> None:
-    apply(bus, "all", ORDERED)
+def test_changed_settings_of_an_ordered_target_wait_for_its_calls_to_end(engine: Engine) -> None:
+    engine.apply(ORDERED)
     hanging = Hanging()
-    role = deliverer(bus, kinds(plain=hanging), clock)
-    offer(bus, [of(number, "i-1") for number in range(4)])
-    turn(role, lambda: len(hanging.seen) == 1)
-    apply(bus, "all", {**ORDERED, "note": "changed"})
-    offer(bus, [of(4, "i-1")])
+    role = engine.start(plain=hanging)
+    engine.offer([ordered_delivery(number, "i-1") for number in range(4)])
+    engine.turn(role, lambda: len(hanging.seen) == 1)
+    engine.apply({**ORDERED, "note": "changed"})
+    engine.offer([ordered_delivery(4, "i-1")])
     for _ in range(5):
-        clock.advance(0.1)
+        engine.clock.advance(0.1)
         role.step(0.01)
     assert len(hanging.seen) == 1
-    hanging.let_go()
-    let_pass(5, clock, role)
+    hanging.release()
+    engine.pass_time(5, role)
     assert first_sends(hanging.seen)["i-1"] == [0, 1, 2, 3, 4]
-    role.close()
 
 
-def test_what_was_under_way_goes_before_what_was_parked_behind_it(bus: MemoryBus, clock: ManualClock) -> None:
-    """Though the next owner sees what is parked before it reads what was never finished."""
-    apply(bus, "all", {**ORDERED, "in_flight": 1, "concurrency": 1}, {"id": "well", "kind": "well"})
+def test_a_delivery_in_flight_at_a_crash_is_sent_before_those_parked_behind_it(engine: Engine) -> None:
+    """The next owner reads `parked` before the records that were not committed."""
+    engine.apply({**ORDERED, "in_flight": 1, "concurrency": 1}, {"id": "well", "kind": "well"})
     hanging, well = Hanging(), Scripted()
-    first = deliverer(bus, kinds(plain=hanging, well=well), clock)
-    offer(bus, [of(number, "i-1") for number in range(4)], 1)
-    turn(first, lambda: len(hanging.seen) == 1)
-    clock.advance(1.5)
-    turn(first, lambda: len(held(bus)) > 1)
-    (member,) = bus.members("deliverer")
-    bus.kill(member)
-    offer(bus, [delivery(number, "well") for number in range(4 * LIMIT)], 0)
-    clock.advance(60)
+    first = engine.start(plain=hanging, well=well)
+    engine.offer([ordered_delivery(number, "i-1") for number in range(4)], 1)
+    engine.turn(first, lambda: len(hanging.seen) == 1)
+    engine.clock.advance(1.5)
+    engine.turn(first, lambda: len(engine.parked()) > 1)
+    engine.kill_member()
+    engine.offer([delivery(number, "well") for number in range(4 * LIMIT)], 0)
+    engine.clock.advance(60)
     sink = Scripted()
-    second = deliverer(bus, kinds(plain=sink, well=well), clock)
-    settled(second)
-    let_pass(5, clock, second)
+    second = engine.start(plain=sink, well=well)
+    engine.settle(second)
+    engine.pass_time(5, second)
     assert first_sends(sink.seen)["i-1"] == [0, 1, 2, 3]
-    assert not held(bus)
-    assert unfinished(bus) == 0
-    hanging.let_go()
-    second.close()
-    first.close()
+    assert not engine.parked()
+    assert engine.uncommitted() == 0
+    hanging.release()
 
 
-def test_what_is_parked_waits_too_until_calls_with_old_settings_have_ended(
-    bus: MemoryBus, clock: ManualClock
-) -> None:
-    apply(bus, "all", ORDERED)
+def test_parked_deliveries_wait_for_calls_with_the_old_settings_to_end(engine: Engine) -> None:
+    engine.apply(ORDERED)
     hanging = Hanging()
     hanging.answer = lambda one: BROKEN if one.attempts.count == 0 else Delivered("ok")
-    role = deliverer(bus, kinds(plain=hanging), clock)
-    offer(bus, [of(0, "i-1"), of(1, "i-1")])
-    turn(role, lambda: len(hanging.answers) == 1)
+    role = engine.start(plain=hanging)
+    engine.offer([ordered_delivery(0, "i-1"), ordered_delivery(1, "i-1")])
+    engine.turn(role, lambda: len(hanging.answers) == 1)
     hanging.answers.pop(0)()
-    turn(role, lambda: len(held(bus)) == 2)
-    offer(bus, [of(2, "i-2")])
-    turn(role, lambda: len(hanging.seen) == 2)
-    apply(bus, "all", {**ORDERED, "note": "changed"})
+    engine.turn(role, lambda: len(engine.parked()) == 2)
+    engine.offer([ordered_delivery(2, "i-2")])
+    engine.turn(role, lambda: len(hanging.seen) == 2)
+    engine.apply({**ORDERED, "note": "changed"})
     for _ in range(20):
-        clock.advance(0.2)
+        engine.clock.advance(0.2)
         role.step(0.01)
     assert [one.source.offset for one in hanging.seen] == [0, 2]
-    hanging.let_go()
-    let_pass(5, clock, role)
+    hanging.release()
+    engine.pass_time(5, role)
     assert first_sends(hanging.seen) == {"i-1": [0, 1], "i-2": [2]}
-    assert not held(bus)
-    assert unfinished(bus) == 0
-    role.close()
+    assert not engine.parked()
+    assert engine.uncommitted() == 0
 
 
 class Receiver:
-    """What several members send to one place; answers are drawn by chance. `early`: deliveries that were first sent
-    before all earlier ones of their resource had ended."""
+    """The receiver of several members; its answers are random. `early`: deliveries that were first sent before all
+    earlier ones of their resource had ended."""
 
     def __init__(self, seed: int) -> None:
         self.offered: dict[str, list[str]] = defaultdict(list)
@@ -381,20 +320,18 @@ class Receiver:
 
 
 class Members:
-    """Deliverers of one log that come, go and are killed."""
+    """Deliverers on one bus that join, leave and are killed."""
 
-    def __init__(self, bus: MemoryBus, clock: ManualClock, receiver: Receiver) -> None:
-        self._bus = bus
-        self._clock = clock
+    def __init__(self, engine: Engine, receiver: Receiver) -> None:
+        self._engine = engine
         self._receiver = receiver
-        self._killed: list[Deliverer] = []
         self._names: dict[Deliverer, str] = {}
         self.living = [self._make()]
 
     def _make(self) -> Deliverer:
-        before = self._bus.members("deliverer")
-        role = deliverer(self._bus, kinds(plain=Wired(self._receiver.answer, seconds=0.001)), self._clock)
-        (self._names[role],) = self._bus.members("deliverer") - before
+        before = self._engine.bus.members("deliverer")
+        role = self._engine.start(plain=Wired(self._receiver.answer, seconds=0.001))
+        (self._names[role],) = self._engine.bus.members("deliverer") - before
         return role
 
     def join(self) -> None:
@@ -403,39 +340,32 @@ class Members:
 
     def leave(self, chance: random.Random) -> None:
         self.join()
-        self.living.pop(chance.randrange(len(self.living))).close()
+        self._engine.close(self.living.pop(chance.randrange(len(self.living))))
 
     def kill(self, chance: random.Random) -> None:
         self.join()
         victim = self.living.pop(chance.randrange(len(self.living)))
-        self._bus.kill(self._names[victim])
-        self._killed.append(victim)
+        self._engine.bus.kill(self._names[victim])
 
     def step(self) -> None:
         for role in self.living:
             role.step(0.003)
 
-    def close(self) -> None:
-        for role in (*self.living, *self._killed):
-            role.close()
 
-
-def offer_some(bus: MemoryBus, receiver: Receiver, chance: random.Random, start: int) -> None:
+def offer_some(engine: Engine, receiver: Receiver, chance: random.Random, start: int) -> None:
     for number in range(start, start + 6):
         resource = chance.randrange(4)
-        one = of(number, f"i-{resource}")
+        one = ordered_delivery(number, f"i-{resource}")
         receiver.offered[one.resource].append(one.id)
         placed = msgspec.structs.replace(one, lane=resource % 2, key=b"ops%d" % (resource % 2))
-        offer(bus, [placed], resource % 2)
+        engine.offer([placed], resource % 2)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_under_failures_and_kills_none_goes_out_before_those_before_it_have_ended(
-    bus: MemoryBus, clock: ManualClock, seed: int
-) -> None:
-    apply(bus, "all", {**ORDERED, "lanes": 2, "breaker": {"attempts": 8, "rest": 2}})
+def test_first_sends_keep_the_order_under_failures_and_kills(engine: Engine, seed: int) -> None:
+    engine.apply({**ORDERED, "lanes": 2, "breaker": {"attempts": 8, "rest": 2}})
     receiver, chance = Receiver(seed), random.Random(f"turns {seed}")
-    members = Members(bus, clock, receiver)
+    members = Members(engine, receiver)
     for turned in range(60):
         match chance.randrange(8):
             case 0:
@@ -445,17 +375,16 @@ def test_under_failures_and_kills_none_goes_out_before_those_before_it_have_ende
             case 2:
                 members.kill(chance)
             case 3 | 4:
-                clock.advance(chance.choice((0.3, 1, 3)))
+                engine.clock.advance(chance.choice((0.3, 1, 3)))
             case _:
-                offer_some(bus, receiver, chance, 6 * turned)
+                offer_some(engine, receiver, chance, 6 * turned)
         members.step()
     offered = {one for ids in receiver.offered.values() for one in ids}
     for _ in range(2000):
-        if {verdict.delivery for verdict in verdicts(bus)} == offered and not held(bus):
+        if {verdict.delivery for verdict in engine.verdicts()} == offered and not engine.parked():
             break
-        clock.advance(0.2)
+        engine.clock.advance(0.2)
         members.step()
-    assert {verdict.delivery for verdict in verdicts(bus)} == offered
-    assert not held(bus)
+    assert {verdict.delivery for verdict in engine.verdicts()} == offered
+    assert not engine.parked()
     assert not receiver.early
-    members.close()

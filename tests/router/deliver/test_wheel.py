@@ -13,7 +13,8 @@ from schemas.clock import ManualClock
 from schemas.delivery import Wait, delivery_headers, delivery_record, read_delivery
 from schemas.record import NewRecord
 from schemas.topics import DELIVERIES, TIERS, retry_topic
-from tests.router.deliver.sinks import delivery, records, unfinished
+from tests.router.deliver.engine import records, uncommitted
+from tests.router.deliver.sinks import delivery
 
 WIDEST = max(TIERS)
 
@@ -248,7 +249,7 @@ def test_busy_until_every_tier_was_looked_into() -> None:
     assert wheeled.wheel.busy()
     wheeled.turn()
     assert wheeled.wheel.until_ready() == math.inf
-    assert unfinished(wheeled.bus, "wheel", retry_topic(4)) == 0
+    assert uncommitted(wheeled.bus, "wheel", retry_topic(4)) == 0
 
 
 def test_a_restart_does_not_begin_a_tier_anew() -> None:

@@ -25,7 +25,8 @@ from schemas.delivery import Delivery, Wait, delivery_record, read_delivery
 from schemas.errors import BusUnavailable
 from schemas.record import NewRecord, Position, TopicPartition
 from schemas.topics import DELIVERIES, TIERS, retry_topic
-from tests.router.deliver.sinks import delivery, records
+from tests.router.deliver.engine import records
+from tests.router.deliver.sinks import delivery
 from tests.router.deliver.test_wheel import appends
 
 START = 1_700_000_000_000
