@@ -39,6 +39,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "heliograph": frozenset({"heliograph.cli"}),
 }
 
+ARCHIVER: dict[str, frozenset[str]] = {
+    "archiver.format": frozenset(),
+    "archiver.write": frozenset({"archiver.format"}),
+    "archiver.read": frozenset({"archiver.format", "archiver.write"}),
+    "archiver.maintain": frozenset({"archiver.format", "archiver.write", "archiver.read"}),
+}
+
 
 def layer_of(module: str) -> str:
     """The row of the table that a module belongs to."""
@@ -67,6 +74,13 @@ def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
     allowed = MAY_IMPORT[layer] | {layer}
     wrong = {name for name in imports_of(path) if layer_of(name) not in allowed}
     assert not wrong, f"{layer} may not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("folder", ARCHIVER)
+def test_a_folder_of_the_archiver_imports_only_those_below_it(folder: str) -> None:
+    for path in (ROOT / folder.replace(".", "/")).glob("*.py"):
+        found = {".".join(name.split(".")[:2]) for name in imports_of(path) if name.startswith("archiver")}
+        assert found <= ARCHIVER[folder] | {folder}, path
 
 
 def test_the_packages_of_the_table_are_all_there_are() -> None:

@@ -37,9 +37,6 @@ _BODY: Final = len(_SEAL) + 64
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_DAY: Final = -719_162
 """Of year 1, in days since the epoch."""
-_MANIFEST = re.compile(
-    r"compacted/(?P<topic>[a-zA-Z0-9._-]+)/manifests/(?P<number>\d{10})\.json\.zst", re.ASCII
-)
 _FILE = re.compile(
     r"compacted/[a-zA-Z0-9._-]+/day=\d{4}-\d\d-\d\d/(?P<made>\d{13})-[0-9a-f]{16}\.parquet", re.ASCII
 )
@@ -54,7 +51,7 @@ class Source(msgspec.Struct, frozen=True):
     header: SegmentHeader
 
 
-class DataFile(msgspec.Struct, frozen=True):
+class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     """A Parquet file, and the segments whose records it holds, each wholly. `size` in bytes."""
 
     key: str
@@ -79,7 +76,7 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True, tag="compacted", tag_
     files: tuple[DataFile, ...]
 
 
-class RetiredChain(msgspec.Struct, frozen=True):
+class RetiredChain(msgspec.Struct, frozen=True, kw_only=True):
     """The last segment that retention removed from the beginning of a partition's chain, and what comes after it."""
 
     partition: int
@@ -149,12 +146,6 @@ def files_prefix(topic: str) -> str:
 def manifest_key(topic: str, number: int) -> str:
     """Key of a topic's manifest; numbers begin at 1."""
     return f"{manifests_prefix(topic)}{number:010d}.json.zst"
-
-
-def manifest_number(key: str) -> int | None:
-    """The number that a manifest's key says; None if it is not one's."""
-    found = _MANIFEST.fullmatch(key)
-    return int(found["number"]) if found else None
 
 
 def file_key(topic: str, day: str, made: int, unique: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -65,12 +66,14 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
         return self.log_id == log_id and self.begins is None
 
 
-class Draft(NamedTuple):
-    """What is to become a segment: records in order of offset, gaps, and the offset that comes after all of it."""
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The content of the next segment: records in order of offset, gaps, and the offset that comes after all of it."""
 
     records: Sequence[Record]
     next_offset: int
     gaps: tuple[Span, ...] = ()
+    _: KW_ONLY
     holes_legal: bool = False
     begins: EpochStart | None = None
 
@@ -82,8 +85,9 @@ class Segment(NamedTuple):
     records: Sequence[Record]
 
 
-class Place(NamedTuple):
-    """Where in its chain a segment stands."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The place of a segment in its chain."""
 
     log_id: str
     topic: str
@@ -93,7 +97,7 @@ class Place(NamedTuple):
     previous_sha256: str
 
 
-def header_of(place: Place, draft: Draft) -> SegmentHeader:
+def build_header(place: Place, draft: Draft) -> SegmentHeader:
     """The header of a draft at its place."""
     offsets = [record.offset for record in draft.records]
     times = [record.timestamp for record in draft.records]
@@ -119,28 +123,30 @@ def header_of(place: Place, draft: Draft) -> SegmentHeader:
     )
 
 
-def place_of(header: SegmentHeader) -> Place:
+def read_place(header: SegmentHeader) -> Place:
     """Where a segment says that it stands."""
     return Place(
-        header.log_id,
-        header.topic,
-        header.partition,
-        header.epoch,
-        header.expected_offset,
-        header.previous_sha256,
+        log_id=header.log_id,
+        topic=header.topic,
+        partition=header.partition,
+        epoch=header.epoch,
+        expected_offset=header.expected_offset,
+        previous_sha256=header.previous_sha256,
     )
 
 
-def problem_of(segment: Segment) -> str:
-    """What a segment's header and records contradict each other in; empty if nothing."""
+def find_problem(segment: Segment) -> str | None:
+    """Returns the first contradiction between a segment's header and its records; None if there is none."""
     header, records = segment
-    draft = Draft(records, header.next_offset, header.gaps, header.holes_legal, header.begins)
-    computed = header_of(place_of(header), draft)
+    draft = Draft(
+        records, header.next_offset, header.gaps, holes_legal=header.holes_legal, begins=header.begins
+    )
+    computed = build_header(read_place(header), draft)
     for field in header.__struct_fields__:
         said, found = getattr(header, field), getattr(computed, field)
         if said != found:
             return f"its header says {field} {said}, and its records say {found}"
-    return _coverage_problem(header, records)
+    return _find_coverage_problem(header, records)
 
 
 def is_erased(record: Record) -> bool:
@@ -166,7 +172,7 @@ def decode_header(data: bytes) -> SegmentHeader:
         raise ArchiveBroken(f"segment header: {error}") from error
 
 
-def _coverage_problem(header: SegmentHeader, records: Sequence[Record]) -> str:
+def _find_coverage_problem(header: SegmentHeader, records: Sequence[Record]) -> str | None:
     """Records and gaps must cover, in order and once, what the header says; holes may be left where they are legal."""
     spans = sorted([*header.gaps, *((record.offset, record.offset + 1) for record in records)])
     if any(one.offset >= two.offset for one, two in pairwise(records)):
@@ -178,7 +184,7 @@ def _coverage_problem(header: SegmentHeader, records: Sequence[Record]) -> str:
         if start > at and not header.holes_legal:
             return f"offsets {at} to {start - 1} are missing"
         at = end
-    return ""
+    return None
 
 
 class _Version(msgspec.Struct, frozen=True):

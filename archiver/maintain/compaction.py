@@ -15,13 +15,14 @@ from itertools import chain
 
 import structlog
 
-from archiver.format import avro, parquet
+from archiver.format import parquet
 from archiver.format.canonical import HeaderBytes, object_sha256
 from archiver.format.manifest import DAY, Compacted, DataFile, Source, day_name, day_number, file_key
 from archiver.format.rows import COMPACTED, compacted_row
-from archiver.format.segment import Segment, problem_of
+from archiver.format.segment import Segment, find_problem
+from archiver.format.segments import decode_segment
 from archiver.maintain.removal import ORPHAN_AGE
-from archiver.read.compacted import CompactedRecords, problem_of_covered, read_file
+from archiver.read.compacted import CompactedRecords, find_covered_problem, read_file
 from archiver.read.ledger import Covered, Ledger, commit
 from archiver.read.survey import Survey, survey
 from heliograph.store.base import ObjectStore
@@ -42,7 +43,7 @@ class CompactionPolicy:
     file_bytes: int = 8 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompactedDay:
     """What one manifest brought. Sizes in bytes, as stored."""
 
@@ -123,14 +124,14 @@ def _compact_day(
             store.delete(file.key)
         raise _Beaten
     done = CompactedDay(
-        ledger.topic,
-        day,
-        manifest.generation,
-        len(sources),
-        sum(file.records for file in files),
-        len(files),
-        sum(source.size for source in sources),
-        sum(file.size for file in files),
+        topic=ledger.topic,
+        day=day,
+        generation=manifest.generation,
+        segments=len(sources),
+        records=sum(file.records for file in files),
+        files=len(files),
+        size_before=sum(source.size for source in sources),
+        size=sum(file.size for file in files),
     )
     log.info("day compacted", topic=ledger.topic, day=day, segments=done.segments, records=done.records)
     return done, committed
@@ -158,7 +159,9 @@ def _write_file(store: ObjectStore, topic: str, day: str, began: int, sources: S
     if not store.put_new(key, body):
         raise ArchiveBroken(f"{key}: was there already")
     records = sum(source.header.count for source in sources)
-    file = DataFile(key, object_sha256(body), len(body), records, tuple(sources))
+    file = DataFile(
+        key=key, sha256=object_sha256(body), size=len(body), records=records, sources=tuple(sources)
+    )
     try:
         prove(store, topic, file, [Covered(source, 0, 0) for source in sources])
     except ArchiveBroken:
@@ -177,7 +180,7 @@ def prove(store: ObjectStore, topic: str, file: DataFile, segments: Sequence[Cov
     if len(found) != file.records:
         raise ArchiveBroken(f"{file.key}: has {len(found)} records, and must have {file.records}")
     for each in segments:
-        problem = problem_of_covered(found, each)
+        problem = find_covered_problem(found, each)
         if problem:
             raise ArchiveBroken(f"{file.key}: {each.source.key}: {problem}")
 
@@ -185,8 +188,8 @@ def prove(store: ObjectStore, topic: str, file: DataFile, segments: Sequence[Cov
 def _read(store: ObjectStore, source: Source) -> Segment:
     """A segment, held against itself and against what was surveyed. Raises ArchiveBroken, naming the key, ObjectMissing."""
     body = store.get(source.key)
-    segment = avro.decode(body)
-    problem = problem_of(segment)
+    segment = decode_segment(source.key, body)
+    problem = find_problem(segment)
     if object_sha256(body) != source.object_sha256:
         problem = "changed while it was compacted"
     if problem:

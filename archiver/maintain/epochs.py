@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from archiver.format.segment import Draft, EpochStart, is_erased
 from archiver.read.reader import SegmentInfo, list_segments
-from archiver.write.chain import Stored, Tail, append_segment, extent_of, find_tail, log_problem
+from archiver.write.chain import Stored, Tail, append_segment, find_log_problem, find_tail, read_extent
 from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
 from schemas.errors import NotFound
@@ -27,7 +27,7 @@ def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
         raise NotFound(f"topic {topic}: nothing of it is archived")
     for partition, chain in chains.items():
         tail = find_tail(store, topic, partition, hint=chain[-2].key if chain[1:] else "")
-        if tail is None or not log_problem(bus, tail):
+        if tail is None or not find_log_problem(bus, tail):
             continue
         start = _first_difference(bus, tail, chain) if tail.log_id == bus.log_id else 0
         starts = EpochStart(tail.epoch + 1, bus.log_id, start)
@@ -50,7 +50,7 @@ def _first_difference(bus: Bus, tail: Tail, chain: Sequence[SegmentInfo]) -> int
 
     Backwards through the chain, as far as the segments differ; what a later epoch covers counts in its version only.
     """
-    extent = extent_of(bus, tail.topic_partition)
+    extent = read_extent(bus, tail.topic_partition)
     first = covered = min(extent.end, tail.expected_offset)
     for info in reversed(chain):
         header, records = info.load()

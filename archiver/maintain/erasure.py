@@ -31,7 +31,7 @@ Wanted = Callable[[Record], bool]
 """Whether a record is to be erased."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
     """What was, or would be, erased of a topic. `waiting`: records that are still in segments, to be erased once those
     are compacted and no tail."""
@@ -104,7 +104,13 @@ def _find(store: ObjectStore, topic: str, wanted: Wanted) -> tuple[Ledger, _Foun
 def _erasure(ledger: Ledger, found: _Found) -> Erasure:
     files = {ledger.covered[key].file for key in found.offsets}
     records = sum(map(len, found.offsets.values()))
-    return Erasure(ledger.topic, records, len(found.offsets), len(files), found.waiting)
+    return Erasure(
+        topic=ledger.topic,
+        records=records,
+        segments=len(found.offsets),
+        files=len(files),
+        waiting=found.waiting,
+    )
 
 
 def _commit(store: ObjectStore, clock: Clock, ledger: Ledger, found: _Found, reason: str) -> bool:
@@ -140,7 +146,7 @@ def _rewrite(
     segments: list[Segment] = []
     after: list[Covered] = []
     for each in members:
-        marked = _marked(old.of(each.source.header), offsets.get(each.source.key, frozenset()))
+        marked = _marked(old.read_segment(each.source.header), offsets.get(each.source.key, frozenset()))
         segments.append(Segment(each.source.header, marked))
         after.append(_erased(each, marked) if each.source.key in offsets else each)
     body = encode_rows(segments)

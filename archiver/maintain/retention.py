@@ -85,7 +85,12 @@ def _is_old(link: Link, before: int) -> bool:
 def _retired(link: Link) -> RetiredChain:
     tail = tail_after(link.source.key, link.source.header, link.source.object_sha256)
     return RetiredChain(
-        tail.partition, tail.log_id, tail.epoch, tail.expected_offset, tail.key, tail.object_sha256
+        partition=tail.partition,
+        log_id=tail.log_id,
+        epoch=tail.epoch,
+        next_offset=tail.expected_offset,
+        key=tail.key,
+        object_sha256=tail.object_sha256,
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from archiver.format.canonical import ParsedHeaders, object_sha256
 from archiver.format.manifest import DataFile
 from archiver.format.parquet import Table
-from archiver.format.segment import Segment, SegmentHeader, problem_of
+from archiver.format.segment import Segment, SegmentHeader, find_problem
 from archiver.read.ledger import Covered
 from heliograph.store.base import ObjectStore
 from schemas.errors import ArchiveBroken
@@ -31,8 +31,8 @@ class CompactedRecords:
     def __len__(self) -> int:
         return len(self._table.keys)
 
-    def of(self, header: SegmentHeader) -> Sequence[Record]:
-        """The records of a segment. Raises ArchiveBroken for headers that are not in canonical form."""
+    def read_segment(self, header: SegmentHeader) -> Sequence[Record]:
+        """Returns the records of a segment. Raises ArchiveBroken for headers that are not in canonical form."""
         keys, values, place = self._table.keys, self._table.values, (header.partition, header.epoch)
         start = bisect_left(keys, (*place, header.expected_offset))
         end = bisect_left(keys, (*place, header.next_offset), start)
@@ -81,13 +81,13 @@ def read_file(store: ObjectStore, file: DataFile) -> bytes:
     return body
 
 
-def problem_of_covered(records: CompactedRecords, covered: Covered) -> str:
-    """What a file's records and the header of one of its segments contradict each other in; empty if nothing.
+def find_covered_problem(records: CompactedRecords, covered: Covered) -> str | None:
+    """Returns the first contradiction between a file's records and the header of one of its segments; None if none.
 
     A segment with erased records is held against the sha256 that the erasure left.
     """
     header = covered.source.header
-    found = records.of(header)
+    found = records.read_segment(header)
     if covered.erased:
         header = msgspec.structs.replace(header, records_sha256=covered.erased.records_sha256)
-    return problem_of(Segment(header, found))
+    return find_problem(Segment(header, found))

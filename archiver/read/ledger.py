@@ -1,8 +1,8 @@
-"""What a topic's manifests say together: which segments Parquet files hold, and where its chains begin."""
+"""The sum of a topic's manifests: the segments that Parquet files hold, and the beginnings of its chains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -32,8 +32,11 @@ _READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A segment whose records are in a Parquet file. `since`: when that was committed; `file`: index in the ledger's
-    `files`; `erased`: which of its records were erased since."""
+    """A segment whose records are in a Parquet file.
+
+    `file`: index in the ledger's `files`; `since`: time of the commit, in milliseconds since the epoch; `erased`: the
+    records that were erased since.
+    """
 
     source: Source
     file: int
@@ -41,55 +44,56 @@ class Covered:
     erased: ErasedSegment | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ledger:
-    """A topic's manifests, reduced.
+    """The state of a topic after all its manifests; nothing changes it once it is read.
 
-    `files` are in the order of their commits. `key` and `sha256` are those of the last manifest, empty if there is
-    none. `retired_at`: when the begin of each retired chain was last moved. `replaced`: files that others stand in for,
-    and since when.
+    `number`, `key` and `sha256` are those of the last manifest; 0 and empty if there is none. `files` are in the order
+    of their commits. `covered`: by the key of the segment. `generations`: the last one of each day. `retired` and
+    `retired_at`: by partition, the segment that retention removed last, and the time of that. `replaced`: keys of files
+    that newer files replace, and the time of that. Times are in milliseconds since the epoch.
     """
 
     topic: str
     number: int = 0
     key: str = ""
     sha256: str = ""
-    files: tuple[DataFile, ...] = ()
-    covered: Mapping[str, Covered] = field(default_factory=dict[str, Covered])
-    generations: Mapping[str, int] = field(default_factory=dict[str, int])
-    retired: Mapping[int, RetiredChain] = field(default_factory=dict[int, RetiredChain])
-    retired_at: Mapping[int, int] = field(default_factory=dict[int, int])
-    replaced: Mapping[str, int] = field(default_factory=dict[str, int])
+    files: list[DataFile] = field(default_factory=list[DataFile])
+    covered: dict[str, Covered] = field(default_factory=dict[str, Covered])
+    generations: dict[str, int] = field(default_factory=dict[str, int])
+    retired: dict[int, RetiredChain] = field(default_factory=dict[int, RetiredChain])
+    retired_at: dict[int, int] = field(default_factory=dict[int, int])
+    replaced: dict[str, int] = field(default_factory=dict[str, int])
     retired_records: int = 0
 
     def is_retired(self, key: str) -> bool:
-        """Whether the segment with this key lies before the beginning of its chain."""
+        """Returns True if the segment with this key lies before the beginning of its chain."""
         name = parse_key(key)
         begin = self.retired.get(name.partition) if name else None
         return begin is not None and key <= begin.key
 
     def live(self) -> Iterator[Covered]:
-        """The covered segments that are not retired."""
+        """Returns the covered segments that are not retired."""
         return (each for each in self.covered.values() if not self.is_retired(each.source.key))
 
 
 def read_ledger(store: ObjectStore, topic: str) -> Ledger:
-    """Read a topic's manifests. Raises ArchiveBroken, naming the key, if one is missing, damaged or out of place."""
+    """Reads a topic's manifests. Raises ArchiveBroken, naming the key, if one is missing, damaged or out of place."""
     keys = [info.key for info in store.list(manifests_prefix(topic))]
-    ledger = _Reduction(topic)
+    reduction = _Reduction(topic)
     for key, body in zip(keys, _bodies(store, keys), strict=True):
         try:
-            ledger.add(key, body)
+            reduction.add(key, body)
         except ArchiveBroken as error:
             raise ArchiveBroken(f"{key}: {error}") from error
-    return ledger.result()
+    return reduction.ledger
 
 
 def commit(store: ObjectStore, ledger: Ledger, manifest: Manifest) -> Ledger | None:
-    """Put a manifest behind those of `ledger`; returns the new end. None, and nothing happened, if another was first.
+    """Appends a manifest to those of `ledger`; returns None and stores nothing if another manifest was first.
 
-    What is returned knows its number, key, sha256 and generations; all else is as before. Raises StoreUnavailable when
-    it is not known whether it was stored.
+    Of the ledger that it returns only number, key, sha256 and generations are new. Raises StoreUnavailable if the store
+    did not say whether the manifest was stored.
     """
     key = manifest_key(ledger.topic, ledger.number + 1)
     body = encode(manifest)
@@ -113,81 +117,65 @@ def _bodies(store: ObjectStore, keys: Sequence[str]) -> Iterator[bytes]:
 
 
 class _Reduction:
-    """Adds manifests up."""
+    """Adds manifests, in their order, to an empty ledger."""
 
     def __init__(self, topic: str) -> None:
-        self._ledger = Ledger(topic)
-        self._files: list[DataFile] = []
-        self._places: dict[str, int] = {}
-        self._covered: dict[str, Covered] = {}
-        self._generations: dict[str, int] = {}
-        self._retired: dict[int, RetiredChain] = {}
-        self._retired_at: dict[int, int] = {}
-        self._replaced: dict[str, int] = {}
-        self._retired_records = 0
+        self.ledger = Ledger(topic)
+        self._indexes: dict[str, int] = {}  # of the files in the ledger, by key
 
     def add(self, key: str, body: bytes) -> None:
-        """Take the next manifest. Raises ArchiveBroken."""
-        manifest, last = decode(body), self._ledger
-        if key != manifest_key(last.topic, last.number + 1):
-            raise ArchiveBroken(f"manifest {last.number + 1} is missing before it, or it is one too many")
+        """Adds the next manifest. Raises ArchiveBroken."""
+        manifest, ledger = decode(body), self.ledger
+        if key != manifest_key(ledger.topic, ledger.number + 1):
+            raise ArchiveBroken(f"manifest {ledger.number + 1} is missing before it, or it is one too many")
         for name, said, expected in (
-            ("topic", manifest.topic, last.topic),
-            ("previous_sha256", manifest.previous_sha256, last.sha256),
+            ("topic", manifest.topic, ledger.topic),
+            ("previous_sha256", manifest.previous_sha256, ledger.sha256),
         ):
             if said != expected:
                 raise ArchiveBroken(f"it says {name} {said!r}, and it must be {expected!r}")
         match manifest:
             case Compacted():
-                self._compacted(manifest)
+                self._add_compacted(manifest)
             case Retired():
-                self._retire(manifest)
+                self._add_retired(manifest)
             case Erased():
-                self._erased(manifest)
-        self._ledger = replace(last, number=last.number + 1, key=key, sha256=object_sha256(body))
+                self._add_erased(manifest)
+        ledger.number += 1
+        ledger.key, ledger.sha256 = key, object_sha256(body)
 
-    def result(self) -> Ledger:
-        """What was added up."""
-        return replace(
-            self._ledger,
-            files=tuple(self._files),
-            covered=self._covered,
-            generations=self._generations,
-            retired=self._retired,
-            retired_at=self._retired_at,
-            replaced=self._replaced,
-            retired_records=self._retired_records,
-        )
-
-    def _compacted(self, manifest: Compacted) -> None:
-        self._generations[manifest.day] = manifest.generation
+    def _add_compacted(self, manifest: Compacted) -> None:
+        ledger = self.ledger
+        ledger.generations[manifest.day] = manifest.generation
         for file in manifest.files:
-            self._places[file.key] = len(self._files)
+            index = self._indexes[file.key] = len(ledger.files)
             for source in file.sources:
-                if source.key in self._covered:
+                if source.key in ledger.covered:
                     raise ArchiveBroken(f"{source.key} is compacted twice")
-                self._covered[source.key] = Covered(source, len(self._files), manifest.made_at)
-            self._files.append(file)
+                ledger.covered[source.key] = Covered(source, index, manifest.made_at)
+            ledger.files.append(file)
 
-    def _retire(self, manifest: Retired) -> None:
-        self._retired_records += manifest.records
+    def _add_retired(self, manifest: Retired) -> None:
+        ledger = self.ledger
+        ledger.retired_records += manifest.records
         for chain in manifest.chains:
-            if self._retired.get(chain.partition) != chain:
-                self._retired[chain.partition] = chain
-                self._retired_at[chain.partition] = manifest.made_at
+            if ledger.retired.get(chain.partition) != chain:
+                ledger.retired[chain.partition] = chain
+                ledger.retired_at[chain.partition] = manifest.made_at
 
-    def _erased(self, manifest: Erased) -> None:
+    def _add_erased(self, manifest: Erased) -> None:
+        ledger = self.ledger
         for file in manifest.files:
-            place = self._places.pop(file.replaces, None)
-            if place is None:
+            index = self._indexes.pop(file.replaces, None)
+            if index is None:
                 raise ArchiveBroken(f"it replaces {file.replaces}, which no manifest names")
-            self._places[file.key] = place
-            self._replaced[file.replaces] = manifest.made_at
-            self._files[place] = msgspec.structs.replace(
-                self._files[place], key=file.key, sha256=file.sha256, size=file.size
+            self._indexes[file.key] = index
+            ledger.replaced[file.replaces] = manifest.made_at
+            ledger.files[index] = msgspec.structs.replace(
+                ledger.files[index], key=file.key, sha256=file.sha256, size=file.size
             )
         for segment in manifest.segments:
-            before = self._covered.get(segment.key)
+            before = ledger.covered.get(segment.key)
             if before is None:
                 raise ArchiveBroken(f"it erases of {segment.key}, which no manifest names")
-            self._covered[segment.key] = replace(before, erased=segment)
+            ledger.covered[segment.key] = replace(before, erased=segment)

@@ -95,13 +95,14 @@ class QueryCache:
 
         To be asked for before `segments`: what is archived meanwhile is in both, and never in none. Raises BusError.
         """
-        tails = {info.partition: info.header for info in list_segments(self._store, EXECUTIONS)}
+        tails = {info.partition: info for info in list_segments(self._store, EXECUTIONS)}
         spans: list[tuple[TopicPartition, int, int]] = []
         for partition, extent in sorted(bus.extents(EXECUTIONS).items()):
-            tail = tails.get(partition.partition)
+            last = tails.get(partition.partition)
+            header = last.read_header() if last else None
             start = extent.start
-            if tail is not None and tail.goes_on_in(bus.log_id):
-                start = max(start, tail.next_offset)
+            if header is not None and header.goes_on_in(bus.log_id):
+                start = max(start, header.next_offset)
             if start < extent.end:
                 spans.append((partition, start, extent.end))
         if not spans:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
-from archiver.format import avro
 from archiver.format.manifest import DataFile
-from archiver.format.naming import ROOT, SegmentName, parse_key, topic_prefix
+from archiver.format.naming import ROOT, parse_key, topic_prefix
 from archiver.format.segment import Segment, SegmentHeader
+from archiver.format.segments import decode_segment, read_segment_header
 from archiver.read.compacted import FileReader
 from archiver.read.ledger import Covered, Ledger, read_ledger
 from heliograph.store.base import ObjectInfo, ObjectStore
@@ -25,7 +25,7 @@ from schemas.record import Record
 from schemas.topics import matches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SegmentInfo:
     """A segment as its key and its object's size in bytes tell of it. `header` and `load` read what they need.
 
@@ -45,16 +45,23 @@ class SegmentInfo:
     file: DataFile | None = field(default=None, repr=False, compare=False)
     files: FileReader | None = field(default=None, repr=False, compare=False)
 
+    def read_header(self) -> SegmentHeader:
+        """Returns the header: from the manifest if the segment was compacted, else from its object, which is read once.
+
+        Raises ArchiveBroken, which names the key.
+        """
+        return self._header
+
     @cached_property
-    def header(self) -> SegmentHeader:
-        """What the segment says of itself; read at the first use. Raises ArchiveBroken, naming the key."""
+    def _header(self) -> SegmentHeader:
         return self.covered.source.header if self.covered else read_header(self.store, self.key)
 
     def load(self) -> Segment:
         """Header and records. Raises ArchiveBroken, naming the key. Erased records are there, without their content."""
-        if self.file is None or self.files is None:
+        if self.covered is None or self.file is None or self.files is None:
             return read_segment(self.store, self.key)
-        return Segment(self.header, self.files.records(self.file).of(self.header))
+        header = self.covered.source.header
+        return Segment(header, self.files.records(self.file).read_segment(header))
 
 
 def list_segments(store: ObjectStore, topic: str | None = None) -> Iterator[SegmentInfo]:
@@ -83,19 +90,11 @@ def merge(store: ObjectStore, objects: Iterable[ObjectInfo], ledger: Ledger) -> 
     files = FileReader(store, ledger.topic)
     for info in objects:
         if info.key not in ledger.covered and not ledger.is_retired(info.key):
-            yield SegmentInfo(info.key, *_name(info.key), info.size, store, info.modified)
+            yield _info(store, info.key, info.size, info.modified)
     for covered in ledger.live():
         source = covered.source
-        yield SegmentInfo(
-            source.key,
-            *_name(source.key),
-            source.size,
-            store,
-            covered.since,
-            covered,
-            ledger.files[covered.file],
-            files,
-        )
+        compacted = _info(store, source.key, source.size, covered.since)
+        yield replace(compacted, covered=covered, file=ledger.files[covered.file], files=files)
 
 
 def read_records(
@@ -124,19 +123,20 @@ def records_between(info: SegmentInfo, since: int | None, until: int | None = No
 
 def read_segment(store: ObjectStore, key: str) -> Segment:
     """A whole segment that is an object. Raises ArchiveBroken, naming the key, and ObjectMissing."""
-    return _segment(key, store.get(key))
+    return decode_segment(key, store.get(key))
 
 
 def read_header(store: ObjectStore, key: str) -> SegmentHeader:
     """The header of a segment that is an object. Raises ArchiveBroken, naming the key, and ObjectMissing."""
-    return _header(key, store.get(key))
+    return read_segment_header(key, store.get(key))
 
 
 def _records(info: SegmentInfo, wanted: Callable[[SegmentHeader], bool]) -> Sequence[Record]:
     if info.covered:
-        return info.load().records if wanted(info.header) else ()
+        return info.load().records if wanted(info.covered.source.header) else ()
     body = info.store.get(info.key)
-    return _segment(info.key, body).records if wanted(_header(info.key, body)) else ()
+    header = read_segment_header(info.key, body)
+    return decode_segment(info.key, body).records if wanted(header) else ()
 
 
 def _by_file(infos: Iterable[SegmentInfo]) -> Iterator[SegmentInfo]:
@@ -157,29 +157,15 @@ def _file_place(info: SegmentInfo) -> float:
     return info.covered.file if info.covered else float("inf")
 
 
-def _name(key: str) -> SegmentName:
+def _info(store: ObjectStore, key: str, size: int, modified: int) -> SegmentInfo:
     name = parse_key(key)
     if name is None:
         raise ArchiveBroken(f"{key}: not the key of a segment")
-    return name
+    return SegmentInfo(key=key, **name._asdict(), size=size, store=store, modified=modified)
 
 
 def _key(info: SegmentInfo) -> bytes:
     return info.key.encode()
-
-
-def _segment(key: str, body: bytes) -> Segment:
-    try:
-        return avro.decode(body)
-    except ArchiveBroken as error:
-        raise ArchiveBroken(f"{key}: {error}") from error
-
-
-def _header(key: str, body: bytes) -> SegmentHeader:
-    try:
-        return avro.read_header(body)
-    except ArchiveBroken as error:
-        raise ArchiveBroken(f"{key}: {error}") from error
 
 
 def _overlaps(header: SegmentHeader, since: int | None, until: int | None) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from archiver.format import avro
 from archiver.format.canonical import object_sha256
 from archiver.format.manifest import Source
+from archiver.format.segments import read_segment_header
 from archiver.read.ledger import Ledger, read_ledger
 from archiver.read.reader import SegmentInfo, list_objects, merge
 from heliograph.store.base import ObjectStore
@@ -65,8 +65,5 @@ def _link(store: ObjectStore, info: SegmentInfo, *, tail: bool) -> Link:
     if info.covered:
         return Link(info.covered.source, info.partition, info.covered.file, tail)
     body = store.get(info.key)
-    try:
-        header = avro.read_header(body)
-    except ArchiveBroken as error:
-        raise ArchiveBroken(f"{info.key}: {error}") from error
+    header = read_segment_header(info.key, body)
     return Link(Source(info.key, len(body), object_sha256(body), header), info.partition, None, tail)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from archiver.format import avro
 from archiver.format.canonical import object_sha256
 from archiver.format.naming import ROOT, parse_key, topic_prefix
-from archiver.format.segment import SegmentHeader, problem_of
-from archiver.read.compacted import CompactedRecords, problem_of_covered, read_file
+from archiver.format.segment import SegmentHeader, find_problem
+from archiver.format.segments import decode_segment, read_segment_header
+from archiver.read.compacted import CompactedRecords, find_covered_problem, read_file
 from archiver.read.ledger import Covered, Ledger, read_ledger
 from archiver.read.reader import list_objects
 from archiver.write.chain import Tail, tail_after
@@ -29,7 +29,7 @@ class Problem:
         return f"{self.key}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What was checked, and the first thing wrong of each chain.
 
@@ -97,7 +97,7 @@ def verify(
     missing = [
         Problem(key, why)
         for key, sha256 in (expect_head or {}).items()
-        if (why := _head_problem(store, key, sha256))
+        if (why := _find_head_problem(store, key, sha256))
     ]
     known = {problem.key for problem in report.problems}
     return _added(report, Report(problems=tuple(each for each in missing if each.key not in known)))
@@ -108,7 +108,7 @@ def heads(store: ObjectStore, topic: str | None = None) -> Iterator[Tail]:
     for _, found in groupby(filter(parse_key, _keys(store, topic)), key=_folder):
         *_, key = found
         body = store.get(key)
-        yield tail_after(key, avro.read_header(body), object_sha256(body))
+        yield tail_after(key, read_segment_header(key, body), object_sha256(body))
 
 
 def manifest_heads(store: ObjectStore, topic: str | None = None) -> Iterator[tuple[str, str]]:
@@ -161,7 +161,7 @@ def _file_problems(store: ObjectStore, ledger: Ledger) -> dict[str, Problem]:
             records = CompactedRecords(ledger.topic, read_file(store, file))
             if len(records) != file.records:
                 raise ArchiveBroken(f"has {len(records)} records, and its manifest says {file.records}")  # noqa: TRY301
-            problems = {each.source.key: problem_of_covered(records, each) for each in segments}
+            problems = {each.source.key: find_covered_problem(records, each) for each in segments}
         except (ArchiveBroken, ObjectMissing) as error:
             why = str(error).removeprefix(f"{file.key}: ")
             problems = dict.fromkeys((each.source.key for each in segments), why)
@@ -187,20 +187,28 @@ def _verify_chain(store: ObjectStore, compacted: _Compacted, keys: list[str], la
             else:
                 header, tail = _verify_covered(covered, tail)
         except (ArchiveBroken, ObjectMissing) as error:
-            return _added(report, Report(problems=(Problem(key, str(error)),)))
+            return _added(report, Report(problems=(Problem(key, str(error).removeprefix(f"{key}: ")),)))
         lost = sum(end - start for start, end in header.gaps)
         erased = len(covered.erased.offsets) if covered and covered.erased else 0
-        in_parquet = 1 if covered else 0
-        report = _added(report, Report(0, 1, header.count - erased, lost, in_parquet, erased))
-    why = _last_problem(store, tail, last)
+        report = _added(
+            report,
+            Report(
+                segments=1,
+                records=header.count - erased,
+                lost_offsets=lost,
+                compacted=1 if covered else 0,
+                erased=erased,
+            ),
+        )
+    why = _find_last_problem(store, tail, last)
     return _added(report, Report(problems=(Problem(keys[-1], why),))) if why else report
 
 
-def _last_problem(store: ObjectStore, tail: Tail | None, last: str) -> str:
+def _find_last_problem(store: ObjectStore, tail: Tail | None, last: str) -> str | None:
     if tail is None or tail.key == last:
         found = object_sha256(store.get(last)) if last else ""
         if tail is None or found == tail.object_sha256:
-            return ""
+            return None
         return "its object is not what its manifest says; the next segment would go on from it"
     return "is the end of the chain, and its object is gone; the archiver would begin anew"
 
@@ -213,17 +221,24 @@ def _beginning(ledger: Ledger, key: str) -> Tail:
     begin = ledger.retired.get(name.partition)
     if begin is None:
         return Tail("", name.topic, name.partition)
-    place = begin.epoch, begin.next_offset, begin.key, begin.object_sha256
-    return Tail(begin.log_id, name.topic, name.partition, *place)
+    return Tail(
+        begin.log_id,
+        name.topic,
+        name.partition,
+        epoch=begin.epoch,
+        expected_offset=begin.next_offset,
+        key=begin.key,
+        object_sha256=begin.object_sha256,
+    )
 
 
 def _verify_segment(store: ObjectStore, key: str, tail: Tail) -> tuple[SegmentHeader, Tail]:
     """Check an object behind a tail; returns its header and the tail that it leaves."""
     _check_key(key, tail)
     body = store.get(key)
-    segment = avro.decode(body)
+    segment = decode_segment(key, body)
     _check_place(segment.header, tail)
-    problem = problem_of(segment)
+    problem = find_problem(segment)
     if problem:
         raise ArchiveBroken(problem)
     return segment.header, tail_after(key, segment.header, object_sha256(body))
@@ -240,7 +255,7 @@ def _verify_covered(covered: Covered, tail: Tail) -> tuple[SegmentHeader, Tail]:
 def _check_key(key: str, tail: Tail) -> None:
     if parse_key(key) is None:
         raise ArchiveBroken("not the key of a segment")
-    if key != tail.next_key:
+    if parse_key(key) != parse_key(tail.next_key):
         raise ArchiveBroken(
             f"a segment is missing before it, or it is one too many: {tail.next_key} comes next"
         )
@@ -262,20 +277,20 @@ def _check_place(header: SegmentHeader, tail: Tail) -> None:
             )
 
 
-def _head_problem(store: ObjectStore, key: str, sha256: str) -> str:
+def _find_head_problem(store: ObjectStore, key: str, sha256: str) -> str | None:
     """A head may have been compacted or retired since: then the ledger knows it."""
     name = parse_key(key)
     try:
         ledger = read_ledger(store, name.topic) if name else None
         if ledger and ledger.is_retired(key):
-            return ""
+            return None
         covered = ledger.covered.get(key) if ledger else None
         found = covered.source.object_sha256 if covered else object_sha256(store.get(key))
     except ObjectMissing:
         return "was the head of its chain, and is gone: the end of the chain is cut off"
     except ArchiveBroken:
-        return ""  # named already
-    return "" if found == sha256 else f"was the head of its chain with sha256 {sha256}, and now has {found}"
+        return None  # reported already
+    return None if found == sha256 else f"was the head of its chain with sha256 {sha256}, and now has {found}"
 
 
 def _topic(key: str) -> str:
@@ -292,12 +307,12 @@ def _folder(key: str) -> str:
 
 def _added(one: Report, two: Report) -> Report:
     return Report(
-        one.chains + two.chains,
-        one.segments + two.segments,
-        one.records + two.records,
-        one.lost_offsets + two.lost_offsets,
-        one.compacted + two.compacted,
-        one.erased + two.erased,
-        one.retired + two.retired,
-        one.problems + two.problems,
+        chains=one.chains + two.chains,
+        segments=one.segments + two.segments,
+        records=one.records + two.records,
+        lost_offsets=one.lost_offsets + two.lost_offsets,
+        compacted=one.compacted + two.compacted,
+        erased=one.erased + two.erased,
+        retired=one.retired + two.retired,
+        problems=one.problems + two.problems,
     )

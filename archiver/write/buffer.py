@@ -75,7 +75,7 @@ class Buffer:
         records = self._records[:count]
         end = self.next_offset if count == len(self._records) else records[-1].offset + 1
         gaps = tuple(gap for gap in self._gaps if gap[1] <= end)
-        return Draft(records, end, gaps, self._holes_legal)
+        return Draft(records, end, gaps, holes_legal=self._holes_legal)
 
     def rebase(self, tail: Tail) -> Sequence[Record]:
         """Stand behind a later tail of the same chain. Returns the records that it covers."""

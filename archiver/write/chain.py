@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
-from archiver.format import avro
 from archiver.format.canonical import object_sha256
 from archiver.format.naming import parse_key, partition_prefix, segment_key
-from archiver.format.segment import Draft, EpochStart, Place, SegmentHeader, header_of
+from archiver.format.segment import Draft, EpochStart, Place, SegmentHeader, build_header
+from archiver.format.segments import encode_segment, read_segment_header
 from heliograph.bus.base import Bus, Extent
 from heliograph.store.base import ObjectInfo, ObjectStore
 from schemas.errors import ArchiveBroken, ObjectMissing
@@ -35,6 +35,7 @@ class Tail:
     log_id: str
     topic: str
     partition: int
+    _: KW_ONLY
     epoch: int = 0
     expected_offset: int = 0
     key: str = ""
@@ -51,7 +52,12 @@ class Tail:
     def place(self) -> Place:
         """Where the next segment stands."""
         return Place(
-            self.log_id, self.topic, self.partition, self.epoch, self.expected_offset, self.object_sha256
+            log_id=self.log_id,
+            topic=self.topic,
+            partition=self.partition,
+            epoch=self.epoch,
+            expected_offset=self.expected_offset,
+            previous_sha256=self.object_sha256,
         )
 
     @property
@@ -85,10 +91,7 @@ def find_tail(store: ObjectStore, topic: str, partition: int, hint: str = "") ->
     if key is None:
         return None
     body = store.get(key)
-    try:
-        return tail_after(key, avro.read_header(body), object_sha256(body))
-    except ArchiveBroken as error:
-        raise ArchiveBroken(f"{key}: {error}") from error
+    return tail_after(key, read_segment_header(key, body), object_sha256(body))
 
 
 def append_segment(store: ObjectStore, tail: Tail, draft: Draft) -> Stored | Lost:
@@ -96,9 +99,9 @@ def append_segment(store: ObjectStore, tail: Tail, draft: Draft) -> Stored | Los
 
     Raises StoreUnavailable when it is not known whether it was stored; the next try finds out by reading.
     """
-    header = header_of(tail.place, draft)
-    body = avro.encode(header, draft.records)
+    header = build_header(tail.place, draft)
     key = tail.next_key
+    body = encode_segment(key, header, draft.records)
     # the same bytes: an earlier try whose answer was lost
     if store.put_new(key, body) or _holds(store, key, body):
         new = tail_after(key, header, object_sha256(body))
@@ -127,7 +130,7 @@ def _in_chain(store: ObjectStore, tail: Tail) -> bool:
     if following is None:
         return True
     with suppress(ObjectMissing):
-        return avro.read_header(store.get(following)).previous_sha256 == tail.object_sha256
+        return read_segment_header(following, store.get(following)).previous_sha256 == tail.object_sha256
     return False
 
 
@@ -149,7 +152,7 @@ def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
 
 def check_log(bus: Bus, tail: Tail) -> None:
     """Raise ArchiveBroken unless the log still is what the chain was archived from."""
-    problem = log_problem(bus, tail)
+    problem = find_log_problem(bus, tail)
     if problem:
         raise ArchiveBroken(
             f"{tail.topic_partition}: {problem}. If that is intended, `heliograph archive new-epoch {tail.topic}` "
@@ -165,21 +168,24 @@ def _last_key(objects: Iterable[ObjectInfo]) -> str | None:
     return last
 
 
-def log_problem(bus: Bus, tail: Tail) -> str:
-    """Says why the log is not what the chain was archived from; empty if it is. Raises BusError."""
-    extent = extent_of(bus, tail.topic_partition)
+def find_log_problem(bus: Bus, tail: Tail) -> str | None:
+    """Returns the reason why the bus no longer holds what the chain was archived from; None if it does.
+
+    Raises BusError.
+    """
+    extent = read_extent(bus, tail.topic_partition)
     if tail.log_id != bus.log_id:
         return f"was archived from log {tail.log_id}, and this is log {bus.log_id}"
     if tail.expected_offset > extent.end:
         return f"is archived up to offset {tail.expected_offset}, and its log ends at {extent.end}"
     if tail.last_offset is None or not extent.start <= tail.last_offset < extent.end:
-        return ""
+        return None
     found = bus.read(tail.topic_partition, tail.last_offset, 1).records
     if found and (found[0].offset, found[0].timestamp) != (tail.last_offset, tail.last_timestamp):
         return f"the record at offset {tail.last_offset} is not the one that was archived"
-    return ""
+    return None
 
 
-def extent_of(bus: Bus, partition: TopicPartition) -> Extent:
+def read_extent(bus: Bus, partition: TopicPartition) -> Extent:
     """Returns the offsets that the log holds of a partition; an empty extent if it holds none."""
     return bus.extents(partition.topic).get(partition, Extent(0, 0))

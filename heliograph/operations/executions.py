@@ -76,7 +76,7 @@ def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Foun
     since = wanted.since or 0
     archived = archived_only(bus, archive, EXECUTIONS, since)
     for log_id, record in chain(
-        ((segment.header.log_id, record) for segment, record in archived),
+        ((segment.read_header().log_id, record) for segment, record in archived),
         ((bus.log_id, record) for record in read_topic(bus, EXECUTIONS, since)),
     ):
         if wanted.may_be(record.value):

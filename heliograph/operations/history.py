@@ -60,7 +60,7 @@ class History:
             segments = list(list_segments(self._archive(), position.topic))
             for info in reversed(segments):
                 before = info.partition == position.partition and info.expected_offset <= position.offset
-                if before and info.header.log_id == self.bus.log_id:
+                if before and info.read_header().log_id == self.bus.log_id:
                     return self.fetch(info, position.offset)
         except StoreError as error:
             self.problem = str(error)
@@ -101,7 +101,7 @@ def _removed(bus: Bus, archive: ObjectStore, topic: str) -> Iterator[tuple[Segme
     held = {
         number: extents[TopicPartition(topic, number)].start
         for number, tail in tails.items()
-        if TopicPartition(topic, number) in extents and tail.header.goes_on_in(bus.log_id)
+        if TopicPartition(topic, number) in extents and tail.read_header().goes_on_in(bus.log_id)
     }
     for info in segments:
         is_held = info.epoch == tails[info.partition].epoch

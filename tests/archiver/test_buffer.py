@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from archiver.format.segment import Draft
 from archiver.write.buffer import Buffer, size_of
 from archiver.write.chain import Tail
 from archiver.write.policy import ArchivePolicy, Waiting
@@ -41,14 +42,15 @@ def test_a_gap_is_recorded_with_what_follows() -> None:
     assert buffer.skip(8, 1.0) == (5, 8)
     assert buffer.skip(8, 1.0) is None
     buffer.offer([record(8)], 1.0)
-    assert buffer.draft(POLICY)[1:3] == (9, ((5, 8),))
+    draft = buffer.draft(POLICY)
+    assert (draft.next_offset, draft.gaps) == (9, ((5, 8),))
 
 
 def test_a_gap_alone_makes_a_segment() -> None:
     buffer = _buffer()
     buffer.skip(8, 1.0)
     assert buffer.waiting == Waiting(0, 0, 1.0, 1.0)
-    assert buffer.draft(POLICY) == ([], 8, ((5, 8),), False, None)
+    assert buffer.draft(POLICY) == Draft([], 8, ((5, 8),))
 
 
 def test_a_hole_that_nobody_reported_is_a_gap_unless_holes_are_legal() -> None:

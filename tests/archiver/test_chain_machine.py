@@ -188,7 +188,7 @@ class ArchiveMachine(RuleBasedStateMachine):
             gap
             for info in list_segments(self.kept, TOPIC)
             if info.partition == partition.partition
-            for gap in info.header.gaps
+            for gap in info.read_header().gaps
         ]
 
 

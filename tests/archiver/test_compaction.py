@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.format.manifest import DAY, file_made, manifest_number
+from archiver.format.manifest import DAY, file_made, manifest_key, manifests_prefix
 from archiver.format.segment import Draft
 from archiver.maintain.compaction import CompactionPolicy
 from archiver.maintain.removal import ORPHAN_AGE
@@ -36,6 +36,10 @@ from tests.archiver.making import LOG, TOPIC, record, record_lists
 from tests.archiver.stores import Crash
 
 
+def is_manifest(key: str) -> bool:
+    return key.startswith(manifests_prefix(TOPIC))
+
+
 @pytest.fixture(params=["memory", "folder"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     return MemoryStore() if request.param == "memory" else FolderStore(tmp_path / "archive")
@@ -43,7 +47,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 def test_closed_days_become_parquet_and_nothing_changes_for_readers(store: ObjectStore) -> None:
     before = fill(store)
-    segments = [(info.key, info.header) for info in list_segments(store)]
+    segments = [(info.key, info.read_header()) for info in list_segments(store)]
     plain = verify(store)
     done = run(store, 2.5)
     assert [(day.day, day.generation, day.segments) for day in done] == [
@@ -52,7 +56,7 @@ def test_closed_days_become_parquet_and_nothing_changes_for_readers(store: Objec
     ]
     for _ in range(2):
         assert records_of(store) == before
-        assert [(info.key, info.header) for info in list_segments(store)] == segments
+        assert [(info.key, info.read_header()) for info in list_segments(store)] == segments
         report = verify(store)
         assert report.sound, report.line()
         assert (report.segments, report.records, report.compacted) == (plain.segments, plain.records, 12)
@@ -209,7 +213,7 @@ def test_of_two_compactors_one_wins(store: ObjectStore, meanwhile: int) -> None:
 
     def race(operation: str, key: str) -> None:
         nonlocal puts
-        if operation == "put_new" and manifest_number(key):
+        if operation == "put_new" and is_manifest(key):
             puts += 1
             if puts == meanwhile:
                 run(store, 2.5)
@@ -218,8 +222,10 @@ def test_of_two_compactors_one_wins(store: ObjectStore, meanwhile: int) -> None:
     run(WatchedStore(store, before=race), 2.5)
     assert records_of(store) == before
     assert verify(store).sound
-    days = [manifest_number(key) for key in keys(store, "compacted/") if manifest_number(key)]
-    assert days == [1, 2]
+    assert list(filter(is_manifest, keys(store, "compacted/"))) == [
+        manifest_key(TOPIC, 1),
+        manifest_key(TOPIC, 2),
+    ]
     named = {info.file.key for info in list_segments(store) if info.file}
     assert {key for key in keys(store, "compacted/") if file_made(key)} == named, (
         "the loser took its files away"
@@ -361,7 +367,7 @@ class Denying(MemoryStore):
     """Says that a manifest was there already, though it was this very one."""
 
     def put_new(self, key: str, body: bytes) -> bool:
-        return super().put_new(key, body) and not manifest_number(key)
+        return super().put_new(key, body) and not is_manifest(key)
 
 
 def test_a_manifest_that_is_ours_after_all_is_committed() -> None:
@@ -378,7 +384,7 @@ def test_an_answer_to_a_manifest_that_was_lost_loses_nothing() -> None:
     before = fill(store)
 
     def lose(operation: str, key: str) -> None:
-        if operation == "put_new" and manifest_number(key):
+        if operation == "put_new" and is_manifest(key):
             raise StoreUnavailable("the answer was lost")
 
     with pytest.raises(StoreUnavailable):

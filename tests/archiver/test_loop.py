@@ -45,7 +45,7 @@ class Rig:
 
     def counts(self, topic: str = TOPIC) -> list[int]:
         """Records in each segment."""
-        return [info.header.count for info in list_segments(self.store.behind, topic)]
+        return [info.read_header().count for info in list_segments(self.store.behind, topic)]
 
     def kill(self) -> None:
         """The members of the group are out, and do not know it."""
@@ -298,7 +298,11 @@ def test_a_gap_is_loud_counted_and_recorded(rig: Rig) -> None:
     archiver.step(0)
     assert _counted("gap_records", role="archiver", topic=TOPIC) - before == 2
     (info,) = list_segments(rig.store, TOPIC)
-    assert (info.header.gaps, info.header.expected_offset, info.header.first_offset) == (((0, 2),), 0, 2)
+    assert (info.read_header().gaps, info.read_header().expected_offset, info.read_header().first_offset) == (
+        ((0, 2),),
+        0,
+        2,
+    )
     assert verify(rig.store).lost_offsets == 2
 
 

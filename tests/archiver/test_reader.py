@@ -35,7 +35,7 @@ def test_segments_are_listed_by_topic_pattern_or_all(store: MemoryStore) -> None
 def test_a_segment_tells_its_size_and_header(store: MemoryStore) -> None:
     info = next(list_segments(store, TOPIC))
     assert info.size == len(store.get(info.key))
-    assert info.header.next_offset == 3
+    assert info.read_header().next_offset == 3
     assert len(info.load().records) == 3
 
 

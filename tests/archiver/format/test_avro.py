@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.format import avro
-from archiver.format.segment import Draft, Place, SegmentHeader, header_of
+from archiver.format.segment import Draft, SegmentHeader, build_header
+from archiver.write.chain import Tail
 from schemas.errors import ArchiveBroken
 from schemas.record import Record
 from tests.archiver.making import LOG, TOPIC, record, record_lists
@@ -19,7 +20,7 @@ from tests.archiver.making import LOG, TOPIC, record, record_lists
 
 def _segment(records: list[Record]) -> tuple[SegmentHeader, bytes]:
     end = records[-1].offset + 1 if records else 0
-    header = header_of(Place(LOG, TOPIC, 0, 0, 0, ""), Draft(records, end, holes_legal=True))
+    header = build_header(Tail(LOG, TOPIC, 0).place, Draft(records, end, holes_legal=True))
     return header, avro.encode(header, records)
 
 
