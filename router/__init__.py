@@ -1,1 +1,1 @@
-"""Events become deliveries (`match`), deliveries become outcomes (`deliver`)."""
+"""Routing of events into deliveries (`match`), and delivery to targets (`deliver`)."""

@@ -29,7 +29,10 @@ _CLOCKS_DIFFER = 3_600_000
 """Milliseconds by which the timestamp of a mute may be earlier than that of the event that opened it: on a cluster, two
 machines set them."""
 REMEMBERED = 100_000
-"""Open mutes of a partition that are remembered at least. When the oldest are dropped, events like them are delivered."""
+"""Open mutes of a partition that are remembered at least.
+
+When the oldest are dropped, events like them are delivered.
+"""
 
 _Kind = tuple[str, str, str, str]
 _log = structlog.get_logger()
@@ -64,7 +67,10 @@ class Mutes:
         self._opened: dict[tuple[str, int], _Opened] = {}
 
     def find_muting(self, record: Record, routing: Routing, match: Match) -> Position | None:
-        """Returns the event that mutes this one for the subscription, None if it is not muted. Raises BusUnavailable."""
+        """Returns the event that mutes this one for the subscription, None if it is not muted.
+
+        Raises BusUnavailable.
+        """
         partition = (record.topic, record.partition)
         opened = self._opened.get(partition)
         if opened is None:

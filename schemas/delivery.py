@@ -1,4 +1,4 @@
-"""Deliveries: one event for one target of one subscription, what came of it, and the record of how it ended."""
+"""Deliveries, their attempts, and their verdicts. A delivery is one event for one target of one subscription."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from schemas.topics import DELIVERIES, VERDICTS
 
 
 class ReasonCode(enum.StrEnum):
-    """Why a delivery was not delivered, or not yet."""
+    """Reasons why an attempt did not deliver, or why a delivery ended without one."""
 
     UNREACHABLE = "unreachable"  # no connection, no address, TLS failed
     TIMED_OUT = "timed-out"
     THROTTLED = "throttled"  # the receiver asked for less
-    RECEIVER_FAILED = "receiver-failed"  # it answered, and said that it failed
-    REFUSED = "refused"  # it answered that it does not want this delivery
-    GONE = "gone"  # it answered that it wants no delivery any more
-    FORBIDDEN = "forbidden"  # our own guard: an address or module that the configuration does not allow
+    RECEIVER_FAILED = "receiver-failed"  # it answered that it failed
+    REFUSED = "refused"  # it answered that it does not accept this delivery
+    GONE = "gone"  # it answered that it accepts no more deliveries
+    FORBIDDEN = "forbidden"  # the configuration does not allow the address or module
     TOO_LARGE = "too-large"
-    UNAVAILABLE = "unavailable"  # a store, a queue or a worker of ours cannot take it now
+    UNAVAILABLE = "unavailable"  # a store, a queue or a worker of this deployment cannot accept it now
     MISCONFIGURED = "misconfigured"  # the target's settings cannot work
     NO_TARGET = "no-target"  # the target was deleted
     SUSPENDED = "suspended"  # the target is suspended, by its receiver or by an operator
@@ -34,8 +34,8 @@ class ReasonCode(enum.StrEnum):
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """`detail`: one line for a person, without secrets. `status`: the HTTP status, 0 where there is none. `address`:
-    what was connected to, as `192.0.2.7:443`; empty where nothing was."""
+    """The reason of a failure. `detail`: one line for people, without secrets. `status`: the HTTP status, 0 if there is
+    none. `address`: of the connection, as `192.0.2.7:443`; empty if there was none."""
 
     code: ReasonCode
     detail: str = ""
@@ -44,8 +44,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """The receiver has it. `receipt`: what it answered that helps to find it again; `status` and `address` as in
-    `Reason`."""
+    """The receiver has the delivery. `receipt`: the part of its answer that helps to find the delivery there. `status`,
+    `address`: as in `Reason`."""
 
     receipt: str = ""
     status: int = 0
@@ -53,14 +53,14 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
-    """Not now. `after`: seconds that the receiver asked us to wait."""
+    """The delivery may be attempted again. `after`: seconds that the receiver asked for."""
 
     reason: Reason
     after: float | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """Never retried: goes to the dead letters."""
+    """The receiver does not accept the delivery: it becomes a dead letter, without a retry."""
 
     reason: Reason
 
@@ -69,8 +69,8 @@ Outcome = Delivered | Retry | Rejected
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """One try. `at`: milliseconds since the epoch; `took`: seconds. `reason` None: it was delivered, and the rest is of
-    the answer; what did not get through has it in its reason."""
+    """One attempt. `at`: milliseconds since the epoch; `took`: seconds. `reason`: None if it was delivered; only then
+    `receipt`, `status` and `address` are set, and otherwise they are in the reason."""
 
     at: int
     took: float
@@ -81,21 +81,23 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
 
 
 class Attempts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The tries so far: the first, the last three, and how many there were."""
+    """The attempts so far: their number, the first, and the last three."""
 
     count: int = 0
     first: Attempt | None = None
     last: tuple[Attempt, ...] = ()
 
     def plus(self, attempt: Attempt) -> Attempts:
-        """These tries and one more."""
+        """Returns these attempts and one more."""
         return Attempts(self.count + 1, self.first or attempt, (*self.last, attempt)[-3:])
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A delivery that waits. `due`: milliseconds since the epoch; `total`: seconds of the whole wait, by which lateness
-    is measured; `deferrals`: how often in a row a lane put it off without trying; `began`: when it first had to wait,
-    milliseconds since the epoch."""
+    """The wait of a delivery before its next attempt.
+
+    `due`: milliseconds since the epoch. `total`: seconds of the whole wait, by which lateness is measured. `deferrals`:
+    number of deferrals in a row, without an attempt. `began`: start of its first wait, milliseconds since the epoch.
+    """
 
     due: int
     total: float
@@ -106,10 +108,10 @@ class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One event for one target of one subscription.
 
-    `source` is the event's position, `event` its bytes as appended, `resource` its resourceId, `event_time` the
-    log's time of it in milliseconds; `configuration` is the position in the topic `subscriptions` (the next offset
-    to read) that it was matched under. `lane` and `key` are what places it: its lane of the target, and the key of its
-    record (`schemas.lanes`). `redrive`: id of the redrive that brought it back, empty the first time.
+    `source`: position of the event. `event`: its bytes as appended. `resource`: its resourceId. `event_time`: its
+    timestamp in milliseconds since the epoch. `configuration`: version that it was matched under, a position in the
+    topic `subscriptions` (the next offset to read). `lane`: number of its lane of the target. `key`: key of its record
+    (`schemas.lanes`). `redrive`: id of the last redrive that sent it again, empty if there was none.
     """
 
     id: str
@@ -128,7 +130,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class VerdictState(enum.StrEnum):
-    """How a delivery ended, in order of precedence: of several verdicts of one id the first of these holds."""
+    """The ways in which a delivery ends, by precedence: of several verdicts of one id, the first of these counts."""
 
     DELIVERED = "delivered"
     DROPPED = "dropped"
@@ -138,14 +140,14 @@ class VerdictState(enum.StrEnum):
 
 
 class Exhausted(enum.StrEnum):
-    """Which limit a dead delivery met."""
+    """The limit that a dead delivery met."""
 
     TRIES = "tries"
     AGE = "age"
     REJECTED = "rejected"
     SUSPENDED = "suspended"
     NO_TARGET = "no-target"
-    PARKED = "parked"  # an ordered target had too many waiting
+    PARKED = "parked"  # too many deliveries of an ordered target were parked
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -178,13 +180,13 @@ _Decoded = TypeVar("_Decoded")
 
 
 def delivery_id(log_id: str, source: Position, subscription: str, target: str) -> str:
-    """The id of a delivery: the same for every repeat of it, another for everything else."""
+    """Returns the id of a delivery. A repeat has the same id, and no other delivery has it."""
     text = f"{log_id}\n{source.topic}\n{source.partition}\n{source.offset}\n{subscription}\n{target}"
     return blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 def redriven_id(delivery: str, redrive: str) -> str:
-    """The id of what a redrive sends as new in place of a delivery: the same each time that the redrive is resumed."""
+    """Returns the new id of a delivery that a redrive sends as new. A resumed redrive gives the same id."""
     return blake2b(f"{delivery}\n{redrive}".encode(), digest_size=_ID_BYTES).hexdigest()
 
 
@@ -196,7 +198,7 @@ NO_ATTEMPTS = Attempts()
 
 
 def delivery_headers(delivery: Delivery) -> Headers:
-    """The headers that, with the event's bytes as value, are the whole delivery."""
+    """Returns the headers of a delivery: with the event's bytes as value, they hold all of it."""
     headers = [
         (FORMAT, FORMAT_VERSION),
         ("delivery", delivery.id.encode()),
@@ -219,13 +221,13 @@ def delivery_headers(delivery: Delivery) -> Headers:
 
 
 def delivery_record(delivery: Delivery, topic: str = DELIVERIES) -> NewRecord:
-    """The delivery as a record: key = its lane, value = the event's original bytes, headers say why."""
+    """Returns a delivery as a record: the key of its lane, the event's bytes as value, the other fields as headers."""
     key = delivery.key or delivery.target.encode()
     return NewRecord(topic, delivery.event, key, delivery_headers(delivery))
 
 
 def read_delivery(record: Record) -> Delivery:
-    """The delivery that a record of `deliveries`, the wheel or `dead-letters` holds; KeyError or ValueError if none."""
+    """Reads a record of `deliveries`, the wheel or `dead-letters`; KeyError or ValueError if it is no delivery."""
     headers = dict(record.headers)
     attempts = headers.get("attempts")
     wait = headers.get("wait")
@@ -251,29 +253,29 @@ def read_delivery(record: Record) -> Delivery:
 
 
 def read_wait(record: Record) -> Wait | None:
-    """The wait of a delivery's record, without reading the rest; None if it has none. ValueError if unreadable."""
+    """Reads only the wait of a delivery's record; None if it has none. Raises ValueError if it is unreadable."""
     wait = record.header("wait")
     return None if wait is None else _decoded(_wait_decoder.decode, wait)
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
-    """A verdict as the JSON value of its record."""
+    """Returns a verdict as JSON, the value of its record."""
     return _attempts_encoder.encode(verdict)
 
 
 def verdict_record(verdict: Verdict) -> NewRecord:
-    """A verdict as a record: its key is the target, and a header has the state for those who only choose."""
+    """Returns a verdict as a record: the target as key, and the state as a header, so that readers can filter by it."""
     headers = ((FORMAT, FORMAT_VERSION), ("state", verdict.state.encode()))
     return NewRecord(VERDICTS, encode_verdict(verdict), verdict.target.encode(), headers)
 
 
 def read_verdict(value: bytes) -> Verdict:
-    """The verdict that the value of a record of `verdicts` holds; ValueError if none."""
+    """Reads the value of a record of `verdicts`; raises ValueError if it is no verdict."""
     return _decoded(_verdict_decoder.decode, value)
 
 
 def _decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
-    """What JSON from anybody holds; ValueError also where it is nested too deeply to be read."""
+    """Decodes untrusted JSON; raises ValueError also if it is nested too deeply."""
     try:
         return decode(text)
     except RecursionError as error:

@@ -1,4 +1,4 @@
-"""What keeps deliveries from a target: durable conditions, one record of the topic `state` each."""
+"""Conditions that hold a target back: one record of the topic `state` each."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from schemas.topics import STATE
 
 
 class TargetStatus(enum.StrEnum):
-    """How a target stands, the gravest first."""
+    """The states of a target, the gravest first."""
 
     SUSPENDED = "suspended"  # until an operator resumes it; its deliveries become dead letters
-    OPEN = "open"  # it failed too often and is left alone; then one delivery probes it
-    THROTTLED = "throttled"  # it asked for less, or does not keep up
+    OPEN = "open"  # its breaker is open: it failed too often; after the rest, one delivery probes it
+    THROTTLED = "throttled"  # it asked for less, or did not answer in time
     ACTIVE = "active"
 
 
 GRAVITY = {status: place for place, status in enumerate(reversed(TargetStatus))}
-"""0 for a target that is active, and more the graver."""
+"""Numbers for the metric: 0 for an active target, and higher for graver states."""
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Why a target gets nothing.
+    """The reason why a target gets nothing, or only probes.
 
-    `since`, `until`: milliseconds since the epoch; `until` 0: until somebody lifts it. `times`: how often in a row,
-    by which pauses grow. `why`: one line, without secrets. `by`: the member of a group or the person who saw to it.
+    `since`, `until`: milliseconds since the epoch; `until` 0: until it is lifted. `times`: number of times in a row, by
+    which pauses grow. `why`: one line, without secrets. `by`: the group member or person that set it.
     """
 
     target: str
@@ -44,18 +44,20 @@ _decoder = msgspec.json.Decoder(Condition)
 
 
 def condition_record(condition: Condition) -> NewRecord:
-    """The record that puts a condition in place of the one of its target and status."""
+    """Returns the record of a condition. It replaces the earlier one of the same target and status."""
     return _record(condition.target, condition.status, _encoder.encode(condition))
 
 
 def lifted_record(target: str, status: TargetStatus) -> NewRecord:
-    """The record that lifts a condition."""
+    """Returns the record that lifts a condition."""
     return _record(target, status, b"")
 
 
 def read_condition(record: Record) -> Condition | tuple[str, TargetStatus]:
-    """The condition that a record of `state` holds, or the target and status of the one it lifts; ValueError if
-    neither."""
+    """Reads a record of `state`: a condition, or target and status of the one that is lifted.
+
+    Raises ValueError if it is neither.
+    """
     if record.value:
         try:
             return _decoder.decode(record.value)

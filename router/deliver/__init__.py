@@ -1,1 +1,1 @@
-"""Lanes, retry policy, the timing wheel, verdicts and dead letters."""
+"""The delivery engine: lanes, retries, the wheel, parking, target states, verdicts and dead letters."""

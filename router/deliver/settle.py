@@ -87,7 +87,7 @@ def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> 
         headers.append(("firstAttemptAt", b"%d" % delivery.attempts.first.at))
         headers.append(("lastAttemptAt", b"%d" % delivery.attempts.last[-1].at))
     letter = msgspec.structs.replace(letter, headers=(*letter.headers, *headers))
-    verdict = _verdict(delivery, VerdictState.DEAD, delivery.attempts, now, exhausted)
+    verdict = _verdict(delivery, VerdictState.DEAD, delivery.attempts, now, exhausted=exhausted)
     return Ended(VerdictState.DEAD, (letter, verdict), exhausted)
 
 
@@ -138,7 +138,12 @@ def _storable(text: str) -> str:
 
 
 def _verdict(
-    delivery: Delivery, state: VerdictState, attempts: Attempts, now: int, exhausted: Exhausted | None = None
+    delivery: Delivery,
+    state: VerdictState,
+    attempts: Attempts,
+    now: int,
+    *,
+    exhausted: Exhausted | None = None,
 ) -> NewRecord:
     return verdict_record(
         Verdict(

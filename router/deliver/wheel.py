@@ -1,8 +1,8 @@
-"""The timing wheel: topics in which deliveries wait, each tier four times as wide as the one before.
+"""The timing wheel: topics in which deliveries wait. Each topic is a tier, four times as wide as the one before.
 
-A tier is first in, first out, and a record leaves it when it has aged by the tier's width, or at its due time if
-that comes first: so nothing waits behind another for longer than one width. Rounding is told in
-docs/decisions/0003-wheel-rounding.md.
+A tier is first in, first out. A record leaves it after the tier's width in seconds, or at its due time if that is
+sooner, so that no record waits behind another for longer than one width. docs/decisions/0003-wheel-rounding.md
+explains the rounding.
 """
 
 from __future__ import annotations
@@ -18,32 +18,34 @@ from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.bus.gaps import report_gaps
 from schemas.clock import Clock
 from schemas.delivery import Wait, read_wait
-from schemas.record import NewRecord, Position, Record, TopicPartition
+from schemas.record import NewRecord, Record, TopicPartition
 from schemas.role import ConsumerRole
 from schemas.topics import DELIVERIES, TIERS, retry_topic
 
 LIMIT = 200
-"""Records of one poll: what is kept in memory of a partition is never more."""
+"""Records of one poll, and the most that is kept in memory of a partition."""
 
 _SINCE = "tier-since"
-"""Header: when whoever turned the wheel put the record into its tier, milliseconds since the epoch by that clock. The
-log's own time of it would do if clocks agreed: by one that is ahead of the log's, a record had aged as soon as it came,
-and went from tier to tier as fast as it could be written."""
+"""Header: time at which a wheel put the record into its tier, in milliseconds since the epoch, by the wheel's clock.
+
+The record's timestamp would not do: by a clock ahead of the bus, a record would age at once, and move from tier to
+tier as fast as it can be written.
+"""
 _SLACK_MS = 1000
 _SLACK_SHARE = 0.05
 _WIDTHS = {retry_topic(width): width for width in TIERS}
 
 
 def _slack_ms(wait_seconds: float) -> float:
-    """How late a delivery may come back from a wait of that many seconds, in milliseconds."""
+    """Returns the lateness in milliseconds that a wait of so many seconds allows."""
     return max(_SLACK_MS, _SLACK_SHARE * wait_seconds * 1000)
 
 
 def next_tier(remaining_ms: int, wait_seconds: float) -> int | None:
-    """Width in seconds of the tier where a delivery goes that is due in `remaining_ms`; None: it is due.
+    """Returns the width in seconds of the tier for a delivery that is due in `remaining_ms`; None if it is due now.
 
-    The smallest tier that holds it to its end, if that is not too much wider; otherwise the widest that is not
-    wider than what remains.
+    It is the smallest tier that holds the delivery until it is due, unless that would make it too late. Then it is the
+    widest tier that is not wider than the remaining time.
     """
     if remaining_ms <= 0:
         return None
@@ -57,13 +59,13 @@ def next_tier(remaining_ms: int, wait_seconds: float) -> int | None:
 
 
 def topic_for(wait: Wait, now_ms: int) -> str:
-    """The topic where a delivery with this wait goes now: a tier, or `deliveries` when it is due."""
+    """Returns the topic for a delivery with this wait: a tier, or `deliveries` if it is due."""
     width = next_tier(wait.due - now_ms, wait.total)
     return DELIVERIES if width is None else retry_topic(width)
 
 
-class _Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A record at or near a tier's head. `ready`: milliseconds since the epoch; `ready_monotonic`: seconds."""
+class _Fetched(msgspec.Struct, frozen=True, gc=False):
+    """A record near the head of a tier. `ready`: milliseconds since the epoch; `ready_monotonic`: seconds."""
 
     record: Record
     wait: Wait
@@ -75,10 +77,10 @@ class _Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class Wheel(ConsumerRole[Consumer]):
-    """The role that turns the wheel.
+    """The role that moves records between tiers, and back to `deliveries` when they are due.
 
-    The wall clock alone says when a delivery is due. A record whose time in the log lies (the clock was set back)
-    moves on after one width by the monotonic clock, to a tier chosen anew, so that it holds up nothing behind it.
+    A delivery is due by the wall clock alone. If a record's timestamp is wrong because the clock was set back, the
+    record leaves its tier after one width by the monotonic clock, for a new tier, so that it blocks nothing behind it.
     """
 
     name = "wheel"
@@ -89,41 +91,43 @@ class Wheel(ConsumerRole[Consumer]):
             bus.create(topic)
         self._bus = bus
         self._clock = clock
-        self._fetched: dict[TopicPartition, deque[_Waiting]] = {}
+        self._fetched: dict[TopicPartition, deque[_Fetched]] = {}
         self._held: set[TopicPartition] = set()
         self._looking = True
         self._soonest = (math.inf, math.inf)
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
 
     def step(self, timeout: float) -> None:
-        """Fetch what may be fetched, and move every head that is ready."""
+        """Polls the tiers that have nothing fetched, and moves every head that is ready."""
         polled = self._consumer.poll(LIMIT, min(timeout, self.until_ready()))
-        self._keep(polled)
+        self._add(polled)
         self._move()
         self._hold()
 
     def busy(self) -> bool:
-        """Whether a head is ready, or tiers have not been looked into yet."""
+        """True if a head is ready, or if a tier may hold records that were not fetched yet."""
         soonest, soonest_monotonic = self._soonest
         return self._looking or self._clock.now() >= soonest or self._clock.monotonic() >= soonest_monotonic
 
     def until_ready(self) -> float:
-        """Seconds until a head that was seen is ready; infinite when there is none."""
+        """Returns the seconds until a fetched head is ready; infinite if none is fetched."""
         soonest, soonest_monotonic = self._soonest
         by_wall = (soonest - self._clock.now()) / 1000
         return max(0.0, min(by_wall, soonest_monotonic - self._clock.monotonic()))
 
-    def _keep(self, polled: Polled) -> None:
+    def _add(self, polled: Polled) -> None:
         report_gaps(self.name, polled.gaps)
         seen = self._clock.monotonic()
         for record in polled.records:
             partition = TopicPartition(record.topic, record.partition)
-            self._fetched.setdefault(partition, deque()).append(_waiting(record, seen))
-        self._looking = bool(polled.records) or (self._looking and self._unseen())
+            self._fetched.setdefault(partition, deque()).append(_fetched(record, seen))
+        self._looking = bool(polled.records) or (self._looking and self._has_unfetched())
 
-    def _unseen(self) -> bool:
-        """Whether a tier of ours holds what has not come yet, or any does while none is ours: a log on other machines
-        gives partitions and records later than it is first asked."""
+    def _has_unfetched(self) -> bool:
+        """Returns True if a tier of ours holds records that were not fetched.
+
+        While no partition is assigned, looks at all tiers: a cluster assigns partitions some time after the first poll.
+        """
         assigned, cursors = self._consumer.assigned(), self._bus.lag(self.name)
         for topic in _WIDTHS:
             for partition, extent in self._bus.extents(topic).items():
@@ -134,7 +138,7 @@ class Wheel(ConsumerRole[Consumer]):
         return False
 
     def _move(self) -> None:
-        """Append every ready head to where it goes next, and finish it here: one commit for all of them."""
+        """Moves every ready head to its next topic, in one commit."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         ready = {
             partition: list(takewhile(lambda one: one.is_ready(now, monotonic), waiting))
@@ -143,7 +147,7 @@ class Wheel(ConsumerRole[Consumer]):
         moved = [one for heads in ready.values() for one in heads]
         if moved:
             self._looking = True
-            self._consumer.done(_positions(moved), [_moved(one, now) for one in moved])
+            self._consumer.done([one.record.position for one in moved], [_moved(one, now) for one in moved])
         for partition, heads in ready.items():
             for _ in heads:
                 self._fetched[partition].popleft()
@@ -154,7 +158,7 @@ class Wheel(ConsumerRole[Consumer]):
         )
 
     def _hold(self) -> None:
-        """Fetch nothing more of a partition while something of it is here."""
+        """Stops reading partitions with fetched records; reads the others on."""
         waiting = {partition for partition, records in self._fetched.items() if records}
         for partition in waiting - self._held:
             self._consumer.hold(partition, math.inf)
@@ -171,8 +175,8 @@ class Wheel(ConsumerRole[Consumer]):
             self._fetched.pop(partition, None)
 
 
-def _waiting(record: Record, seen: float) -> _Waiting:
-    """A record that has no readable wait is due at once: the deliverer says what is wrong with it."""
+def _fetched(record: Record, seen: float) -> _Fetched:
+    """Returns a record with its times. One without a readable wait is due at once: the deliverer rejects it."""
     width = _WIDTHS.get(record.topic, 0)
     try:
         wait = read_wait(record)
@@ -180,16 +184,12 @@ def _waiting(record: Record, seen: float) -> _Waiting:
     except ValueError:
         wait, since = None, record.timestamp
     wait = wait or Wait(record.timestamp, 0.0)
-    return _Waiting(record, wait, min(wait.due, since + width * 1000), seen + width)
+    return _Fetched(record, wait, min(wait.due, since + width * 1000), seen + width)
 
 
-def _moved(one: _Waiting, now: int) -> NewRecord:
+def _moved(one: _Fetched, now: int) -> NewRecord:
     topic = topic_for(one.wait, now)
     headers = tuple(header for header in one.record.headers if header[0] != _SINCE)
     if topic != DELIVERIES:
         headers = (*headers, (_SINCE, b"%d" % now))
     return NewRecord(topic, one.record.value, one.record.key, headers)
-
-
-def _positions(moved: Sequence[_Waiting]) -> Sequence[Position]:
-    return [one.record.position for one in moved]
