@@ -38,7 +38,7 @@ COMPACTION = UNIT.with_name("heliograph-compaction.service")
 PORT = 9464
 PROGRAM = "/opt/heliograph/bin/heliograph"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
-GUIDE = ROOT / "docs" / "deployment.md"
+GUIDE = ROOT / "docs" / "how-to" / "deploy.md"
 IMAGE = re.compile(r"(?:[a-z0-9-]+/)?[a-z0-9-]+:(?!latest)[A-Za-z0-9][A-Za-z0-9._-]*")
 """A name without a host, and a tag that says which."""
 API_VERSIONS = {
@@ -242,7 +242,7 @@ def test_every_command_is_accepted(where: str, words: list[str]) -> None:
 
 def test_commands_are_found_everywhere() -> None:
     places = {where for where, _ in commands()}
-    assert {"Containerfile", "deploy/compose.yaml", "docs/deployment.md"} <= places
+    assert {"Containerfile", "deploy/compose.yaml", "docs/how-to/deploy.md"} <= places
 
 
 def test_images_have_a_tag_and_no_host() -> None:

@@ -54,13 +54,19 @@ from tests.documents import (
 )
 from tests.test_layers import MAY_IMPORT
 
-SUBSCRIPTIONS = document("docs/subscriptions.md")
-DELIVERY = document("docs/delivery.md")
-OPERATIONS = document("docs/operations.md")
-ARCHIVE = document("docs/archive.md")
 ARCHITECTURE = document("docs/architecture.md")
-KAFKA = document("docs/kafka.md")
-STORES = document("docs/object-stores.md")
+ARCHIVE = document("docs/reference/archive-format.md")
+CHAOS = document("docs/how-to/chaos.md")
+DELIVERY = document("docs/explanation/delivery.md")
+KAFKA = document("docs/reference/kafka.md")
+LOG_LINES = document("docs/reference/log-lines.md")
+METRICS = document("docs/reference/metrics.md")
+POLICIES = document("docs/reference/retry-and-limits.md")
+ROLES_PAGE = document("docs/reference/roles.md")
+SETTINGS = document("docs/reference/settings.md")
+STORES = document("docs/reference/object-stores.md")
+SUBSCRIPTIONS = document("docs/reference/subscriptions.md")
+VIEWS_PAGE = document("docs/reference/query-views.md")
 
 _SOURCES = tuple(
     path
@@ -94,6 +100,39 @@ def test_files_and_names_in_them_exist() -> None:
         for name, symbol in re.findall(r"`((?:[a-z_]+/)+\w+\.py)` `([\w.]+)`", text):
             for part in symbol.split("."):
                 assert re.search(rf"(def|class) {part}\b", document(name)), f"{path}: {name} {symbol}"
+
+
+def test_every_path_in_contributing_exists() -> None:
+    contributing = document("CONTRIBUTING.md")
+    paths = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml|tsv)|Makefile)`", contributing)
+    assert len(paths) > 20
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_reading_the_code_names_files_and_functions_that_exist() -> None:
+    text = document("docs/reading-the-code.md")
+    files = [heading for heading in headings(text) if heading[0].isdecimal()]
+    assert len(files) == 5
+    for heading in files:
+        (file,) = codes(heading)
+        source = document(file)
+        for name in codes(section(text, heading)):
+            if "/" in name or name in {"deliveries", "rejects"}:
+                continue
+            for part in name.split("."):
+                assert re.search(rf"\b{part}\b", source), f"{file}: {name}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = set(links(document("docs/README.md")))
+    for path in DOCUMENTS:
+        if (
+            path.is_relative_to(ROOT / "docs")
+            and path.parent.name != "decisions"
+            and path.name != "README.md"
+        ):
+            assert str(path.relative_to(ROOT / "docs")) in index, path
 
 
 def test_commands_of_make_exist() -> None:
@@ -146,7 +185,7 @@ def test_every_setting_is_documented() -> None:
         (f"`{setting}`", f"`{name}`", "–" if default in nothing else f"`{default}`")
         for setting, name, default in settings()
     ]
-    assert [tuple(row[:3]) for row in rows(section(OPERATIONS, "Settings"))] == expected
+    assert [tuple(row[:3]) for row in rows(section(SETTINGS, "Settings"))] == expected
 
 
 def test_every_metric_is_documented() -> None:
@@ -157,30 +196,29 @@ def test_every_metric_is_documented() -> None:
             suffix = "_total" if isinstance(metric, Counter) else ""
             expected.append((f"{family.name}{suffix}", family.type, list(vars(metric)["_labelnames"])))
     stated = [
-        (codes(name)[0], kind, codes(labels))
-        for name, kind, labels, _ in rows(section(OPERATIONS, "Metrics"))
+        (codes(name)[0], kind, codes(labels)) for name, kind, labels, _ in rows(section(METRICS, "Metrics"))
     ]
     assert sorted(stated) == sorted(expected)
 
 
 def test_every_role_is_documented() -> None:
-    assert [codes(row[0])[0] for row in rows(section(OPERATIONS, "Running"))] == list(ROLES)
+    assert [codes(row[0])[0] for row in rows(section(ROLES_PAGE, "Running"))] == list(ROLES)
 
 
 def test_lines_of_the_log_are_what_the_code_says() -> None:
     sources = "\n".join(path.read_text() for path in _SOURCES)
-    for row in rows(section(OPERATIONS, "Logs")):
+    for row in rows(section(LOG_LINES, "Log lines")):
         for line in codes(row[0]):
             assert f'"{line}"' in sources, line
 
 
 def test_the_widths_of_the_wheel() -> None:
     *most, last = map(str, TIERS)
-    assert f"Widths: {', '.join(most)} and {last} s." in section(OPERATIONS, "The timing wheel")
+    assert f"Widths: {', '.join(most)} and {last} s." in section(DELIVERY, "The timing wheel")
 
 
 def test_every_fault_is_documented() -> None:
-    stated = {codes(name)[0]: text for name, text in rows(section(OPERATIONS, "Chaos"))}
+    stated = {codes(name)[0]: text for name, text in rows(section(CHAOS, "Chaos"))}
     assert list(stated) == list(Fault)
     for fault, text in stated.items():
         kind = FAULTS[Fault(fault)]
@@ -228,7 +266,7 @@ def test_every_key_of_a_target_is_documented() -> None:
 
 def test_the_retry_policy_is_documented() -> None:
     expected = {key: _default(RetryPolicy, key) for key in RetryPolicy.model_fields}
-    text = section(DELIVERY, "Retry")
+    text = section(POLICIES, "Retry")
     assert _defaults(text) == expected
     schedules = {
         codes(name)[0]: int(tries) for name, _, tries, _ in rows(text.partition("when it was applied.")[2])
@@ -237,7 +275,7 @@ def test_the_retry_policy_is_documented() -> None:
 
 
 def test_what_holds_a_target_back_is_documented() -> None:
-    text = section(DELIVERY, "Targets that are held back")
+    text = section(POLICIES, "Targets that are held back")
     assert set(_defaults(text)) == set(TargetStatus) - {TargetStatus.ACTIVE}
     expected = {key: _default(BreakerPolicy, key) for key in BreakerPolicy.model_fields}
     assert _defaults(text.partition("it never does:")[2]) == expected
@@ -252,7 +290,7 @@ def test_every_kind_has_a_section_with_its_settings() -> None:
         text = section(SUBSCRIPTIONS, heading)
         assert _defaults(text) == {key: _default(model, key) for key in model.model_fields}, name
         assert f'kind = "{name}"' in text, name
-    recognised = rows(section(DELIVERY, "How a receiver recognises a repeat"))
+    recognised = rows(section(SUBSCRIPTIONS, "Delivery ids"))
     assert sorted(codes(row[0])[0] for row in recognised) == sorted(KINDS)
 
 
@@ -291,7 +329,7 @@ def test_the_fields_of_a_key_template_are_documented() -> None:
 
 def test_every_status_is_documented() -> None:
     stated: dict[int, tuple[str, str]] = {}
-    for statuses, outcome, code in rows(section(DELIVERY, "What an attempt leads to")):
+    for statuses, outcome, code in rows(section(POLICIES, "What an attempt leads to")):
         first, _, last = statuses.partition("–")
         for status in range(int(first), int(last or first) + 1):
             assert status not in stated
@@ -310,7 +348,7 @@ def _leads_to(status: int) -> tuple[str, str]:
 
 
 def test_every_reason_is_documented() -> None:
-    text = DELIVERY.partition("Every reason that")[2]
+    text = POLICIES.partition("Every reason that")[2]
     stated = {codes(reason)[0]: then for reason, _, then in rows(text)}
     assert list(stated) == list(ReasonCode)
     for code in ReasonCode:
@@ -365,7 +403,7 @@ def test_every_column_of_a_view_is_documented(view: str) -> None:
         for statement in view_statements({}, []):
             connection.execute(statement)
         described = connection.execute(f"DESCRIBE {view}").fetchall()
-    stated = [(codes(name)[0], kind) for name, kind, _ in rows(section(ARCHIVE, f"View `{view}`"))]
+    stated = [(codes(name)[0], kind) for name, kind, _ in rows(section(VIEWS_PAGE, f"View `{view}`"))]
     assert stated == [(row[0], row[1]) for row in described]
 
 

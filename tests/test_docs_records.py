@@ -1,4 +1,4 @@
-"""What docs/execution-records.md says is what the code is."""
+"""What docs/reference/execution-records.md says is what the code is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.heliograph.cli.conftest import Commands, call
 
 __all__ = ["call"]
 
-NAME = "docs/execution-records.md"
+NAME = "docs/reference/execution-records.md"
 RECORDS = document(NAME)
 
 

@@ -21,7 +21,7 @@ from tests.services.kafka import Kafka, kafka
 
 __all__ = ["kafka"]
 
-COMMANDS = document("docs/commands.md")
+COMMANDS = document("docs/reference/commands.md")
 _BIN = Path(sys.executable).parent
 _HOME = re.compile(r"^export HELIOGRAPH_HOME=.*$", re.MULTILINE)
 _PROMPT = re.compile(r"^\$ ", re.MULTILINE)
@@ -137,7 +137,14 @@ def test_the_tour_of_the_readme_runs_as_printed(tour: Tour) -> None:
 
 
 @pytest.mark.xdist_group("tour")
-@pytest.mark.parametrize("name", ["docs/archive.md", "docs/operations.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docs/tutorial/a-receiver-that-fails.md",
+        "docs/how-to/verify-and-query.md",
+        "docs/how-to/back-up.md",
+    ],
+)
 def test_the_commands_of_a_guide_run_after_the_tour(tour: Tour, name: str) -> None:
     script = _script(name)
     for place in ("/safe/place", "/srv/backup", "/srv"):
@@ -149,7 +156,7 @@ def test_the_commands_of_a_guide_run_after_the_tour(tour: Tour, name: str) -> No
 
 @pytest.mark.xdist_group("tour")
 def test_the_verifier_of_the_guide_verifies_and_finds_damage(tour: Tour, tmp_path: Path) -> None:
-    (code,) = (block.text for block in blocks("python", "docs/archive.md"))
+    (code,) = (block.text for block in blocks("python", "docs/how-to/verify-and-query.md"))
     archive = tour.home / "archive"
     copy = tmp_path / "archive"
     subprocess.run(["cp", "-r", archive, copy], check=True)
@@ -179,7 +186,7 @@ def test_any_client_produces_and_consumes_as_the_guide_says(tmp_path: Path, kafk
     namespace = f"guide-{uuid4().hex[:8]}"
     consume, produce = (
         block.text.replace("kafka-1:9092", kafka.address).replace('"heliograph.', f'"{namespace}.')
-        for block in blocks("python", "docs/kafka.md")
+        for block in blocks("python", "docs/how-to/use-kafka-clients.md")
     )
     home = tmp_path / "home"
     (tmp_path / "queue.toml").write_text(QUEUE)

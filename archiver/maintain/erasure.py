@@ -2,7 +2,7 @@
 
 A compacted file is written anew with marks in place of the records that are wanted gone: offset and time stay, key,
 headers and value do not. A manifest names both files, the offsets, and the sha256 of what is left; the old file and
-segments go after a grace period (`archiver.maintain.removal`). What this proves and what not: docs/archive-compaction.md.
+segments go after a grace period (`archiver.maintain.removal`). What this proves and what not: docs/how-to/keep-the-archive-small.md.
 """
 
 from __future__ import annotations
