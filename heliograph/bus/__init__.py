@@ -1,1 +1,1 @@
-"""The log: topics, partitions, groups. `base` is the seam; `open` chooses by URL."""
+"""The bus: topics, partitions, groups. `base` is the seam; `open` chooses an implementation by URL."""

@@ -1,4 +1,4 @@
-"""What every log checks before it appends anything."""
+"""Checks that every bus makes before it appends records."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from schemas.topics import RECORD_LIMIT, valid_name
 
 
 def check_topic(topic: str) -> None:
-    """Raise TopicMissing unless Apache Kafka would take `topic` as a name."""
+    """Raises TopicMissing unless Apache Kafka would accept `topic` as a name."""
     if not valid_name(topic):
         raise TopicMissing(f"topic {topic[:60]!r}: use 1 to 249 letters, digits, '.', '_' and '-'")
 
 
 def check_partition(topic: str, partition: int, partitions: int) -> None:
-    """Raise TopicMissing if a topic with so many `partitions` has no such one."""
+    """Raises TopicMissing if a topic of `partitions` partitions has no partition of this number."""
     if not 0 <= partition < partitions:
         raise TopicMissing(f"topic {topic}: has no partition {partition}, only 0 to {partitions - 1}")
 
 
 def check_sizes(records: Iterable[NewRecord]) -> None:
-    """Raise RecordTooLarge for a record whose value, key and headers are above RECORD_LIMIT together."""
+    """Raises RecordTooLarge for a record whose value, key and headers together exceed RECORD_LIMIT."""
     for record in records:
         size = len(record.value) + len(record.key or b"")
         for name, value in record.headers:

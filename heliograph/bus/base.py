@@ -1,6 +1,6 @@
-"""The Bus seam: a log of topics, as Apache Kafka has it, whatever stores it.
+"""The seam *bus*: topics with partitions and groups, as Apache Kafka has them, whatever stores them.
 
-Synchronous. Chosen by URL (`heliograph.bus.open`): `sqlite:///path/bus.db`, `memory://`, `kafka://host:port`.
+Synchronous. An implementation is chosen by URL (`heliograph.bus.open`): `sqlite:///path/bus.db`, `memory://`, `kafka://host:port`.
 Every implementation inherits the suite `tests/conformance/bus.py`.
 """
 
@@ -15,22 +15,23 @@ from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 
 
 class Extent(NamedTuple):
-    """What the log holds of a partition: offsets `[start, end)`. `end` is the next offset to be given."""
+    """The offsets that a partition holds, `[start, end)`. `end` is the offset of the next record to be appended."""
 
     start: int
     end: int
 
 
 class Polled(msgspec.Struct, frozen=True):
-    """What one poll brought. Records of one partition are in order of offset. A partition has at most one gap in a
-    batch, and it lies before all of that partition's records in it."""
+    """The result of one poll or read. Records of one partition are in order of offset. A partition has at most one
+    gap, and the gap precedes all records of that partition in the result."""
 
     records: Sequence[Record] = ()
     gaps: Sequence[Gap] = ()
 
 
 class Lag(NamedTuple):
-    """How far a group is on a partition: `cursor` is the lowest unfinished offset, `end` the next to be given."""
+    """Progress of a group on a partition: `cursor` is the lowest unfinished offset, `end` that of the next record to be
+    appended."""
 
     cursor: int
     end: int
@@ -42,9 +43,9 @@ PartitionsChanged = Callable[[Sequence[TopicPartition]], None]
 class Consumer(Protocol):
     """One member of a group. One thread owns it; only `wake` may be called from another.
 
-    Within a group each partition belongs to at most one live member. A partition without a cursor starts at its
-    earliest record. Topics made after the consumer are seen within 5 s. The owner keeps polling, at least each
-    second, even while every partition is held: polling is what keeps partitions ours.
+    Within a group each partition belongs to at most one live member. A partition without a cursor is read from its
+    earliest record. The consumer sees topics created after it within 5 s. Its owner must poll at least once a second,
+    even while every partition is held, because a member that does not poll loses its partitions.
     """
 
     @property
@@ -53,63 +54,64 @@ class Consumer(Protocol):
         ...
 
     def poll(self, limit: int = 5000, timeout: float = 0.0) -> Polled:
-        """Up to `limit` records not yet handed out, waiting up to `timeout` seconds for the first.
+        """Returns up to `limit` records not yet handed out, waiting up to `timeout` seconds for the first.
 
-        Returns early when `wake` is called. Callbacks for partitions gained and lost are called from inside.
+        Returns early when `wake` is called. Calls the callbacks for partitions gained and lost.
         """
         ...
 
     def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
-        """Finish records that `poll` handed out, in any order, and append what follows from them.
+        """Finishes records that `poll` handed out, in any order, and appends the records that follow from them.
 
-        Durable when it returns. One transaction where the log can (sqlite, memory): both or neither. On others
-        the append is durable first; a crash between repeats the work. The committed cursor is the lowest
-        unfinished offset; finished ranges beyond it travel in the commit's note, so that a restart repeats only
-        what was in flight. A position of a partition that was lost meanwhile is not committed (its append still
-        is made): the new owner repeats it. Cursors never go backwards. The reserve of disk space does not apply.
+        Both are durable when it returns. SQLite and memory do both or neither, in one transaction. On Kafka the append
+        is durable first, and a crash before the commit repeats the work. The committed cursor is the lowest unfinished
+        offset; finished ranges beyond it travel in the commit's note, so that a restart repeats only unfinished records.
+        If a partition was lost meanwhile, its positions are not committed and the new owner repeats them; `append` is
+        still appended. Cursors never go backwards. The reserve of disk space does not apply.
 
-        Returns the positions of what was appended, in order. Raises BusFull, BusUnavailable, RecordTooLarge.
+        Returns the positions of the appended records, in order. Raises BusFull, BusUnavailable, RecordTooLarge.
         """
         ...
 
     def hold(self, partition: TopicPartition, until: float | None) -> None:
-        """Hand out nothing more of a partition until `until` (seconds of the clock's `monotonic`); None lets go.
+        """Hands out nothing more of a partition until `until` (seconds of the clock's `monotonic`); None ends the hold.
 
-        Nothing fetched is lost; survives the loss and the return of the partition.
+        No fetched record is lost. The hold stays when the partition is lost and comes back.
         """
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Hand out `offset` of an owned partition next. What was handed out before is forgotten, as if finished."""
+        """Hands out `offset` of an owned partition next. Forgets the records handed out before, as if finished."""
         ...
 
     def assigned(self) -> frozenset[TopicPartition]:
-        """The partitions that are ours now."""
+        """Returns the partitions that this member owns now."""
         ...
 
     def wake(self) -> None:
-        """Make a poll that waits return soon. Callable from any thread."""
+        """Makes a poll that waits, or else the next one, return soon. May be called from any thread."""
         ...
 
     def close(self) -> None:
-        """Give back all partitions. What was handed out and not finished comes to the next owner."""
+        """Leaves the group and gives all partitions back. The next owners get the unfinished records."""
         ...
 
 
 class Bus(Protocol):
-    """A log of topics. Safe to use from several threads; each consumer belongs to one."""
+    """The topics of a deployment. Safe to use from several threads; each consumer belongs to one thread."""
 
     @property
     def log_id(self) -> str:
-        """Made once, when the log is first used, and kept in it."""
+        """Identity of these topics, made at their first use and stored with them. It tells them from others that have
+        the same names and offsets. "Log" is an older word for the content of a bus, kept in stored names."""
         ...
 
     def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
-        """Append records; returns their positions, in order, once all are durable. All of them or, where the log has
-        transactions, none.
+        """Appends records; returns their positions, in order, once all are durable. If it fails, SQLite and memory have
+        appended none of them, Kafka perhaps some.
 
-        A topic that does not exist is made. Raises BusFull (also below the reserve of disk space, so that what the
-        roles owe still fits), BusUnavailable, RecordTooLarge, TopicMissing.
+        Creates topics that do not exist. Raises BusFull (also while less disk space is free than the reserve, which is
+        kept for `Consumer.done`), BusUnavailable, RecordTooLarge, TopicMissing.
         """
         ...
 
@@ -121,50 +123,53 @@ class Bus(Protocol):
         gained: PartitionsChanged | None = None,
         lost: PartitionsChanged | None = None,
     ) -> Consumer:
-        """Join `group` on topics given by name or by `*` pattern.
+        """Joins `group` on topics given by name or by `*` pattern.
 
-        `gained` and `lost` are called from inside `poll` (and `close`) with the partitions concerned. While `lost`
-        runs the partitions are still ours, so work that is finished can be committed.
+        `poll` and `close` call `gained` and `lost` with the partitions concerned. While `lost` runs, the member still
+        owns the partitions and can commit finished work.
         """
         ...
 
     def read(self, partition: TopicPartition, offset: int, limit: int = 5000) -> Polled:
-        """Records from `offset` on, outside any group; a gap where the log no longer has what is asked for."""
+        """Reads records from `offset` on, outside any group; a gap stands for offsets that have been removed."""
         ...
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int:
-        """The first offset whose record has a timestamp (milliseconds) not before this one; the end if none."""
+        """Finds the first offset whose record is not older than `timestamp` (milliseconds); the end if there is none."""
         ...
 
     def create(self, topic: str, partitions: int | None = None) -> None:
-        """Make a topic; nothing changes if it exists. Without `partitions`: what `schemas.topics.kind_of` says."""
+        """Creates a topic unless it exists. Without `partitions`, `schemas.topics.kind_of` says how many it has."""
         ...
 
     def topics(self) -> Mapping[str, int]:
-        """Every topic of the deployment and its number of partitions."""
+        """Lists every topic of the deployment with its number of partitions."""
         ...
 
     def extents(self, topic: str) -> Mapping[TopicPartition, Extent]:
-        """What the log holds of each partition. Empty for a topic that does not exist."""
+        """Returns the extent of each partition of a topic; empty for a topic that does not exist."""
         ...
 
     def lag(self, group: str) -> Mapping[TopicPartition, Lag]:
-        """How far a group is, for each partition it has a cursor for."""
+        """Returns cursor and end of each partition that the group has a cursor for."""
         ...
 
     def groups(self) -> Sequence[str]:
-        """Every group that has a cursor."""
+        """Lists every group that has a cursor."""
         ...
 
     def members(self, group: str) -> frozenset[str]:
-        """The live members of a group."""
+        """Lists the live members of a group."""
         ...
 
     def maintain(self) -> None:
-        """Apply retention, compact where the log does not do so by itself, and give space back. Never removes what a
-        known group has not finished, nor the last record of a key of a compacted topic, unless it is empty."""
+        """Applies retention, compacts topics where nothing else does, and gives disk space back.
+
+        Never removes a record that a known group has not finished, nor the last record of a key of a compacted topic
+        unless its value is empty.
+        """
         ...
 
     def close(self) -> None:
-        """Let go of everything. Consumers are closed first by their owners."""
+        """Closes files and connections. The owners of consumers close these first."""
         ...

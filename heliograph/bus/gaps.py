@@ -1,4 +1,4 @@
-"""Records that the log lost before a role had read them: said and counted, never passed over in silence."""
+"""Reports records that were removed before a group had read them, so that no loss is silent."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from schemas.record import Gap
 _log = structlog.get_logger()
 
 
-def report_gaps(role: str, gaps: Iterable[Gap]) -> None:
-    """Say and count what a poll of a role did not bring."""
+def report_gaps(reader: str, gaps: Iterable[Gap]) -> None:
+    """Logs each gap of a poll, and counts its records in the metric of `reader`, the name of the one that polled."""
     for gap in gaps:
         _log.error(
-            "records are missing from the log",
-            role=role,
+            "records are missing from the topic",
+            role=reader,
             topic=gap.topic,
             partition=gap.partition,
             start=gap.start,
             end=gap.end,
         )
-        GAPS.labels(role, gap.topic).inc(gap.end - gap.start)
+        GAPS.labels(reader, gap.topic).inc(gap.end - gap.start)

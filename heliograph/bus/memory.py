@@ -1,6 +1,6 @@
-"""The public double of the bus: everything the seam promises, in one process and gone with it.
+"""The public double of the bus: everything the seam promises, in the memory of one process.
 
-Beyond the seam it can lose records (`truncate`) and members (`kill`), so that roles are tested against both.
+Beyond the seam it can lose records (`truncate`) and members (`kill`), for tests of programs that meet both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Chooses the log by URL: `sqlite:///absolute/path/bus.db`, `memory://`, `kafka://host:port,host:port`."""
+"""Chooses the bus by URL: `sqlite:///absolute/path/bus.db`, `memory://`, `kafka://host:port,host:port`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from schemas.errors import InvalidConfiguration
 from schemas.topics import NAMESPACE
 
 PARTITIONS = 4
-"""Of a topic on one machine."""
+"""Partitions of a topic on one machine."""
 KAFKA_PARTITIONS = 12
-"""Of a topic on Kafka: as many members of a group as can share it."""
+"""Partitions of a topic on Kafka, which is how many members of a group can share it."""
 RETENTION = 7 * 86400.0
-"""Seconds for which records are kept that every known group has finished."""
+"""Seconds for which records stay that every known group has finished."""
 RESERVE = 256 * 1024 * 1024
-"""Bytes of disk below which producers are refused, so that verdicts and commits still fit."""
+"""Bytes of free disk space below which appends are refused, so that commits still fit."""
 
 
 class _Settings(msgspec.Struct, frozen=True):
-    """What does not depend on the kind of log."""
+    """Settings that do not depend on the kind of bus."""
 
     partitions: int | None
     namespace: str
@@ -43,11 +43,11 @@ def open_bus(
     reserve: int = RESERVE,
     clock: Clock | None = None,
 ) -> Bus:
-    """Open the log that `url` names.
+    """Opens the bus that `url` names.
 
-    `partitions`: of a topic that says nothing else; None: 4, on Kafka 12. `namespace`: on Kafka, unless the URL says
-    it. `retention`: seconds, None keeps everything. `reserve`: bytes.
-    Raises InvalidConfiguration for a URL that is none of these, BusUnavailable and BusDamaged as the log does.
+    `partitions`: of a topic that says nothing else; None: 4, on Kafka 12. `namespace`: on Kafka, unless the URL names
+    one. `retention`: seconds, None keeps everything. `reserve`: bytes.
+    Raises InvalidConfiguration for any other URL, BusUnavailable and BusDamaged as the bus does.
     """
     opener = OPENERS.get(url.partition("://")[0])
     if opener is None:
@@ -82,7 +82,7 @@ def _open_memory(url: str, settings: _Settings) -> Bus:
 
 
 def _open_kafka(url: str, settings: _Settings) -> Bus:
-    """The URL may hold a password, so that it is not shown."""
+    """Opens Kafka. Messages do not show the URL, since it may hold a password."""
     from heliograph.bus.kafka import KafkaBus
     from heliograph.bus.kafka.connect import connect
     from heliograph.bus.kafka.settings import parse
@@ -102,4 +102,4 @@ OPENERS: dict[str, Callable[[str, _Settings], Bus]] = {
     "memory": _open_memory,
     "kafka": _open_kafka,
 }
-"""How each kind of log is opened, by the scheme of its URL."""
+"""Functions that open each kind of bus, by the scheme of its URL."""

@@ -1,8 +1,8 @@
-"""What one group has finished of one partition, and how that is written into a commit.
+"""Progress of one group on one partition, and its form in a commit.
 
 The committed cursor is the lowest offset that was handed out and is not finished, or the next one to fetch if there is
-none. What is finished beyond the cursor travels with it as a note. "Lowest" is measured over the offsets that were
-handed out, never by counting: a log may have holes (transactions, compaction).
+none. A note in the commit says which offsets beyond the cursor are finished. The lowest offset is taken from the offsets
+that were handed out, never by counting, because a partition may have holes (transactions, compaction).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Self
 from schemas.record import Position, Record, TopicPartition
 
 NOTE_LIMIT = 4096
-"""Bytes of the longest note: what Apache Kafka takes as metadata of a commit (`offset.metadata.max.bytes`)."""
+"""Bytes of the longest note: the most that Apache Kafka stores with a commit (`offset.metadata.max.bytes`)."""
 
 _NOTE = re.compile(r"\d{1,19}\+\d{1,19}(?:,\d{1,19}\+\d{1,19})*", re.ASCII)
 
@@ -25,23 +25,23 @@ _Range = tuple[int, int]
 
 
 class Progress:
-    """Hand-outs and finishes of one group on one partition. Pure: no clock, no I/O, not for several threads at once.
+    """The records of one partition that one group has handed out and finished. No clock, no I/O, one thread at a time.
 
-    Whole batches finished in order cost about 0.1 µs a record; a note costs as much as there are unfinished records.
+    Finishing whole batches in order costs about 0.1 µs a record; the cost of a note grows with the unfinished records.
     """
 
     __slots__ = ("_finished", "_open", "_position")
 
     def __init__(self, cursor: int) -> None:
         self._position = cursor
-        # Handed out and not finished. A dict, because it keeps the order of hand-out, which is that of offsets.
+        # Offsets handed out and not finished. A dict keeps the order in which they were handed out, the order of offsets.
         self._open: dict[int, None] = {}
-        # Finished before a restart and not reached again yet: ascending, none touches the position.
+        # Ranges finished before a restart and not reached again yet: ascending, all of them beyond the position.
         self._finished: deque[_Range] = deque()
 
     @classmethod
     def from_note(cls, cursor: int, note: str) -> Self:
-        """Go on from a commit. A note that is not ours counts as none: work is repeated, none is skipped."""
+        """Continues from a commit. A note of another form counts as empty, so that work is repeated and none is skipped."""
         progress = cls(cursor)
         progress._finished.extend(_parse(cursor, note))
         progress._settle()
@@ -49,23 +49,23 @@ class Progress:
 
     @property
     def position(self) -> int:
-        """The offset to fetch next: nothing below it needs to be handed out again."""
+        """The offset to fetch next; nothing below it needs to be handed out again."""
         return self._position
 
     @property
     def cursor(self) -> int:
-        """What to commit: the lowest offset handed out and not finished, else the position."""
+        """The offset to commit: the lowest one handed out and not finished, else the position."""
         return next(iter(self._open), self._position)
 
     @property
     def unfinished(self) -> int:
-        """How many records are handed out and not finished."""
+        """Number of records handed out and not finished."""
         return len(self._open)
 
     def take(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Hand out fetched records: ascending, none below `position`, which moves behind the last.
+        """Takes fetched records, ascending and none below `position`, and moves the position behind the last.
 
-        Returns those to hand out: all but the ones that were finished before a restart.
+        Returns the records to hand out: all but those finished before a restart.
         """
         if not records:
             return records
@@ -78,34 +78,34 @@ class Progress:
         return records
 
     def finish(self, offsets: Iterable[int]) -> Sequence[int]:
-        """Finish what was handed out, in any order. Offsets that are not handed out now change nothing.
+        """Finishes records, in any order. Offsets that are not handed out now are ignored.
 
-        Returns those that were: what `reopen` takes if the commit fails.
+        Returns the others, for `reopen` if the commit fails.
         """
         forget = self._open.pop
         return [offset for offset in offsets if forget(offset, 0) is None]
 
     def reopen(self, offsets: Sequence[int]) -> None:
-        """Undo a `finish` that could not be stored: these offsets are handed out and unfinished as before it."""
+        """Undoes a `finish` whose commit failed: these offsets are handed out and unfinished again."""
         self._open = dict.fromkeys(sorted([*self._open, *offsets]))
 
     def skip_to(self, offset: int) -> None:
-        """Fetch nothing below `offset` any more (the log has lost it). What is handed out stays handed out."""
+        """Moves the position to `offset`, since the records below were removed. What is handed out stays handed out."""
         self._position = max(self._position, offset)
         self._settle()
 
     def seek(self, offset: int) -> None:
-        """Fetch `offset` next, forwards or backwards; what is handed out is forgotten and notes are, too."""
+        """Moves the position forwards or backwards, and forgets the records handed out and the ranges of the note."""
         self._open.clear()
         self._finished.clear()
         self._position = offset
 
     def note(self, limit: int = NOTE_LIMIT) -> str:
-        """Write down what is finished beyond the cursor, as lengths `unfinished+finished,…`.
+        """Writes the finished ranges beyond the cursor as lengths `unfinished+finished,…`.
 
-        `3+10,7+5`: from the cursor on 3 offsets are not finished, 10 are, 7 are not, 5 are, and nothing after is.
-        At most `limit` bytes of ASCII. When there are more ranges than fit, those nearest the cursor are kept and
-        the rest is repeated after a restart.
+        `3+10,7+5`: from the cursor on 3 offsets are unfinished, 10 finished, 7 unfinished, 5 finished, all others
+        unfinished. At most `limit` bytes of ASCII. If more ranges exist than fit, the note keeps those nearest to the
+        cursor, and the others are repeated after a restart.
         """
         parts: list[str] = []
         room, at = limit + 1, self.cursor
@@ -119,7 +119,7 @@ class Progress:
         return ",".join(parts)
 
     def _ranges(self) -> Iterator[_Range]:
-        """Ranges finished beyond the cursor. Holes count as finished: nothing will ever be there."""
+        """Yields the finished ranges beyond the cursor. Holes count as finished, since they never get a record."""
         for below, above in pairwise([*self._open, self._position]):
             if above - below > 1:
                 yield below + 1, above
@@ -143,7 +143,7 @@ _NEVER: _Range = (1 << 64, 1 << 64)
 
 
 def by_partition(positions: Iterable[Position]) -> Mapping[TopicPartition, list[int]]:
-    """Offsets of each partition, in the order given."""
+    """Groups positions: the offsets of each partition, in the order given."""
     offsets: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for topic, partition, offset in positions:
         offsets[topic, partition].append(offset)

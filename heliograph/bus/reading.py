@@ -1,4 +1,4 @@
-"""Reading a log from one place to another, outside of groups."""
+"""Reads topics page by page, outside of groups."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from heliograph.bus.base import Bus
 from schemas.record import Record, TopicPartition
 
 BATCH = 1000
+"""Records of one page."""
 
 
 def read_on(bus: Bus, partition: TopicPartition, offset: int, end: int) -> Iterator[Record]:
-    """The records of a partition with offsets in `[offset, end)` that the log has, a batch of them in memory."""
+    """Yields the records of a partition with offsets in `[offset, end)`; keeps one page in memory."""
     while offset < end:
         polled = bus.read(partition, offset, min(BATCH, end - offset))
         for record in polled.records:
@@ -24,7 +25,8 @@ def read_on(bus: Bus, partition: TopicPartition, offset: int, end: int) -> Itera
 
 
 def read_topic(bus: Bus, topic: str, since: int = 0) -> Iterator[Record]:
-    """What the log has now of a topic, from the first record not before `since` (milliseconds) in each partition."""
+    """Yields the records that a topic holds now, in each partition from the first one not older than `since`
+    (milliseconds) on."""
     for partition, extent in sorted(bus.extents(topic).items()):
         start = bus.offset_at(partition, since) if since else extent.start
         yield from read_on(bus, partition, start, extent.end)

@@ -27,7 +27,7 @@ import msgspec
 
 from heliograph.bus.sqlite import filelock
 from heliograph.bus.sqlite.errors import translated
-from heliograph.bus.sqlite.file import users_of
+from heliograph.bus.sqlite.file import users_lock
 from schemas.errors import BusDamaged, BusUnavailable, InputError, NotFound
 
 MANIFEST = "backup.json"
@@ -238,7 +238,7 @@ def check_log(path: Path) -> None:
 @contextmanager
 def _used_by_nobody(home: Path) -> Generator[None]:
     """Keep everybody from opening the log of `home`; BusUnavailable if somebody has it open."""
-    users = users_of(home / LOG)
+    users = users_lock(home / LOG)
     if not users.exists():
         yield
         return

@@ -1,1 +1,1 @@
-"""Object stores. `base` is the seam; `open` chooses by URL."""
+"""Object stores. `base` is the seam; `open` chooses an implementation by URL."""

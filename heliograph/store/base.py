@@ -1,6 +1,6 @@
-"""The ObjectStore seam: keys and bytes.
+"""The seam *ObjectStore*: objects of bytes by key.
 
-Synchronous. Chosen by URL (`heliograph.store.open`): `file:///path`, `memory://`, `s3://bucket/prefix?endpoint=…`.
+Synchronous. An implementation is chosen by URL (`heliograph.store.open`): `file:///path`, `memory://`, `s3://bucket/prefix?endpoint=…`.
 Every implementation inherits the suite `tests/conformance/store.py`.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 
 class ObjectInfo(NamedTuple):
-    """`size` in bytes; `modified` in milliseconds since the epoch."""
+    """Key, size in bytes, and time of the last change in milliseconds since the epoch."""
 
     key: str
     size: int
@@ -19,42 +19,44 @@ class ObjectInfo(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """Keys (`/`-separated, relative, at most 1,024 bytes of UTF-8) and whole objects. Safe from several threads.
+    """Whole objects by key: relative, `/`-separated, at most 1,024 bytes of UTF-8. Safe to use from several threads.
 
-    Raises StoreUnavailable where trying again may help, StoreRefused where it will not.
+    Raises StoreUnavailable if a retry may help, StoreRefused if it will not.
     """
 
     @property
     def url(self) -> str:
-        """Where it is, without secrets."""
+        """The URL of the store, without secrets."""
         ...
 
     def put_new(self, key: str, body: bytes) -> bool:
-        """Store `body` if `key` is free. False, and nothing changed, if it is taken. Atomic and durable: of several
-        writers exactly one gets True, and no reader ever sees a part. Where the store may be written but not read, the
-        one whose answer was lost gets False like the others."""
+        """Stores `body` if `key` is free; returns False and changes nothing if it is taken.
+
+        Atomic and durable: of several writers exactly one gets True, and no reader ever sees a part of an object. A writer
+        that may not read gets False, like the others, if the answer to its own successful write was lost.
+        """
         ...
 
     def put(self, key: str, body: bytes) -> None:
-        """Store `body`, in place of what is there. Atomic and durable."""
+        """Stores or replaces an object. Atomic and durable."""
         ...
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectMissing."""
+        """Reads a whole object. Raises ObjectMissing."""
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known of an object; None if there is none."""
+        """Returns size and time of an object; None if it does not exist."""
         ...
 
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key begins with `prefix` and comes after `after`, in order of the key's UTF-8 bytes."""
+        """Yields the objects whose key begins with `prefix` and follows `after`, in order of the key's UTF-8 bytes."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens if there is none."""
+        """Deletes an object, if it exists."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Closes the connections."""
         ...

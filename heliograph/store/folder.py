@@ -1,4 +1,4 @@
-"""Objects as files in a folder: `file:///path`. The key is the path below the folder."""
+"""Object store in a folder: `file:///path`. The key is the path of a file below the folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from heliograph.store.keys import check_key, key_problem
 from schemas.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
 
 _UNFINISHED = ".unfinished"
-"""Folder of files being written; in the store's own folder, so that it is the same file system."""
+"""Folder of files being written, inside the store's folder so that both lie on the same file system."""
 _UNFINISHED_AGE = 3600.0
-"""Seconds after which a file there is what a crash left."""
+"""Seconds after which a file there was left by a crash."""
 _PLACE_TRIES = 100
+"""Attempts to put a file into a folder that other processes remove while it is empty."""
 
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
-"""Bytes and size to the disk, without the times; macOS has no such call."""
+"""Writes content and size of a file to the disk, but not its times; macOS lacks this call and writes all."""
 
 _REFUSED = {
     errno.EACCES: "permission denied",
@@ -46,11 +47,11 @@ _UNAVAILABLE = {
 class FolderStore:
     """An ObjectStore in a folder that several processes may share. Needs a file system with hard links.
 
-    A key cannot be an object and the folder of other objects at once: StoreRefused.
+    Raises StoreRefused for a key that is the folder of other objects, and for a key below an object.
     """
 
     def __init__(self, root: Path) -> None:
-        """Open the store, making the folder if it is missing; what crashes left half-written goes."""
+        """Opens the store, creates its folder if it is missing, and deletes the files that crashes left half-written."""
         self._root = root.absolute()
         self._unfinished = self._root / _UNFINISHED
         with _translated(self.url):
@@ -63,7 +64,7 @@ class FolderStore:
         return self._root.as_uri()
 
     def put_new(self, key: str, body: bytes) -> bool:
-        """Store a new object: the bytes are durable before a hard link gives them their name."""
+        """Stores a new object. The bytes are durable before a hard link gives them their name."""
         final = self._path(key)
         with _translated(key), self._written(body) as temporary:
             try:
@@ -77,14 +78,14 @@ class FolderStore:
             return True
 
     def put(self, key: str, body: bytes) -> None:
-        """Store or replace an object: the bytes are durable before a rename gives them their name."""
+        """Stores or replaces an object. The bytes are durable before a rename gives them their name."""
         final = self._path(key)
         with _translated(key), self._written(body) as temporary:
             _place(temporary, final, os.replace)
             _sync(final.parent)
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectMissing."""
+        """Reads a whole object. Raises ObjectMissing."""
         path = self._path(key)
         with _translated(key):
             try:
@@ -93,7 +94,7 @@ class FolderStore:
                 raise ObjectMissing(f"no object {key!r} in {self.url}") from None
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Size and time of an object; None if there is none."""
+        """Returns size and time of an object; None if it does not exist."""
         path = self._path(key)
         with _translated(key):
             if not path.is_file():
@@ -103,7 +104,7 @@ class FolderStore:
             return None
 
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """Objects in order of their keys' bytes; each folder is read when the order reaches it."""
+        """Yields objects in order of their keys' bytes; reads each folder when the order reaches it."""
         base = prefix.rpartition("/")[0]
         if base and key_problem(base):
             return
@@ -112,7 +113,7 @@ class FolderStore:
             yield from self._walk(self._root / base, folder_key, prefix.encode(), after.encode())
 
     def delete(self, key: str) -> None:
-        """Remove an object, and the folders that are empty without it."""
+        """Deletes an object, and the folders that become empty."""
         path = self._path(key)
         with _translated(key):
             try:
@@ -128,17 +129,19 @@ class FolderStore:
             self._remove_empty_folders(path.parent)
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Does nothing: no file stays open between calls."""
 
     def _path(self, key: str) -> Path:
         check_key(key)
         if key.partition("/")[0] == _UNFINISHED:
-            raise StoreRefused(f"object key {key!r}: {_UNFINISHED!r} is kept for files being written")
+            raise StoreRefused(
+                f"object key {key!r}: {_UNFINISHED!r} is reserved for files being written; choose another"
+            )
         return self._root / key
 
     @contextmanager
     def _written(self, body: bytes) -> Generator[Path]:
-        """A durable file that holds `body`, under a name nobody else uses; gone afterwards."""
+        """Lends a durable file with the content `body` under a unique name; deletes it afterwards."""
         path = self._unfinished / uuid.uuid4().hex
         try:
             with path.open("xb", buffering=0) as file:
@@ -151,8 +154,11 @@ class FolderStore:
             path.unlink(missing_ok=True)
 
     def _walk(self, folder: Path, base: bytes, prefix: bytes, after: bytes) -> Iterator[ObjectInfo]:
-        """Keys below `folder`, whose own key is `base`. A folder sorts as its name and a `/`, which is what all its
-        keys begin with, so that the order is that of whole keys; those that end before `after` are not opened."""
+        """Yields the objects below `folder`, whose own key is `base`.
+
+        A folder sorts as its name and a `/`, with which all its keys begin, so the order is that of whole keys. Folders
+        whose keys all precede `after` are not opened.
+        """
         try:
             with os.scandir(folder) as found:
                 entries = sorted(((_sort_key(base, one), one) for one in found), key=itemgetter(0))
@@ -173,7 +179,7 @@ class FolderStore:
             try:
                 folder.rmdir()
             except OSError:
-                return  # not empty, or somebody else removed it
+                return  # not empty, or removed by another process
             folder = folder.parent
 
     def _clean(self, before: float) -> None:
@@ -188,7 +194,7 @@ def _sort_key(base: bytes, entry: os.DirEntry[str]) -> bytes:
 
 
 def _is_text(key: bytes) -> bool:
-    """Whether a file can be an object of ours: others may have put files here under any name."""
+    """True if a file name can be part of a key. Other programs may have put files here under any name."""
     try:
         return bool(key.decode())
     except UnicodeDecodeError:
@@ -196,7 +202,7 @@ def _is_text(key: bytes) -> bool:
 
 
 def _overlaps(folder: bytes, prefix: bytes) -> bool:
-    """Whether keys that begin with `folder` may begin with `prefix`."""
+    """True if keys that begin with `folder` may begin with `prefix`."""
     return folder.startswith(prefix) or prefix.startswith(folder)
 
 
@@ -205,17 +211,19 @@ def _info(key: str, stat: os.stat_result) -> ObjectInfo:
 
 
 def _place(temporary: Path, final: Path, how: Callable[[Path, Path], None]) -> None:
-    """Link or move a file to its final name, in a folder that a delete may remove at any moment for being empty."""
+    """Links or moves a file to its final name, in a folder that a delete may remove while it is empty."""
     for _ in range(_PLACE_TRIES):
         _make_folder(final.parent)
         with suppress(FileNotFoundError):
             how(temporary, final)
             return
-    raise FileNotFoundError(errno.ENOENT, "its folder, or the file being written, is removed again and again")
+    raise FileNotFoundError(
+        errno.ENOENT, "other processes keep removing its folder or the file being written"
+    )
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, each durable in its own parent."""
+    """Creates a folder and its parents, each durable in its own parent."""
     if folder.is_dir():
         return
     for _ in range(_PLACE_TRIES):
@@ -223,17 +231,17 @@ def _make_folder(folder: Path) -> None:
         try:
             folder.mkdir()
         except FileExistsError:
-            with suppress(FileNotFoundError):  # a delete took it
+            with suppress(FileNotFoundError):  # a delete removed it
                 if stat.S_ISDIR(folder.stat().st_mode):
                     return
                 raise NotADirectoryError(errno.ENOTDIR, "is an object") from None
             continue
         except FileNotFoundError:
-            continue  # a delete took the empty parent
+            continue  # a delete removed the empty parent
         with suppress(FileNotFoundError):
             _sync(folder.parent)
         return
-    raise FileNotFoundError(errno.ENOENT, "a folder cannot be made there", str(folder))
+    raise FileNotFoundError(errno.ENOENT, "other processes keep removing its parent folder", str(folder))
 
 
 def _sync(folder: Path) -> None:
@@ -246,7 +254,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _translated(what: str) -> Generator[None]:
-    """Errors of the operating system as errors of a store."""
+    """Turns errors of the operating system into errors of a store."""
     try:
         yield
     except OSError as error:

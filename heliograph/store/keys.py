@@ -1,4 +1,4 @@
-"""Which keys an object may have, whatever stores it, so that an archive can move from one store to another."""
+"""Rules for keys, the same for every store, so that an archive can move from one store to another."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from schemas.errors import StoreRefused
 KEY_LIMIT = 1024
 """Bytes of the longest key, as in S3."""
 PART_LIMIT = 255
-"""Bytes of the longest part between two `/`, as in the file systems that are in use."""
+"""Bytes of the longest part between two `/`, as in common file systems."""
 
 
 def check_key(key: str) -> None:
-    """Raise StoreRefused, with what is wrong, unless `key` is relative, `/`-separated and fit for every store."""
+    """Raises StoreRefused, which says what is wrong, unless every store accepts `key`."""
     problem = key_problem(key)
     if problem:
         raise StoreRefused(f"object key {key[:200]!r}: {problem}")
 
 
 def key_problem(key: str) -> str:
-    """What keeps `key` from being one; empty if nothing does."""
+    """Says what is wrong with a key; empty if nothing is."""
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
         return "is not Unicode text"
     if not 0 < size <= KEY_LIMIT:
-        return f"must have 1 to {KEY_LIMIT} bytes, and has {size}"
+        return f"must have 1 to {KEY_LIMIT} bytes, but has {size}"
     if not key.isprintable() or "\\" in key:
-        return "holds a character that is not printable, or a backslash"
+        return "contains a backslash or a character that is not printable"
     for part in key.split("/"):
         if part in {"", ".", ".."}:
             return "must be relative, without empty parts, `.` or `..`"

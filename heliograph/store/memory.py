@@ -1,4 +1,4 @@
-"""Objects in this process's memory: `memory://`, the public double of a store."""
+"""Object store in memory: `memory://`, the public double of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.errors import ObjectMissing
 
 
 class MemoryStore:
-    """An ObjectStore that is gone with the process."""
+    """An ObjectStore in the memory of this process."""
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, int]] = {}
@@ -20,11 +20,11 @@ class MemoryStore:
 
     @property
     def url(self) -> str:
-        """`memory://`: each opening is a store of its own."""
+        """`memory://`, whichever store it is: each object is another one."""
         return "memory://"
 
     def put_new(self, key: str, body: bytes) -> bool:
-        """Store an object if its key is free."""
+        """Stores an object if its key is free."""
         check_key(key)
         with self._lock:
             if key in self._objects:
@@ -33,13 +33,13 @@ class MemoryStore:
             return True
 
     def put(self, key: str, body: bytes) -> None:
-        """Store or replace an object."""
+        """Stores or replaces an object."""
         check_key(key)
         with self._lock:
             self._objects[key] = (bytes(body), _now())
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectMissing."""
+        """Reads a whole object. Raises ObjectMissing."""
         check_key(key)
         try:
             return self._objects[key][0]
@@ -47,13 +47,13 @@ class MemoryStore:
             raise ObjectMissing(f"no object {key!r} in {self.url}") from None
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Size and time of an object; None if there is none."""
+        """Returns size and time of an object; None if it does not exist."""
         check_key(key)
         found = self._objects.get(key)
         return None if found is None else ObjectInfo(key, len(found[0]), found[1])
 
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """The objects there are at the first step, in order of their keys' bytes."""
+        """Yields the objects that exist at the first step, in order of their keys' bytes."""
         start = after.encode()
         with self._lock:
             keys = [key for key in self._objects if key.startswith(prefix) and key.encode() > start]
@@ -63,13 +63,13 @@ class MemoryStore:
                 yield info
 
     def delete(self, key: str) -> None:
-        """Remove an object if there is one."""
+        """Deletes an object, if it exists."""
         check_key(key)
         with self._lock:
             self._objects.pop(key, None)
 
     def close(self) -> None:
-        """Nothing is held but the objects."""
+        """Does nothing: there are no connections."""
 
 
 def _now() -> int:

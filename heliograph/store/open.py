@@ -1,4 +1,4 @@
-"""From a URL to an object store."""
+"""Chooses the object store by URL: `file:///absolute/path`, `memory://`, `s3://bucket/prefix?…`."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from heliograph.store.folder import FolderStore
 from heliograph.store.memory import MemoryStore
 from schemas.errors import InputError
 
-Opener = Callable[[], ObjectStore]
+OpenStore = Callable[[], ObjectStore]
 
 
 def open_store(url: str) -> ObjectStore:
-    """The object store at `url`. Raises InputError for a URL that names none, StoreError if it cannot be opened."""
+    """Opens the object store at `url`. Raises InputError for an invalid URL, StoreError if it cannot be opened."""
     return store_at(url)()
 
 
-def store_at(url: str) -> Opener:
-    """What opens the object store at `url`: the URL is read, and nothing is opened or looked up yet. Raises InputError
-    for a URL that names none."""
+def store_at(url: str) -> OpenStore:
+    """Parses `url`, and returns the function that opens the store; opens and looks up nothing yet. Raises InputError for
+    an invalid URL."""
     scheme = url.partition("://")[0]
     read = _SCHEMES.get(scheme)
     if read is None or "://" not in url:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
-        shown = url.partition(":")[0]  # what follows may be a secret
+        shown = url.partition(":")[0]  # the rest may be a secret
         raise InputError(f"object store {shown!r}…: unknown kind; known are {known}")
     return read(url)
 
 
-def _folder(url: str) -> Opener:
+def _folder(url: str) -> OpenStore:
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
     if parts.netloc not in {"", "localhost"} or not path.is_absolute() or parts.query or parts.fragment:
-        raise InputError(f"object store {url!r}: expected file:///absolute/path")
+        raise InputError(f"object store {url!r}: write file:///absolute/path")
     return partial(FolderStore, path)
 
 
-def _memory(url: str) -> Opener:
+def _memory(url: str) -> OpenStore:
     if url != "memory://":
-        raise InputError(f"object store {url!r}: expected memory:// and nothing after it")
+        raise InputError(f"object store {url!r}: write memory:// and nothing after it")
     return MemoryStore
 
 
-def _s3(url: str) -> Opener:
-    """A bucket; boto3 is loaded for nothing else."""
+def _s3(url: str) -> OpenStore:
+    """Parses the URL of a bucket; loads boto3 only when the store is opened."""
     from heliograph.store.s3.location import parse_location
 
     location = parse_location(url)
@@ -60,7 +60,7 @@ def _s3(url: str) -> Opener:
     return open_bucket
 
 
-_SCHEMES: dict[str, Callable[[str], Opener]] = {
+_SCHEMES: dict[str, Callable[[str], OpenStore]] = {
     "file": _folder,
     "memory": _memory,
     "s3": _s3,

@@ -1,4 +1,4 @@
-"""Proving that a store keeps what is there: the archive's chain stands on that."""
+"""Proof that a store never replaces an object by `put_new`, on which the archive's chain relies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from schemas.errors import StoreRefused
 
 
 def probe(store: ObjectStore) -> None:
-    """Write, write again under the same new key, read; leaves no object behind.
+    """Writes twice under the same new key, reads the object, and deletes it.
 
-    Raises StoreRefused for a store whose `put_new` replaces, and what the store raises where it does not work.
+    Raises StoreRefused if `put_new` replaces an object, and any error of the store.
     """
     key = f"probe/{uuid4().hex}"
     first = store.put_new(key, b"1")

@@ -51,29 +51,29 @@ def write_and_delete(store: ObjectStore) -> None:
 class StoreConformance:
     """For every store."""
 
-    def test_what_is_put_is_read_back(self, store: ObjectStore) -> None:
+    def test_an_object_is_read_back_as_written(self, store: ObjectStore) -> None:
         body = bytes(range(256)) * 1000
         assert store.put_new("a/b.bin", body)
         assert store.get("a/b.bin") == body
 
-    def test_an_empty_object_is_one(self, store: ObjectStore) -> None:
+    def test_an_empty_object_exists_and_is_read_back(self, store: ObjectStore) -> None:
         assert store.put_new("empty", b"")
         assert store.get("empty") == b""
         assert [info.size for info in store.list("")] == [0]
 
-    def test_put_new_leaves_what_is_there(self, store: ObjectStore) -> None:
+    def test_put_new_leaves_an_existing_object_unchanged(self, store: ObjectStore) -> None:
         assert store.put_new("a", b"first")
         assert not store.put_new("a", b"second")
         assert store.get("a") == b"first"
 
-    def test_put_replaces(self, store: ObjectStore) -> None:
+    def test_put_replaces_an_existing_object(self, store: ObjectStore) -> None:
         store.put("a/b", b"first")
         store.put("a/b", b"second")
         assert store.get("a/b") == b"second"
         assert not store.put_new("a/b", b"third")
         assert keys_of(store) == ["a/b"]
 
-    def test_head_tells_size_and_time(self, store: ObjectStore) -> None:
+    def test_head_returns_size_and_time(self, store: ObjectStore) -> None:
         before = int(time.time() * 1000) - 2_000
         store.put("a/b", b"12345")
         info = store.head("a/b")
@@ -83,7 +83,7 @@ class StoreConformance:
         assert before <= info.modified <= int(time.time() * 1000) + 2_000
 
     @pytest.mark.parametrize("key", ["nothing", "a", "a/b/c", "a/nothing"])
-    def test_a_missing_object(self, store: ObjectStore, key: str) -> None:
+    def test_a_missing_object_fails_get_has_no_head_and_can_be_deleted(self, store: ObjectStore, key: str) -> None:
         store.put("a/b", b"here")
         with pytest.raises(ObjectMissing, match=key):
             store.get(key)
@@ -106,7 +106,7 @@ class StoreConformance:
         "key",
         ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b", "a\nb", "a\\b", "x" * 256, "\ud800"],
     )
-    def test_a_key_that_is_none_is_refused(self, store: ObjectStore, key: str) -> None:
+    def test_an_invalid_key_is_refused(self, store: ObjectStore, key: str) -> None:
         acts: tuple[Callable[[], object], ...] = (
             lambda: store.get(key),
             lambda: store.head(key),
@@ -118,7 +118,7 @@ class StoreConformance:
             with pytest.raises(StoreRefused):
                 act()
 
-    def test_keys_have_a_longest_length(self, store: ObjectStore) -> None:
+    def test_a_key_has_at_most_1024_bytes(self, store: ObjectStore) -> None:
         longest = "/".join(["x" * 255] * 3 + ["y" * 128, "z" * 127])
         assert len(longest) == 1024
         assert store.put_new(longest, b"1")
@@ -136,7 +136,7 @@ class StoreConformance:
         assert keys_of(store, "nothing/here") == []
         assert keys_of(store, "../") == []
 
-    def test_list_is_what_a_sorted_set_is(self, store: ObjectStore) -> None:
+    def test_list_equals_a_filtered_sorted_set(self, store: ObjectStore) -> None:
         turns = count()
 
         @settings(max_examples=60)
@@ -150,7 +150,7 @@ class StoreConformance:
 
         check()
 
-    def test_of_racing_threads_one_wins(self, store: ObjectStore) -> None:
+    def test_exactly_one_of_racing_threads_wins(self, store: ObjectStore) -> None:
         barrier = Barrier(RACERS, timeout=60)
 
         def race(racer: int) -> list[bool]:
@@ -189,14 +189,14 @@ class StoreConformance:
 class SharedStoreConformance(StoreConformance):
     """For stores that another process reaches by the same URL."""
 
-    def test_another_opening_sees_the_same(self, store: ObjectStore) -> None:
+    def test_another_opening_of_the_url_sees_the_same_objects(self, store: ObjectStore) -> None:
         store.put("a/b", b"1")
         other = open_store(store.url)
         assert other.get("a/b") == b"1"
         assert not other.put_new("a/b", b"2")
         other.close()
 
-    def test_of_racing_processes_one_wins(self, store: ObjectStore) -> None:
+    def test_exactly_one_of_racing_processes_wins(self, store: ObjectStore) -> None:
         with multiprocessing.get_context("spawn").Pool(4) as pool:
             results = pool.starmap(_race_in_process, [(store.url, racer) for racer in range(4)], chunksize=1)
         for turn in range(50):

@@ -215,7 +215,7 @@ def test_what_is_no_record_is_rejected_alone() -> None:
         ({"url": "s3://audit?access_key=plain"}, "write env:NAME or file:PATH"),
         ({"encryption": "AES256"}, "only buckets (s3://) encrypt"),
         ({"kms_key": "k"}, "needs the encryption kms"),
-        ({"url": "s3://audit?sse=AES256", "encryption": "AES256"}, "sse: is there twice"),
+        ({"url": "s3://audit?sse=AES256", "encryption": "AES256"}, "sse: is given twice"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, str], says: str) -> None:

@@ -1,3 +1,3 @@
-"""The log on Apache Kafka: `KafkaBus` over a small seam (`client.py`) with two clients behind it."""
+"""The bus on Apache Kafka: `KafkaBus` over a small seam (`client.py`) with two client libraries behind it."""
 
 from heliograph.bus.kafka.bus import KafkaBus as KafkaBus

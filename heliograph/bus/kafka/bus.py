@@ -1,4 +1,4 @@
-"""The log on Apache Kafka as the seam has it."""
+"""`KafkaBus`: the seam of the bus over a Kafka cluster."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from schemas.errors import BusUnavailable, TopicMissing
 from schemas.record import NewRecord, Position, TopicPartition
 from schemas.topics import kind_of
 
-_BELIEVED = 30.0
-"""Seconds for which the number of a topic's partitions is taken to be what it was."""
+_TRUSTED = 30.0
+"""Seconds for which the known topics and their numbers of partitions are trusted."""
 
 
 class KafkaBus:
-    """A log on the cluster that `connection` reaches.
+    """A bus on the cluster that `connection` reaches.
 
-    `partitions`: of a topic that says nothing else. `retention`: seconds; the broker keeps to it, whatever groups have
-    not read; None keeps everything. Raises BusUnavailable.
+    `partitions`: of a topic that says nothing else. `retention`: seconds, after which the broker removes records even if
+    no group has read them; None keeps everything. Raises BusUnavailable.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class KafkaBus:
         self._retention = retention
         self._clock = clock or SystemClock()
         self._topics: dict[str, int] = {}
-        self._believed_until = 0.0
+        self._trusted_until = 0.0
         self._turn = count()
         self._reader = Reader(connection)
         self._lock = Lock()
         connection.check()
-        self._log_id = self._found()
+        self._log_id = self._read_log_id()
 
     @property
     def log_id(self) -> str:
-        """The first record of a topic of its own."""
+        """Identity of the topics: the first record of a topic of its own."""
         return self._log_id
 
     def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
-        """Append; if it fails, some may have been appended."""
+        """Appends; if it fails, some records may have been appended."""
         if not records:
             return ()
         check_sizes(records)
@@ -70,7 +70,7 @@ class KafkaBus:
         try:
             offsets = self._connection.append(records, partitions)
         except (BusUnavailable, TopicMissing):
-            self._believed_until = 0.0  # the topic may be gone, or have fewer partitions than we believe
+            self._trusted_until = 0.0  # the topic may be gone, or have fewer partitions now
             raise
         return [
             Position(record.topic, partition, offset)
@@ -85,7 +85,7 @@ class KafkaBus:
         gained: PartitionsChanged | None = None,
         lost: PartitionsChanged | None = None,
     ) -> KafkaConsumer:
-        """Join a group; what falls to the new member comes with its next polls."""
+        """Joins a group; the new member's share comes with its next polls."""
         name = f"{group}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         return KafkaConsumer(
             self._connection,
@@ -98,12 +98,12 @@ class KafkaBus:
         )
 
     def read(self, partition: TopicPartition, offset: int, limit: int = 5000) -> Polled:
-        """Records outside any group; nothing of a partition that does not exist."""
+        """Reads records outside any group; nothing of a partition that does not exist."""
         extent = self._extent(partition)
         return self._reader.read(partition, offset, limit, extent) if extent is not None else Polled()
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int:
-        """First offset whose record is not older than `timestamp` (milliseconds)."""
+        """Finds the first offset whose record is not older than `timestamp` (milliseconds)."""
         extent = self._extent(partition)
         if extent is None:
             return 0
@@ -111,23 +111,23 @@ class KafkaBus:
         return extent.end if found is None else found
 
     def create(self, topic: str, partitions: int | None = None) -> None:
-        """Make a topic and wait until it is there. Raises TopicMissing where that is not permitted."""
+        """Creates a topic and waits until it is usable. Raises TopicMissing if that is not permitted."""
         check_topic(topic)
         if topic not in self._known(fresh=True):
-            self._create(self._wanted(topic, partitions))
+            self._create(self._new_topic(topic, partitions))
 
     def topics(self) -> Mapping[str, int]:
-        """Every topic and its number of partitions."""
+        """Lists every topic with its number of partitions."""
         known = self._known(fresh=True)
         return {topic: partitions for topic, partitions in known.items() if topic != LOG_TOPIC}
 
     def extents(self, topic: str) -> Mapping[TopicPartition, Extent]:
-        """What there is of each partition of a topic."""
+        """Returns the extent of each partition of a topic."""
         partitions = self._known(fresh=True).get(topic, 0)
         return self._connection.extents([TopicPartition(topic, number) for number in range(partitions)])
 
     def lag(self, group: str) -> Mapping[TopicPartition, Lag]:
-        """Cursor and end of each partition that the group has a cursor for."""
+        """Returns cursor and end of each partition that the group has a cursor for."""
         commits = self._connection.commits(group)
         extents = self._connection.extents(list(commits))
         return {
@@ -137,16 +137,16 @@ class KafkaBus:
         }
 
     def groups(self) -> Sequence[str]:
-        """Every group that has a cursor."""
+        """Lists every group that has a cursor."""
         return [group for group in self._connection.groups() if self._connection.commits(group)]
 
     def members(self, group: str) -> frozenset[str]:
-        """Members that the broker counts as live: within their session time."""
+        """Lists the members that the broker counts as live, by their session time-out."""
         return self._connection.members(group)
 
     def maintain(self) -> None:
-        """Remove what is old and every known group has finished of topics that are kept until consumed; the broker
-        does the rest by the topics' settings."""
+        """Removes old records that every known group has finished, in topics that are kept until consumed. The broker itself
+        keeps to the settings of all other topics."""
         if self._retention is None:
             return
         oldest = self._clock.now() - round(self._retention * 1000)
@@ -164,12 +164,12 @@ class KafkaBus:
         self._connection.delete_before({each: at for each, at in unwanted.items() if starts[each].start < at})
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Closes all connections."""
         self._reader.close()
         self._connection.close()
 
-    def _found(self) -> str:
-        """Read the log id, or write one and see whose came first."""
+    def _read_log_id(self) -> str:
+        """Reads the log id, after writing one if the topic is empty. Of several writers the first record counts."""
         partition = TopicPartition(LOG_TOPIC, 0)
         extent = self._extent(partition)
         if extent is None or extent.end == 0:
@@ -186,17 +186,17 @@ class KafkaBus:
         return self._connection.extents([partition]).get(partition)
 
     def _known(self, *, fresh: bool = False) -> Mapping[str, int]:
-        """Topics and their partitions, as known for at most `_BELIEVED` seconds."""
-        if fresh or time.monotonic() >= self._believed_until:
+        """Returns topics and their numbers of partitions, at most `_TRUSTED` seconds old."""
+        if fresh or time.monotonic() >= self._trusted_until:
             topics = dict(self._connection.topics())
             with self._lock:
                 self._topics = topics
-                self._believed_until = time.monotonic() + _BELIEVED
+                self._trusted_until = time.monotonic() + _TRUSTED
         return self._topics
 
     def _place(self, records: Sequence[NewRecord]) -> Sequence[int]:
-        """A partition for each record; topics that are missing are made first. Those without a key go to one
-        partition a batch."""
+        """Chooses a partition for each record, and creates missing topics. Records without a key go to one partition for each
+        batch."""
         counts = self._counts({record.topic for record in records})
         turn = next(self._turn)
         return [place(record, counts[record.topic], turn) for record in records]
@@ -207,16 +207,16 @@ class KafkaBus:
         known = self._known()
         if not topics <= known.keys():
             known = self._known(fresh=True)
-        missing = [self._wanted(topic) for topic in sorted(topics - known.keys())]
+        missing = [self._new_topic(topic) for topic in sorted(topics - known.keys())]
         for wanted in missing:
             self._create(wanted)
         return known if not missing else self._known()
 
-    def _wanted(self, topic: str, partitions: int | None = None) -> NewTopic:
+    def _new_topic(self, topic: str, partitions: int | None = None) -> NewTopic:
         return new_topic(self._settings, topic, self._partitions, self._retention, partitions)
 
     def _create(self, topic: NewTopic) -> None:
-        """Make a topic and wait until its partitions have leaders."""
+        """Creates a topic and waits until its partitions have leaders."""
         self._connection.create(topic)
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
@@ -226,5 +226,5 @@ class KafkaBus:
                 return
             time.sleep(0.02)
         raise BusUnavailable(
-            f"{self._settings.shown}: topic {topic.name} was made and is not seen; see the broker's log"
+            f"{self._settings.shown}: topic {topic.name} was created, but is not visible after {TIMEOUT:.0f} s; see the broker's log"
         )

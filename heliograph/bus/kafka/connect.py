@@ -1,4 +1,4 @@
-"""Which client library reaches the cluster."""
+"""Chooses the client library that reaches the cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.errors import InvalidConfiguration
 
 
 def connect(settings: KafkaSettings) -> Connection:
-    """By `settings.client`, else confluent-kafka where it is installed, else kafka-python.
+    """Connects through `settings.client`, else confluent-kafka where it is installed, else kafka-python.
 
     Raises InvalidConfiguration for a client that is asked for and not installed.
     """

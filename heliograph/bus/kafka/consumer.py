@@ -1,8 +1,8 @@
-"""A member of a group on Kafka: hands out what a client fetched, and commits what is finished.
+"""A member of a group on Kafka: hands out the records that a client fetched, and commits finished ones.
 
-The client's library decides who owns what; it calls `_gain` and `_lose` while it polls. What was gained begins once our
-own cursors are known. Each gain makes a new `_Owned`, which is the epoch of our commits: what was handed out before a
-loss cannot be committed after it.
+The client library assigns partitions; it calls `_gain` and `_lose` while it polls. A gained partition is read once our own
+cursor of it is known. Each gain makes a new `_Owned`, which is the epoch of our commits: records handed out before a loss
+cannot be committed after it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from heliograph.bus.base import Extent, PartitionsChanged, Polled
+from heliograph.bus.fairness import fair_amounts
 from heliograph.bus.holds import Holds
 from heliograph.bus.kafka.client import Commit, Connection, Fenced, Fetched, GroupClient, PartitionsMoved
 from heliograph.bus.progress import Progress, by_partition
-from heliograph.bus.shares import fair_amounts
 from schemas.clock import Clock
 from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 
 log = structlog.get_logger()
 
 _SLICE = 0.02
-"""Seconds of one wait in the client: how late `wake` and the end of a hold are noticed."""
+"""Seconds of one wait in the client, which is how late `wake` and the end of a hold are noticed."""
 _FETCH = 5000
-"""Records that the client is asked for, together with what waits here to be handed out."""
+"""Records that wait to be handed out, at most; the client is asked for the rest."""
 _KEPT_HELD = 1000
-"""Records of a held partition that are kept here before the client is told to fetch no more."""
+"""Fetched records of a held partition after which the client pauses it."""
 _LOOK_EVERY = 0.2
-"""Seconds after which the client is polled though there is enough to hand out, and holes are committed."""
+"""Seconds after which the client is polled even if enough records wait, and holes are committed."""
 
 Append = Callable[[Sequence[NewRecord]], Sequence[Position]]
 Join = Callable[[PartitionsMoved, PartitionsMoved], GroupClient]
@@ -37,38 +37,40 @@ Join = Callable[[PartitionsMoved, PartitionsMoved], GroupClient]
 
 
 class _Owned:
-    """A partition of ours: what was fetched and not handed out, what was handed out, and what was committed."""
+    """A partition of this member: records fetched and not handed out yet, the progress, and the last commit."""
 
     __slots__ = ("committed", "fetched", "progress", "reads_on")
 
-    def __init__(self, commit: Commit, stored: bool) -> None:
+    def __init__(self, commit: Commit, *, stored: bool) -> None:
         self.progress = Progress.from_note(*commit)
-        self.committed = commit if stored else Commit(-1, "")
+        self.committed: Commit | None = commit if stored else None
         self.fetched: list[Record] = []
         self.reads_on = (
             0  # where the client is behind what it fetched, if that is past offsets without records
         )
 
     def take(self, amount: int) -> Sequence[Record]:
-        """Hand out so many of what was fetched, but for those that were finished before a restart."""
+        """Takes `amount` of the fetched records; returns those that were not finished before a restart."""
         records = self.progress.take(self.fetched[:amount])
         self.fetched = self.fetched[amount:]
         self.pass_holes()
         return records
 
     def pass_holes(self) -> None:
-        """Once all is handed out, there is nothing to fetch before where the client is."""
+        """Moves the position to that of the client, once every fetched record is handed out."""
         if not self.fetched and self.reads_on > self.progress.position:
             self.progress.skip_to(self.reads_on)
 
     def next_commit(self) -> Commit | None:
-        """What to store; None if nothing is new, or not yet past what was stored."""
+        """Builds the commit to store; None if it is the last one or would go backwards."""
         commit = Commit(self.progress.cursor, self.progress.note())
-        return None if commit == self.committed or commit.offset < self.committed.offset else commit
+        if self.committed is not None and (commit == self.committed or commit.offset < self.committed.offset):
+            return None
+        return commit
 
 
 class KafkaConsumer:
-    """Made by `KafkaBus.consumer`; the seam's docstrings are its contract."""
+    """A consumer of a `KafkaBus`, which makes it."""
 
     def __init__(
         self,
@@ -99,11 +101,11 @@ class KafkaConsumer:
 
     @property
     def member(self) -> str:
-        """The client id: group, host, process and something random."""
+        """The client id, made of the group, the host, the process id and a random part."""
         return self._name
 
     def poll(self, limit: int = 5000, timeout: float = 0.0) -> Polled:
-        """Hand out a fair share of what the client has fetched; it is polled in slices, so that `wake` is heard."""
+        """Hands out fair shares of the fetched records. Polls the client in slices, so that `wake` is noticed."""
         deadline = time.monotonic() + timeout
         wait = 0.0
         while not self._closed:
@@ -117,7 +119,7 @@ class KafkaConsumer:
         return Polled()
 
     def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
-        """Append, then commit. What is no longer ours is not committed, nor what the group takes no more."""
+        """Appends, then commits. Positions of lost partitions are not committed, nor commits that come too late."""
         appended = self._append(append) if append else ()
         finished: list[tuple[_Owned, Sequence[int]]] = []
         for partition, offsets in by_partition(positions).items():
@@ -133,26 +135,26 @@ class KafkaConsumer:
         return appended
 
     def hold(self, partition: TopicPartition, until: float | None) -> None:
-        """Hand out nothing of a partition until then (the clock's monotonic seconds)."""
+        """Hands out nothing of a partition until `until` (the clock's monotonic seconds)."""
         self._holds.hold(partition, until)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Hand out `offset` next; nothing happens if the partition is not ours."""
+        """Hands out `offset` next; does nothing if the partition is not owned."""
         owned = self._owned.get(partition)
         if owned is not None:
             owned.progress.seek(offset)
             self._read_on(partition, owned)
 
     def assigned(self) -> frozenset[TopicPartition]:
-        """What is ours now."""
+        """Returns the partitions that this member owns now."""
         return frozenset(self._owned)
 
     def wake(self) -> None:
-        """Make the poll that waits, or else the next one, return at once."""
+        """Makes the poll that waits, or else the next one, return at once."""
         self._woken = True
 
     def close(self) -> None:
-        """Give everything back; `lost` may still finish work."""
+        """Gives all partitions back; `lost` may still finish work."""
         if self._closed:
             return
         self._closed = True
@@ -163,7 +165,7 @@ class KafkaConsumer:
             self._client.close()
 
     def _fetch(self, wait: float) -> None:
-        """Have the client fetch and rebalance, unless there is plenty and it was asked a moment ago."""
+        """Polls the client, which fetches and rebalances, unless enough records wait and it was polled a moment ago."""
         now = time.monotonic()
         ready = sum(self._ready().values())
         if ready < _FETCH or now >= self._next_look:
@@ -200,7 +202,7 @@ class KafkaConsumer:
         return Polled(records, gaps)
 
     def _ready(self) -> dict[TopicPartition, int]:
-        """How many records of each partition may be handed out."""
+        """Counts the records of each partition that may be handed out."""
         held = self._holds.active()
         return {
             partition: len(owned.fetched)
@@ -209,7 +211,7 @@ class KafkaConsumer:
         }
 
     def _gaps(self) -> Sequence[Gap]:
-        """Read on where the log begins now, once what was fetched before is handed out."""
+        """Reads on at the first record that is left, once the records fetched before are handed out; returns the gaps."""
         empty = [each for each in self._out_of_range if not self._owned[each].fetched]
         gaps: list[Gap] = []
         for partition, extent in self._connection.extents(empty).items():
@@ -219,14 +221,16 @@ class KafkaConsumer:
                 gaps.append(Gap(*partition, position, extent.start))
                 owned.progress.skip_to(extent.start)
             elif position > extent.end:
-                owned = self._begin_anew(partition, extent)
+                owned = self._restart(partition, extent)
             self._read_on(partition, owned)
         return gaps
 
-    def _begin_anew(self, partition: TopicPartition, extent: Extent) -> _Owned:
-        """The log is shorter than what we have read: it was deleted and made anew."""
+    def _restart(self, partition: TopicPartition, extent: Extent) -> _Owned:
+        """Reads a partition from its start, since it ends before our position: the topic was deleted and created again."""
         log.error(
-            "the topic was made anew; it is read from its start", partition=str(partition), **extent._asdict()
+            "the topic was deleted and created again; it is read from its start",
+            partition=str(partition),
+            **extent._asdict(),
         )
         self._owned[partition] = _Owned(Commit(extent.start, ""), stored=False)
         return self._owned[partition]
@@ -239,7 +243,7 @@ class KafkaConsumer:
             self._client.seek(partition, owned.progress.position)
 
     def _pause_and_resume(self) -> None:
-        """The client fetches no more of what is held and has enough here already."""
+        """Pauses held partitions that have enough fetched records, and resumes all others."""
         wanted = {
             partition
             for partition in self._holds.active() & self._owned.keys()
@@ -254,7 +258,7 @@ class KafkaConsumer:
         self._coming = list(partitions)
 
     def _own(self) -> None:
-        """Begin what was gained. If the cursors cannot be asked for now, the next poll tries again."""
+        """Starts reading the gained partitions. If their cursors cannot be read now, the next poll tries again."""
         if not self._coming:
             return
         commits = self._client.committed(self._coming)
@@ -270,7 +274,7 @@ class KafkaConsumer:
             self._gained(sorted(owned))
 
     def _lose(self, partitions: Sequence[TopicPartition]) -> None:
-        """Runs inside of the library, which keeps no exceptions: it is raised by the poll around it."""
+        """Gives partitions up. The library, which calls this, drops exceptions, so the poll around it raises them."""
         leaving = [partition for partition in partitions if partition in self._owned]
         self._coming = []
         try:
@@ -285,7 +289,7 @@ class KafkaConsumer:
                 self._paused.discard(partition)
 
     def _commit(self) -> None:
-        """Store every cursor that moved. Too late is no error: the next owner repeats the work."""
+        """Stores every cursor that moved. A commit that comes too late is no error: the next owner repeats the work."""
         commits = {
             partition: commit
             for partition, owned in self._owned.items()

@@ -1,4 +1,4 @@
-"""How each topic is kept on the broker: partitions and settings, from what `schemas.topics` says of it."""
+"""Layout of topics on the broker: partitions and settings, derived from `schemas.topics`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from schemas.topics import kind_of
 def new_topic(
     settings: KafkaSettings, topic: str, partitions: int, retention: float | None, wanted: int | None = None
 ) -> NewTopic:
-    """What to make. `partitions`: of a topic that says nothing else; `wanted`: by whoever makes it; `retention`:
-    seconds, None keeps everything."""
+    """Builds the topic to create. `partitions`: of a topic that says nothing else; `wanted`: asked for by the caller;
+    `retention`: seconds, None keeps everything."""
     count = 1 if topic == LOG_TOPIC else wanted or kind_of(topic).partitions or partitions
     return NewTopic(topic, count, settings.replication or -1, topic_configs(topic, retention))
 
 
 def topic_configs(topic: str, retention: float | None) -> Mapping[str, str]:
-    """Settings of one topic, by Apache Kafka's names. Time is always the log's: routing, the wheel and the archive
-    take a record's timestamp for when the log took it, whoever produced it."""
+    """Builds the settings of one topic, by Apache Kafka's names.
+
+    Timestamps are always the broker's (`LogAppendTime`): every reader takes a record's timestamp for the time of its
+    append, whichever program produced it.
+    """
     kind = kind_of(topic)
     configs = {"max.message.bytes": str(RECORD_BYTES), "message.timestamp.type": "LogAppendTime"}
     if kind.compacted:

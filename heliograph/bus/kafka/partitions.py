@@ -1,4 +1,4 @@
-"""Reads partitions outside of groups, page after page."""
+"""Reads partitions page by page, outside of groups."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from schemas.errors import BusUnavailable
 from schemas.record import Gap, Record, TopicPartition
 
 _PAGE_BYTES = 32 * 1024 * 1024
-"""Bytes of values after which a page ends, however few its records are."""
+"""Bytes of values after which a page ends."""
 _SLICE = 500
+"""Records of one poll."""
 
 
 class Reader:
-    """One reader of the cluster for all threads, one page at a time; it stays where it was, so that the next page of
-    the same partition costs no more than its records."""
+    """One reader of the cluster for all threads, one page at a time. It keeps its position, so that the next page of the
+    same partition needs no seek."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -26,7 +27,7 @@ class Reader:
         self._at: tuple[TopicPartition, int] | None = None
 
     def read(self, partition: TopicPartition, offset: int, limit: int, extent: Extent) -> Polled:
-        """Up to `limit` records from `offset` on, of what `extent` says there is."""
+        """Reads up to `limit` records from `offset` on, within `extent`."""
         start = max(offset, extent.start)
         gaps = [Gap(*partition, offset, extent.start)] if offset < extent.start else []
         if start >= extent.end or limit <= 0:
@@ -44,7 +45,7 @@ class Reader:
     def _page(
         self, reader: PartitionReader, partition: TopicPartition, wanted: Extent, limit: int
     ) -> tuple[list[Record], int]:
-        """Records, and the offset that the reader reads next."""
+        """Reads one page; returns its records, and the offset that the reader reads next."""
         records: list[Record] = []
         at, size = wanted.start, 0
         deadline = time.monotonic() + TIMEOUT
@@ -58,7 +59,7 @@ class Reader:
                 deadline = time.monotonic() + TIMEOUT
             at = max(at, fetched.positions.get(partition, 0))
             if fetched.out_of_range:
-                break  # the log has lost it since: the next page says so
+                break  # removed meanwhile: the next page reports the gap
             if time.monotonic() > deadline:
                 raise BusUnavailable(
                     f"{partition}: nothing was read for {TIMEOUT:.0f} s; see the broker's log"
@@ -66,7 +67,7 @@ class Reader:
         return records, at
 
     def close(self) -> None:
-        """Let go."""
+        """Closes the connections."""
         with self._lock:
             if self._reader is not None:
                 self._reader.close()

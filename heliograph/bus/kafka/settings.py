@@ -1,4 +1,4 @@
-"""What `kafka://host:port,host:port?…` says, read and checked, and the names on the broker."""
+"""Settings of `kafka://host:port,host:port?…`, parsed and checked, and the names of topics and groups on the broker."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _KNOWN = ("namespace", "replication", "security", "sasl", "username", "password"
 
 
 class KafkaSettings(msgspec.Struct, frozen=True):
-    """How to reach the brokers. `replication` None: the broker's default. `ca`: file of certificates to trust in
-    place of the system's. `client` None: confluent-kafka where it is installed, else kafka-python."""
+    """Settings of a connection to the brokers. `replication` None: the broker's default. `ca`: file of certificates to
+    trust in place of the system's. `client` None: confluent-kafka where it is installed, else kafka-python."""
 
     servers: tuple[str, ...]
     namespace: str = NAMESPACE
@@ -41,35 +41,35 @@ class KafkaSettings(msgspec.Struct, frozen=True):
 
     @property
     def bootstrap(self) -> str:
-        """Servers as `host:port,host:port`."""
+        """The servers as `host:port,host:port`."""
         return ",".join(self.servers)
 
     @property
     def shown(self) -> str:
-        """The URL as it may be shown: without anything after the servers."""
+        """The URL without secrets: nothing follows the servers."""
         return f"kafka://{self.bootstrap}"
 
     @property
     def protocol(self) -> str:
-        """Kafka's own name for security and sasl together."""
+        """Kafka's name for the combination of security and sasl."""
         layer = "SSL" if self.security == "tls" else "PLAINTEXT"
         return layer if self.sasl is None else f"SASL_{layer}"
 
     def full(self, name: str) -> str:
-        """The name on the broker of a topic or group."""
+        """Adds the namespace to the name of a topic or group."""
         return f"{self.namespace}.{name}"
 
     def short(self, full: str) -> str | None:
-        """The name inside of a topic or group of the broker; None for those of others."""
+        """Removes the namespace from a name on the broker; returns None for names of other namespaces."""
         prefix = f"{self.namespace}."
         return full[len(prefix) :] if full.startswith(prefix) else None
 
 
 def parse(url: str, namespace: str = NAMESPACE) -> KafkaSettings:
-    """Read a URL; InvalidConfiguration lists all that is wrong with it and shows no value of a secret.
+    """Parses a URL. Raises InvalidConfiguration, which lists every problem and shows no secret.
 
-    `namespace`: where the URL names none. Both may not name different ones, unless this is the default: nobody is to
-    work in another namespace than they think.
+    `namespace`: used if the URL names none. If it is not the default, the URL must not name another, so that nobody works
+    in a namespace by mistake.
     """
     servers, _, query = url.removeprefix("kafka://").partition("?")
     names = tuple(servers.rstrip("/").split(","))

@@ -1,4 +1,4 @@
-"""The embedded log: one SQLite file for several processes of one host."""
+"""The embedded bus: one SQLite file for several processes of one host."""
 
 from heliograph.bus.sqlite.bus import SqliteBus
 

@@ -1,4 +1,4 @@
-"""What topics there are and how far each partition goes: a snapshot that is read anew only when the file changed."""
+"""Topics and extents of all partitions, in a snapshot that is loaded again only after the file has changed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from schemas.record import TopicPartition
 
 
 class Snapshot(NamedTuple):
-    """`topics`: the ids of a topic's partitions, in order; the same object as long as nothing was added.
-    `extents`: by the id of a partition."""
+    """Topics and extents at one moment. `topics`: the ids of each topic's partitions, in order; the same object as in the
+    snapshot before if no partition was added. `extents`: by the id of a partition."""
 
     topics: Mapping[str, tuple[int, ...]]
     extents: Mapping[int, Extent]
 
     def identity(self, partition: TopicPartition) -> int | None:
-        """The id of a partition; None if there is none."""
+        """Finds the id of a partition; None if it does not exist."""
         ids = self.topics.get(partition.topic, ())
         return ids[partition.partition] if 0 <= partition.partition < len(ids) else None
 
 
 class Catalogue:
-    """Shared by all threads of a process. `PRAGMA data_version` says whether the file changed since the last look."""
+    """The newest snapshot, shared by all threads of a process. `PRAGMA data_version` tells when the file has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,7 +39,7 @@ class Catalogue:
             self._connection = connect(path, reader=True)
 
     def refresh(self) -> Snapshot:
-        """The newest snapshot: the same object as before if nothing in it changed."""
+        """Returns the newest snapshot: the same object as before if nothing in it changed."""
         with self._lock, translated(self._path):
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
             if version != self._version:
@@ -48,11 +48,11 @@ class Catalogue:
             return self._snapshot
 
     def known(self) -> Snapshot:
-        """The last snapshot, without a look at the file."""
+        """Returns the last snapshot without looking at the file."""
         return self._snapshot
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Closes the connection."""
         with self._lock:
             self._connection.close()
 

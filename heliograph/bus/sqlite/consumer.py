@@ -1,30 +1,30 @@
-"""A member of a group: shares partitions with the other members, hands records out and commits what is finished."""
+"""A member of a group: shares partitions with the other members, hands out records and commits finished ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from heliograph.bus.base import Extent, PartitionsChanged, Polled
+from heliograph.bus.fairness import fair_amounts
 from heliograph.bus.holds import Holds
 from heliograph.bus.progress import Progress, by_partition
-from heliograph.bus.shares import fair_amounts
-from heliograph.bus.sqlite import groups, log
+from heliograph.bus.sqlite import groups, rows
 from heliograph.bus.sqlite.catalogue import Snapshot
 from heliograph.bus.sqlite.errors import translated
-from heliograph.bus.sqlite.file import LogFile
+from heliograph.bus.sqlite.file import BusFile
 from heliograph.bus.sqlite.groups import Commit
 from heliograph.bus.sqlite.ownership import Membership
 from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 from schemas.topics import matches
 
 _LOOK_EVERY = 0.25
-"""Seconds between two looks at who is alive: how late a dead member's partitions are taken over."""
+"""Seconds between two looks at the live members: how late a dead member's partitions are taken over."""
 
 
 class _Owned(NamedTuple):
-    """A partition of ours: the id of its row, the epoch that our commits carry, what we handed out and finished."""
+    """A partition of this member: the id of its row, the epoch that our commits carry, and the progress on it."""
 
     identity: int
     epoch: int
@@ -32,11 +32,11 @@ class _Owned(NamedTuple):
 
 
 class SqliteConsumer:
-    """Made by `SqliteBus.consumer`; the seam's docstrings are its contract."""
+    """A consumer of a `SqliteBus`, which makes it."""
 
     def __init__(
         self,
-        file: LogFile,
+        file: BusFile,
         group: str,
         topics: Sequence[str],
         *,
@@ -49,7 +49,7 @@ class SqliteConsumer:
         self._gained = gained
         self._lost = lost
         self._owned: dict[TopicPartition, _Owned] = {}  # those served longest ago come first
-        self._taken: set[TopicPartition] = set()  # somebody else's by now, as a commit found out
+        self._taken: set[TopicPartition] = set()  # owned by another member by now, as a commit has shown
         self._holds = Holds(file.clock)
         self._woken = False
         self._closed = False
@@ -62,11 +62,11 @@ class SqliteConsumer:
 
     @property
     def member(self) -> str:
-        """Group, time of joining, process id and something random."""
+        """Name made of the group, the time of joining, the process id and a random part."""
         return self._membership.name
 
     def poll(self, limit: int = 5000, timeout: float = 0.0) -> Polled:
-        """Rebalance, then hand out a fair share of each partition that has something."""
+        """Rebalances, then hands out a fair share of each partition that has records."""
         deadline = time.monotonic() + timeout
         while not self._closed:
             seen = self._file.watch.generation
@@ -83,8 +83,8 @@ class SqliteConsumer:
         return Polled()
 
     def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
-        """Commit and append in one transaction; if it fails, nothing is finished."""
-        batch = self._file.ready(append)
+        """Commits and appends in one transaction; if it fails, nothing is finished."""
+        batch = self._file.prepare(append)
         finished: list[tuple[Progress, Sequence[int]]] = []
         commits: dict[TopicPartition, Commit] = {}
         for partition, offsets in by_partition(positions).items():
@@ -111,25 +111,25 @@ class SqliteConsumer:
         return appended
 
     def hold(self, partition: TopicPartition, until: float | None) -> None:
-        """Hand out nothing of a partition until then (the clock's monotonic seconds)."""
+        """Hands out nothing of a partition until `until` (the clock's monotonic seconds)."""
         self._holds.hold(partition, until)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Hand out `offset` next; nothing happens if the partition is not ours."""
+        """Hands out `offset` next; does nothing if the partition is not owned."""
         if partition in self._owned:
             self._owned[partition].progress.seek(offset)
 
     def assigned(self) -> frozenset[TopicPartition]:
-        """What is ours now."""
+        """Returns the partitions that this member owns now."""
         return frozenset(self._owned)
 
     def wake(self) -> None:
-        """Make the poll that waits, or else the next one, return at once."""
+        """Makes the poll that waits, or else the next one, return at once."""
         self._woken = True
         self._file.watch.notify()
 
     def close(self) -> None:
-        """Give everything back; `lost` may still finish work."""
+        """Gives all partitions back; `lost` may still finish work."""
         if self._closed:
             return
         self._closed = True
@@ -141,7 +141,7 @@ class SqliteConsumer:
             self._file.watch.notify(moved=True)
 
     def _rebalance(self, snapshot: Snapshot) -> None:
-        """Give back what is above our share of each topic, take what is free up to it."""
+        """Gives back partitions beyond our share of each topic, and takes free ones up to it."""
         moves, now = self._file.watch.moves, time.monotonic()
         unchanged = moves == self._moves and snapshot.topics is self._topics and not self._taken
         if unchanged and now < self._next_look:
@@ -150,13 +150,13 @@ class SqliteConsumer:
         wanted = {topic: len(ids) for topic, ids in snapshot.topics.items() if matches(topic, self._wanted)}
         with translated(self._file.path):
             shares = self._membership.shares(wanted)
-        self._lose(self._leaving(shares))
+        self._lose(self._find_leaving(shares))
         with translated(self._file.path):
-            coming = list(self._coming(wanted, shares))
+            coming = self._take_free(wanted, shares)
         self._own(coming, snapshot)
 
-    def _leaving(self, shares: Mapping[str, int]) -> Sequence[TopicPartition]:
-        """Ours, but taken by somebody else or above our share."""
+    def _find_leaving(self, shares: Mapping[str, int]) -> Sequence[TopicPartition]:
+        """Lists partitions of ours that another member has taken or that exceed our share."""
         leaving = sorted(self._taken & self._owned.keys())
         room = dict(shares)
         for partition in sorted(self._owned.keys() - self._taken):
@@ -166,8 +166,9 @@ class SqliteConsumer:
         self._taken.clear()
         return leaving
 
-    def _coming(self, wanted: Mapping[str, int], shares: Mapping[str, int]) -> Iterator[TopicPartition]:
-        """Free partitions, locked for us, up to our share."""
+    def _take_free(self, wanted: Mapping[str, int], shares: Mapping[str, int]) -> Sequence[TopicPartition]:
+        """Locks free partitions for us, up to our share of each topic."""
+        coming: list[TopicPartition] = []
         for topic, partitions in wanted.items():
             every = [TopicPartition(topic, number) for number in range(partitions)]
             others = [partition for partition in every if partition not in self._owned]
@@ -177,7 +178,8 @@ class SqliteConsumer:
                     break
                 if self._membership.take(partition):
                     room -= 1
-                    yield partition
+                    coming.append(partition)
+        return coming
 
     def _own(self, coming: Sequence[TopicPartition], snapshot: Snapshot) -> None:
         if not coming:
@@ -222,12 +224,12 @@ class SqliteConsumer:
             return Polled()
         records: list[Record] = []
         gaps: list[Gap] = []
-        room = log.BATCH_BYTES
+        room = rows.BATCH_BYTES
         with self._file.readers.lend() as connection:
             for partition, amount in fair_amounts(behind, limit).items():
                 identity, _, progress = owned = self._owned[partition]
                 span = Extent(progress.position, snapshot.extents[identity].end)
-                found = log.read(connection, partition, identity, span, amount)
+                found = rows.read(connection, partition, identity, span, amount)
                 if found.gap is not None:
                     gaps.append(found.gap)
                     progress.skip_to(found.gap.end)

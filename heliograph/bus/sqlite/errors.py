@@ -1,4 +1,4 @@
-"""What SQLite says, in our words: one table, used at the edge of every call."""
+"""Translates errors of SQLite and of the file system into ours, by one table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 
 from schemas.errors import BusDamaged, BusError, BusFull, BusUnavailable
 
-_RESTORE = "stop what uses it and bring back a backup with `heliograph restore`"
+_RESTORE = "stop all processes that use it and restore a backup with `heliograph restore`"
 _SPACE = "free some space on its file system"
 _RIGHTS = "check that this user may write the file and its folder"
-_BUSY = "another process keeps it; try again, or end what holds it"
-_BUG = "this is a mistake of ours: please report it"
+_BUSY = "another process keeps it locked; try again, or end that process"
+_BUG = "this is a bug in Heliograph; please report it"
 
 TABLE: Mapping[int, tuple[type[BusError], str]] = {
     sqlite3.SQLITE_ABORT: (BusUnavailable, _BUSY),
@@ -48,22 +48,22 @@ TABLE: Mapping[int, tuple[type[BusError], str]] = {
     sqlite3.SQLITE_TOOBIG: (BusError, _BUG),
     sqlite3.SQLITE_WARNING: (BusError, _BUG),
 }
-"""What each primary result code of SQLite means for a log, and the remedy."""
+"""Our exception and the remedy for each primary result code of SQLite."""
 
 _UNREADABLE = frozenset(
     {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
 )
-"""Input and output errors that no free space mends."""
+"""Input and output errors that free space does not repair."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def translate(error: sqlite3.Error, path: Path) -> BusError:
-    """The error of ours that `error` on the log `path` is."""
+    """Builds our exception for an error of SQLite on the file `path`."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None:
         if isinstance(error, sqlite3.ProgrammingError):
-            return BusUnavailable(f"{path}: {error}; open the log again")
+            return BusUnavailable(f"{path}: {error}; open the bus again")
         return BusDamaged(f"{path}: {error}; {_RESTORE}")
     kind, remedy = (BusDamaged, _RESTORE) if code in _UNREADABLE else TABLE.get(code & 0xFF, (BusError, _BUG))
     return kind(f"{path}: {error}; {remedy}")
@@ -71,7 +71,7 @@ def translate(error: sqlite3.Error, path: Path) -> BusError:
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Raise ours in place of what SQLite, the file system or a broken header raise about the log `path`."""
+    """Raises our exceptions in place of those of SQLite, the file system and the decoder of headers, for the file `path`."""
     try:
         yield
     except sqlite3.Error as error:

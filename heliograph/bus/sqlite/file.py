@@ -1,4 +1,4 @@
-"""One opened log file: the connections, the lock folder and the watch that a bus and its consumers share."""
+"""One opened bus file: the connections, the lock folder and the watch that a bus and its consumers share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from heliograph.bus.admission import check_sizes, check_topic
 from heliograph.bus.sqlite import filelock
 from heliograph.bus.sqlite.catalogue import Catalogue
 from heliograph.bus.sqlite.errors import translated
-from heliograph.bus.sqlite.log import Batch
 from heliograph.bus.sqlite.readers import Readers
-from heliograph.bus.sqlite.schema import prepare
+from heliograph.bus.sqlite.rows import Batch
+from heliograph.bus.sqlite.schema import prepare_file
 from heliograph.bus.sqlite.wakeup import Watch
 from heliograph.bus.sqlite.writer import Writer
 from schemas.clock import Clock
@@ -21,30 +21,30 @@ from schemas.record import NewRecord
 from schemas.topics import kind_of
 
 
-def locks_of(path: Path) -> Path:
-    """The folder of a log's lock files."""
+def lock_folder(path: Path) -> Path:
+    """Names the folder of the lock files of a bus file."""
     return path.with_name(f"{path.name}.locks")
 
 
-def users_of(path: Path) -> Path:
-    """The lock file that everybody shares who has the log open, and that `restore` needs for itself."""
-    return locks_of(path) / "users"
+def users_lock(path: Path) -> Path:
+    """Names the lock file that all processes share that have the bus open, and that `restore` needs for itself."""
+    return lock_folder(path) / "users"
 
 
-class LogFile:
-    """Opened once by each bus. For any number of threads."""
+class BusFile:
+    """A bus file, opened once by each bus. Safe to use from several threads."""
 
     def __init__(self, path: Path, partitions: int, clock: Clock) -> None:
-        path = path.resolve()  # one lock folder for all names of the file
+        path = path.resolve()  # all names of the file share one lock folder
         self.path = path
-        self.locks = locks_of(path)
+        self.locks = lock_folder(path)
         self.clock = clock
-        self.log_id = prepare(path, self.locks)
+        self.log_id = prepare_file(path, self.locks)
         with translated(path):
-            self._use = filelock.take(users_of(path), shared=True)
+            self._use = filelock.take(users_lock(path), shared=True)
         if self._use is None:
             raise BusUnavailable(
-                f"{path}: being replaced by `heliograph restore`; try again when that has ended"
+                f"{path}: `heliograph restore` is replacing it; try again when that has ended"
             )
         self.writer = Writer(path)
         self.readers = Readers(path)
@@ -54,10 +54,10 @@ class LogFile:
         self._turn = count()
         self.catalogue.refresh()
 
-    def ready(self, records: Sequence[NewRecord]) -> Batch:
-        """Make records ready to be written; topics that are missing are made.
+    def prepare(self, records: Sequence[NewRecord]) -> Batch:
+        """Prepares records for writing, and creates missing topics.
 
-        Raises RecordTooLarge, TopicMissing, and what making a topic raises.
+        Raises RecordTooLarge, TopicMissing, and what creating a topic raises.
         """
         check_sizes(records)
         topics = self.catalogue.known().topics
@@ -71,7 +71,7 @@ class LogFile:
         return Batch(records, topics, next(self._turn))
 
     def create(self, topic: str, partitions: int | None = None) -> None:
-        """Make a topic unless it exists; the deployment's own topics have as many partitions as they must.
+        """Creates a topic unless it exists. Without `partitions`, `schemas.topics.kind_of` says how many it has.
 
         Raises TopicMissing for a name that Apache Kafka would refuse.
         """
@@ -88,7 +88,7 @@ class LogFile:
         self.watch.notify()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Closes all connections and gives the lock back."""
         self.watch.close()
         self.catalogue.close()
         self.readers.close()

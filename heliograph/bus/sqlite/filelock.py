@@ -1,7 +1,7 @@
 """Locks of the operating system on files: the kernel frees them when their holder dies, however it dies.
 
-A lock belongs to the open file, so two holders in one process exclude each other too. A child made by `fork` without
-`exec` would share it: worker processes must be spawned.
+A lock belongs to the open file, so two holders in one process exclude each other, too. A child made by `fork` without
+`exec` would share it, so worker processes must be spawned.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _MODE = 0o644
 
 
 def take(path: Path, *, shared: bool = False) -> int | None:
-    """Lock `path`, made if missing; a shared lock excludes only those that are not.
+    """Locks the file `path`, and creates it if it is missing. A shared lock excludes only locks that are not shared.
 
-    Returns what `release` takes; None if another holds it. Raises OSError.
+    Returns the descriptor for `release`; None if another holds the lock. Raises OSError.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     try:
@@ -37,12 +37,12 @@ def take(path: Path, *, shared: bool = False) -> int | None:
 
 
 def release(descriptor: int) -> None:
-    """Give a lock back."""
+    """Gives a lock back."""
     os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody alive holds the lock of `path`. Several may ask at once. Raises OSError."""
+    """True if a live process holds the lock of `path`. Safe to call at the same time. Raises OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def is_held(path: Path) -> bool:
 
 
 def take_new(path: Path, text: str) -> int:
-    """Make a file that nobody ever sees unlocked, holding `text`; returns its lock. Raises OSError."""
+    """Creates a file with the content `text` that is locked before anyone can see it; returns its lock. Raises OSError."""
     hidden = path.with_name(f".{path.name}")
     descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,7 +68,7 @@ def take_new(path: Path, text: str) -> int:
 
 @contextmanager
 def waiting_lock(path: Path, seconds: float) -> Generator[None]:
-    """Hold the lock of `path`, after waiting for it at most so long. Raises BusUnavailable, OSError."""
+    """Holds the lock of `path`, after waiting up to `seconds` for it. Raises BusUnavailable, OSError."""
     deadline = time.monotonic() + seconds
     while (descriptor := take(path)) is None:
         if time.monotonic() > deadline:
@@ -81,6 +81,6 @@ def waiting_lock(path: Path, seconds: float) -> Generator[None]:
 
 
 def discard(path: Path) -> None:
-    """Remove a lock file that nobody needs any more."""
+    """Removes a lock file that is no longer needed."""
     with suppress(FileNotFoundError):
         path.unlink()

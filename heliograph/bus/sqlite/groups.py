@@ -1,4 +1,4 @@
-"""Cursors of groups in the file. An epoch counts the assignments of a partition: only its last owner can commit."""
+"""Cursors of groups in the file. An epoch counts the assignments of a partition, so that only its last owner can commit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.record import TopicPartition
 
 
 class Claim(NamedTuple):
-    """Where the new owner of a partition goes on, and the epoch that its commits must carry."""
+    """The commit from which a new owner of a partition continues, and the epoch that its own commits must carry."""
 
     cursor: int
     note: str
@@ -19,7 +19,7 @@ class Claim(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """How far an owner is on the partition with the id `identity`."""
+    """The progress of an owner on the partition with the id `identity`."""
 
     identity: int
     epoch: int
@@ -28,7 +28,8 @@ class Commit(NamedTuple):
 
 
 def claim(connection: sqlite3.Connection, group: str, identities: Iterable[int]) -> Mapping[int, Claim]:
-    """Begin a new epoch on each partition, inside the caller's transaction. Without a cursor: from the earliest."""
+    """Begins a new epoch on each partition, inside the caller's transaction. A group without a cursor gets one at the
+    earliest record."""
     claims: dict[int, Claim] = {}
     for identity in identities:
         connection.execute(
@@ -45,9 +46,9 @@ def claim(connection: sqlite3.Connection, group: str, identities: Iterable[int])
 
 
 def commit(connection: sqlite3.Connection, group: str, commits: Iterable[Commit]) -> Sequence[int]:
-    """Store how far the owner is, inside the caller's transaction; a cursor never goes backwards.
+    """Stores commits inside the caller's transaction; a cursor never goes backwards.
 
-    Returns the ids of partitions that have another owner by now: nothing of them is stored.
+    Returns the ids of partitions that have another owner by now, whose commits are not stored.
     """
     taken: list[int] = []
     for identity, epoch, cursor, note in commits:
@@ -65,7 +66,7 @@ def commit(connection: sqlite3.Connection, group: str, commits: Iterable[Commit]
 
 
 def lag(connection: sqlite3.Connection, group: str) -> Mapping[TopicPartition, Lag]:
-    """Cursor and end of each partition that the group has a cursor for."""
+    """Reads cursor and end of each partition that the group has a cursor for."""
     rows = connection.execute(
         """SELECT topic, partitions.partition, cursor, next FROM cursors
            JOIN partitions ON partitions.id = cursors.partition
@@ -76,13 +77,13 @@ def lag(connection: sqlite3.Connection, group: str) -> Mapping[TopicPartition, L
 
 
 def groups(connection: sqlite3.Connection) -> Sequence[str]:
-    """Every group that has a cursor, in order."""
+    """Lists every group that has a cursor, in order."""
     rows = connection.execute("SELECT DISTINCT consumers FROM cursors ORDER BY consumers").fetchall()
     return [group for (group,) in rows]
 
 
 def lowest_cursor(connection: sqlite3.Connection, identity: int) -> int | None:
-    """The cursor of the group that is furthest behind on a partition; None if no group has one."""
+    """Reads the lowest cursor of all groups on a partition; None if no group has one."""
     row = connection.execute("SELECT min(cursor) FROM cursors WHERE partition = ?", (identity,)).fetchone()
     lowest: int | None = row[0]
     return lowest

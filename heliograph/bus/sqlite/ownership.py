@@ -1,8 +1,8 @@
-"""Who is in a group and which partitions each member may own.
+"""Membership of groups and ownership of partitions, as locked files.
 
-A member is a locked file, an owned partition is a locked file: the kernel frees both when the process dies. Members
-do not talk to each other. Each sees who lives, works out its share of every topic, gives back what is above it and
-takes what is free up to it; the shares of all members add up to all partitions.
+A member is a locked file, and so is an owned partition: the kernel frees both when the process dies. Members do not talk
+to each other. Each one lists the live members, computes its share of every topic, gives back partitions beyond the share
+and takes free ones up to it. The shares of all members add up to all partitions.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Membership:
     """One member of a group: its name, its file and the locks of the partitions that it owns. Raises OSError."""
 
     def __init__(self, locks: Path, group: str, topics: Sequence[str]) -> None:
-        self._folder = _folder_of(locks, group)
+        self._folder = _group_folder(locks, group)
         (self._folder / _MEMBERS).mkdir(parents=True, exist_ok=True)
         self._topics_of: dict[str, tuple[str, ...]] = {}
         self._locks: dict[TopicPartition, int] = {}
-        # The time comes first so that an older member keeps its rank when others join.
+        # The time comes first, so that an older member keeps its rank when others join.
         self.name = f"{group}-{time.time_ns():x}-{os.getpid()}-{secrets.token_hex(3)}"
         self._file = self._folder / _MEMBERS / quote(self.name, safe="")
         self._lock = filelock.take_new(self._file, msgspec.json.encode(list(topics)).decode())
 
     def shares(self, topics: Mapping[str, int]) -> Mapping[str, int]:
-        """How many partitions of each topic are this member's share. `topics`: their numbers of partitions."""
+        """Computes this member's share: a number of partitions of each topic. `topics`: the number of partitions of each."""
         living = {name: self._wanted_by(name) for name in _living(self._folder)}
         wanting = {
             topic: tuple(sorted(name for name, wanted in living.items() if matches(topic, wanted)))
@@ -48,18 +48,18 @@ class Membership:
         return shares(self.name, topics, wanting)
 
     def take(self, partition: TopicPartition) -> bool:
-        """Become the owner of a partition, unless somebody else is."""
+        """Becomes the owner of a partition; returns False if another member is."""
         lock = filelock.take(self._folder / f"{partition.topic}+{partition.partition}")
         if lock is not None:
             self._locks[partition] = lock
         return lock is not None
 
     def give(self, partition: TopicPartition) -> None:
-        """Let others own a partition."""
+        """Gives a partition back."""
         filelock.release(self._locks.pop(partition))
 
     def leave(self) -> None:
-        """Give everything back and be no member any more."""
+        """Gives all partitions back and leaves the group."""
         for partition in list(self._locks):
             self.give(partition)
         filelock.discard(self._file)
@@ -69,7 +69,7 @@ class Membership:
         if member not in self._topics_of:
             try:
                 text = (self._folder / _MEMBERS / quote(member, safe="")).read_bytes()
-            except FileNotFoundError:  # it left between two looks
+            except FileNotFoundError:  # the member left meanwhile
                 return ()
             self._topics_of[member] = _decode_topics(text)
         return self._topics_of[member]
@@ -78,9 +78,11 @@ class Membership:
 def shares(
     member: str, topics: Mapping[str, int], wanting: Mapping[str, tuple[str, ...]]
 ) -> Mapping[str, int]:
-    """How many partitions of each topic are the share of `member`. `wanting`: for each topic the members, in order.
+    """Computes the share of `member`: a number of partitions of each topic. `wanting`: the members that want each topic, in
+    order.
 
-    Every partition is somebody's, and members who want the same topics differ by one partition at most.
+    The shares of all members add up to all partitions, and members that want the same topics differ by one partition at
+    most.
     """
     result: dict[str, int] = {}
     dealt: defaultdict[tuple[str, ...], int] = defaultdict(int)
@@ -94,16 +96,16 @@ def shares(
 
 
 def living_members(locks: Path, group: str) -> frozenset[str]:
-    """Names of the members of a group that are alive. Raises OSError."""
-    return frozenset(_living(_folder_of(locks, group)))
+    """Lists the names of the live members of a group. Raises OSError."""
+    return frozenset(_living(_group_folder(locks, group)))
 
 
-def _folder_of(locks: Path, group: str) -> Path:
+def _group_folder(locks: Path, group: str) -> Path:
     return locks / "groups" / quote(group, safe="")
 
 
 def _living(folder: Path) -> Sequence[str]:
-    """Members whose file is locked; the files of the dead are removed."""
+    """Lists the members whose file is locked, and removes the files of dead ones."""
     living: list[str] = []
     try:
         files = [entry for entry in os.scandir(folder / _MEMBERS) if not entry.name.startswith(".")]

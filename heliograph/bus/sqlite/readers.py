@@ -1,4 +1,4 @@
-"""Connections that read. Each is lent to one thread for one short read, so that the file can be checkpointed."""
+"""Reading connections, each lent to one thread for one short read, so that the file can be checkpointed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.bus.sqlite.schema import connect
 
 
 class Readers:
-    """As many connections as were ever in use at once."""
+    """A pool of reading connections, as many as were ever in use at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,7 +20,7 @@ class Readers:
 
     @contextmanager
     def lend(self) -> Generator[sqlite3.Connection]:
-        """A connection; every cursor on it must be read to its end or closed. Raises BusUnavailable, BusDamaged."""
+        """Lends a connection. Every cursor on it must be read to its end or closed. Raises BusUnavailable, BusDamaged."""
         with translated(self._path):
             try:
                 connection = self._idle.pop()
@@ -34,6 +34,6 @@ class Readers:
             self._idle.append(connection)
 
     def close(self) -> None:
-        """Close what is not lent."""
+        """Closes the connections that are not lent."""
         while self._idle:
             self._idle.pop().close()

@@ -1,4 +1,4 @@
-"""The reserve of disk space: below it producers are refused, so that verdicts and commits still fit."""
+"""The reserve of disk space: below it appends are refused, so that commits and their records still fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIB = 1024 * 1024
 
 
 class Reserve:
-    """Looks at the file system of a log at most four times a second. For any number of threads."""
+    """A limit on the free disk space, read at most four times a second. Safe to use from several threads."""
 
     def __init__(self, path: Path, reserve_bytes: int) -> None:
         self._path = path
@@ -25,7 +25,7 @@ class Reserve:
         self._next_look = 0.0
 
     def check(self) -> None:
-        """Raise BusFull if less than the reserve is free."""
+        """Raises BusFull if less than the reserve is free."""
         if not self._reserve:
             return
         with self._lock:
@@ -42,7 +42,7 @@ class Reserve:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that the file system of `path` has left for this user."""
+    """Reads the bytes that the file system of `path` has left for this user."""
     with translated(path):
         state = os.statvfs(path.parent)
     return state.f_bavail * state.f_frsize

@@ -1,5 +1,5 @@
-"""Removes what is old and finished, or replaced, and gives its space back to the file system, a little in each
-transaction."""
+"""Removes records that are old and finished, or replaced, and gives their space back to the file system, a little in
+each transaction."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import sqlite3
 from functools import partial
 
 from heliograph.bus.base import Extent
-from heliograph.bus.sqlite import groups, log
+from heliograph.bus.sqlite import groups, rows
 from heliograph.bus.sqlite.catalogue import Snapshot
 from heliograph.bus.sqlite.schema import pack
 from heliograph.bus.sqlite.writer import Writer
 from schemas.topics import kind_of
 
 _RECORDS = 5000
+"""Records removed in one transaction."""
 _PAGES = 500
+"""Pages cut off in one transaction."""
 
 
 def expire(writer: Writer, snapshot: Snapshot, before: int) -> int:
-    """Remove records older than `before` (milliseconds) that every known group has finished; returns how many.
+    """Removes records older than `before` (milliseconds) that every known group has finished; returns their number.
 
-    Topics that are retained for ever stay whole, those kept until they are consumed until a group has begun.
+    Topics that are retained for ever keep everything; topics that are kept until consumed keep everything until a group
+    has a cursor.
     """
     removed = 0
     for topic, identities in snapshot.topics.items():
@@ -35,8 +38,8 @@ def expire(writer: Writer, snapshot: Snapshot, before: int) -> int:
 
 
 def _expire_some(connection: sqlite3.Connection, identity: int, before: int, unread: bool) -> int:
-    """`unread`: whether what no group has begun to read may go, too."""
-    # The cursors are read in the transaction that removes: a group that joins meanwhile begins behind it.
+    """Removes some records of a partition; returns their number. `unread`: also if no group has a cursor."""
+    # The cursors are read in the transaction that removes, so a group that joins meanwhile begins behind it.
     extent = Extent(
         *connection.execute("SELECT start, next FROM partitions WHERE id = ?", (identity,)).fetchone()
     )
@@ -45,7 +48,7 @@ def _expire_some(connection: sqlite3.Connection, identity: int, before: int, unr
         lowest = extent.end if unread else extent.start
     finished = min(extent.end, lowest)
     some = Extent(extent.start, min(finished, extent.start + _RECORDS))
-    end = log.offset_at(connection, identity, some, before)
+    end = rows.offset_at(connection, identity, some, before)
     if end <= extent.start:
         return 0
     connection.execute(
@@ -56,8 +59,8 @@ def _expire_some(connection: sqlite3.Connection, identity: int, before: int, unr
 
 
 def compact(writer: Writer, snapshot: Snapshot, before: int) -> int:
-    """Remove of compacted topics what a later record of its key has replaced, and what is empty and older than
-    `before` (milliseconds): by then all who follow the topic have seen that the key is gone. Returns how many."""
+    """Removes records of compacted topics that a later record of their key has replaced, and empty ones older than
+    `before` (milliseconds), since by then every reader of the topic has seen that the key is gone. Returns their number."""
     removed = 0
     for topic, identities in snapshot.topics.items():
         for identity in identities if kind_of(topic).compacted else ():
@@ -80,14 +83,14 @@ def _compact_some(connection: sqlite3.Connection, identity: int, before: int) ->
 
 
 def give_space_back(writer: Writer) -> None:
-    """Cut free pages off the file, and the log ahead to nothing."""
+    """Cuts free pages off the file, and empties the write-ahead log."""
     while writer.run(_vacuum_some):
         pass
     writer.checkpoint()
 
 
 def _vacuum_some(connection: sqlite3.Connection) -> bool:
-    """Whether it did something, so that there may be more to do."""
+    """Cuts off some free pages; returns True if there may be more."""
     (before,) = connection.execute("PRAGMA freelist_count").fetchone()
     connection.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
     (after,) = connection.execute("PRAGMA freelist_count").fetchone()

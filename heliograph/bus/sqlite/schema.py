@@ -1,4 +1,4 @@
-"""The file: its tables, their version, and how a connection to it is opened.
+"""The bus file: its tables, their version, and connections to it.
 
 A record's row id packs its partition and its offset, so one b-tree holds all partitions, each of them in one run.
 """
@@ -16,17 +16,17 @@ from heliograph.bus.sqlite.filelock import waiting_lock
 from schemas.errors import BusDamaged, BusUnavailable
 
 APPLICATION_ID = 0x48454C49
-"""`HELI`, in the file's header: tells a log of ours from any other SQLite file."""
+"""`HELI`, in the file's header: tells a bus file from any other SQLite file."""
 
 OFFSET_BITS = 42
-"""Bits of an offset in a row id; the other 21 are the partition's id."""
+"""Bits of an offset in a row id; the other 21 bits hold the partition's id."""
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
 _PAGE_BYTES = 16 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _CACHE_KIB = 16 * 1024
 _WAIT = 10.0
-"""Seconds that opening and reading wait for a file that another process opens, recovers or closes."""
+"""Time limit in seconds of opening and reading a file while another process opens, recovers or closes it."""
 
 STEPS: Sequence[Sequence[str]] = (
     (
@@ -54,17 +54,17 @@ STEPS: Sequence[Sequence[str]] = (
             PRIMARY KEY (consumers, partition)) WITHOUT ROWID""",
     ),
 )
-"""What makes version n+1 out of version n; `PRAGMA user_version` counts the steps that a file has behind it."""
+"""Statements that turn version n of the file into version n+1; `PRAGMA user_version` counts the steps a file has had."""
 
 
 def pack(partition: int, offset: int) -> int:
-    """The row id of a record. `partition`: the id of its row in `partitions`."""
+    """Computes the row id of a record. `partition`: the id of its row in `partitions`."""
     return partition << OFFSET_BITS | offset
 
 
 def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
-    """A connection in autocommit, for use by one thread at a time. A reader cannot write, and waits while the file
-    is being recovered; a writer, once it is open, never waits inside SQLite. Raises sqlite3.Error."""
+    """Opens a connection in autocommit, for one thread at a time. A reader cannot write, and waits while the file is being
+    recovered; a writer, once it is open, never waits inside SQLite. Raises sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -74,17 +74,17 @@ def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: Path, locks: Path) -> str:
-    """Make the log if there is none, for its owner alone; bring an older one up to date. Returns its log id.
+def prepare_file(path: Path, locks: Path) -> str:
+    """Creates the file if it is missing, readable by its owner alone, or upgrades an older one. Returns its log id.
 
-    Raises BusDamaged if the file is not a log, BusUnavailable if a newer version wrote it or it cannot be opened.
+    Raises BusDamaged if the file is not a bus file, BusUnavailable if a newer version wrote it or it cannot be opened.
     """
     with translated(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         locks.mkdir(mode=0o700, exist_ok=True)
         with waiting_lock(locks / "open", _WAIT):
             with suppress(FileExistsError):
-                path.touch(mode=0o600, exist_ok=False)  # SQLite gives what lies beside it the same mode
+                path.touch(mode=0o600, exist_ok=False)  # SQLite gives the files beside it the same mode
             connection = connect(path, reader=False)
             try:
                 connection.execute(f"PRAGMA busy_timeout = {round(_WAIT * 1000)}")
@@ -119,7 +119,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and application != APPLICATION_ID:
         raise BusDamaged(
-            f"{path}: an SQLite file, but not a log of Heliograph; name another file in [bus] url"
+            f"{path}: an SQLite file, but not a bus of Heliograph; name another file in [bus] url"
         )
     if version > len(STEPS):
         raise BusUnavailable(

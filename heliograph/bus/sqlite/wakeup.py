@@ -1,4 +1,4 @@
-"""Wakes the polls that wait: at once for what this process appends, within a millisecond for what others do."""
+"""Wakes waiting polls: at once after an append of this process, within a millisecond after one of another process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from schemas.errors import BusError
 _log = structlog.get_logger()
 
 _TICK = 0.001
+"""Seconds between two looks at the file while a poll waits."""
 _AFTER_ERROR = 1.0
+"""Seconds until the next look after an error."""
 
 
 class Watch:
-    """`generation` grows with every piece of news, `moves` with every change of members and owners of any group."""
+    """A condition that polls wait for. `generation` grows with every change, `moves` with every change of members and owners
+    of any group."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -30,14 +33,14 @@ class Watch:
         self.moves = 0
 
     def notify(self, *, moved: bool = False) -> None:
-        """Wake everybody who waits."""
+        """Wakes every waiting poll. `moved`: members or owners have changed."""
         with self._news:
             self.generation += 1
             self.moves += moved
             self._news.notify_all()
 
     def wait(self, seen: int, seconds: float) -> None:
-        """Return after so many seconds, or as soon as `generation` is not `seen`."""
+        """Waits up to `seconds`, until `generation` differs from `seen`."""
         with self._news:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._follow, name="bus-watch", daemon=True)
@@ -50,7 +53,7 @@ class Watch:
                 self._wanted.clear()
 
     def close(self) -> None:
-        """Stop looking, and let everybody go who waits."""
+        """Stops watching the file, and wakes every waiting poll."""
         with self._news:
             self._closed = True
         self.notify()
@@ -65,8 +68,8 @@ class Watch:
             try:
                 now = self._catalogue.refresh()
             except BusError as error:
-                # Those who wait meet the same error in their next look.
-                _log.warning("bus_watch_failed", error=str(error))
+                # Each woken poll meets the same error when it looks itself.
+                _log.warning("watching the bus file failed", error=str(error))
                 self.notify()
                 time.sleep(_AFTER_ERROR)
                 continue

@@ -1,4 +1,4 @@
-"""The one connection of a process that writes. What several threads ask for at once goes into one transaction."""
+"""The only writing connection of a process. Work of several threads goes into one transaction."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from heliograph.bus.sqlite.schema import connect
 from schemas.errors import BusError, BusUnavailable
 
 LOCK_WAIT = 10.0
-"""Seconds after which a log that other processes keep locked is given up."""
+"""Time limit in seconds for a file that other processes keep locked."""
 _PAUSE = 0.0005
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
-"""What is done inside a transaction. It may be run again after a rollback, so it changes nothing but the file."""
+"""Work inside a transaction. It may run again after a rollback, so it must change nothing but the file."""
 
 
 class _Job:
-    """Work of one thread, and what came of it."""
+    """Work of one thread, with its result or error."""
 
     __slots__ = ("error", "finished", "result", "work")
 
@@ -40,7 +40,7 @@ class _Job:
 
 
 class Writer:
-    """Runs work in transactions, each of them durable when `run` returns. For any number of threads."""
+    """Runs work in transactions, each durable when `run` returns. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,9 +50,9 @@ class Writer:
             self._connection = connect(path, reader=False)
 
     def run(self, work: Work[Result]) -> Result:
-        """Do `work` in a transaction, together with what other threads wait to have done.
+        """Runs `work` in a transaction, together with the waiting work of other threads.
 
-        Whoever has the turn commits for all that came meanwhile. Raises BusFull, BusUnavailable, BusDamaged.
+        The thread that has the turn commits for all that wait. Raises BusFull, BusUnavailable, BusDamaged.
         """
         job = _Job(work)
         self._waiting.append(job)
@@ -64,12 +64,12 @@ class Writer:
         return cast("Result", job.result)
 
     def checkpoint(self) -> None:
-        """Write the log ahead back into the file and cut it to nothing, unless somebody is reading or writing."""
+        """Moves the write-ahead log into the file and empties it, unless another connection reads or writes."""
         with self._turn, translated(self._path):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        """Let go of the connection; later work raises BusUnavailable."""
+        """Closes the connection; later work raises BusUnavailable."""
         with self._turn:
             self._connection.close()
 
@@ -78,7 +78,7 @@ class Writer:
         try:
             self._commit(jobs)
         finally:
-            # Only an interrupt leaves jobs unfinished: those of other threads are theirs to run.
+            # Only an interrupt leaves jobs unfinished; other threads run theirs themselves.
             self._waiting.extend(job for job in jobs if not job.finished and job is not own)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
@@ -93,7 +93,7 @@ class Writer:
                 for job in jobs:
                     job.result = job.work(self._connection)
                 self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - it goes to the thread whose work raised it
+        except Exception as error:  # noqa: BLE001 - raised again in the thread whose work it was
             self._roll_back()
             if len(jobs) == 1:
                 jobs[0].end(error)
@@ -118,7 +118,7 @@ class Writer:
                         raise
                 if time.monotonic() >= deadline:
                     raise BusUnavailable(
-                        f"{self._path}: locked by another process for {LOCK_WAIT:g} s; try again, or end what holds it"
+                        f"{self._path}: locked by another process for {LOCK_WAIT:g} s; try again, or end that process"
                     ) from error
                 time.sleep(_PAUSE)
             except sqlite3.Error:

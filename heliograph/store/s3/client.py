@@ -1,4 +1,4 @@
-"""A client of boto3, set up for one location."""
+"""boto3's client, configured for one location."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from botocore.config import Config
 from heliograph.store.s3.location import Flavor, Location
 
 CONNECT_SECONDS = 5.0
+"""Time limit in seconds of making a connection."""
 READ_SECONDS = 15.0
-"""Longest wait for the next bytes of an answer."""
+"""Time limit in seconds of waiting for the next bytes of an answer."""
 CONNECTIONS = 32
+"""Connections kept open, at most."""
 _DEFAULT_REGION = "us-east-1"
 
 Call = Callable[..., Any]
 
 
 class Client(Protocol):
-    """What is used of boto3's client. Safe from several threads."""
+    """The calls of boto3's client that we use. Safe to use from several threads."""
 
     put_object: Call
     get_object: Call
@@ -36,16 +38,16 @@ class Client(Protocol):
     list_multipart_uploads: Call
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Closes the connections."""
         ...
 
 
 def connect(location: Location) -> Client:
-    """A client; nothing is sent yet. Raises InputError for a secret that is not where its reference says.
+    """Makes a client; sends nothing yet. Raises InputError if a secret is not where its reference says.
 
-    A body is signed with its sha256, so that the store refuses one that was changed on the way; with that and without
-    checksums of its own botocore sends bodies whole, never aws-chunked, which every store understands.
-    Trying again is the store's business: botocore does not.
+    A body is signed with its sha256, so the store refuses one that was changed on the way. With that signature and without
+    further checksums botocore sends bodies whole, never aws-chunked, which every store understands.
+    botocore does not retry: `S3Store` does.
     """
     session: Any = boto3.session.Session()
     client: Any = session.client(
@@ -73,13 +75,13 @@ def connect(location: Location) -> Client:
 
 
 def content_md5(body: bytes) -> str:
-    """The `Content-MD5` of a write. SeaweedFS stores an empty object when a writer dies between the head and the body
-    of a request, but not one that does not have the MD5 it was announced with."""
+    """Computes the `Content-MD5` of a write. Without it SeaweedFS stores an empty object if the writer dies between the
+    head and the body of a request; with it, it refuses that object."""
     return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _forbid_overwrite(params: MutableMapping[str, Any], **_: object) -> None:
-    """Say the condition as OSS understands it (OSS API reference, PutObject: x-oss-forbid-overwrite)."""
+    """Translates the condition of a write into that of OSS (OSS API reference, PutObject: x-oss-forbid-overwrite)."""
     headers = params["headers"]
     if "If-None-Match" in headers:
         del headers["If-None-Match"]

@@ -1,4 +1,4 @@
-"""What goes wrong between us and a bucket, in our words: one table for answers, one for failures without an answer.
+"""Translates errors of a bucket into ours: one table for answers, one for failures without an answer.
 
 Codes are those of the S3 API reference (Error responses), of MinIO (`XMinio…`, `SlowDownRead`) and of OSS.
 """
@@ -15,11 +15,11 @@ from urllib3.exceptions import HTTPError
 from schemas.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
 
 Foreign = (ClientError, BotoCoreError, HTTPError, OSError)
-"""Everything that boto3 raises for what happens to a request."""
+"""Every exception that boto3 raises about a request."""
 
 
 class KeyTaken(StoreRefused):
-    """The condition of a write did not hold: an object has this key."""
+    """The condition of a write failed: an object has this key."""
 
 
 class UploadGone(StoreRefused):
@@ -27,36 +27,36 @@ class UploadGone(StoreRefused):
 
 
 class Meaning(NamedTuple):
-    """What to raise, and what to tell a person: what is wrong, and the remedy."""
+    """The exception to raise, and its message: the problem and the remedy."""
 
     raises: type[StoreError]
     text: str
 
 
-_BUCKET = Meaning(StoreRefused, "there is no such bucket; make it, or name another in the URL")
+_BUCKET = Meaning(StoreRefused, "the bucket does not exist; create it, or name another in the URL")
 _DENIED = Meaning(
     StoreRefused,
-    "not permitted; allow this access key what `heliograph policy s3` prints for the bucket's use",
+    "not permitted; give this access key the permissions that `heliograph policy s3` prints",
 )
 _KEY_ID = Meaning(StoreRefused, "the store does not know this access key; correct access_key")
 _SECRET = Meaning(StoreRefused, "the secret key does not belong to the access key; correct secret_key")
-_TOKEN = Meaning(StoreRefused, "the session token is over or wrong; renew the credentials")
+_TOKEN = Meaning(StoreRefused, "the session token has expired or is wrong; renew the credentials")
 _CLOCK = Meaning(
     StoreUnavailable,
     "this machine's clock and the store's differ by more than the store allows; synchronise the clock (NTP)",
 )
-_REGION = Meaning(StoreRefused, "the bucket lies in another region; set region= (and endpoint=) in the URL")
-_SLOW = Meaning(StoreUnavailable, "the store asks for fewer requests; it is tried again later")
-_DOWN = Meaning(StoreUnavailable, "the store failed; it is tried again later")
-_CONFLICT = Meaning(StoreUnavailable, "another write of this key is under way; it is tried again later")
-_FULL = Meaning(StoreUnavailable, "the store is full or over its quota; make room or raise the quota")
+_REGION = Meaning(StoreRefused, "the bucket is in another region; set region= (and endpoint=) in the URL")
+_SLOW = Meaning(StoreUnavailable, "the store asks for fewer requests; retried later")
+_DOWN = Meaning(StoreUnavailable, "the store failed; retried later")
+_CONFLICT = Meaning(StoreUnavailable, "another write of this key is under way; retried later")
+_FULL = Meaning(StoreUnavailable, "the store is full or over its quota; free some space or raise the quota")
 _MISSING = Meaning(ObjectMissing, "no such object")
 _TAKEN = Meaning(KeyTaken, "an object has this key")
 _UNKNOWN = Meaning(StoreRefused, "the store does not know this kind of request; not fit for an archive")
 _KMS = Meaning(StoreRefused, "the encryption key cannot be used; correct kms_key or its policy")
 _STORAGE = Meaning(StoreRefused, "the store has no such storage class; correct storage_class")
-_ENCRYPTION = Meaning(StoreRefused, "the store does not encrypt like this; correct sse")
-_NAME = Meaning(StoreRefused, "the store takes no such bucket or key name; correct the URL")
+_ENCRYPTION = Meaning(StoreRefused, "the store does not support this encryption; correct sse")
+_NAME = Meaning(StoreRefused, "the store does not accept this name of a bucket or key; correct the URL")
 _ARCHIVED = Meaning(StoreRefused, "the object is in cold storage; restore it first")
 
 CODES: dict[str, Meaning] = {
@@ -119,18 +119,18 @@ CODES: dict[str, Meaning] = {
     "XMinioParentIsObject": _NAME,
     "InvalidObjectState": _ARCHIVED,
     "SecondLevelDomainForbidden": Meaning(
-        StoreRefused, "the store takes virtual-hosted style; set style=virtual"
+        StoreRefused, "the store demands virtual-hosted style; set style=virtual"
     ),
 }
-"""What a store answered, by the code in the answer's body or, where it has none (HEAD), by the status."""
+"""Answers of a store, by the code in the body or, if there is none (HEAD), by the status."""
 
 _CREDENTIALS = Meaning(
     StoreRefused,
-    "no credentials; set access_key and secret_key, or what boto3 reads (environment, profile, role)",
+    "no credentials; set access_key and secret_key, or one of boto3's sources (environment, profile, role)",
 )
-_UNREACHED = Meaning(StoreUnavailable, "cannot be reached; check the endpoint, and whether the store is up")
-_LOST = Meaning(StoreUnavailable, "the connection broke off; it is tried again later")
-_LATE = Meaning(StoreUnavailable, "no answer in time; it is tried again later")
+_UNREACHED = Meaning(StoreUnavailable, "cannot be reached; check the endpoint, and that the store is up")
+_LOST = Meaning(StoreUnavailable, "the connection broke off; retried later")
+_LATE = Meaning(StoreUnavailable, "no answer in time; retried later")
 
 FAILURES: dict[type[Exception], Meaning] = {
     boto.SSLError: Meaning(StoreRefused, "TLS failed; check the endpoint's certificate, or AWS_CA_BUNDLE"),
@@ -157,11 +157,11 @@ FAILURES: dict[type[Exception], Meaning] = {
     TimeoutError: _LATE,
     OSError: _LOST,
 }
-"""What happened without an answer; the nearest class above an exception's own decides."""
+"""Failures without an answer, by class; the nearest base class of an exception decides."""
 
 
 def translated(error: Exception, doing: str) -> StoreError:
-    """One of `Foreign` as an error of ours: one line, `doing` first, the foreign code or class last."""
+    """Builds our exception for one of `Foreign`: one line that begins with `doing` and ends with the foreign code or class."""
     if isinstance(error, ClientError):
         return _answered(error, doing)
     meaning = next(FAILURES[each] for each in type(error).__mro__ if each in FAILURES)

@@ -1,4 +1,4 @@
-"""Listing a bucket in the order of its keys' bytes, which almost every store does by itself."""
+"""Lists a bucket in the order of its keys' bytes, as almost every store does by itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Page = Mapping[str, Any]
 
 
 def list_objects(client: Client, do: Do, location: Location, prefix: str, after: str) -> Iterator[ObjectInfo]:
-    """Our objects below `prefix` and after `after`, a page at a time; keys that are none of ours are passed over.
+    """Yields the objects whose key begins with `prefix` and follows `after`, page by page; skips keys that break our rules.
 
-    SeaweedFS goes from folder to folder, so that `a/b` comes before `a-b`: its listing is read whole and sorted.
-    Raises StoreRefused when another store is found to do the same.
+    SeaweedFS lists folder by folder, so that `a/b` comes before `a-b`; its listing is read whole and sorted. Raises
+    StoreRefused if another store lists keys out of order.
     """
     pages = _pages(client, do, location, prefix, after)
     first = next(pages)
@@ -54,7 +54,7 @@ def _pages(client: Client, do: Do, location: Location, prefix: str, after: str) 
 
 
 def _acceptable(text: str) -> str:
-    """As much of `text` as has no part that MinIO refuses: it lists more then, and nothing is missing."""
+    """Cuts `text` before the first part that MinIO refuses. The listing then has more keys, and lacks none."""
     *folders, last = text.split("/")
     good = list(takewhile(lambda part: part not in {"", ".", ".."}, folders))
     whole = len(good) == len(folders) and last not in {".", ".."}

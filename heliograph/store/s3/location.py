@@ -1,4 +1,4 @@
-"""Where a bucket is and how to write to it, as an `s3://` URL says it."""
+"""Location of a bucket and settings for writing to it, parsed from an `s3://` URL."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from schemas.secrets import Secret
 
 
 class Flavor(StrEnum):
-    """Whose protocol: `oss` is OSS's S3 endpoint, which has a condition of its own and takes no chunked bodies."""
+    """Dialect of the protocol. `oss` is OSS's S3 endpoint, which has a condition of its own and takes no chunked bodies."""
 
     S3 = "s3"
     OSS = "oss"
 
 
 class Style(StrEnum):
-    """Where the bucket's name goes: into the path, or before the host's name."""
+    """Position of the bucket's name in a request: in the path, or before the host's name."""
 
     PATH = "path"
     VIRTUAL = "virtual"
@@ -29,10 +29,10 @@ class Style(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Everything an `s3://` URL says; an empty text is what it does not say.
+    """Settings of an `s3://` URL; empty text for those that it does not give.
 
     `sse`: `AES256` or `aws:kms`, the latter with `kms_key` or the bucket's own key. Without `access_key` and
-    `secret_key` boto3's chain finds the credentials: environment, profile, the machine's role.
+    `secret_key`, boto3's chain finds the credentials: environment, profile, the machine's role.
     """
 
     bucket: str
@@ -54,78 +54,78 @@ class Location:
 
     @property
     def url(self) -> str:
-        """The URL that opens the same; of secrets it has the references."""
-        said = {name: str(getattr(self, name) or "") for name in _PARAMETERS}
-        query = urlencode({name: value for name, value in said.items() if value}, safe=":/")
+        """The URL that opens the same store; it holds references to secrets, not the secrets."""
+        given = {name: str(getattr(self, name) or "") for name in _PARAMETERS}
+        query = urlencode({name: value for name, value in given.items() if value}, safe=":/")
         return f"s3://{self.bucket}/{quote(self.prefix)}?{query}"
 
     @property
     def base(self) -> str:
-        """What the bucket's keys of all our objects begin with."""
+        """The common beginning of all our keys in the bucket."""
         return f"{self.prefix}/" if self.prefix else ""
 
 
 def parse_location(url: str) -> Location:
-    """Read `s3://bucket/prefix?name=value&…`. Raises InputError with every problem, and never shows a value that may
+    """Parses `s3://bucket/prefix?name=value&…`. Raises InputError, which lists every problem and shows no value that may
     be a secret."""
     parts = urlsplit(url)
     problems: list[str] = []
-    said = _parameters(parts.query, problems)
+    given = _parameters(parts.query, problems)
     prefix = unquote(parts.path).strip("/")
     if not _BUCKET.fullmatch(parts.netloc):
         problems.append(
-            "write s3://bucket/prefix, the bucket's name of 3 to 63 letters, digits, `.`, `-`, `_`, with no user,"
-            " password or port in it"
+            "write s3://bucket/prefix; the bucket's name has 3 to 63 letters, digits, `.`, `-`, `_`, and no user,"
+            " password or port"
         )
     if parts.fragment:
-        problems.append("a `#` is written %23")
+        problems.append("write %23 in place of `#`")
     if prefix and key_problem(prefix):
         problems.append(f"prefix: {key_problem(prefix)}")
-    problems += [f"{name}: {_PARAMETERS[name][1]}" for name in said if not _PARAMETERS[name][0](said[name])]
-    problems += _contradictions(said)
+    problems += [f"{name}: {_PARAMETERS[name][1]}" for name in given if not _PARAMETERS[name][0](given[name])]
+    problems += _contradictions(given)
     if problems:
         where = parts.netloc if _BUCKET.fullmatch(parts.netloc) else "…"
         raise InputError(f"object store s3://{where}: {'; '.join(problems)}")
-    return _location(parts.netloc, prefix, said)
+    return _location(parts.netloc, prefix, given)
 
 
-def _location(bucket: str, prefix: str, said: Mapping[str, str]) -> Location:
-    flavor = Flavor(said.get("flavor", Flavor.S3))
-    usual = Style.PATH if said.get("endpoint") and flavor is Flavor.S3 else Style.VIRTUAL
+def _location(bucket: str, prefix: str, given: Mapping[str, str]) -> Location:
+    flavor = Flavor(given.get("flavor", Flavor.S3))
+    usual = Style.PATH if given.get("endpoint") and flavor is Flavor.S3 else Style.VIRTUAL
     texts = ("endpoint", "region", "sse", "kms_key", "storage_class")
     return Location(
         bucket,
         prefix,
-        **{name: said.get(name, "") for name in texts},
-        style=Style(said.get("style", usual)),
+        **{name: given.get(name, "") for name in texts},
+        style=Style(given.get("style", usual)),
         flavor=flavor,
-        access_key=Secret(said["access_key"]) if "access_key" in said else None,
-        secret_key=Secret(said["secret_key"]) if "secret_key" in said else None,
+        access_key=Secret(given["access_key"]) if "access_key" in given else None,
+        secret_key=Secret(given["secret_key"]) if "secret_key" in given else None,
     )
 
 
 def _parameters(query: str, problems: list[str]) -> dict[str, str]:
-    said: dict[str, str] = {}
+    given: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _PARAMETERS:
-            problems.append(f"{name[:40]!r} is no parameter; known are {', '.join(_PARAMETERS)}")
-        elif name in said:
-            problems.append(f"{name}: is there twice")
+            problems.append(f"{name[:40]!r} is unknown; known are {', '.join(_PARAMETERS)}")
+        elif name in given:
+            problems.append(f"{name}: is given twice; keep one")
         else:
-            said[name] = value
-    return said
+            given[name] = value
+    return given
 
 
-def _contradictions(said: Mapping[str, str]) -> Iterator[str]:
-    if ("access_key" in said) != ("secret_key" in said):
-        yield "access_key and secret_key: give both, or none and let the environment or the machine's role decide"
-    if "kms_key" in said and said.get("sse") != "aws:kms":
+def _contradictions(given: Mapping[str, str]) -> Iterator[str]:
+    if ("access_key" in given) != ("secret_key" in given):
+        yield "access_key and secret_key: give both, or none to use the environment or the machine's role"
+    if "kms_key" in given and given.get("sse") != "aws:kms":
         yield "kms_key: needs sse=aws:kms"
-    if said.get("flavor") == Flavor.OSS:
-        if said.get("style") == Style.PATH:
-            yield "style: OSS takes virtual only"
-        if not said.get("endpoint"):
-            yield "endpoint: is needed for OSS, as in endpoint=https://s3.oss-cn-hangzhou.aliyuncs.com"
+    if given.get("flavor") == Flavor.OSS:
+        if given.get("style") == Style.PATH:
+            yield "style: OSS supports virtual only"
+        if not given.get("endpoint"):
+            yield "endpoint: OSS needs it, as in endpoint=https://s3.oss-cn-hangzhou.aliyuncs.com"
 
 
 def _is_endpoint(value: str) -> bool:
@@ -144,7 +144,7 @@ def _is_reference(value: str) -> bool:
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
-_REFERENCE = "write env:NAME or file:PATH, so that the secret itself is nowhere in a URL"
+_REFERENCE = "write env:NAME or file:PATH, so that no URL holds the secret itself"
 
 _PARAMETERS: dict[str, tuple[Callable[[str], object], str]] = {
     "endpoint": (_is_endpoint, "write http://host:port or https://host, and nothing after it"),
@@ -157,4 +157,4 @@ _PARAMETERS: dict[str, tuple[Callable[[str], object], str]] = {
     "access_key": (_is_reference, _REFERENCE),
     "secret_key": (_is_reference, _REFERENCE),
 }
-"""Each parameter of the URL: what its value must satisfy, and what to write."""
+"""Parameters of the URL: a check of the value, and what to write if it fails."""

@@ -1,4 +1,4 @@
-"""Writing a large object in parts: it appears at once, when all are there."""
+"""Uploads a large object in parts; it appears at once when all parts have arrived."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from schemas.errors import StoreError
 log = structlog.get_logger()
 
 PART_SIZE = 16 * 2**20
-"""Bytes of a part; S3 wants at least 5 MiB of all but the last."""
+"""Bytes of a part; S3 demands at least 5 MiB for all but the last."""
 LEFTOVER_AGE = timedelta(days=1)
-"""An upload this old was left by a crash: the archive's largest segment takes minutes."""
+"""Age of an upload that was left by a crash; the upload of the archive's largest segment takes minutes."""
 
 
 class Do(Protocol):
-    """Carries out one request by the store's rules of trying again: what it is, the call, and what it is given."""
+    """Makes one request with the store's retries. `what`: the request in words, for messages."""
 
     def __call__(self, what: str, call: Call, **parameters: object) -> Any:  # noqa: ANN401
-        """The call's answer. Raises StoreError."""
+        """Returns the call's answer. Raises StoreError."""
         ...
 
 
@@ -42,11 +42,11 @@ class Upload:
     def run(
         self, described: Mapping[str, object], body: bytes, condition: Mapping[str, object]
     ) -> Mapping[str, Any]:
-        """Begin, send the parts, complete under the condition; the answer of the last.
+        """Begins the upload, sends the parts, and completes it under the condition; returns the last answer.
 
-        A failure leaves no part behind, if the store can still be told. Raises KeyTaken when the condition does not
-        hold, and UploadGone when the upload was completed, and the answer lost, or aborted by somebody else: which of
-        the two it was, the object that is there tells.
+        After a failure it aborts the upload, if the store can be reached. Raises KeyTaken if the condition does not hold.
+        Raises UploadGone if the upload had ended already: it was completed and the answer lost, or another process aborted
+        it; the existing object tells which.
         """
         key = self._where["Key"]
         begun = self._do(f"begin {key}", self._client.create_multipart_upload, **described)
@@ -82,7 +82,7 @@ class Upload:
 
 
 def abort_leftovers(client: Client, location: Location) -> None:
-    """Abort what crashes left below the prefix. What the store does not permit or know is left to its own rules."""
+    """Aborts uploads that crashes left below the prefix. If the store refuses, they stay until its own rules remove them."""
     old = datetime.now(UTC) - LEFTOVER_AGE
     bucket = {"Bucket": location.bucket}
     try:
@@ -92,4 +92,4 @@ def abort_leftovers(client: Client, location: Location) -> None:
                 client.abort_multipart_upload(**bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     except Foreign as error:
         problem: StoreError = translated(error, location.name)
-        log.warning("uploads left by crashes stay", error=str(problem))
+        log.warning("uploads left by crashes could not be aborted", error=str(problem))

@@ -163,7 +163,7 @@ def test_a_home_in_use_is_not_replaced(
 
     def check_and_try_to_open(path: Path) -> None:
         checked.append(path)
-        with pytest.raises(BusUnavailable, match="being replaced"):
+        with pytest.raises(BusUnavailable, match="`heliograph restore` is replacing it"):
             open_log(home)
 
     checked: list[Path] = []

@@ -221,7 +221,7 @@ def test_a_failed_commit_finishes_nothing(
     log.append(events("t", 4))
     member = Member(log, "t", "g")
     records = member.collect(4)
-    with locked(path), pytest.raises(BusUnavailable, match=r"locked by another process.*end what holds it"):
+    with locked(path), pytest.raises(BusUnavailable, match=r"locked by another process.*end that process"):
         member.done(records[:2], events("out", 1))
     member.done(records[3:])
     assert log.lag("g")[TopicPartition("t", 0)].cursor == 0
@@ -275,7 +275,7 @@ def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE theirs (x)")
-    with pytest.raises(BusDamaged, match="not a log of Heliograph"):
+    with pytest.raises(BusDamaged, match="not a bus of Heliograph"):
         open_log(path)
 
 
@@ -335,9 +335,9 @@ def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
 def test_what_is_called_after_close_says_so(path: Path, log: SqliteBus) -> None:
     log.append(events("t", 1))
     log.close()
-    with pytest.raises(BusUnavailable, match="open the log again"):
+    with pytest.raises(BusUnavailable, match="open the bus again"):
         log.append(events("t", 1))
-    with pytest.raises(BusUnavailable, match="open the log again"):
+    with pytest.raises(BusUnavailable, match="open the bus again"):
         log.extents("t")
 
 

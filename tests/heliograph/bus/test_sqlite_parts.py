@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.shares import fair_amounts
+from heliograph.bus.fairness import fair_amounts
 from heliograph.bus.sqlite import filelock
 from heliograph.bus.sqlite.catalogue import Catalogue, Snapshot
 from heliograph.bus.sqlite.errors import TABLE, translate, translated

@@ -23,13 +23,13 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def test_an_object_is_a_file_of_its_key(store: FolderStore, tmp_path: Path) -> None:
+def test_the_key_of_an_object_is_the_path_of_its_file(store: FolderStore, tmp_path: Path) -> None:
     store.put_new("topics/a/b.avro", b"body")
     assert (tmp_path / "topics/a/b.avro").read_bytes() == b"body"
 
 
 @pytest.mark.parametrize("write", [FolderStore.put, FolderStore.put_new])
-def test_a_key_is_not_a_folder_as_well(
+def test_a_key_cannot_be_an_object_and_a_folder(
     store: FolderStore, write: Callable[[FolderStore, str, bytes], object]
 ) -> None:
     write(store, "a/b", b"")
@@ -41,7 +41,9 @@ def test_a_key_is_not_a_folder_as_well(
     assert keys_of(store) == ["a/b"]
 
 
-def test_what_crashes_left_is_ignored_and_removed_once_old(store: FolderStore, tmp_path: Path) -> None:
+def test_files_left_by_crashes_are_never_listed_and_deleted_once_old(
+    store: FolderStore, tmp_path: Path
+) -> None:
     store.put("a", b"")
     young, old = tmp_path / ".unfinished/young", tmp_path / ".unfinished/old"
     for leftover in (young, old):
@@ -54,12 +56,12 @@ def test_what_crashes_left_is_ignored_and_removed_once_old(store: FolderStore, t
     assert not old.exists()
 
 
-def test_the_folder_of_unfinished_files_is_no_place_for_objects(store: FolderStore) -> None:
+def test_a_key_in_the_folder_of_unfinished_files_is_refused(store: FolderStore) -> None:
     with pytest.raises(StoreRefused, match="being written"):
         store.put(".unfinished/a", b"")
 
 
-def test_nothing_unfinished_stays(store: FolderStore, tmp_path: Path) -> None:
+def test_a_write_leaves_no_unfinished_file(store: FolderStore, tmp_path: Path) -> None:
     store.put_new("a", b"1")
     store.put_new("a", b"2")
     store.put("a", b"3")
@@ -68,7 +70,9 @@ def test_nothing_unfinished_stays(store: FolderStore, tmp_path: Path) -> None:
     assert list((tmp_path / ".unfinished").iterdir()) == []
 
 
-def test_folders_before_after_are_not_opened(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_opens_no_folder_that_precedes_its_start(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for day in range(10):
         store.put(f"topics/day={day}/x", b"")
     opened: list[str] = []
@@ -83,7 +87,7 @@ def test_folders_before_after_are_not_opened(store: FolderStore, monkeypatch: py
     assert opened == ["topics", "day=8", "day=9"]
 
 
-def test_files_of_others_with_names_that_are_not_text(store: FolderStore, tmp_path: Path) -> None:
+def test_files_whose_names_are_not_text_are_not_listed(store: FolderStore, tmp_path: Path) -> None:
     store.put("a", b"")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")).write_bytes(b"")
     assert keys_of(store) == ["a"]
@@ -102,7 +106,7 @@ def test_files_of_others_with_names_that_are_not_text(store: FolderStore, tmp_pa
         (errno.EROFS, StoreRefused),
     ],
 )
-def test_errors_of_the_system_are_translated(
+def test_errors_of_the_operating_system_become_store_errors(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch, code: int, raised: type[StoreError]
 ) -> None:
     def fail(_: int) -> None:
@@ -115,7 +119,7 @@ def test_errors_of_the_system_are_translated(
     assert keys_of(store) == []
 
 
-def test_a_root_that_is_a_file(tmp_path: Path) -> None:
+def test_a_store_whose_folder_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreRefused):
         FolderStore(tmp_path / "file")
@@ -125,7 +129,7 @@ def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     not Path("/proc/self/fd").exists(), reason="this system does not tell a descriptor's file"
 )
 @pytest.mark.parametrize("write", [FolderStore.put, FolderStore.put_new])
-def test_bytes_are_durable_before_the_name_and_the_name_before_the_return(
+def test_a_write_syncs_the_bytes_before_naming_them_and_the_name_before_returning(
     store: FolderStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -29,26 +29,26 @@ class Losing(MemoryStore):
 
 
 @pytest.mark.parametrize("kind", [Replacing, Losing])
-def test_the_probe_finds_a_store_that_replaces(kind: type[MemoryStore]) -> None:
+def test_the_probe_refuses_a_store_that_replaces_objects(kind: type[MemoryStore]) -> None:
     found = kind()
     with pytest.raises(StoreRefused, match="put_new replaces objects"):
         probe(found)
     assert list(found.list("")) == []
 
 
-def test_the_probe_passes_what_keeps() -> None:
+def test_the_probe_accepts_a_store_that_replaces_nothing() -> None:
     found = MemoryStore()
     probe(found)
     assert list(found.list("")) == []
 
 
-def test_the_probe_leaves_nothing_in_a_folder(tmp_path: Path) -> None:
+def test_the_probe_leaves_no_file_in_a_folder(tmp_path: Path) -> None:
     found = FolderStore(tmp_path / "archive")
     probe(found)
     assert list(found.list("")) == []
 
 
-def test_no_archiver_is_made_for_a_store_that_replaces(tmp_path: Path) -> None:
+def test_an_archiver_refuses_a_store_that_replaces_objects(tmp_path: Path) -> None:
     with Deployment(Config(home=tmp_path)) as deployment:
         build = roles(deployment, ["archiver"])["archiver"]
         build().close()

@@ -89,7 +89,7 @@ def read_by_minio(client: Minio, bucket: str, key: str) -> bytes:
         answer.release_conn()
 
 
-def test_another_client_reads_what_we_wrote(service: Service, second: Minio) -> None:
+def test_another_client_reads_our_objects(service: Service, second: Minio) -> None:
     bucket = service.bucket()
     store = open_store(service.url(bucket, "deep/er"))
     bodies = {"a/é ü+%.avro": b"body", "empty": b"", "large": bytes(range(256)) * 2**17}
@@ -102,7 +102,7 @@ def test_another_client_reads_what_we_wrote(service: Service, second: Minio) -> 
         assert sha256(read_by_minio(second, bucket, f"deep/er/{key}")).digest() == sha256(body).digest()
 
 
-def test_a_prefix_keeps_apart(service: Service, second: Minio) -> None:
+def test_stores_of_different_prefixes_share_no_objects(service: Service, second: Minio) -> None:
     bucket = service.bucket()
     outer, inner, beside = (open_store(service.url(bucket, prefix)) for prefix in ("", "a", "a-b"))
     inner.put("x", b"1")
@@ -119,7 +119,7 @@ def test_a_prefix_keeps_apart(service: Service, second: Minio) -> None:
 
 
 @pytest.mark.parametrize("size", [0, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1])
-def test_sizes_at_the_edges_of_parts(service: Service, size: int) -> None:
+def test_objects_as_large_as_whole_parts_and_a_byte_less_or_more(service: Service, size: int) -> None:
     store = S3Store(parse_location(service.url(service.bucket())), part_size=PART)
     body, other = b"a" * size, b"b" * size + b"!"
     assert store.put_new("x", body)
@@ -131,7 +131,7 @@ def test_sizes_at_the_edges_of_parts(service: Service, size: int) -> None:
     store.close()
 
 
-def test_parts_of_a_lost_race_do_not_stay(service: Service) -> None:
+def test_a_writer_that_loses_a_race_leaves_no_parts(service: Service) -> None:
     bucket = service.bucket()
     store = S3Store(parse_location(service.url(bucket)), part_size=PART)
     body = b"a" * (PART + 1)
@@ -141,7 +141,7 @@ def test_parts_of_a_lost_race_do_not_stay(service: Service) -> None:
     store.close()
 
 
-def test_the_usual_part_is_what_the_archive_needs() -> None:
+def test_the_default_part_size_is_one_that_s3_accepts() -> None:
     assert PART_SIZE >= 5 * 2**20
 
 
@@ -155,24 +155,26 @@ def test_listings_of_several_pages(service: Service) -> None:
     store.close()
 
 
-def test_the_probe_leaves_nothing(service: Service) -> None:
+def test_the_probe_leaves_no_object(service: Service) -> None:
     store = open_store(service.url(service.bucket()))
     probe(store)
     assert keys_of(store) == []
     store.close()
 
 
-def test_a_bucket_that_is_missing(service: Service) -> None:
+def test_a_missing_bucket_is_refused_with_the_remedy(service: Service) -> None:
     store = open_store(service.url("no-such-bucket"))
     for act in (lambda: store.put_new("a", b""), lambda: store.get("a"), lambda: list(store.list(""))):
         with pytest.raises(
-            StoreRefused, match=r"^s3://no-such-bucket: .* no such bucket; make it.*NoSuchBucket"
+            StoreRefused, match=r"^s3://no-such-bucket: .* the bucket does not exist; create it.*NoSuchBucket"
         ):
             act()
     store.close()
 
 
-def test_keys_that_are_wrong(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_access_keys_are_refused_with_the_remedy(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = service.bucket()
     monkeypatch.setenv("S3_TESTS_SECRET", "wrong-secret")
     store = open_store(service.url(bucket))
@@ -195,7 +197,9 @@ def test_a_missing_object_is_named_with_its_store(service: Service) -> None:
     store.close()
 
 
-def test_a_key_that_may_only_read(seaweedfs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_access_key_that_may_only_read_is_refused_at_a_write(
+    seaweedfs: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = seaweedfs.bucket()
     owner = open_store(seaweedfs.url(bucket))
     owner.put("a", b"1")
@@ -205,7 +209,7 @@ def test_a_key_that_may_only_read(seaweedfs: Service, monkeypatch: pytest.Monkey
     for act in (lambda: reader.put_new("b", b""), lambda: reader.put("a", b""), lambda: reader.delete("a")):
         with pytest.raises(
             StoreRefused,
-            match=r"not permitted; allow this access key what `heliograph policy s3` prints.*AccessDenied",
+            match=r"not permitted; give this access key the permissions that `heliograph policy s3` prints.*AccessDenied",
         ):
             act()
     assert keys_of(owner) == ["a"]
@@ -213,7 +217,7 @@ def test_a_key_that_may_only_read(seaweedfs: Service, monkeypatch: pytest.Monkey
     reader.close()
 
 
-def test_a_clock_that_is_an_hour_off(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_an_hour_off_is_reported(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(service.url(service.bucket()))
     monkeypatch.setattr("botocore.auth.get_current_datetime", _an_hour_ago)
     with pytest.raises(StoreUnavailable, match=r"synchronise the clock \(NTP\) \(RequestTimeTooSkewed\)"):

@@ -64,7 +64,7 @@ def honest(service: Service, bucket: str) -> Iterator[ObjectStore]:
 
 
 @pytest.mark.parametrize("lie", [*UNCLEAR, *NOT_DONE])
-def test_a_write_that_fails_once_is_made(
+def test_a_write_that_fails_once_is_retried(
     lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
 ) -> None:
     proxy.lies = [lie]
@@ -75,7 +75,9 @@ def test_a_write_that_fails_once_is_made(
 
 
 @pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_BEFORE, Lie.CONFLICT])
-def test_a_key_that_is_taken_stays_so(lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie) -> None:
+def test_a_taken_key_stays_taken_after_a_lost_answer(
+    lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
+) -> None:
     """Even by the same bytes: they are another's."""
     honest.put_new("a", b"the same")
     proxy.lies = [lie]
@@ -83,16 +85,18 @@ def test_a_key_that_is_taken_stays_so(lied_to: S3Store, proxy: Proxy, honest: Ob
 
 
 @pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_AFTER])
-def test_a_writer_that_never_heard_an_answer_says_so(
+def test_a_write_without_any_answer_raises_store_unavailable(
     lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
 ) -> None:
     proxy.lies = [lie] * 3
-    with pytest.raises(StoreUnavailable, match="tried again later"):
+    with pytest.raises(StoreUnavailable, match="retried later"):
         lied_to.put_new("a", b"mine")
     assert honest.get("a") == b"mine"
 
 
-def test_what_an_answer_means_is_not_guessed(lied_to: S3Store, proxy: Proxy, honest: ObjectStore) -> None:
+def test_a_write_whose_answer_and_owner_stay_unknown_raises_store_unavailable(
+    lied_to: S3Store, proxy: Proxy, honest: ObjectStore
+) -> None:
     """The write was done, its answer lost, and the store cannot be asked whose the object is."""
     proxy.wanted = lambda asked: asked.method in {"PUT", "HEAD"}
     proxy.lies = [Lie.FAIL_AFTER]
@@ -103,7 +107,7 @@ def test_what_an_answer_means_is_not_guessed(lied_to: S3Store, proxy: Proxy, hon
     assert honest.get("a") == b"mine"
 
 
-def test_bursts_of_slow_down(lied_to: S3Store, proxy: Proxy, honest: ObjectStore) -> None:
+def test_a_burst_of_slow_down_is_retried(lied_to: S3Store, proxy: Proxy, honest: ObjectStore) -> None:
     proxy.lies = [Lie.SLOW_DOWN] * 2
     assert lied_to.put_new("a", b"1")
     proxy.lies = [Lie.SLOW_DOWN] * 3
@@ -113,7 +117,7 @@ def test_bursts_of_slow_down(lied_to: S3Store, proxy: Proxy, honest: ObjectStore
 
 
 @pytest.mark.parametrize("lie", [Lie.HALF, Lie.FAIL_BEFORE, Lie.CUT_BEFORE, Lie.HANG_BEFORE])
-def test_reads_are_repeated(lied_to: S3Store, proxy: Proxy, lie: Lie) -> None:
+def test_failed_reads_are_retried(lied_to: S3Store, proxy: Proxy, lie: Lie) -> None:
     lied_to.put("a", b"x" * 100_000)
     proxy.wanted = lambda asked: asked.method == "GET"
     proxy.lies = [lie]
@@ -124,7 +128,7 @@ def test_reads_are_repeated(lied_to: S3Store, proxy: Proxy, lie: Lie) -> None:
 
 @pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_AFTER])
 @pytest.mark.parametrize("write", ["put", "put_new"])
-def test_a_completion_whose_answer_was_lost(
+def test_an_upload_whose_last_answer_was_lost_is_recognised_as_done(
     lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie, write: str
 ) -> None:
     body = b"x" * (PART + 1)
@@ -147,7 +151,7 @@ def test_a_failed_upload_leaves_no_parts(
     assert lied_to.put_new("a", b"x" * (PART + 1))
 
 
-def test_a_part_that_fails_once_is_sent_again(lied_to: S3Store, proxy: Proxy) -> None:
+def test_a_part_that_fails_once_is_retried(lied_to: S3Store, proxy: Proxy) -> None:
     proxy.wanted = lambda asked: "partNumber=" in asked.path
     proxy.lies = [Lie.CUT_AFTER, Lie.SLOW_DOWN]
     body = bytes(range(256)) * 30_000
@@ -155,26 +159,26 @@ def test_a_part_that_fails_once_is_sent_again(lied_to: S3Store, proxy: Proxy) ->
     assert lied_to.get("a") == body
 
 
-def test_a_clock_that_is_wrong(lied_to: S3Store, proxy: Proxy) -> None:
+def test_a_refusal_because_of_the_clock_says_to_synchronise_it(lied_to: S3Store, proxy: Proxy) -> None:
     proxy.lies = [Lie.SKEW] * 3
     with pytest.raises(StoreUnavailable, match=r"synchronise the clock.*RequestTimeTooSkewed"):
         lied_to.put_new("a", b"")
 
 
-def test_a_bucket_in_another_region(lied_to: S3Store, proxy: Proxy) -> None:
+def test_a_bucket_in_another_region_is_refused_with_its_region(lied_to: S3Store, proxy: Proxy) -> None:
     proxy.lies = [Lie.REGION] * 2
     with pytest.raises(StoreRefused, match=r"another region; set region=.*PermanentRedirect"):
         lied_to.put_new("a", b"")
 
 
-def test_a_store_that_is_down(lied_to: S3Store, proxy: Proxy) -> None:
+def test_a_store_that_is_down_raises_store_unavailable(lied_to: S3Store, proxy: Proxy) -> None:
     proxy.down = True
     with pytest.raises(StoreUnavailable, match="connection broke off"):
         lied_to.get("a")
     assert len(proxy.asked) == 3
 
 
-def test_nobody_listens(service: Service) -> None:
+def test_an_endpoint_without_a_server_raises_store_unavailable(service: Service) -> None:
     found = S3Store(parse_location(service.url("bucket", endpoint="http://127.0.0.1:9")))
     with pytest.raises(
         StoreUnavailable, match=r"cannot be reached; check the endpoint.*EndpointConnectionError"

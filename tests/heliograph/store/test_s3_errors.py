@@ -32,7 +32,7 @@ def kinds() -> list[type[Exception]]:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_each_code_has_one_line(code: str) -> None:
+def test_each_code_gives_a_message_of_one_line(code: str) -> None:
     error = translated(answer(code, 400), "s3://b: put k")
     assert isinstance(error, CODES[code].raises)
     assert str(error).startswith("s3://b: put k: ")
@@ -43,27 +43,27 @@ def test_each_code_has_one_line(code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "raised", "remedy"),
     [
-        ("NoSuchBucket", StoreRefused, "make it"),
-        ("AccessDenied", StoreRefused, "allow this access key"),
+        ("NoSuchBucket", StoreRefused, "create it"),
+        ("AccessDenied", StoreRefused, "give this access key"),
         ("SignatureDoesNotMatch", StoreRefused, "correct secret_key"),
         ("InvalidAccessKeyId", StoreRefused, "correct access_key"),
         ("RequestTimeTooSkewed", StoreUnavailable, "synchronise the clock"),
         ("PermanentRedirect", StoreRefused, "set region="),
         ("AuthorizationHeaderMalformed", StoreRefused, "set region="),
         ("SlowDown", StoreUnavailable, "fewer requests"),
-        ("InternalError", StoreUnavailable, "tried again"),
+        ("InternalError", StoreUnavailable, "retried later"),
         ("NoSuchKey", ObjectMissing, "no such object"),
         ("PreconditionFailed", KeyTaken, "an object has this key"),
         ("FileAlreadyExists", KeyTaken, "an object has this key"),
     ],
 )
-def test_the_important_ones(code: str, raised: type[StoreError], remedy: str) -> None:
+def test_common_codes_name_their_remedy(code: str, raised: type[StoreError], remedy: str) -> None:
     error = translated(answer(code, 403), "x")
     assert type(error) is raised
     assert remedy in str(error)
 
 
-def test_the_region_is_named_where_the_store_names_it() -> None:
+def test_the_message_names_the_region_if_the_answer_does() -> None:
     error = translated(answer("AuthorizationHeaderMalformed", 400, Region="eu-west-3"), "x")
     assert "it is eu-west-3" in str(error)
 
@@ -78,7 +78,7 @@ def test_the_region_is_named_where_the_store_names_it() -> None:
         (418, StoreRefused),
     ],
 )
-def test_an_unknown_code_goes_by_its_status(status: int, raised: type[StoreError]) -> None:
+def test_the_status_decides_about_an_unknown_code(status: int, raised: type[StoreError]) -> None:
     error = translated(answer("Whatever", status), "x")
     assert type(error) is raised
     assert f"({status} Whatever: said so)" in str(error)
@@ -94,12 +94,12 @@ def test_an_unknown_code_goes_by_its_status(status: int, raised: type[StoreError
         (301, StoreRefused),
     ],
 )
-def test_an_answer_without_a_body(status: int, raised: type[StoreError]) -> None:
+def test_the_status_decides_about_an_answer_without_a_body(status: int, raised: type[StoreError]) -> None:
     assert type(translated(answer(str(status), status), "x")) is raised
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_each_exception_of_the_libraries_has_words(kind: type[Exception]) -> None:
+def test_each_exception_of_the_libraries_gives_a_message_of_one_line(kind: type[Exception]) -> None:
     assert issubclass(kind, Foreign)
     new: Any = kind.__new__
     error: Exception = new(kind)
@@ -109,7 +109,7 @@ def test_each_exception_of_the_libraries_has_words(kind: type[Exception]) -> Non
     assert "\n" not in str(found)
 
 
-def test_every_entry_of_the_table_can_be_met() -> None:
+def test_every_entry_of_the_table_belongs_to_an_exception() -> None:
     known = {each for _, each in inspect.getmembers(boto, inspect.isclass)}
     for kind in FAILURES:
         assert issubclass(kind, Foreign)
@@ -127,5 +127,5 @@ def test_every_entry_of_the_table_can_be_met() -> None:
         (ConnectionResetError(), StoreUnavailable),
     ],
 )
-def test_what_happens_without_an_answer(error: Exception, raised: type[StoreError]) -> None:
+def test_failures_without_an_answer_become_store_errors(error: Exception, raised: type[StoreError]) -> None:
     assert type(translated(error, "x")) is raised

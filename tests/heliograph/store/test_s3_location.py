@@ -16,7 +16,7 @@ EVERYTHING = (
 )
 
 
-def test_everything_that_a_url_says() -> None:
+def test_a_url_sets_every_field() -> None:
     assert parse_location(EVERYTHING) == Location(
         "bucket",
         "a/b",
@@ -41,7 +41,7 @@ def test_everything_that_a_url_says() -> None:
         ("s3://bucket?endpoint=https://s3.oss-cn-hangzhou.aliyuncs.com&flavor=oss", Style.VIRTUAL),
     ],
 )
-def test_the_usual_style(url: str, style: Style) -> None:
+def test_the_default_style_depends_on_endpoint_and_flavor(url: str, style: Style) -> None:
     assert parse_location(url).style is style
 
 
@@ -51,7 +51,9 @@ def test_the_usual_style(url: str, style: Style) -> None:
     st.sampled_from(["", "http://127.0.0.1:9000"]),
     st.sampled_from([None, Secret("env:A_KEY"), Secret("file:/a b/&c")]),
 )
-def test_its_own_url_opens_the_same(prefix: str, sse: str, endpoint: str, key: Secret | None) -> None:
+def test_the_url_of_a_location_parses_to_the_same_location(
+    prefix: str, sse: str, endpoint: str, key: Secret | None
+) -> None:
     query = f"sse={sse}&" * bool(sse) + f"endpoint={quote(endpoint)}&" * bool(endpoint)
     if key:
         query += f"access_key={quote(key.written)}&secret_key={quote(key.written)}"
@@ -67,8 +69,8 @@ def test_its_own_url_opens_the_same(prefix: str, sse: str, endpoint: str, key: S
         ("s3://user:hunter2@bucket/x", "write s3://bucket/prefix"),
         ("s3://bucket/a/../b", "prefix: must be relative"),
         ("s3://bucket/a#b", "%23"),
-        ("s3://bucket?regoin=x", "'regoin' is no parameter; known are endpoint, region"),
-        ("s3://bucket?region=a&region=b", "region: is there twice"),
+        ("s3://bucket?regoin=x", "'regoin' is unknown; known are endpoint, region"),
+        ("s3://bucket?region=a&region=b", "region: is given twice"),
         ("s3://bucket?region=", "region: write"),
         ("s3://bucket?endpoint=localhost:9000", "endpoint: write http://host:port"),
         ("s3://bucket?endpoint=http://host:port", "endpoint: write http://host:port"),
@@ -81,11 +83,11 @@ def test_its_own_url_opens_the_same(prefix: str, sse: str, endpoint: str, key: S
         ("s3://bucket?access_key=env:A", "give both, or none"),
         ("s3://bucket?access_key=env:A&secret_key=hunter2", "secret_key: write env:NAME or file:PATH"),
         ("s3://bucket?access_key=env:A&secret_key=env:", "secret_key: write env:NAME or file:PATH"),
-        ("s3://bucket?flavor=oss", "endpoint: is needed for OSS"),
-        ("s3://bucket?flavor=oss&endpoint=https://h&style=path", "style: OSS takes virtual only"),
+        ("s3://bucket?flavor=oss", "endpoint: OSS needs it"),
+        ("s3://bucket?flavor=oss&endpoint=https://h&style=path", "style: OSS supports virtual only"),
     ],
 )
-def test_what_is_wrong_is_said_without_values(url: str, problem: str) -> None:
+def test_problems_are_named_without_showing_values(url: str, problem: str) -> None:
     with pytest.raises(InputError) as caught:
         open_store(url)
     assert problem in str(caught.value)
@@ -98,7 +100,7 @@ def test_every_problem_is_listed() -> None:
         parse_location("s3://bucket?style=x&sse=y&access_key=env:A")
 
 
-def test_a_secret_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_reference_to_a_missing_secret_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(InputError, match="the environment has no variable NO_SUCH_KEY"):
         open_store(f"s3://bucket?access_key=env:NO_SUCH_KEY&secret_key=file:{tmp_path}")

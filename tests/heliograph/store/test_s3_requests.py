@@ -61,7 +61,7 @@ def multipart(asked: Asked) -> Answer:
     return STORED
 
 
-def test_a_new_object_on_s3() -> None:
+def test_a_new_object_on_s3_is_written_under_the_condition() -> None:
     with recording(lambda _: STORED) as (endpoint, seen):
         assert opened(endpoint).put_new("a/b", b"body")
     (asked,) = seen
@@ -74,7 +74,7 @@ def test_a_new_object_on_s3() -> None:
     assert not {"x-amz-server-side-encryption", "x-amz-storage-class", "transfer-encoding"} & set(headers)
 
 
-def test_an_object_that_may_replace_has_no_condition() -> None:
+def test_put_sends_no_condition() -> None:
     with recording(lambda _: STORED) as (endpoint, seen):
         opened(endpoint).put("a", b"")
         oss(endpoint).put("a", b"")
@@ -83,7 +83,7 @@ def test_an_object_that_may_replace_has_no_condition() -> None:
 
 
 @pytest.mark.parametrize("size", [10, PART + 1])
-def test_encryption_and_storage_class(size: int) -> None:
+def test_encryption_and_storage_class_are_sent_with_a_write(size: int) -> None:
     settings = "&sse=aws:kms&kms_key=k1&storage_class=STANDARD_IA"
     with recording(multipart) as (endpoint, seen):
         found = S3Store(parse_location(f"s3://bucket?endpoint={endpoint}{KEYS}{settings}"), part_size=PART)
@@ -95,7 +95,7 @@ def test_encryption_and_storage_class(size: int) -> None:
     assert headers["x-amz-storage-class"] == "STANDARD_IA"
 
 
-def test_a_large_object_is_conditional_at_its_end_only() -> None:
+def test_only_the_completion_of_an_upload_carries_the_condition() -> None:
     with recording(multipart) as (endpoint, seen):
         found = S3Store(parse_location(f"s3://bucket?endpoint={endpoint}{KEYS}"), part_size=PART)
         assert found.put_new("a", b"x" * (PART + 1))
@@ -110,7 +110,7 @@ def test_a_large_object_is_conditional_at_its_end_only() -> None:
     assert not any("aws-chunked" in lower(asked).get("content-encoding", "") for asked in seen)
 
 
-def test_a_new_object_on_oss() -> None:
+def test_a_new_object_on_oss_is_written_under_its_own_condition() -> None:
     with recording(lambda _: STORED) as (endpoint, seen):
         assert oss(endpoint).put_new("a/b", b"body")
     (asked,) = seen
@@ -126,7 +126,7 @@ def test_a_new_object_on_oss() -> None:
     assert "aws-chunked" not in headers.get("content-encoding", "")
 
 
-def test_a_large_object_on_oss() -> None:
+def test_an_upload_on_oss_completes_under_its_own_condition() -> None:
     location = "s3://bucket?flavor=oss&endpoint={}" + KEYS
     with recording(multipart) as (endpoint, seen):
         found = S3Store(
@@ -138,26 +138,26 @@ def test_a_large_object_on_oss() -> None:
     assert not any("if-none-match" in lower(asked) for asked in seen)
 
 
-def test_a_key_that_is_taken_on_oss() -> None:
+def test_a_taken_key_on_oss_gives_false() -> None:
     there = Answer(200, {"Last-Modified": "Mon, 23 Nov 2026 10:00:00 GMT"})
     with recording(lambda asked: there if asked.method == "HEAD" else TAKEN) as (endpoint, _):
         assert not oss(endpoint).put_new("a", b"")
 
 
 @pytest.mark.parametrize("header", ["x-oss-version-id", "x-amz-version-id"])
-def test_a_bucket_with_versions_on_oss(header: str) -> None:
+def test_a_versioned_bucket_on_oss_is_refused(header: str) -> None:
     with recording(lambda _: Answer(200, {"ETag": '"e"', header: "null"})) as (endpoint, _):
-        with pytest.raises(StoreRefused, match="keeps versions"):
+        with pytest.raises(StoreRefused, match="versioned bucket"):
             oss(endpoint).put_new("a", b"")
         assert opened(endpoint).put_new("a", b"")
 
 
-def test_a_key_that_is_taken_by_nothing() -> None:
+def test_a_taken_key_without_an_object_raises_store_unavailable() -> None:
     """Deleted meanwhile, or by a folder that the store shows nobody."""
     answers = {"PUT": Answer(412), "HEAD": Answer(404)}
     with (
         recording(lambda asked: answers[asked.method]) as (endpoint, _),
-        pytest.raises(StoreUnavailable, match="and then none"),
+        pytest.raises(StoreUnavailable, match="a moment later none has"),
     ):
         opened(endpoint).put_new("a", b"")
 
@@ -175,7 +175,7 @@ def listing(*keys: str) -> Answer:
     return Answer(200, {}, f"<R>{''.join(map(one.format, keys))}</R>".encode())
 
 
-def test_a_listing_in_another_order_is_refused() -> None:
+def test_a_listing_out_of_order_is_refused() -> None:
     with (
         recording(lambda _: listing("p/a/b", "p/a-b")) as (endpoint, _),
         pytest.raises(StoreRefused, match="lists a-b out of order"),
@@ -183,12 +183,12 @@ def test_a_listing_in_another_order_is_refused() -> None:
         list(opened(endpoint).list(""))
 
 
-def test_keys_of_others_are_passed_over() -> None:
+def test_listed_keys_that_break_our_rules_are_skipped() -> None:
     with recording(lambda _: listing("p/", "p/a", "p/b/", "p/c//d", "p/e")) as (endpoint, _):
         assert [info.key for info in opened(endpoint).list("")] == ["a", "e"]
 
 
-def test_parts_that_crashes_left_are_removed_once_old() -> None:
+def test_uploads_left_by_crashes_are_aborted_once_old() -> None:
     young, old = (datetime.now(UTC) - timedelta(hours=hours) for hours in (1, 25))
     uploads = "".join(
         f"<Upload><Key>p/k</Key><UploadId>{name}</UploadId><Initiated>{when.isoformat()}</Initiated></Upload>"
@@ -209,7 +209,7 @@ def test_parts_that_crashes_left_are_removed_once_old() -> None:
     assert sum(asked.method == "GET" for asked in seen) == 1
 
 
-def test_a_store_that_does_not_let_us_look_for_them() -> None:
+def test_a_write_succeeds_if_the_store_refuses_to_list_uploads() -> None:
     def respond(asked: Asked) -> Answer:
         return (
             Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")

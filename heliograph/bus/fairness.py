@@ -1,4 +1,4 @@
-"""How a batch of limited size is shared among partitions that all have something."""
+"""Fair shares of a batch among partitions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from schemas.record import TopicPartition
 
 
 def fair_amounts(behind: Mapping[TopicPartition, int], limit: int) -> Mapping[TopicPartition, int]:
-    """How many records to take of each partition, given how many it has: what some leave goes to the others.
+    """Divides a batch of `limit` records among partitions that have `behind` records each: what small partitions do not
+    use goes to the others.
 
-    If there are more partitions than records to take, the first get one each.
+    If there are more partitions than records to take, the first ones get one record each.
     """
     if len(behind) >= limit:
         return dict.fromkeys(list(behind)[:limit], 1)

@@ -1,4 +1,4 @@
-"""Records in the file: how a batch is written, how a partition is read."""
+"""Writes batches of records into the file, and reads partitions from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOWHERE = Position("", 0, -1)
 
 
 class _Run:
-    """What a batch brings to one partition: columns, and the place of each record in the batch."""
+    """The records of a batch for one partition, as columns, with the index of each record in the batch."""
 
     __slots__ = ("headers", "identity", "indexes", "keys", "partition", "values")
 
@@ -38,12 +38,13 @@ class _Run:
 
 
 class Batch:
-    """Records made ready for one transaction: placed on partitions and encoded."""
+    """Records prepared for one transaction: assigned to partitions and encoded."""
 
     def __init__(
         self, records: Sequence[NewRecord], topics: Mapping[str, tuple[int, ...]], turn: int
     ) -> None:
-        """Make ready. `topics`: ids of the partitions of each topic; `turn`: where records without a key go.
+        """Prepares records. `topics`: ids of the partitions of each topic; `turn`: chooses the partition of records without
+        a key.
 
         Raises TopicMissing for a partition that does not exist.
         """
@@ -62,7 +63,7 @@ class Batch:
             run.values.append(record.value)
 
     def write(self, connection: sqlite3.Connection, now: int) -> Sequence[Position]:
-        """Insert inside the caller's transaction; positions in the order of the batch.
+        """Inserts the records inside the caller's transaction; returns their positions in the order of the batch.
 
         Timestamps never decrease within a partition, whatever `now` (milliseconds) does.
         """
@@ -87,7 +88,7 @@ class Batch:
 
 
 class Found(NamedTuple):
-    """What a read found: records, what the log no longer has before them, and the bytes of the values."""
+    """The result of a read: records, the gap of removed records before them, and the bytes of the values."""
 
     records: Sequence[Record]
     gap: Gap | None
@@ -97,7 +98,7 @@ class Found(NamedTuple):
 def read(
     connection: sqlite3.Connection, partition: TopicPartition, identity: int, span: Extent, limit: int
 ) -> Found:
-    """Up to `limit` records of `span`, fewer if they are large."""
+    """Reads up to `limit` records of `span`, fewer if they are large."""
     cursor = connection.execute(
         "SELECT id, timestamp, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
         (pack(identity, span.start), pack(identity, span.end), limit),
@@ -115,13 +116,13 @@ _Row = tuple[int, int, bytes | None, bytes | None, bytes]
 
 
 def _decode(rows: Sequence[_Row], partition: TopicPartition, add: Callable[[Record], None]) -> int:
-    """Add the records that `rows` hold; returns the bytes of their values."""
+    """Decodes rows and passes each record to `add`; returns the bytes of their values."""
     topic, number = partition
     size = 0
     packed: bytes | None = None
     headers: Headers = ()
     for row, timestamp, key, blob, value in rows:
-        if blob != packed:  # neighbours often have the same
+        if blob != packed:  # neighbours often have the same headers
             headers = () if blob is None else _decode_headers(blob)
             packed = blob
         add(Record(topic, number, row & OFFSET_MASK, timestamp, key, headers, value))
@@ -130,14 +131,14 @@ def _decode(rows: Sequence[_Row], partition: TopicPartition, add: Callable[[Reco
 
 
 def offset_at(connection: sqlite3.Connection, identity: int, span: Extent, timestamp: int) -> int:
-    """The first offset of `span` whose record is not older than `timestamp`; the end if there is none."""
+    """Finds the first offset of `span` whose record is not older than `timestamp`; the end if there is none."""
     low, high = span
     while low < high:
         middle = (low + high) // 2
         row = connection.execute(
             "SELECT timestamp FROM records WHERE id = ?", (pack(identity, middle),)
         ).fetchone()
-        if row is None or row[0] < timestamp:  # what is missing was old enough to be removed
+        if row is None or row[0] < timestamp:  # a missing record was old enough to be removed
             low = middle + 1
         else:
             high = middle
