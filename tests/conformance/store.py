@@ -83,7 +83,9 @@ class StoreConformance:
         assert before <= info.modified <= int(time.time() * 1000) + 2_000
 
     @pytest.mark.parametrize("key", ["nothing", "a", "a/b/c", "a/nothing"])
-    def test_a_missing_object_fails_get_has_no_head_and_can_be_deleted(self, store: ObjectStore, key: str) -> None:
+    def test_a_missing_object_fails_get_has_no_head_and_can_be_deleted(
+        self, store: ObjectStore, key: str
+    ) -> None:
         store.put("a/b", b"here")
         with pytest.raises(ObjectMissing, match=key):
             store.get(key)
