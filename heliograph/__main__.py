@@ -1,4 +1,4 @@
-"""`python -P -m heliograph`."""
+"""Entry point of `python -P -m heliograph`."""
 
 import sys
 

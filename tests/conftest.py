@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings of all tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-# A shell that starts the tests in the background has them ignore SIGINT, and so would every command that they start.
+# Tests started in the background by a shell ignore SIGINT, and so would every command that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes is the machine's affair.
+# The time limits of hypothesis would fail examples on slow machines.
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")

@@ -1,4 +1,4 @@
-"""Execution records for tests: the manual's examples, and records made from them."""
+"""Execution records for tests: the examples of the manual, and variations of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMAND: dict[str, Any] = {
     "FinishedTime": "2021-09-26T05:47:20Z",
     "StopTime": "",
 }
-"""The manual's example of a stored object, with digits where its account ids are masked."""
+"""The manual's example of a stored object, with digits in place of its masked account ids."""
 
 FILE: dict[str, Any] = {
     "RegionId": "cn-hangzhou",
@@ -59,7 +59,7 @@ FILE: dict[str, Any] = {
     "UpdateTime": "2021-09-28T05:31:04Z",
     "FinishTime": "2021-09-28T05:31:04Z",
 }
-"""The example values of the manual's table of a file-sending task."""
+"""The example values in the manual's table of a file-sending task."""
 
 FAILED = {
     "InvocationStatus": "Failed",
@@ -75,12 +75,12 @@ def encoded(record: dict[str, Any], **changes: object) -> bytes:
 
 
 def command(number: int = 0, /, **changes: object) -> bytes:
-    """The example of a command, of an execution and an instance of its own."""
+    """Returns the example of a command with the ids of execution and instance `number`."""
     own = {"InvokeId": f"t-{number}", "InstanceId": f"i-{number}"}
     return encoded(COMMAND, **{**own, **changes})
 
 
 def file(number: int = 0, /, **changes: object) -> bytes:
-    """The example of a file that was sent."""
+    """Returns the example of a file, sent with success, with the ids of execution and instance `number`."""
     own = {"InvokeId": f"f-{number}", "InstanceId": f"i-{number}", "InvocationStatus": "Success"}
     return encoded(FILE, **{**own, "ErrorCode": None, "ErrorInfo": None, **changes})

@@ -22,7 +22,7 @@ from schemas.record import TopicPartition
 from schemas.topics import COMMANDS, EXECUTIONS
 from tests.acceptance.product import Product, until
 from tests.acceptance.quick_agent import QuickClock
-from tests.producers.assistant.assisted import QUOTAS
+from tests.producers.assistant.fleet import QUOTAS
 from tests.services.kafka import Kafka, kafka
 
 __all__ = ["kafka"]

@@ -1,3 +1,5 @@
+"""Building notifications from the catalogue."""
+
 from __future__ import annotations
 
 import json
@@ -76,7 +78,7 @@ def test_every_name_builds_a_notification_without_a_warning(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if given(name)])
-def test_what_only_a_person_can_know_is_asked_for_all_at_once(name: str) -> None:
+def test_all_missing_content_fields_are_named_at_once(name: str) -> None:
     with pytest.raises(InputError) as refused:
         build(name, "x-1", region="cn-hangzhou", user="1", content={}, now_ms=NOW)
     assert "\n" not in str(refused.value)
@@ -84,7 +86,7 @@ def test_what_only_a_person_can_know_is_asked_for_all_at_once(name: str) -> None
         assert f"{field} (" in str(refused.value)
 
 
-def test_what_follows_from_name_resource_and_moment_is_derived() -> None:
+def test_fields_are_derived_from_name_resource_and_time() -> None:
     members = built("Instance:SystemMaintenance.Reboot:Avoided", "i-1")
     assert members["resourceId"] == "acs:ecs:cn-hangzhou:1:instance/i-1"
     content = members["content"]
@@ -114,18 +116,18 @@ def test_a_whole_resource_name_gives_region_and_user() -> None:
     assert members["content"] == {"diskId": "d-9", "result": "accomplished"}
 
 
-def test_a_failure_has_its_own_level_unless_one_is_given() -> None:
+def test_a_failed_result_has_its_own_level_unless_one_is_given() -> None:
     assert built("Disk:DiskOperationCompleted")["level"] == "INFO"
     assert built("Disk:DiskOperationCompleted", result="failed")["level"] == "WARN"
     assert built("Disk:DiskOperationCompleted", level="CRITICAL", result="failed")["level"] == "CRITICAL"
 
 
-def test_further_content_is_kept() -> None:
+def test_undocumented_content_fields_are_kept() -> None:
     content = built("Instance:StateChange", zone="cn-hangzhou-b")["content"]
     assert content["zone"] == "cn-hangzhou-b"
 
 
-def test_a_migration_that_ended_says_when_it_started() -> None:
+def test_an_ended_migration_requires_its_start_time() -> None:
     with pytest.raises(InputError, match=r"startTime \("):
         built("Instance:LiveMigrationAcrossDDH", status="failed")
     content = built("Instance:LiveMigrationAcrossDDH", status="failed", startTime="2023-11-14T22:00:00Z")[
@@ -134,14 +136,14 @@ def test_a_migration_that_ended_says_when_it_started() -> None:
     assert content["endTime"] == "2023-11-14T22:13:20Z"
 
 
-def test_wrong_content_is_refused_with_what_the_field_takes() -> None:
+def test_wrong_content_is_refused_with_the_allowed_values() -> None:
     with pytest.raises(InputError, match="state must be Created or Pending or"):
         built("Instance:StateChange", state="Sleeping")
     with pytest.raises(InputError, match="notBefore must be a UTC time"):
         built("Instance:SystemMaintenance.Stop:Failed", notBefore="tomorrow")
 
 
-def test_other_wrong_input_is_named() -> None:
+def test_an_unknown_name_and_a_wrong_resource_or_level_are_refused() -> None:
     with pytest.raises(NotFound, match="did you mean Instance:StateChange"):
         build("Instance:StateChanged", "i-1", region="r", user="1", content={}, now_ms=NOW)
     with pytest.raises(InputError, match="names a disk"):

@@ -1,3 +1,5 @@
+"""The edge: validation, topics and batches."""
+
 from __future__ import annotations
 
 import json
@@ -32,7 +34,7 @@ def bus() -> MemoryBus:
     return MemoryBus()
 
 
-def test_every_example_lies_byte_for_byte_in_the_topic_of_its_resource_type(bus: MemoryBus) -> None:
+def test_every_example_is_appended_unchanged_to_the_topic_of_its_resource_type(bus: MemoryBus) -> None:
     submitted = Edge(bus).submit(EXAMPLES)
     assert (submitted.accepted, submitted.rejected, submitted.problems) == (len(EXAMPLES), 0, ())
     for topic, resource_type in (
@@ -46,7 +48,7 @@ def test_every_example_lies_byte_for_byte_in_the_topic_of_its_resource_type(bus:
         assert sorted(record.value for record in stored(bus, topic)) == sorted(expected)
 
 
-def test_a_record_is_keyed_by_its_resource_and_says_what_it_is() -> None:
+def test_a_record_has_the_resource_as_key_and_routing_fields_as_headers() -> None:
     record = Edge(MemoryBus()).build_record(EXAMPLES[1])
     assert record.key == b"acs:ecs:cn-beijing:200000000042:instance/i-2ze000000000000heli"
     assert dict(record.headers) == {
@@ -72,13 +74,13 @@ def test_a_record_is_keyed_by_its_resource_and_says_what_it_is() -> None:
         ),
     ],
 )
-def test_other_products_and_types_have_their_topic_if_it_is_allowed(
+def test_other_products_and_types_use_their_topic_if_it_is_allowed(
     fields: dict[str, object], extra: Sequence[str], topic: str
 ) -> None:
     assert Edge(MemoryBus(), extra).build_record(changed(**fields)).topic == topic
 
 
-def test_what_is_no_notification_is_kept_and_stops_nothing(bus: MemoryBus) -> None:
+def test_a_rejected_input_is_kept_and_the_rest_is_accepted(bus: MemoryBus) -> None:
     before = rejected()
     submitted = Edge(bus).submit([EXAMPLES[0], b"hello", changed(level="LOUD"), EXAMPLES[1]])
     assert (submitted.accepted, submitted.rejected) == (2, 2)
@@ -89,13 +91,13 @@ def test_what_is_no_notification_is_kept_and_stops_nothing(bus: MemoryBus) -> No
     assert rejected() - before == 2
 
 
-def test_one_record_is_refused_by_name() -> None:
+def test_building_one_record_raises_with_the_wrong_field() -> None:
     with pytest.raises(InvalidNotification, match=r"^level: "):
         Edge(MemoryBus()).build_record(changed(level="LOUD"))
 
 
 class FullAfter(MemoryBus):
-    """A log that takes so many appends and then is full."""
+    """A bus that is full after a number of appends."""
 
     def __init__(self, appends: int) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class FullAfter(MemoryBus):
         return super().append(records)
 
 
-def test_input_is_appended_in_batches_and_progress_is_told() -> None:
+def test_input_is_appended_in_batches_and_progress_is_reported() -> None:
     bus, told = FullAfter(10), list[int]()
     submitted = Edge(bus).submit(repeat(EXAMPLES[0], 12_000), told.append)
     assert submitted.accepted == 12_000
@@ -124,12 +126,12 @@ def test_batches_are_bounded_by_bytes() -> None:
     assert len(bus.sizes) == 3
 
 
-def test_a_full_log_says_where_to_resume() -> None:
+def test_the_error_of_a_full_bus_says_where_to_resume() -> None:
     with pytest.raises(BusFull, match="the disk is full; the first 5000 of the input are appended"):
         Edge(FullAfter(1)).submit(repeat(EXAMPLES[0], 7000))
 
 
-def test_few_problems_are_listed_however_many_there_are(bus: MemoryBus) -> None:
+def test_only_the_first_problems_are_listed(bus: MemoryBus) -> None:
     submitted = Edge(bus).submit(repeat(b"x", 100))
     assert submitted.rejected == 100
     assert len(submitted.problems) == 20

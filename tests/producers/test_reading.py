@@ -1,3 +1,5 @@
+"""Splitting streams of bytes into notifications."""
+
 from __future__ import annotations
 
 import io
@@ -21,7 +23,7 @@ BLANKS = st.text(" \t\r\n", max_size=3).map(str.encode)
 
 
 class Dripping:
-    """A stream that gives a few bytes at a time, as a pipe does."""
+    """A stream that returns a few bytes at a time, as a pipe does."""
 
     def __init__(self, data: bytes, step: int) -> None:
         self._data, self._step = io.BytesIO(data), step
@@ -36,7 +38,7 @@ def items(data: bytes, step: int = 1 << 20) -> list[bytes]:
 
 @st.composite
 def _written(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """Objects, each in any layout, and the stream that holds them in a row, in lines or in an array."""
+    """Draws objects in any layout, and a stream of them: consecutive, in lines or in an array."""
     texts = [
         json.dumps(
             each, indent=draw(st.sampled_from([None, 0, 2])), ensure_ascii=draw(st.booleans())
@@ -57,7 +59,7 @@ def _written(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
 
 
 @given(_written(), st.integers(1, 40))
-def test_every_layout_gives_the_exact_bytes_of_each_object(
+def test_every_layout_yields_the_exact_bytes_of_each_object(
     written: tuple[list[bytes], bytes], step: int
 ) -> None:
     texts, stream = written
@@ -67,11 +69,11 @@ def test_every_layout_gives_the_exact_bytes_of_each_object(
 OPEN = [b'{"a": 1, "b"', b'{"a":', b'{"a":[', b'{"a":"\xff', b'{"\\ud800":', b"hello {x", b"[ERROR] x", b'"']
 CLOSED = [b"}", b"]", b",", b"\0\0", b"nul", b'{"a":"\\q"}', b"- 1", b"hello {x", b"[ERROR] x"]
 BAD_LINES = st.lists(st.sampled_from(OPEN), max_size=6) | st.lists(st.sampled_from(CLOSED), max_size=6)
-"""Lines that open something and lines that close it, mixed, may be one object of several lines."""
+"""Lines with unbalanced braces; several of them together could be one object of several lines."""
 
 
 @given(BAD_LINES, st.integers(1, 60))
-def test_after_every_bad_line_reading_resumes_at_the_next(bad: list[bytes], step: int) -> None:
+def test_reading_resumes_at_the_line_after_a_bad_one(bad: list[bytes], step: int) -> None:
     good = b'{"good":[{"x":1}]}'
     stream = b"".join(good + b"\n" + line + b"\n" for line in bad) + good
     found = items(stream, step)
@@ -79,14 +81,14 @@ def test_after_every_bad_line_reading_resumes_at_the_next(bad: list[bytes], step
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-def test_nothing_but_blanks_is_lost_of_any_bytes(data: bytes, step: int) -> None:
+def test_only_blanks_are_dropped_from_any_bytes(data: bytes, step: int) -> None:
     kept = b"".join(items(data, step))
     blanks = b" \t\r\n,[]"
     assert bytes(set(data) - set(kept)).strip(blanks + b"\xef\xbb\xbf") == b""
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_the_items_do_not_depend_on_how_the_bytes_arrive_when_lines_are_whole(data: bytes, step: int) -> None:
+def test_items_of_whole_lines_do_not_depend_on_how_the_bytes_arrive(data: bytes, step: int) -> None:
     lines = b"\n".join(EXAMPLES[1].replace(b"\n", b"") for _ in range(3))
     assert items(lines + b"\n", step) == lines.split(b"\n")
     assert items(lines + b"\n" + data.replace(b"\n", b""), step)[:3] == lines.split(b"\n")
@@ -117,7 +119,7 @@ def test_the_items_do_not_depend_on_how_the_bytes_arrive_when_lines_are_whole(da
         (b'{"a":1} and more\n{"b":2}', [b'{"a":1}', b"and more", b'{"b":2}']),
     ],
 )
-def test_shapes_of_input(stream: bytes, expected: list[bytes]) -> None:
+def test_each_shape_of_input_yields_its_items(stream: bytes, expected: list[bytes]) -> None:
     assert items(stream) == expected
 
 
@@ -130,21 +132,19 @@ def test_shapes_of_input(stream: bytes, expected: list[bytes]) -> None:
     ],
 )
 @pytest.mark.parametrize("around", [(b"", b"\n{}"), (b"{}\n", b"\n{}\n")])
-def test_an_object_that_is_too_large_is_one_item_that_is_cut(
-    large: bytes, around: tuple[bytes, bytes]
-) -> None:
+def test_an_oversized_object_is_one_item_cut_to_the_limit(large: bytes, around: tuple[bytes, bytes]) -> None:
     before, after = around
     found = items(before + large + after)
     assert found == [b"{}"] * bool(before) + [large[:ITEM_LIMIT], b"{}"]
 
 
-def test_in_an_array_too() -> None:
+def test_an_oversized_object_in_an_array_is_one_item_cut_to_the_limit() -> None:
     large = b'{"a":"' + b"x" * 2 * ITEM_LIMIT + b'"}'
     assert items(b'[{"a":1},' + large + b',{"b":2}]') == [b'{"a":1}', large[:ITEM_LIMIT], b'{"b":2}']
 
 
 class Endless:
-    """A stream of 24 MiB that is never in memory."""
+    """A stream of 24 MiB that is never in memory as a whole."""
 
     def __init__(self, line: bytes) -> None:
         self._line, self._left = line * (1024 * 1024 // len(line)), 24
@@ -165,7 +165,7 @@ def test_memory_does_not_grow_with_the_stream(line: bytes) -> None:
     assert peak < 12 * 1024 * 1024
 
 
-def test_a_file_of_examples_gives_each_byte_for_byte() -> None:
+def test_a_file_of_examples_yields_the_exact_bytes_of_each() -> None:
     document: Any = json.loads(b"[" + b",".join(EXAMPLES) + b"]")
     assert items(b"\n".join(EXAMPLES)) == list(EXAMPLES)
     assert [json.loads(each) for each in EXAMPLES] == document

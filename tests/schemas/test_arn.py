@@ -1,3 +1,5 @@
+"""Resource names (ARNs) of notifications: parsing and building."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,13 +12,13 @@ from schemas.errors import InvalidNotification
 PART = st.text(st.characters(exclude_characters=":/", exclude_categories=("Z", "C")), min_size=1, max_size=20)
 
 
-def test_parts_of_a_published_name() -> None:
+def test_a_published_name_is_split_into_its_parts() -> None:
     parsed = arn.parse("acs:ecs:cn-hangzhou:169070********30:instance/i-bp1ecr********5go2go")
     assert parsed == arn.Arn("ecs", "cn-hangzhou", "169070********30", "instance", "i-bp1ecr********5go2go")
 
 
 @given(PART, PART, PART, PART, PART)
-def test_what_is_built_of_parts_is_parsed_into_them(
+def test_parsing_a_built_name_returns_its_parts(
     service: str, region: str, user: str, kind: str, identity: str
 ) -> None:
     built = arn.Arn(service, region, user, kind, identity)
@@ -24,7 +26,7 @@ def test_what_is_built_of_parts_is_parsed_into_them(
 
 
 @pytest.mark.parametrize("identity", ["<resource-id>", "{instanceId}", "a/b", "é"])
-def test_characters_are_not_judged(identity: str) -> None:
+def test_any_characters_are_accepted_in_an_id(identity: str) -> None:
     assert arn.parse(f"acs:rds:cn-hangzhou:1:dbinstance/{identity}").id == identity
 
 
@@ -45,18 +47,18 @@ def test_characters_are_not_judged(identity: str) -> None:
         "acs:ecs:cn-hangzhou:1:instance/" + "i" * 512,
     ],
 )
-def test_other_shapes_are_refused_by_the_name_of_the_field(text: str) -> None:
+def test_other_shapes_are_refused_with_the_field_resourceid(text: str) -> None:
     with pytest.raises(InvalidNotification, match=r"^resourceId: ") as refused:
         arn.parse(text)
     assert refused.value.field == "resourceId"
 
 
 @pytest.mark.parametrize("resource_type", ["NetworkInterface", "eni"])
-def test_a_network_interface_is_an_eni(resource_type: str) -> None:
+def test_the_type_of_a_network_interface_is_written_eni(resource_type: str) -> None:
     built = arn.build(resource_type, "eni-1", region="cn-beijing", user="1")
     assert built == "acs:ecs:cn-beijing:1:eni/eni-1"
 
 
-def test_parts_that_make_no_name_are_refused() -> None:
+def test_building_refuses_parts_that_make_no_resource_name() -> None:
     with pytest.raises(InvalidNotification):
         arn.build("Instance", "i-1", region="", user="1")

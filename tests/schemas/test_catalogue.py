@@ -1,3 +1,5 @@
+"""The catalogue of notification names."""
+
 from __future__ import annotations
 
 import csv
@@ -12,7 +14,7 @@ from schemas.errors import NotFound
 SPECIFICATION = Path(__file__).parents[3] / "shared" / "spec" / "event_catalogue.tsv"
 
 
-def test_there_are_ninety_names_and_each_is_made_of_its_parts() -> None:
+def test_the_catalogue_has_ninety_names_and_each_consists_of_its_parts() -> None:
     assert len(CATALOGUE) == 90
     for name, entry in CATALOGUE.items():
         parts = [entry.resource_type, entry.code, entry.status]
@@ -23,7 +25,7 @@ def test_there_are_ninety_names_and_each_is_made_of_its_parts() -> None:
 
 
 @pytest.mark.skipif(not SPECIFICATION.is_file(), reason="the specification is not beside this checkout")
-def test_names_and_event_types_are_those_of_the_specification() -> None:
+def test_names_and_event_types_match_the_specification() -> None:
     with SPECIFICATION.open(encoding="utf-8") as file:
         rows = {row["full_name"]: row for row in csv.DictReader(file, delimiter="\t")}
     assert set(rows) == set(CATALOGUE)
@@ -43,7 +45,7 @@ def test_names_and_event_types_are_those_of_the_specification() -> None:
         ("Instance:Security.TpmAlert:Executing", "WARN"),
     ],
 )
-def test_levels_that_sources_disagree_on_are_decided(name: str, level: str) -> None:
+def test_a_level_is_chosen_where_sources_disagree(name: str, level: str) -> None:
     assert CATALOGUE[name].level == level
 
 
@@ -66,7 +68,7 @@ def test_every_name_has_an_event_type(name: str, event_type: str) -> None:
     assert event_type_of(name) == event_type
 
 
-def test_names_from_elsewhere_are_not_among_the_ninety() -> None:
+def test_names_of_other_sources_are_not_among_the_ninety() -> None:
     assert ELSEWHERE.keys().isdisjoint(CATALOGUE)
     for name, elsewhere in ELSEWHERE.items():
         assert not elsewhere.event_type or event_type_of(name) == elsewhere.event_type
@@ -78,7 +80,7 @@ def test_completion_ignores_case_and_keeps_the_order() -> None:
     assert complete("Nothing") == []
 
 
-def test_an_unknown_name_is_refused_with_what_may_have_been_meant() -> None:
+def test_an_unknown_name_is_refused_with_suggestions() -> None:
     with pytest.raises(NotFound, match="did you mean Instance:StateChange"):
         lookup("instance:stateChanged")
     with pytest.raises(NotFound) as refused:
@@ -86,7 +88,7 @@ def test_an_unknown_name_is_refused_with_what_may_have_been_meant() -> None:
     assert "did you mean" not in str(refused.value)
 
 
-def test_a_name_describes_itself_with_its_content() -> None:
+def test_the_description_of_a_name_lists_its_content_fields() -> None:
     described = lookup("Disk:DiskOperationCompleted").describe()
     assert described["content"] == ["diskId", "operation", "result"]
     assert described["levels"] == ["INFO", "WARN"]

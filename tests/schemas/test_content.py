@@ -1,3 +1,5 @@
+"""Models and checks of `content`."""
+
 from __future__ import annotations
 
 import msgspec
@@ -21,7 +23,7 @@ VALUES = st.one_of(
 
 
 @given(st.data(), st.sampled_from(sorted(FAMILIES)))
-def test_the_fast_check_and_the_explaining_one_agree(data: st.DataObject, family: str) -> None:
+def test_the_fast_check_and_field_problems_agree(data: st.DataObject, family: str) -> None:
     keys = st.sampled_from([*fields_of(family), "unknown"])
     content = data.draw(st.dictionaries(keys, VALUES, max_size=4))
     try:
@@ -33,14 +35,14 @@ def test_the_fast_check_and_the_explaining_one_agree(data: st.DataObject, family
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fields_are_camel_case_and_times_are_known_by_name(family: str) -> None:
+def test_fields_are_camel_case_and_times_are_recognised_by_name(family: str) -> None:
     for field in fields_of(family):
         assert field[0].islower()
         assert "_" not in field
         assert (field in TIMES) == field.endswith(("Time", "Before", "Start", "End"))
 
 
-def test_problems_name_the_field_and_what_was_expected() -> None:
+def test_problems_name_the_field_and_the_expected_form() -> None:
     problems = dict(
         field_problems("system-event", {"eventId": 5, "notBefore": "soon", "extra": 1, "instanceId": "i"})
     )

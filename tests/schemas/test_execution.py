@@ -1,3 +1,5 @@
+"""Execution records: validation, states and error codes."""
+
 from __future__ import annotations
 
 import json
@@ -35,7 +37,7 @@ def refused(value: bytes) -> str:
 
 
 @pytest.mark.parametrize("example", [COMMAND, FILE, {**COMMAND, **FAILED}])
-def test_the_manuals_examples_are_records_and_keep_their_keys_and_types(example: dict[str, Any]) -> None:
+def test_the_examples_of_the_manual_are_valid_and_keep_keys_and_types(example: dict[str, Any]) -> None:
     record = check_execution(encoded(example))
     written = json.loads(record.encode())
     assert written == example
@@ -44,13 +46,13 @@ def test_the_manuals_examples_are_records_and_keep_their_keys_and_types(example:
     }
 
 
-def test_fields_are_written_in_the_manuals_order() -> None:
+def test_fields_are_encoded_in_the_order_of_the_manual() -> None:
     assert list(json.loads(check_execution(encoded(COMMAND)).encode())) == list(COMMAND)
     assert list(json.loads(check_execution(encoded(FILE)).encode())) == list(FILE)
     assert (len(CommandRecord.model_fields), len(FileRecord.model_fields)) == (25 + 2, 23)
 
 
-def test_a_record_lies_under_its_instance_and_says_that_it_was_checked() -> None:
+def test_a_record_has_its_instance_as_key_and_is_marked_as_checked() -> None:
     record = check_execution(encoded(COMMAND))
     made = execution_record(record)
     assert (made.topic, made.key) == ("executions", b"i-bp1hd5ztmab9cgc0****")
@@ -59,7 +61,7 @@ def test_a_record_lies_under_its_instance_and_says_that_it_was_checked() -> None
 
 
 @pytest.mark.parametrize("name", [name for name in COMMAND if name not in {"CommandId", "ExitCode"}])
-def test_every_field_of_a_command_must_be_there(name: str) -> None:
+def test_every_field_of_a_command_record_is_required(name: str) -> None:
     assert refused(encoded(COMMAND, **{name: None})) == f"{name}: is missing"
 
 
@@ -90,7 +92,7 @@ def test_every_field_of_a_command_must_be_there(name: str) -> None:
         ({"CommandId": None}, "record: has neither of CommandId and FileName"),
     ],
 )
-def test_what_is_no_record_is_refused_by_the_name_of_its_field(changes: dict[str, Any], reason: str) -> None:
+def test_a_wrong_command_record_is_refused_with_the_field(changes: dict[str, Any], reason: str) -> None:
     assert refused(encoded(COMMAND, **changes)).startswith(reason)
 
 
@@ -104,24 +106,26 @@ def test_what_is_no_record_is_refused_by_the_name_of_its_field(changes: dict[str
         ({"FileName": ""}, "FileName: must have at least 1 character"),
     ],
 )
-def test_what_is_no_record_of_a_file_is_refused_too(changes: dict[str, Any], reason: str) -> None:
+def test_a_wrong_file_record_is_refused_with_the_field(changes: dict[str, Any], reason: str) -> None:
     assert refused(encoded(FILE, **changes)).startswith(reason)
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"CommandId":' + b"[" * 100_000]
 )
-def test_what_is_no_json_object_is_refused(value: bytes) -> None:
+def test_bytes_that_are_no_json_object_are_refused(value: bytes) -> None:
     assert refused(value).startswith("record: is not a JSON object: ")
 
 
-def test_what_is_longer_than_an_event_may_be_is_refused() -> None:
+def test_a_record_above_the_size_limit_of_events_is_refused() -> None:
     assert refused(encoded(COMMAND, Output="x" * EVENT_LIMIT)).endswith("bytes; at most 262144 are accepted")
 
 
 @given(st.sampled_from([COMMAND, FILE]), st.data())
-def test_no_change_of_a_value_breaks_the_check(example: dict[str, Any], data: st.DataObject) -> None:
-    """Either it is a record, and then its own bytes say the same, or the refusal names one of its fields."""
+def test_any_changed_value_is_either_valid_or_refused_with_a_field(
+    example: dict[str, Any], data: st.DataObject
+) -> None:
+    """A valid record is equal after encoding; a refusal names a field of the record."""
     name = data.draw(st.sampled_from(sorted(example)))
     value = data.draw(
         st.one_of(
@@ -141,13 +145,13 @@ def test_no_change_of_a_value_breaks_the_check(example: dict[str, Any], data: st
     assert check_execution(record.encode()) == record
 
 
-def test_power_shell_is_read_in_both_spellings() -> None:
+def test_both_spellings_of_powershell_are_read() -> None:
     record = check_execution(encoded(COMMAND, CommandType="RunPowershellScript"))
     assert isinstance(record, CommandRecord)
     assert record.command_type is CommandType.POWER_SHELL
 
 
-def test_the_content_of_a_file_is_what_was_sent() -> None:
+def test_the_content_of_a_file_record_is_the_sent_bytes() -> None:
     record = check_execution(encoded(FILE))
     assert isinstance(record, FileRecord)
     assert record.content == b"send file test"
@@ -156,7 +160,7 @@ def test_the_content_of_a_file_is_what_was_sent() -> None:
     assert plain.content == "日".encode()
 
 
-def test_content_that_was_refused_for_its_form_is_kept_as_sent() -> None:
+def test_content_that_was_refused_as_invalid_base64_is_kept_as_sent() -> None:
     change = {"FileContent": "not base64!", "ErrorCode": "FileContentInvalid"}
     assert json.loads(check_execution(encoded(FILE, **change)).encode())["FileContent"] == "not base64!"
 
@@ -169,13 +173,13 @@ PRIORITIES: list[tuple[str, Callable[[set[str]], bool]]] = [
     ("Finished", lambda found: found in ({"Finished"}, {"Finished", "Stopped"})),
     ("PartialFailed", lambda found: {"Failed", "Finished"} <= found),
 ]
-"""The manual's table: the overall state, by priority, and what the states on the instances must be for it."""
+"""The manual's table: overall states by priority, with their conditions on the states of the instances."""
 
 
 @pytest.mark.parametrize(
     "found", [set(some) for size in range(1, 6) for some in combinations(InstanceState, size)]
 )
-def test_the_roll_up_is_the_manuals_table(found: set[InstanceState]) -> None:
+def test_the_execution_state_follows_the_table_of_the_manual(found: set[InstanceState]) -> None:
     expected = next(state for state, holds in PRIORITIES if holds({str(one) for one in found}))
     assert execution_state(found) == expected
     assert execution_state([*found, *found]) is ExecutionState(expected)
@@ -186,7 +190,7 @@ def test_an_execution_without_instances_has_no_state() -> None:
         execution_state([])
 
 
-def test_every_state_of_a_record_has_one_on_its_instance() -> None:
+def test_every_record_state_has_an_instance_state() -> None:
     states = {state: instance_state(state) for state in RecordState}
     assert states[RecordState.FAILED] is InstanceState.FINISHED
     assert states[RecordState.TIMEOUT] is InstanceState.FAILED
@@ -198,12 +202,12 @@ def test_every_state_of_a_record_has_one_on_its_instance() -> None:
     }
 
 
-def test_a_file_that_failed_was_not_sent_but_a_command_that_failed_was_run() -> None:
+def test_failed_means_failed_for_a_file_and_finished_for_a_command() -> None:
     assert check_execution(encoded(FILE)).instance_state is InstanceState.FAILED
     assert check_execution(encoded(COMMAND, **FAILED)).instance_state is InstanceState.FINISHED
 
 
-def test_every_error_code_has_a_text_a_meaning_and_a_remedy() -> None:
+def test_every_error_code_has_info_meaning_and_remedy() -> None:
     assert set(ERRORS) == set(ErrorCode)
     for error in ERRORS.values():
         assert error.info

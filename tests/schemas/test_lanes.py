@@ -1,3 +1,5 @@
+"""Lanes of a target: keys, partitions and shares of limits."""
+
 from __future__ import annotations
 
 from hypothesis import given
@@ -11,7 +13,7 @@ IDS = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True)
 
 
 @given(IDS, st.integers(1, 64), st.integers(1, 64))
-def test_lanes_meet_in_a_partition_only_when_there_are_more_of_them(
+def test_lanes_share_a_partition_only_if_there_are_more_lanes_than_partitions(
     target: str, lanes: int, partitions: int
 ) -> None:
     keys = [lane_key(target, lane, partitions, partition_for) for lane in range(lanes)]
@@ -28,7 +30,7 @@ def test_a_resource_keeps_its_lane(target: str, lanes: int, resource: str) -> No
 
 
 @given(st.integers(1, 1000), st.integers(1, 64))
-def test_shares_add_up(total: int, lanes: int) -> None:
+def test_shares_of_all_lanes_add_up_to_the_total(total: int, lanes: int) -> None:
     shares = [share(total, lanes, lane) for lane in range(lanes)]
     assert sum(shares) == total
     assert max(shares) - min(shares) <= 1

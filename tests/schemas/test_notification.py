@@ -1,3 +1,5 @@
+"""Validation of notifications."""
+
 from __future__ import annotations
 
 import json
@@ -40,7 +42,7 @@ def refused(value: bytes) -> InvalidNotification:
 
 
 @pytest.mark.skipif(not OFFICIAL, reason="the official examples are not beside this checkout")
-def test_the_official_examples_are_notifications() -> None:
+def test_the_official_examples_are_accepted() -> None:
     assert len(OFFICIAL) == 14
     for path in OFFICIAL:
         value = path.read_bytes()
@@ -51,7 +53,7 @@ def test_the_official_examples_are_notifications() -> None:
 
 
 @pytest.mark.parametrize("value", EXAMPLES)
-def test_our_examples_are_notifications_to_every_reader(value: bytes) -> None:
+def test_all_readers_accept_the_examples(value: bytes) -> None:
     assert check(value) == read_routing(value)
     assert explain(value) is None
 
@@ -91,7 +93,7 @@ def test_each_of_the_nine_fields_is_required(field: str) -> None:
 
 @pytest.mark.parametrize("field", EXPECTED)
 @pytest.mark.parametrize("value", [None, True, 5, 1.5, []])
-def test_no_field_is_anything_but_text(field: str, value: object) -> None:
+def test_a_field_that_is_not_text_is_refused(field: str, value: object) -> None:
     assert refused(changed(**{field: value})).field == field
 
 
@@ -119,7 +121,7 @@ def test_no_field_is_anything_but_text(field: str, value: object) -> None:
         ("userId", "1" * 513),
     ],
 )
-def test_a_wrong_field_is_named_with_what_was_expected(field: str, value: object) -> None:
+def test_a_wrong_field_is_refused_with_the_expected_form(field: str, value: object) -> None:
     error = refused(changed(**{field: value}))
     assert error.field == field
     assert error.problem.endswith(f"expected {EXPECTED[field]}")
@@ -129,7 +131,9 @@ def test_a_wrong_field_is_named_with_what_was_expected(field: str, value: object
 @pytest.mark.parametrize(
     ("field", "value"), [("instanceId", 5), ("notBefore", "soon"), ("eventStatus", None)]
 )
-def test_a_documented_content_field_has_its_type(field: str, value: object, as_text: bool) -> None:
+def test_a_documented_content_field_of_a_wrong_type_is_refused(
+    field: str, value: object, as_text: bool
+) -> None:
     content = {**VALID["content"], field: value}
     assert refused(changed(content=json.dumps(content) if as_text else content)).field == f"content.{field}"
 
@@ -149,27 +153,27 @@ def test_a_documented_content_field_has_its_type(field: str, value: object, as_t
         (b" " * EVENT_LIMIT + changed(), "bytes; at most 262144 are accepted"),
     ],
 )
-def test_what_is_no_json_object_is_refused_as_a_whole(value: bytes, problem: str) -> None:
+def test_bytes_that_are_no_json_object_are_refused_as_a_whole(value: bytes, problem: str) -> None:
     error = refused(value)
     assert error.field == "notification"
     assert problem in error.problem
 
 
-def test_the_limit_is_the_last_size_that_is_accepted() -> None:
+def test_an_event_of_exactly_the_size_limit_is_accepted() -> None:
     value = changed()
     padded = value + b" " * (EVENT_LIMIT - len(value))
     check(padded)
     refused(padded + b" ")
 
 
-def test_of_a_field_that_occurs_twice_the_last_one_counts() -> None:
+def test_the_last_of_two_equal_fields_counts() -> None:
     assert check(changed()[:-1] + b',"level":"INFO"}').level == "INFO"
     assert refused(changed()[:-1] + b',"level":"LOW"}').field == "level"
     assert refused(b'{"level":"LOW",' + changed()[1:]).field == "level"
 
 
 @given(st.data())
-def test_the_fast_check_and_the_explaining_one_agree(data: st.DataObject) -> None:
+def test_check_and_explain_accept_the_same_input(data: st.DataObject) -> None:
     value = data.draw(NOTIFICATIONS)
     try:
         check(value)
@@ -224,7 +228,7 @@ def _changed_bytes(draw: st.DrawFn) -> bytes:
 NOTIFICATIONS = _changed_notification() | _changed_bytes()
 
 
-def test_reading_for_routing_needs_no_id_and_names_what_is_missing() -> None:
+def test_read_routing_needs_no_id_and_names_a_missing_field() -> None:
     assert read_routing(changed(id=ABSENT)).id == ""
     with pytest.raises(InvalidNotification) as error:
         read_routing(changed(name=ABSENT))
@@ -267,9 +271,11 @@ def test_a_correct_notification_has_no_warnings() -> None:
         ({"content": json.dumps({**VALID["content"], "eventStatus": "Paused"})}, "content.eventStatus"),
     ],
 )
-def test_what_is_accepted_but_looks_wrong_is_said(fields: dict[str, object], pattern: str) -> None:
+def test_suspicious_fields_of_an_accepted_notification_have_warnings(
+    fields: dict[str, object], pattern: str
+) -> None:
     assert any(re.match(pattern, warning) for warning in warnings(changed(**fields)))
 
 
-def test_the_end_of_a_stall_under_the_name_of_its_start_is_said() -> None:
+def test_a_finish_time_under_the_status_executing_has_a_warning() -> None:
     assert [w for w in warnings(EXAMPLES[11]) if w.startswith("content.executeFinishTime")]

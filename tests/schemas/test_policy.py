@@ -1,3 +1,5 @@
+"""Retry and breaker policies, and shares of a target's limits."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from schemas.subscription import Target
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_is_named_alone_or_with_values_over_it(name: str) -> None:
+def test_a_named_schedule_gives_the_values_that_are_not_set(name: str) -> None:
     alone = RetryPolicy.model_validate(name)
     assert alone == RetryPolicy.model_validate({"schedule": name})
     assert RetryPolicy.model_validate({"schedule": name, "tries": 5}) == alone.model_copy(update={"tries": 5})
@@ -24,12 +26,12 @@ def test_seconds_may_be_written_with_a_unit() -> None:
         RetryPolicy.model_validate({"age": "tomorrow"})
 
 
-def test_an_unknown_schedule_lists_the_known() -> None:
+def test_an_unknown_schedule_is_refused_with_the_known_names() -> None:
     with pytest.raises(ValidationError, match=r"'hourly': expected one of standard-webhooks, cloudmonitor"):
         RetryPolicy.model_validate("hourly")
 
 
-def test_what_was_stored_before_there_were_kinds_of_jitter_is_read() -> None:
+def test_jitter_stored_as_a_boolean_by_version_0_1_0_is_read() -> None:
     assert RetryPolicy.model_validate({"jitter": True}).jitter == "full"
     assert RetryPolicy.model_validate({"jitter": False}).jitter == "none"
 
@@ -44,16 +46,16 @@ def test_what_was_stored_before_there_were_kinds_of_jitter_is_read() -> None:
         ({"tries": 0}, "greater than or equal to 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(written: dict[str, object], problem: str) -> None:
+def test_values_out_of_range_are_refused(written: dict[str, object], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         RetryPolicy.model_validate(written)
 
 
 @pytest.mark.parametrize("limit", ["concurrency", "in_flight"])
-def test_each_lane_needs_a_share(limit: str) -> None:
+def test_a_limit_smaller_than_the_number_of_lanes_is_refused(limit: str) -> None:
     with pytest.raises(ValidationError, match=f"{limit}: each lane needs a share"):
         Target.model_validate({"id": "a", "kind": "topic", "lanes": 3, "concurrency": 3, limit: 2})
 
 
-def test_a_breaker_is_switched_off_by_false() -> None:
+def test_breaker_false_switches_the_breaker_off() -> None:
     assert Target.model_validate({"id": "a", "kind": "topic", "breaker": False}).breaker is False

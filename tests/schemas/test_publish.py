@@ -1,3 +1,5 @@
+"""The generated JSON Schema files."""
+
 from __future__ import annotations
 
 import json
@@ -6,16 +8,16 @@ from schemas.content import FAMILIES
 from schemas.publish import FOLDER, published
 
 
-def test_the_committed_schemas_are_what_the_models_say() -> None:
+def test_the_committed_files_match_the_models() -> None:
     committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
     assert committed == published(), "run `make schemas`"
 
 
-def test_there_is_a_schema_for_the_notification_the_subscription_the_records_and_every_family() -> None:
+def test_every_published_model_and_every_family_has_a_schema() -> None:
     assert len(published()) == 2 + 2 + len(FAMILIES)
 
 
-def test_the_notification_has_ten_fields_and_may_lack_ver() -> None:
+def test_the_notification_schema_has_ten_fields_and_requires_all_but_ver() -> None:
     schema = json.loads(published()["notification.schema.json"])
     assert len(schema["properties"]) == 10
     assert set(schema["properties"]) - set(schema["required"]) == {"ver"}

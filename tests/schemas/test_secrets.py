@@ -1,3 +1,5 @@
+"""References to secrets."""
+
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ class Settings(BaseModel):
     token: Secret
 
 
-def test_a_reference_is_followed_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_reference_is_read_at_each_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("  one\n")
     in_file, in_environment = Secret(f"file:{path}"), Secret("env:HELIO_TOKEN")
@@ -22,11 +24,11 @@ def test_a_reference_is_followed_each_time(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (in_file.reveal(), in_environment.reveal()) == ("three", "four")
 
 
-def test_anything_else_is_the_value_itself() -> None:
+def test_a_text_without_env_or_file_is_the_value_itself() -> None:
     assert Secret("Bearer env:x").reveal() == "Bearer env:x"
 
 
-def test_only_references_are_shown() -> None:
+def test_references_are_shown_and_values_are_masked() -> None:
     assert repr(Secret("hunter2")) == "Secret('***')"
     assert f"{Secret('env:A')} {Secret('file:/b')} {Secret('hunter2')}" == "env:A file:/b ***"
     settings = Settings.model_validate({"token": "hunter2"})
@@ -34,7 +36,7 @@ def test_only_references_are_shown() -> None:
     assert "hunter2" not in repr(settings) + settings.model_dump_json() + str(settings.model_dump())
 
 
-def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_reference_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HELIO_TOKEN", raising=False)
     with pytest.raises(InputError, match="env:HELIO_TOKEN: the environment has no variable HELIO_TOKEN"):
         Secret("env:HELIO_TOKEN").reveal()
@@ -48,6 +50,6 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("value", ["", 5, None, ["env:A"]])
-def test_a_secret_is_written_as_text(value: object) -> None:
+def test_only_text_that_is_not_empty_is_read_as_a_secret(value: object) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"token": value})

@@ -1,3 +1,5 @@
+"""Time forms of notifications and of the command line."""
+
 from __future__ import annotations
 
 import re
@@ -22,17 +24,17 @@ NOW = 1_700_000_000_000
 
 
 @given(MOMENTS)
-def test_an_event_time_is_read_as_it_was_written(milliseconds: int) -> None:
+def test_reading_a_written_event_time_returns_its_milliseconds(milliseconds: int) -> None:
     assert times.read_event_time(times.event_time(milliseconds)) == milliseconds
 
 
 @given(MOMENTS)
-def test_a_content_time_is_read_to_the_second(milliseconds: int) -> None:
+def test_reading_a_written_content_time_returns_its_seconds(milliseconds: int) -> None:
     assert times.read_content_time(times.content_time(milliseconds)) == milliseconds // 1000 * 1000
 
 
 @given(LOCAL_TIMES, st.integers(-1439, 1439))
-def test_any_offset_is_read(local: datetime, offset: int) -> None:
+def test_an_event_time_with_any_offset_is_read(local: datetime, offset: int) -> None:
     moment = local.replace(tzinfo=timezone(timedelta(minutes=offset)))
     sign, minutes = ("-", -offset) if offset < 0 else ("+", offset)
     text = f"{local:%Y%m%dT%H%M%S}.{local.microsecond // 1000:03d}{sign}{minutes // 60:02d}{minutes % 60:02d}"
@@ -40,14 +42,14 @@ def test_any_offset_is_read(local: datetime, offset: int) -> None:
     assert times.read_event_time(text) == (moment - epoch) // timedelta(milliseconds=1)
 
 
-def test_the_published_forms() -> None:
+def test_the_published_time_forms_are_read() -> None:
     assert times.event_time(1_545_832_874_058) == "20181226T220114.058+0800"
     assert times.content_time(1_554_783_506_922) == "2019-04-09T04:18:26Z"
     assert times.read_content_time("2019-11-11T11:00Z") == times.read_content_time("2019-11-11T11:00:00Z")
 
 
 @given(st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32))
-def test_the_days_are_those_of_the_calendar(year: int, month: int, day: int) -> None:
+def test_only_days_of_the_calendar_are_accepted(year: int, month: int, day: int) -> None:
     try:
         datetime(year, month, day, tzinfo=UTC)
         exists = True
@@ -71,7 +73,7 @@ def test_the_days_are_those_of_the_calendar(year: int, month: int, day: int) -> 
         "2019-04-09T12:18:26.922+08:00",
     ],
 )
-def test_other_event_times_are_refused(text: str) -> None:
+def test_other_forms_of_event_times_are_refused(text: str) -> None:
     assert not times.is_event_time(text)
     with pytest.raises(InputError, match="expected the form"):
         times.read_event_time(text)
@@ -80,14 +82,14 @@ def test_other_event_times_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["2019-04-09 04:18:26Z", "2019-04-09T04:18:26", "2019-04-09T04:18:26+08:00", ""]
 )
-def test_other_content_times_are_refused(text: str) -> None:
+def test_other_forms_of_content_times_are_refused(text: str) -> None:
     assert not times.is_content_time(text)
     with pytest.raises(InputError, match="expected the form"):
         times.read_content_time(text)
 
 
 @pytest.mark.parametrize("pattern", [times.EVENT_TIME, times.CONTENT_TIME])
-def test_patterns_use_only_what_json_schema_has(pattern: str) -> None:
+def test_patterns_use_only_the_syntax_of_json_schema(pattern: str) -> None:
     assert not re.search(r"\\[AZz]|\(\?P|\(\?<", pattern)
 
 
@@ -104,12 +106,12 @@ def test_patterns_use_only_what_json_schema_has(pattern: str) -> None:
         ("1700000000000", NOW),
     ],
 )
-def test_times_as_people_type_them(text: str, expected: int) -> None:
+def test_each_form_of_a_typed_time_is_read(text: str, expected: int) -> None:
     assert times.parse_when(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2 hours", "-2h", "2024-02-30", "12"])
-def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
+def test_a_text_that_is_no_time_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError, match="expected 2h, 2026-01-01 or"):
         times.parse_when(text, NOW)
 
@@ -117,11 +119,11 @@ def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90.0), ("5m", 300.0), (" 2h ", 7200.0), ("250ms", 0.25)]
 )
-def test_durations_as_people_type_them(text: str, seconds: float) -> None:
+def test_each_unit_of_a_typed_duration_is_read(text: str, seconds: float) -> None:
     assert times.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "soon", "-5m", "1.5h", "2026-01-01"])
-def test_what_is_no_duration_is_refused_with_the_forms(text: str) -> None:
+def test_a_text_that_is_no_duration_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError, match="expected 90s, 5m or 2h"):
         times.parse_duration(text)

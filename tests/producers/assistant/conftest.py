@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.producers.assistant.assisted import Fleet
+from tests.producers.assistant.fleet import Fleet
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What an agent does with requests: real processes, a clock that is turned by hand."""
+"""The agent: requests, runs and records, with real processes and a manual clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.execution_errors import ErrorCode
 from schemas.record import NewRecord
 from schemas.topics import COMMANDS, REJECTS
 from tests.acceptance.product import until
-from tests.producers.assistant.assisted import Fleet, all_records, command
+from tests.producers.assistant.fleet import Fleet, all_records, command
 
 EVENTS = "events.ecs.instance"
 MANUAL = {
@@ -30,13 +30,13 @@ MANUAL = {
     "CreationTime": "2021-09-26T05:47:20Z", "StartTime": "2021-09-26T05:47:20Z",
     "UpdateTime": "2021-09-26T05:47:20Z", "FinishedTime": "2021-09-26T05:47:20Z", "StopTime": "",
 }  # fmt: skip
-"""The example of the user manual, its masked digits left out."""
+"""The example of the user manual without its masked digits."""
 
 
 # One run.
 
 
-def test_the_record_of_hostname_is_that_of_the_manual(fleet: Fleet) -> None:
+def test_the_record_of_hostname_matches_the_example_of_the_manual(fleet: Fleet) -> None:
     fleet.start()
     fleet.ask("hostname")
     fleet.step()
@@ -63,7 +63,7 @@ def test_a_final_record_comes_with_an_event(fleet: Fleet) -> None:
     }  # fmt: skip
 
 
-def test_parameters_are_filled_and_kept_and_secrets_are_neither_shown_nor_kept(
+def test_parameters_are_recorded_and_secrets_are_masked(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PASSWORD", "hunter2")
@@ -80,7 +80,7 @@ def test_parameters_are_filled_and_kept_and_secrets_are_neither_shown_nor_kept(
 
 
 UNREADABLE = f"/{'é' * 199}"
-"""What the host cannot even look at: too long for its file systems."""
+"""A path that is too long for the host's file systems."""
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ UNREADABLE = f"/{'é' * 199}"
         ("x", {"working_dir": UNREADABLE}, ErrorCode.DIRECTORY_NOT_EXISTS, "File name too long"),
     ],
 )
-def test_why_it_was_not_done_is_told(
+def test_a_refused_run_has_its_reason_in_the_record(
     fleet: Fleet, content: str, fields: dict[str, str], code: ErrorCode, says: str
 ) -> None:
     fleet.start()
@@ -107,7 +107,7 @@ def test_why_it_was_not_done_is_told(
     assert state in {RecordState.FAILED, RecordState.ERROR}
 
 
-def test_a_working_directory_is_used(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_command_runs_in_its_working_directory(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
     fleet.caller.run(
         msgspec.structs.replace(command("pwd"), working_dir=str(tmp_path)), ("i-1",), parameters={}
@@ -116,7 +116,7 @@ def test_a_working_directory_is_used(fleet: Fleet, tmp_path: Path) -> None:
     assert fleet.command_record().output == f"{tmp_path}\n"
 
 
-def test_output_is_cut_in_its_record_and_counted(fleet: Fleet) -> None:
+def test_long_output_is_cut_and_the_dropped_bytes_are_counted(fleet: Fleet) -> None:
     fleet.start()
     fleet.ask("i=0; while [ $i -lt 8193 ]; do printf 語; i=$((i+1)); done")
     fleet.step()
@@ -124,7 +124,9 @@ def test_output_is_cut_in_its_record_and_counted(fleet: Fleet) -> None:
     assert (record.output, record.dropped) == ("語" * 8192, 3)
 
 
-def test_a_bug_in_the_agent_ends_the_run_and_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_the_agent_ends_the_run_with_an_error(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(_: Task) -> None:
         raise RuntimeError("bug")
 
@@ -135,7 +137,7 @@ def test_a_bug_in_the_agent_ends_the_run_and_is_told(fleet: Fleet, monkeypatch: 
     assert fleet.outcome()[:2] == (RecordState.ERROR, ErrorCode.EXECUTION_EXCEPTION)
 
 
-def test_a_file_is_sent(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_sent_file_is_written_and_recorded(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
     fleet.caller.send(File(name="a", content="b", target_dir=str(tmp_path / "sent")), ("i-1",))
     fleet.step()
@@ -145,7 +147,7 @@ def test_a_file_is_sent(fleet: Fleet, tmp_path: Path) -> None:
     assert (event["level"], event["content"]["fileName"], event["content"]["errorCode"]) == ("INFO", "a", "0")
 
 
-def test_what_it_prints_is_told_while_it_runs(fleet: Fleet) -> None:
+def test_output_is_reported_while_a_command_runs(fleet: Fleet) -> None:
     agent = fleet.start()
     fleet.ask("echo begun; sleep 1000")
     agent.step(0)
@@ -169,7 +171,7 @@ def outputs(fleet: Fleet) -> list[str]:
 # Who is meant, and who may ask.
 
 
-def test_several_agents_do_what_is_for_them(fleet: Fleet) -> None:
+def test_each_agent_runs_only_requests_for_its_instance(fleet: Fleet) -> None:
     for instance in ("i-1", "i-2", "i-3"):
         fleet.start(instance)
     fleet.ask("echo", "i-1", "i-3")
@@ -178,7 +180,7 @@ def test_several_agents_do_what_is_for_them(fleet: Fleet) -> None:
     assert sorted(one.instance_id for one in fleet.final()) == ["i-1", "i-3"]
 
 
-def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_path: Path) -> None:
+def test_an_unsigned_request_is_rejected_and_not_run(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
     signed = fleet.keys.sign(fleet.ask(f"echo > {tmp_path}/done-1"))
     fleet.step()
@@ -198,7 +200,7 @@ def test_what_is_not_signed_is_kept_in_rejects_and_never_done(fleet: Fleet, tmp_
     assert {record.header("where") for record in all_records(fleet.bus, REJECTS)} == {b"agent of i-1"}
 
 
-def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
+def test_a_repeated_request_is_not_run_again(fleet: Fleet) -> None:
     fleet.start()
     signed = fleet.keys.sign(fleet.ask("echo"))
     fleet.bus.append([signed])
@@ -213,7 +215,7 @@ def test_a_request_that_comes_again_is_not_done_again(fleet: Fleet) -> None:
     assert b"it is a copy" in (rejected.header("reason") or b"")
 
 
-def test_a_request_of_another_log_is_not_done(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_request_signed_for_another_bus_is_not_run(fleet: Fleet, tmp_path: Path) -> None:
     other = Fleet(tmp_path / "other")
     fleet.start()
     fleet.bus.append([other.keys.sign(other.ask("echo"))])
@@ -221,7 +223,7 @@ def test_a_request_of_another_log_is_not_done(fleet: Fleet, tmp_path: Path) -> N
     assert fleet.records() == []
 
 
-def test_a_signed_request_beyond_a_limit_is_not_done(fleet: Fleet) -> None:
+def test_a_signed_request_beyond_a_limit_is_not_run(fleet: Fleet) -> None:
     fleet.start()
     asked = fleet.ask("echo", "i-2")
     value = encode(msgspec.structs.replace(asked, instances=("i-1",), command=command("x" * 20_000)))
@@ -231,14 +233,14 @@ def test_a_signed_request_beyond_a_limit_is_not_done(fleet: Fleet) -> None:
     assert b"at most 16384" in (rejected.header("reason") or b"")
 
 
-def test_the_allow_list_is_told_in_the_record(fleet: Fleet) -> None:
+def test_a_command_off_the_allow_list_is_recorded_as_invalid(fleet: Fleet) -> None:
     fleet.start(policy=Policy(frozenset({"other"})))
     fleet.ask("echo")
     fleet.step()
     assert fleet.outcome()[:2] == (RecordState.INVALID, ErrorCode.COMMAND_NOT_APPLICABLE)
 
 
-def test_a_new_agent_does_nothing_that_was_asked_for_before_it_was_there(fleet: Fleet) -> None:
+def test_a_new_agent_ignores_requests_older_than_its_journal(fleet: Fleet) -> None:
     fleet.ask("echo before")
     fleet.start()
     fleet.ask("echo after")
@@ -246,7 +248,7 @@ def test_a_new_agent_does_nothing_that_was_asked_for_before_it_was_there(fleet: 
     assert fleet.command_record().output == "after\n"
 
 
-def test_what_waited_too_long_is_told_and_not_done(fleet: Fleet) -> None:
+def test_a_request_that_is_too_old_is_recorded_and_not_run(fleet: Fleet) -> None:
     fleet.start()
     fleet.crash()
     fleet.ask("echo")
@@ -273,7 +275,7 @@ def test_a_run_is_stopped_while_it_runs(fleet: Fleet, tmp_path: Path) -> None:
     assert record.exit_code is None
 
 
-def test_one_instance_is_stopped_and_the_other_goes_on(fleet: Fleet, tmp_path: Path) -> None:
+def test_stopping_one_instance_leaves_the_other_running(fleet: Fleet, tmp_path: Path) -> None:
     agents = [fleet.start(instance) for instance in ("i-1", "i-2")]
     asked = fleet.ask(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done", "i-1", "i-2")
     for agent in agents:
@@ -286,7 +288,7 @@ def test_one_instance_is_stopped_and_the_other_goes_on(fleet: Fleet, tmp_path: P
     assert states == {"i-1": RecordState.SUCCESS, "i-2": RecordState.TERMINATED}
 
 
-def test_what_waits_is_cancelled_and_never_runs(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_waiting_run_that_is_stopped_is_cancelled_and_never_starts(fleet: Fleet, tmp_path: Path) -> None:
     fleet.start()
     asked = fleet.schedule(f"echo > {tmp_path}/ran")
     fleet.step()
@@ -298,7 +300,7 @@ def test_what_waits_is_cancelled_and_never_runs(fleet: Fleet, tmp_path: Path) ->
     assert not (tmp_path / "ran").exists()
 
 
-def test_many_requests_are_done_a_few_at_a_time(fleet: Fleet) -> None:
+def test_runs_at_the_same_time_are_limited_by_concurrency(fleet: Fleet) -> None:
     agent = fleet.start(policy=Policy(concurrency=3))
     for _ in range(8):
         fleet.ask("sleep 0.1")

@@ -1,4 +1,4 @@
-"""Those who ask: requests, quotas, kept commands, and how executions stand."""
+"""The caller's side: requests, quotas, kept commands, and states of executions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from schemas.errors import InputError, NotFound
 from schemas.execution import ExecutionState, RecordState, RepeatMode
 from schemas.record import NewRecord
 from schemas.topics import COMMANDS, EXECUTIONS
-from tests.producers.assistant.assisted import KEY, NOW, QUOTAS, REGION, Fleet, command
+from tests.producers.assistant.fleet import KEY, NOW, QUOTAS, REGION, Fleet, command
 
 
-def test_more_than_fifty_instances_are_asked_in_several_requests(fleet: Fleet) -> None:
+def test_more_than_fifty_instances_are_split_into_several_requests(fleet: Fleet) -> None:
     instances = [f"i-{number}" for number in range(120)]
     asked = fleet.caller.run(command(), [*instances, "i-0"], parameters={})
     assert [len(one.instances) for one in asked] == [50, 50, 20]
@@ -34,14 +34,14 @@ def test_more_than_fifty_instances_are_asked_in_several_requests(fleet: Fleet) -
     assert list(read_requests(fleet.bus, fleet.keys)) == list(asked)
 
 
-def test_nothing_is_asked_when_something_is_wrong(fleet: Fleet) -> None:
+def test_no_request_is_appended_if_one_is_invalid(fleet: Fleet) -> None:
     for instances, says in (([], "name at least one"), (["i-1", "no good"], "'no good'")):
         with pytest.raises(InputError, match=says):
             fleet.caller.run(command(), instances, parameters={})
     assert list(read_requests(fleet.bus, fleet.keys)) == []
 
 
-def test_runs_of_a_day_are_counted_in_their_region(fleet: Fleet) -> None:
+def test_the_daily_quota_counts_runs_of_one_region(fleet: Fleet) -> None:
     caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, daily_runs=3))
     elsewhere = dataclasses.replace(caller, region="cn-beijing")
     for _ in range(3):
@@ -53,8 +53,8 @@ def test_runs_of_a_day_are_counted_in_their_region(fleet: Fleet) -> None:
     caller.run(command(), ("i-1",), parameters={})
 
 
-def test_a_request_that_comes_again_counts_once(fleet: Fleet) -> None:
-    """Whoever may write to the topic, with a key or without one, can append the bytes of another's again."""
+def test_a_repeated_request_is_read_once(fleet: Fleet) -> None:
+    """Anyone who may write to the topic, with or without a key, can append a copy of another's request."""
     caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, daily_runs=2))
     (asked,) = caller.run(command(), ("i-1",), parameters={})
     fleet.bus.append([fleet.keys.sign(asked)] * 5)
@@ -62,7 +62,7 @@ def test_a_request_that_comes_again_counts_once(fleet: Fleet) -> None:
     caller.run(command(), ("i-1",), parameters={})
 
 
-def test_only_what_an_authorised_caller_asked_counts(fleet: Fleet) -> None:
+def test_only_signed_requests_are_read(fleet: Fleet) -> None:
     (asked,) = fleet.caller.run(command(), ("i-1",), parameters={})
     fleet.bus.append([NewRecord(COMMANDS, b"junk"), NewRecord(COMMANDS, fleet.keys.sign(asked).value)])
     assert list(read_requests(fleet.bus, fleet.keys)) == [asked]
@@ -71,7 +71,7 @@ def test_only_what_an_authorised_caller_asked_counts(fleet: Fleet) -> None:
         find_invocation(fleet.bus, fleet.keys, "t-none")
 
 
-def test_a_stop_names_instances_of_its_execution(fleet: Fleet) -> None:
+def test_a_stop_for_an_instance_outside_the_execution_is_refused(fleet: Fleet) -> None:
     (asked,) = fleet.caller.run(command(), ("i-1", "i-2"), parameters={})
     with pytest.raises(InputError, match=r"'i-3': t-.* does not run on it"):
         fleet.caller.stop(asked, ["i-3"])
@@ -103,7 +103,7 @@ def test_an_execution_is_followed_to_its_end(fleet: Fleet) -> None:
     assert follower.read() == []
 
 
-def test_what_was_recorded_long_before_is_not_read(fleet: Fleet) -> None:
+def test_records_from_before_the_request_are_not_read(fleet: Fleet) -> None:
     fleet.start()
     fleet.ask("echo before")
     fleet.step()
@@ -118,7 +118,7 @@ def test_what_was_recorded_long_before_is_not_read(fleet: Fleet) -> None:
     assert follower.answered()
 
 
-def test_instances_that_never_answered(fleet: Fleet) -> None:
+def test_the_state_of_instances_without_a_record_depends_on_time_and_stops(fleet: Fleet) -> None:
     (once,) = fleet.caller.run(command(), ("i-1",), parameters={})
     (recurring,) = fleet.caller.run(
         command(), ("i-1",), parameters={}, mode=RepeatMode.PERIOD, frequency="rate(5m)"
@@ -139,7 +139,9 @@ def test_instances_that_never_answered(fleet: Fleet) -> None:
         (RepeatMode.EVERY_REBOOT, ""),
     ],
 )
-def test_what_is_for_later_is_taken_once_it_says_so(fleet: Fleet, mode: RepeatMode, frequency: str) -> None:
+def test_a_scheduled_run_is_answered_by_its_first_record(
+    fleet: Fleet, mode: RepeatMode, frequency: str
+) -> None:
     fleet.start()
     (asked,) = fleet.caller.run(command(), ("i-1",), parameters={}, mode=mode, frequency=frequency)
     follower = Follower(fleet.bus, [asked], {})
@@ -164,7 +166,7 @@ def test_a_quota_of_kept_commands_counts_versions(fleet: Fleet) -> None:
     library.keep_command(caller, command())
 
 
-def test_a_command_is_found_by_id_and_by_a_name_that_it_alone_has(fleet: Fleet) -> None:
+def test_a_command_is_found_by_its_id_and_by_a_unique_name(fleet: Fleet) -> None:
     first, second = command(name="a"), msgspec.structs.replace(command(name="b"), command_id="c-2")
     for one in (first, second, msgspec.structs.replace(first, content="echo 2")):
         library.keep_command(fleet.caller, one)
@@ -181,14 +183,14 @@ def test_a_command_is_found_by_id_and_by_a_name_that_it_alone_has(fleet: Fleet) 
     assert library.read_library(fleet.bus, fleet.keys, "cn-beijing") == {}
 
 
-def test_a_request_that_comes_again_keeps_nothing_again(fleet: Fleet) -> None:
+def test_a_repeated_request_adds_no_version(fleet: Fleet) -> None:
     request = KeepCommand(id="r-1", time=NOW, region=REGION, caller=7, command=command())
     fleet.bus.append([fleet.keys.sign(request)] * 2)
     assert [one.number for one in library.read_library(fleet.bus, fleet.keys, REGION)["c-1"]] == [1]
 
 
 class Library(RuleBasedStateMachine):
-    """What is kept is what a dictionary would hold."""
+    """Compares the library with a dictionary."""
 
     ids = Bundle("ids")
 

@@ -1,4 +1,4 @@
-"""An agent that is killed before each of the things that it writes, one after the other."""
+"""Agents that are killed before each write to the journal or the bus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from heliograph.bus.memory import MemoryBus
 from producers.assistant.journal import Journal
 from schemas.execution import RecordState
-from tests.producers.assistant.assisted import Fleet
+from tests.producers.assistant.fleet import Fleet
 
 WRITES = [
     (MemoryBus, "append"),
@@ -23,12 +23,12 @@ WRITES = [
 
 
 class _Killed(BaseException):
-    """As SIGKILL, nothing in the agent catches it."""
+    """Stands for SIGKILL: nothing in the agent catches it."""
 
 
 class Killer:
-    """Lets an agent write so many times, to its journal or to the log, and kills it once, before the next. What one
-    call writes to the journal is one transaction."""
+    """Kills an agent once, before its n-th write to the journal or the bus. Each call that writes to the journal is one
+    transaction."""
 
     def __init__(self, fleet: Fleet, left: int) -> None:
         self.fleet = fleet
@@ -36,7 +36,7 @@ class Killer:
         self.killed = False
 
     def do(self, act: Callable[[], object]) -> None:
-        """Let the agent act; one that is killed is started again, and acts then."""
+        """Calls `act`; if the agent is killed, starts it again and repeats the call."""
         with pytest.MonkeyPatch.context() as patch:
             for owner, name in WRITES:
                 patch.setattr(owner, name, self._deadly(getattr(owner, name)))
@@ -59,8 +59,8 @@ class Killer:
 
 
 def live(fleet: Fleet, killer: Killer, runs: Path) -> str:
-    """A run, and a schedule that is stopped after two of its times; each run writes down who it is. Returns the id of
-    the schedule."""
+    """Requests a run, and a schedule that is stopped after two of its times; each run writes its mark into a file.
+    Returns the id of the schedule."""
     fleet.start()
     script = f"echo $HELIOGRAPH_RUN >> {runs}"
     fleet.ask(script)
@@ -74,7 +74,7 @@ def live(fleet: Fleet, killer: Killer, runs: Path) -> str:
     return recurring.invoke_id
 
 
-def test_whatever_it_was_about_to_write_no_run_begins_twice_and_each_has_one_end(tmp_path: Path) -> None:
+def test_no_run_starts_twice_and_each_has_one_result_wherever_the_agent_is_killed(tmp_path: Path) -> None:
     left = 0
     while True:
         fleet, runs = Fleet(tmp_path / str(left)), tmp_path / f"runs-{left}"

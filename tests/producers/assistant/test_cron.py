@@ -1,3 +1,5 @@
+"""The cron dialect."""
+
 from __future__ import annotations
 
 import csv
@@ -43,12 +45,12 @@ def first(expression: str, count: int, after: datetime = IN_2022) -> list[str]:
     return [found for found, _ in zip(all_times(expression, after), range(count), strict=False)]
 
 
-def test_there_are_fifty_cases() -> None:
+def test_the_file_of_cases_has_fifty() -> None:
     assert len(CASES) == 50
 
 
 @pytest.mark.parametrize(("expression", "expect"), CASES)
-def test_a_case_is_taken_or_refused_as_the_sources_say(expression: str, expect: str) -> None:
+def test_each_case_is_accepted_or_refused_as_its_source_says(expression: str, expect: str) -> None:
     now = milliseconds(IN_2026 if expect == "invalid_in_2022+" else datetime(2021, 1, 1, tzinfo=UTC))
     if expect in {"valid", "valid_in_newer_SDK"}:
         asked_in_2022 = milliseconds(IN_2022)
@@ -83,16 +85,16 @@ def test_a_case_is_taken_or_refused_as_the_sources_say(expression: str, expect: 
         ("0 0 0 29 FEB ? *", ["2024-02-29 00:00:00", "2028-02-29 00:00:00"]),
     ],
 )
-def test_times_are_those_that_the_manual_tells(expression: str, expected: list[str]) -> None:
+def test_times_match_the_examples_of_the_manual(expression: str, expected: list[str]) -> None:
     assert first(expression, len(expected)) == expected
 
 
-def test_the_last_time_is_the_last() -> None:
+def test_no_time_follows_the_last_one() -> None:
     assert first("0 0 0 31 12 ? 2099", 2, datetime(2098, 1, 1, tzinfo=UTC)) == ["2099-12-31 00:00:00"]
     assert first("0 0 0 30 2 ?", 1) == []
 
 
-def test_a_time_that_the_clocks_skip_is_none_and_one_that_they_show_twice_is_two() -> None:
+def test_a_skipped_wall_time_has_no_run_and_a_repeated_one_has_two() -> None:
     berlin = "0 30 2 * * ? 2022 Europe/Berlin"
     march = first(berlin, 3, datetime(2022, 3, 26, tzinfo=UTC))
     assert march == ["2022-03-26 01:30:00", "2022-03-28 00:30:00", "2022-03-29 00:30:00"]
@@ -123,7 +125,7 @@ def test_a_time_that_the_clocks_skip_is_none_and_one_that_they_show_twice_is_two
         ("", "fields"),
     ],
 )
-def test_what_is_wrong_is_named(expression: str, field: str) -> None:
+def test_a_wrong_expression_is_refused_with_the_field(expression: str, field: str) -> None:
     with pytest.raises(InputError, match=field):
         parse(expression)
 
@@ -156,7 +158,7 @@ ZONES = st.sampled_from(["UTC", "Asia/Shanghai", "Europe/Berlin", "America/St_Jo
 
 
 def holds(text: str, low: int, high: int, value: int) -> bool:
-    """Whether a list names a value: a second reading of the rules, without sets."""
+    """True if a list names a value, by a second implementation of the rules without sets."""
     for part in text.split(","):
         span, _, step = part.partition("/")
         start, dash, end = span.partition("-")
@@ -197,7 +199,7 @@ def is_last_of_month(wall: datetime) -> bool:
 
 
 def nearest(wall: datetime) -> object:
-    """The weekday of the same month with the least distance."""
+    """Returns the nearest weekday in the same month."""
     near = [wall + timedelta(days=shift) for shift in (0, -1, 1, -2, 2)]
     return next(one.date() for one in near if one.isoweekday() <= 5 and one.month == wall.month)
 
@@ -242,7 +244,7 @@ def brute_force(words: list[str], zone: tzinfo, after: datetime, until: datetime
 @example(("0", "30", "2", ("*", "?"), "*", "Europe/Berlin"), datetime(2022, 10, 29, 20, tzinfo=UTC), 0)
 @example(("0", "45", "1", ("*", "?"), "*", "Australia/Lord_Howe"), datetime(2022, 4, 2, 10, tzinfo=UTC), 0)
 @example(("5/7", "*", "*", ("?", "6#5"), "10", "UTC"), datetime(2022, 10, 29, 20, tzinfo=UTC), 3)
-def test_times_are_those_of_brute_force(
+def test_times_match_a_brute_force_search(
     drawn: tuple[str, str, str, tuple[str, str], str, str], start: datetime, shift: int
 ) -> None:
     second, minute, hour, (day, week), month, zone = drawn
@@ -261,7 +263,7 @@ def test_times_are_those_of_brute_force(
 
 @settings(max_examples=40)
 @given(field(0, 59), field(0, 59), field(0, 23), DAYS)
-def test_no_two_neighbours_are_closer_than_the_least_interval(
+def test_no_two_times_are_closer_than_the_least_interval(
     second: str, minute: str, hour: str, days: tuple[str, str]
 ) -> None:
     cron = parse(f"{second} {minute} {hour} {days[0]} * {days[1]}")

@@ -1,3 +1,5 @@
+"""Writing sent files."""
+
 from __future__ import annotations
 
 import os
@@ -34,7 +36,7 @@ def refused(sent: File) -> Refusal:
     return found.value
 
 
-def test_a_file_is_written_with_its_mode_into_a_directory_that_is_made(tmp_path: Path) -> None:
+def test_a_file_is_written_with_its_mode_into_a_new_directory(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     place(file(folder, mode="0750"), MARK)
     assert (folder / "a.txt").read_text() == "hello\n"
@@ -42,13 +44,13 @@ def test_a_file_is_written_with_its_mode_into_a_directory_that_is_made(tmp_path:
     assert names(folder) == ["a.txt"]
 
 
-def test_base64_is_decoded(tmp_path: Path) -> None:
+def test_base64_content_is_decoded(tmp_path: Path) -> None:
     data = bytes(range(256))
     place(file(tmp_path, content=b64encode(data).decode(), content_type=ContentType.BASE64), MARK)
     assert (tmp_path / "a.txt").read_bytes() == data
 
 
-def test_a_file_that_is_there_is_left_alone_or_replaced_whole(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_only_if_overwriting_is_allowed(tmp_path: Path) -> None:
     place(file(tmp_path), MARK)
     error = refused(file(tmp_path, content="other"))
     assert (error.code, error.info) == (ErrorCode.FILE_ALREADY_EXISTS, "File already exists: a.txt")
@@ -58,7 +60,7 @@ def test_a_file_that_is_there_is_left_alone_or_replaced_whole(tmp_path: Path) ->
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("kept")
     (tmp_path / "a.txt").symlink_to(tmp_path / "precious")
     assert refused(file(tmp_path)).code is ErrorCode.FILE_ALREADY_EXISTS
@@ -66,25 +68,27 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "kept"
 
 
-def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_target_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     assert refused(file(tmp_path / "x")).code is ErrorCode.FILE_PATH_INVALID
 
 
-def test_a_name_that_is_a_directory_cannot_be_written(tmp_path: Path) -> None:
+def test_a_file_cannot_replace_a_directory(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     assert refused(file(tmp_path, overwrite=True)).code is ErrorCode.FILE_CREATE_FAIL
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_an_owner_who_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_an_unknown_owner_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"exists: no-such-user$") as found:
         place(file(tmp_path, owner="no-such-user"), MARK)
     assert found.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
     assert names(tmp_path) == []
 
 
-def test_an_owner_whom_it_may_not_be_given_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_that_the_agent_may_not_set_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(_descriptor: int, _uid: int, _gid: int) -> None:
         raise PermissionError
 
@@ -93,7 +97,9 @@ def test_an_owner_whom_it_may_not_be_given_to(tmp_path: Path, monkeypatch: pytes
     assert names(tmp_path) == []
 
 
-def test_without_a_directory_it_goes_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_a_directory_is_written_to_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def me(_name: str) -> Account:
         return Account(name="me", uid=1, gid=1, home=tmp_path, other=False)
 

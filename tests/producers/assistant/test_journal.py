@@ -1,4 +1,4 @@
-"""What an agent keeps over crashes, and what it never does twice: it is killed at each step."""
+"""The agent's journal: state that survives crashes at each step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from schemas.execution_errors import ErrorCode
 from schemas.record import Gap
 from schemas.topics import COMMANDS
 from tests.acceptance.product import until
-from tests.producers.assistant.assisted import Fleet, all_records, command
+from tests.producers.assistant.fleet import Fleet, all_records, command
 
 EVENTS = "events.ecs.instance"
 
 
-def test_a_second_agent_on_a_journal_is_refused(fleet: Fleet) -> None:
+def test_a_second_agent_on_the_same_journal_is_refused(fleet: Fleet) -> None:
     agent = fleet.start()
     with pytest.raises(
         InputError, match="another agent uses this journal; end that agent, or give this one another"
@@ -42,7 +42,7 @@ def test_a_second_agent_on_a_journal_is_refused(fleet: Fleet) -> None:
         ("i-1", "", 0, "read up to offset 1, but the topic ends at 0"),
     ],
 )
-def test_a_journal_of_something_else_is_refused(
+def test_a_journal_of_another_instance_or_bus_is_refused(
     fleet: Fleet, instance: str, log_id: str, end: int, says: str
 ) -> None:
     fleet.start()
@@ -53,13 +53,13 @@ def test_a_journal_of_something_else_is_refused(
         Journal(fleet.folder / "i-1" / "journal.db", instance, log_id or fleet.bus.log_id, end)
 
 
-def test_a_journal_is_for_its_owner_alone(fleet: Fleet) -> None:
+def test_only_its_owner_can_read_a_journal(fleet: Fleet) -> None:
     fleet.start()
     for path in (fleet.folder / "i-1").iterdir():
         assert path.stat().st_mode & 0o77 == 0, path
 
 
-def test_a_run_whose_agent_was_killed_is_interrupted_and_not_begun_again(
+def test_a_run_whose_agent_was_killed_is_interrupted_and_not_started_again(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     agent = fleet.start()
@@ -77,11 +77,11 @@ def test_a_run_whose_agent_was_killed_is_interrupted_and_not_begun_again(
     assert len(fleet.final()) == 1
 
 
-def test_what_a_killed_agent_left_of_a_file_is_removed(
+def test_the_temporary_file_of_a_killed_agent_is_removed(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def does_not(*_: object, **__: object) -> None:
-        """It is killed before it would."""
+        """Does nothing, as if the agent were killed before."""
 
     there = tmp_path / "there"
     agent = fleet.start()
@@ -98,7 +98,7 @@ def test_what_a_killed_agent_left_of_a_file_is_removed(
     assert fleet.file_record().error_code is ErrorCode.FILE_CREATE_FAIL
 
 
-def test_what_was_journalled_is_told_after_a_crash_and_only_that(
+def test_only_journalled_results_are_reported_after_a_crash(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(agent: Agent) -> None:
@@ -119,7 +119,7 @@ def test_what_was_journalled_is_told_after_a_crash_and_only_that(
     assert len(all_records(fleet.bus, EVENTS)) == 1
 
 
-def test_what_was_told_and_not_noted_is_told_again_with_the_same_bytes(
+def test_a_report_that_was_not_journalled_is_repeated_with_the_same_bytes(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(_journal: Journal, _invoke_id: str, _repeats: int) -> None:
@@ -142,7 +142,7 @@ def test_what_was_told_and_not_noted_is_told_again_with_the_same_bytes(
         assert len(set(values)) == 1
 
 
-def test_an_agent_that_ends_ends_what_runs(fleet: Fleet, tmp_path: Path) -> None:
+def test_closing_an_agent_ends_its_runs(fleet: Fleet, tmp_path: Path) -> None:
     agent = fleet.start()
     fleet.ask(f"echo > {tmp_path}/begun; sleep 1000")
     agent.step(0)
@@ -155,7 +155,7 @@ def away(_bus: MemoryBus, *_: object) -> None:
     raise BusUnavailable("away")
 
 
-def test_a_log_that_is_away_holds_up_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_bus_delays_no_schedule(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = fleet.start()
     fleet.schedule("echo again")
     fleet.step()
@@ -177,7 +177,7 @@ def ended(agent: Agent) -> bool:
     return agent.running() == 0
 
 
-def test_a_schedule_is_said_to_be_taken_once_the_log_is_back(
+def test_a_schedule_is_recorded_as_accepted_once_the_bus_is_back(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = fleet.start()
@@ -191,7 +191,7 @@ def test_a_schedule_is_said_to_be_taken_once_the_log_is_back(
     assert [one.invocation_status for one in fleet.records()] == [RecordState.SCHEDULED]
 
 
-def test_an_end_that_cannot_be_journalled_is_journalled_later(
+def test_a_result_that_cannot_be_journalled_is_journalled_later(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -207,7 +207,7 @@ def test_an_end_that_cannot_be_journalled_is_journalled_later(
     assert fleet.command_record().output == "done\n"
 
 
-def test_a_stop_between_two_crashes_is_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_between_two_crashes_takes_effect(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise JournalUnusable("killed here")
 
@@ -225,7 +225,7 @@ def test_a_stop_between_two_crashes_is_kept(fleet: Fleet, monkeypatch: pytest.Mo
     assert fleet.command_record().invocation_status is RecordState.CANCELLED
 
 
-def test_a_stop_that_was_read_before_a_crash_holds_after_it(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_stop_read_before_a_crash_takes_effect_after_it(fleet: Fleet, tmp_path: Path) -> None:
     agent = fleet.start()
     asked = fleet.schedule(f"echo > {tmp_path}/ran; trap '' TERM; sleep 1000")
     agent.step(0)
@@ -242,7 +242,7 @@ def test_a_stop_that_was_read_before_a_crash_holds_after_it(fleet: Fleet, tmp_pa
     assert (record.invocation_status, bool(record.stop_time)) == (RecordState.ERROR, True)
 
 
-def test_of_what_is_over_only_the_id_is_kept_and_not_for_ever(fleet: Fleet) -> None:
+def test_only_the_id_of_an_ended_execution_is_kept_for_a_limited_time(fleet: Fleet) -> None:
     journal = fleet.start().journal
     asked = fleet.ask("echo {{word}}", word="x" * 10_000)
     fleet.step()
@@ -256,9 +256,7 @@ def test_of_what_is_over_only_the_id_is_kept_and_not_for_ever(fleet: Fleet) -> N
     assert journal.accept(asked, None, fleet.clock.now())
 
 
-def test_requests_that_the_log_has_lost_are_passed_over_once(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_lost_from_the_topic_are_skipped_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(_bus: MemoryBus, *_: object) -> Polled:
         return Polled(gaps=[Gap(COMMANDS, 0, 0, 5)])
 

@@ -1,3 +1,5 @@
+"""Output of commands: cutting and masking."""
+
 from __future__ import annotations
 
 import tracemalloc
@@ -18,7 +20,7 @@ def printed(*pieces: bytes, secrets: tuple[str, ...] = ()) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_the_end_is_kept_and_what_was_cut_is_counted(more: int) -> None:
+def test_the_end_of_the_output_is_kept_and_dropped_bytes_are_counted(more: int) -> None:
     text = "x" * (OUTPUT_LIMIT + more - 1) + "\n"
     kept, dropped = printed(text.encode())
     assert dropped == max(more, 0)
@@ -27,7 +29,7 @@ def test_the_end_is_kept_and_what_was_cut_is_counted(more: int) -> None:
 
 @pytest.mark.parametrize("letter", ["é", "語", "😀"])
 @pytest.mark.parametrize("shift", range(4))
-def test_a_character_at_the_cut_is_cut_whole(letter: str, shift: int) -> None:
+def test_no_character_is_split_at_the_cut(letter: str, shift: int) -> None:
     size = len(letter.encode())
     text = letter * (OUTPUT_LIMIT // size + 2) + "." * shift
     kept, dropped = printed(text.encode())
@@ -36,7 +38,7 @@ def test_a_character_at_the_cut_is_cut_whole(letter: str, shift: int) -> None:
     assert dropped + len(kept.encode()) == len(text.encode())
 
 
-def test_what_is_printed_for_ever_takes_no_more_memory() -> None:
+def test_memory_does_not_grow_with_the_output() -> None:
     output, piece = Output(), b"y\n" * 32 * 1024
     tracemalloc.start()
     for _ in range(200):
@@ -47,12 +49,12 @@ def test_what_is_printed_for_ever_takes_no_more_memory() -> None:
     assert output.tail().dropped == 200 * len(piece) - OUTPUT_LIMIT
 
 
-def test_bytes_that_are_no_text_are_marked() -> None:
+def test_bytes_that_are_not_utf8_become_replacement_characters() -> None:
     assert printed(b"a\xff", b"\xc3", b"\xa9\xe2\x82") == ("a\ufffdé\ufffd", 0)
 
 
 @given(st.text(max_size=200), st.lists(st.integers(0, 600), max_size=8))
-def test_pieces_come_together_wherever_they_were_cut(text: str, cuts: list[int]) -> None:
+def test_the_text_does_not_depend_on_the_pieces_of_the_output(text: str, cuts: list[int]) -> None:
     data = text.encode()
     ends = sorted({min(cut, len(data)) for cut in cuts} | {len(data)})
     pieces = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -63,7 +65,7 @@ def test_pieces_come_together_wherever_they_were_cut(text: str, cuts: list[int])
     st.lists(st.sampled_from(["a", "ab", "abc", "secret", "sec", "x", "ret", "\n"]), max_size=30),
     st.integers(1, 7),
 )
-def test_a_secret_is_masked_however_it_comes(words: list[str], size: int) -> None:
+def test_a_secret_in_any_pieces_is_masked(words: list[str], size: int) -> None:
     text = "".join(words)
     data = text.encode()
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
@@ -72,7 +74,7 @@ def test_a_secret_is_masked_however_it_comes(words: list[str], size: int) -> Non
 
 
 def model(text: str, secrets: tuple[str, ...]) -> str:
-    """From left to right, the longest secret at each place."""
+    """Masks from left to right, the longest secret first at each place."""
     found, at = "", 0
     while at < len(text):
         here = max((one for one in secrets if text.startswith(one, at)), key=len, default="")
@@ -81,6 +83,6 @@ def model(text: str, secrets: tuple[str, ...]) -> str:
     return found
 
 
-def test_no_part_of_a_secret_is_kept_at_the_cut() -> None:
+def test_no_part_of_a_secret_remains_at_the_cut() -> None:
     kept, _ = printed(b"hunter2hunter2" + b"x" * (OUTPUT_LIMIT - 4), secrets=("hunter2",))
     assert "ter2" not in kept

@@ -1,3 +1,5 @@
+"""Placeholders of commands."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from producers.assistant.parameters import check_parameters, fill_places, secret
 from schemas.errors import InputError
 
 
-def test_places_are_filled_with_values_that_are_not_looked_at_again() -> None:
+def test_placeholders_inside_values_are_not_filled() -> None:
     content = "tar -cf {{of}} {{file}} {{of}} # {{.State}} {{ file }} {{secret:pw}}"
     values = {"of": "/x.tgz", "file": "{{of}}"}
     check_parameters(content, values)
@@ -18,7 +20,7 @@ def test_places_are_filled_with_values_that_are_not_looked_at_again() -> None:
     assert secret_names(content) == {"pw"}
 
 
-def test_twenty_are_taken_and_twenty_one_are_not() -> None:
+def test_at_most_twenty_parameters_are_accepted() -> None:
     names = [f"p{number}" for number in range(21)]
     content = " ".join(f"{{{{{name}}}}}" for name in names)
     check_parameters(content.replace(" {{p20}}", ""), dict.fromkeys(names[:20], "x"))
@@ -36,12 +38,12 @@ def test_twenty_are_taken_and_twenty_one_are_not() -> None:
         ("{{a}}", {"a" * 65: ""}, "is no name"),
     ],
 )
-def test_what_is_wrong_is_named(content: str, parameters: dict[str, str], says: str) -> None:
+def test_a_wrong_parameter_is_named(content: str, parameters: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         check_parameters(content, parameters)
 
 
 @given(st.text())
-def test_a_script_without_places_is_left_alone(content: str) -> None:
+def test_a_script_without_placeholders_is_unchanged(content: str) -> None:
     if "{{" not in content:
         assert fill_places(content, {}, {}) == content

@@ -1,3 +1,5 @@
+"""The agent's policy: permissions and due times."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -22,7 +24,7 @@ from producers.assistant.refusal import Refusal
 from producers.assistant.requests import File, Invocation, Run, SendFile
 from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
-from tests.producers.assistant.assisted import NOW, REGION, command
+from tests.producers.assistant.fleet import NOW, REGION, command
 
 MINUTE = 60_000
 
@@ -56,7 +58,9 @@ EACH_MINUTE = run(mode=RepeatMode.PERIOD, frequency="0 * * * * ?", command=comma
         (("greet", SEND_FILE), FILE, True),
     ],
 )
-def test_the_allow_list(allow: tuple[str, ...], asked: Invocation, allowed: bool) -> None:
+def test_the_allow_list_permits_names_digests_and_sent_files(
+    allow: tuple[str, ...], asked: Invocation, allowed: bool
+) -> None:
     policy = Policy(frozenset(allow))
     if allowed:
         check_permitted(policy, asked, NOW)
@@ -67,18 +71,18 @@ def test_the_allow_list(allow: tuple[str, ...], asked: Invocation, allowed: bool
 
 
 @pytest.mark.parametrize("asked", [run(), FILE])
-def test_what_comes_too_late_is_not_begun(asked: Invocation) -> None:
+def test_a_request_that_is_too_old_is_refused(asked: Invocation) -> None:
     check_permitted(Policy(), asked, NOW + ACCEPT_WITHIN)
     with pytest.raises(Refusal) as refused:
         check_permitted(Policy(), asked, NOW + ACCEPT_WITHIN + 1)
     assert refused.value.code is ErrorCode.DELIVERY_TIMEOUT
 
 
-def test_what_recurs_is_never_too_late() -> None:
+def test_a_scheduled_request_is_never_too_old() -> None:
     check_permitted(Policy(), EACH_MINUTE, NOW + 10 * ACCEPT_WITHIN)
 
 
-def test_the_first_time() -> None:
+def test_the_first_due_time_depends_on_the_repeat_mode() -> None:
     assert first_due(run()) == first_due(FILE) == 0
     assert first_due(run(mode=RepeatMode.NEXT_REBOOT_ONLY)) is None
     assert first_due(run(mode=RepeatMode.EVERY_REBOOT)) is None
@@ -100,7 +104,9 @@ def test_the_first_time() -> None:
         (5 * MINUTE + 30_000, False, True, DueDecision(True, 6, 5)),
     ],
 )
-def test_a_time_that_is_due(late: int, running: bool, catch_up: bool, expected: DueDecision) -> None:
+def test_a_due_time_is_run_or_missed_by_its_delay(
+    late: int, running: bool, catch_up: bool, expected: DueDecision
+) -> None:
     due = first_due(EACH_MINUTE)
     assert due is not None
     following = due + (expected.following or 0) * MINUTE
@@ -109,7 +115,7 @@ def test_a_time_that_is_due(late: int, running: bool, catch_up: bool, expected: 
 
 
 @given(st.lists(st.tuples(st.integers(1, 40 * MINUTE), st.booleans()), max_size=30), st.booleans())
-def test_every_time_is_run_or_missed_once(waits: list[tuple[int, bool]], catch_up: bool) -> None:
+def test_every_due_time_is_run_or_missed_exactly_once(waits: list[tuple[int, bool]], catch_up: bool) -> None:
     due, now, runs, missed = first_due(EACH_MINUTE), NOW, 0, 0
     for wait, running in waits:
         now += wait
@@ -120,7 +126,7 @@ def test_every_time_is_run_or_missed_once(waits: list[tuple[int, bool]], catch_u
     assert runs + missed == elapsed
 
 
-def test_a_single_time_that_was_missed_has_no_following() -> None:
+def test_no_time_follows_a_missed_single_time() -> None:
     at = run(mode=RepeatMode.PERIOD, frequency="at(2025-10-09 09:00:00)")
     due = first_due(at)
     assert due is not None

@@ -1,3 +1,5 @@
+"""Processes, scripts and accounts of runs."""
+
 from __future__ import annotations
 
 import os
@@ -56,15 +58,15 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_both_outputs_come_in_order_and_the_exit_code_is_kept() -> None:
+def test_both_output_streams_are_read_in_order_with_the_exit_code() -> None:
     assert ran("echo a; echo b >&2; printf c; exit 7") == (Exited(7), "a\nb\nc")
 
 
-def test_a_signal_counts_as_shells_count_it() -> None:
+def test_the_exit_code_of_a_signal_is_that_of_shells() -> None:
     assert ran("kill -9 $$") == (Exited(137), "")
 
 
-def test_the_time_out_holds_for_children_that_ignore_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_ends_children_that_ignore_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
     time_is_over_once(lambda: output.tail().text, monkeypatch)
     assert Process().run(launch(STUBBORN), output) == TimedOut()
@@ -79,11 +81,11 @@ def time_is_over_once(seen: Callable[[], object], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
 
 
-def test_a_command_that_closed_its_output_is_still_ended_in_time() -> None:
+def test_the_time_limit_ends_a_command_that_closed_its_output() -> None:
     assert ran("exec >&- 2>&-; exec sleep 1000", timeout=0.3) == (TimedOut(), "")
 
 
-def test_what_prints_for_ever_is_ended_and_only_its_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_ends_endless_output_and_its_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
     time_is_over_once(lambda: output.tail().dropped, monkeypatch)
     assert Process().run(launch("yes"), output) == TimedOut()
@@ -92,7 +94,7 @@ def test_what_prints_for_ever_is_ended_and_only_its_end_is_kept(monkeypatch: pyt
     assert kept.dropped > 0
 
 
-def test_a_command_that_is_stopped_while_it_runs() -> None:
+def test_stop_ends_a_running_command_and_its_children() -> None:
     process, output = Process(), Output()
     ends: list[Ended] = []
     thread = threading.Thread(target=lambda: ends.append(process.run(launch(STUBBORN), output)))
@@ -104,14 +106,14 @@ def test_a_command_that_is_stopped_while_it_runs() -> None:
     until(lambda: not lives(pid))
 
 
-def test_what_goes_on_in_the_background_is_not_waited_for() -> None:
+def test_a_background_process_is_not_waited_for() -> None:
     ended, text = ran("sleep 1000 & echo $!")
     assert ended == Exited(0)
     assert lives(int(text))
     os.kill(int(text), 9)
 
 
-def test_what_it_prints_in_the_background_for_ever_is_not_waited_for_either(tmp_path: Path) -> None:
+def test_endless_output_of_a_background_process_is_not_waited_for(tmp_path: Path) -> None:
     ended, text = ran(
         f"(echo y; > {tmp_path}/begun; exec yes) & until [ -e {tmp_path}/begun ]; do sleep 0.02; done"
     )
@@ -119,7 +121,7 @@ def test_what_it_prints_in_the_background_for_ever_is_not_waited_for_either(tmp_
     assert text.endswith("y\n")
 
 
-def test_nothing_of_the_agents_environment_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_gets_nothing_of_the_agents_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_SECRET", "hunter2")
     _, text = ran("env")
     names = {line.partition("=")[0] for line in text.splitlines()} - {"_", "PWD", "SHLVL", "OLDPWD"}
@@ -130,7 +132,7 @@ def test_standard_input_is_empty() -> None:
     assert ran("cat; echo end") == (Exited(0), "end\n")
 
 
-def test_what_a_killed_agent_left_is_found_by_its_mark() -> None:
+def test_processes_of_a_killed_agent_are_found_by_their_mark() -> None:
     mark = uuid4().hex
     process, output = Process(), Output()
     script = "setsid sh -c 'echo $$; while :; do sleep 1; done'"
@@ -144,7 +146,7 @@ def test_what_a_killed_agent_left_is_found_by_its_mark() -> None:
     until(lambda: not lives(pid))
 
 
-def test_what_a_left_over_process_starts_before_its_end_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_started_during_the_search_is_killed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     mark, kill = uuid4().hex, os.kill
     started: list[subprocess.Popen[bytes]] = []
 
@@ -167,7 +169,7 @@ def test_what_a_left_over_process_starts_before_its_end_is_ended_too(monkeypatch
 # Scripts and their interpreters.
 
 
-def test_a_script_lies_where_only_its_user_looks(tmp_path: Path) -> None:
+def test_only_its_user_can_read_a_script(tmp_path: Path) -> None:
     me = find_account("")
     with script_file(CommandType.SHELL, "echo {}", me, "heliograph-test-") as path:
         assert path.read_text() == "echo {}"
@@ -176,7 +178,7 @@ def test_a_script_lies_where_only_its_user_looks(tmp_path: Path) -> None:
     assert not path.parent.exists()
 
 
-def test_folders_that_were_left_are_removed() -> None:
+def test_folders_of_a_killed_agent_are_removed() -> None:
     prefix = f"heliograph-{uuid4().hex}-"
     held = script_file(CommandType.SHELL, "x", find_account(""), prefix)
     path = held.__enter__()
@@ -205,7 +207,7 @@ def test_a_script_may_name_its_interpreter(content: str, words: list[str]) -> No
         (CommandType.POWER_SHELL, "dir", "pwsh or powershell.exe"),
     ],
 )
-def test_an_interpreter_that_the_host_has_not_is_named(
+def test_a_missing_interpreter_is_named(
     kind: CommandType, content: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/bin")
@@ -217,21 +219,23 @@ def test_an_interpreter_that_the_host_has_not_is_named(
 # Users.
 
 
-def test_a_user_who_does_not_exist_is_refused() -> None:
+def test_an_unknown_user_is_refused() -> None:
     with pytest.raises(Refusal, match="no-such-user") as refused:
         find_account("no-such-user")
     assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
 
 
 @pytest.mark.parametrize("uid", [65_534, 3_999_999_999])
-def test_an_agent_that_may_not_act_as_another_says_so(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_is_not_root_may_not_act_as_another_user(
+    uid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     with pytest.raises(Refusal, match="may not act as root") as refused:
         find_account("root")
     assert refused.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
 
 
-def test_owner_and_group_by_name() -> None:
+def test_owner_and_group_are_found_by_name() -> None:
     assert owner_ids("", "") == (-1, -1)
     assert owner_ids("root", "root") == (0, 0)
     for names in (("no-such-user", ""), ("", "no-such-group")):
@@ -239,7 +243,7 @@ def test_owner_and_group_by_name() -> None:
             owner_ids(*names)
 
 
-def test_root_runs_as_another_user_and_nobody_else_does() -> None:
+def test_only_root_runs_commands_as_another_user() -> None:
     if os.geteuid() != 0:
         with pytest.raises(Refusal, match="may not act as nobody"):
             find_account("nobody")
@@ -252,7 +256,7 @@ def test_root_runs_as_another_user_and_nobody_else_does() -> None:
     assert "root" not in output.tail().text
 
 
-def test_many_at_once_do_not_disturb_each_other() -> None:
+def test_concurrent_commands_keep_their_own_output_and_exit_code() -> None:
     scripts = [f"sleep 0.1; echo {number}; exit {number}" for number in range(12)]
     with ThreadPoolExecutor(12) as pool:
         ends = list(pool.map(ran, scripts))

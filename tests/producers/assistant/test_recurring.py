@@ -1,4 +1,4 @@
-"""What recurs: schedules, and what waits for starts of the agent, by a clock that is turned by hand."""
+"""Recurring commands: schedules and starts of the agent, with a manual clock."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from producers.assistant.policy import Policy
 from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
-from tests.producers.assistant.assisted import Fleet, command
+from tests.producers.assistant.fleet import Fleet, command
 
 
-def test_a_schedule_leaves_one_record_for_each_time(fleet: Fleet) -> None:
+def test_a_schedule_has_one_final_record_for_each_time(fleet: Fleet) -> None:
     fleet.start()
     fleet.schedule("echo again")
     fleet.step()
@@ -23,7 +23,7 @@ def test_a_schedule_leaves_one_record_for_each_time(fleet: Fleet) -> None:
     assert fleet.records()[-1].invocation_status is RecordState.SCHEDULED
 
 
-def test_times_that_were_missed_are_skipped_and_counted(fleet: Fleet) -> None:
+def test_missed_times_are_skipped_and_counted(fleet: Fleet) -> None:
     fleet.start()
     asked = fleet.schedule("echo again")
     fleet.step()
@@ -40,7 +40,7 @@ def test_times_that_were_missed_are_skipped_and_counted(fleet: Fleet) -> None:
     assert [one.key.repeats for one in fleet.final()] == [1]
 
 
-def test_missed_times_are_made_up_for_by_one_run_where_that_is_wanted(fleet: Fleet) -> None:
+def test_with_catch_up_one_run_makes_up_for_missed_times(fleet: Fleet) -> None:
     fleet.start()
     fleet.schedule("echo again")
     fleet.step()
@@ -53,7 +53,7 @@ def test_missed_times_are_made_up_for_by_one_run_where_that_is_wanted(fleet: Fle
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_clock_that_was_ahead_for_a_while_does_not_silence_a_schedule(
+def test_a_schedule_continues_after_a_clock_that_was_ahead_is_corrected(
     fleet: Fleet, restarted: bool
 ) -> None:
     fleet.start()
@@ -72,7 +72,7 @@ def test_a_clock_that_was_ahead_for_a_while_does_not_silence_a_schedule(
     assert [one.key.repeats for one in fleet.final()] == [1, 2]
 
 
-def test_times_do_not_come_again_where_a_clock_is_corrected(fleet: Fleet) -> None:
+def test_no_time_runs_twice_after_a_small_clock_correction(fleet: Fleet) -> None:
     fleet.start()
     fleet.schedule("echo again")
     fleet.step()
@@ -82,7 +82,7 @@ def test_times_do_not_come_again_where_a_clock_is_corrected(fleet: Fleet) -> Non
     assert [one.key.repeats for one in fleet.final()] == [1]
 
 
-def test_a_single_time_that_was_missed_is_told(fleet: Fleet) -> None:
+def test_a_missed_single_time_is_recorded_as_aborted(fleet: Fleet) -> None:
     fleet.start()
     fleet.schedule("echo", "at(2025-10-09 09:00:00)")
     fleet.step()
@@ -95,7 +95,7 @@ def test_a_single_time_that_was_missed_is_told(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(("mode", "runs"), [(RepeatMode.NEXT_REBOOT_ONLY, 1), (RepeatMode.EVERY_REBOOT, 3)])
-def test_at_the_start_of_the_agent(fleet: Fleet, mode: RepeatMode, runs: int) -> None:
+def test_reboot_modes_run_at_starts_of_the_agent(fleet: Fleet, mode: RepeatMode, runs: int) -> None:
     fleet.start()
     fleet.caller.run(command("echo up"), ("i-1",), parameters={}, mode=mode)
     fleet.step()

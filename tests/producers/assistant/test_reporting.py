@@ -1,3 +1,5 @@
+"""Execution records and events built by agents."""
+
 from __future__ import annotations
 
 import msgspec
@@ -12,7 +14,7 @@ from schemas.errors import InputError
 from schemas.execution import ID, RecordState, check_execution
 from schemas.execution_errors import ERRORS, ErrorCode
 from schemas.notification import check as check_notification
-from tests.producers.assistant.assisted import NOW, REGION, command
+from tests.producers.assistant.fleet import NOW, REGION, command
 
 RUN = Run("r-1", NOW, REGION, 7, invoke_id="t-1", instances=("i-1",), command=command())
 FILE = SendFile("r-1", NOW, REGION, 7, invoke_id="f-1", instances=("i-1",), file=File(name="a", content="b"))
@@ -20,7 +22,7 @@ IDS = st.from_regex(ID, fullmatch=True)
 
 
 def tell(asked: Invocation, kept: OutputTail = NOTHING, instance: str = "i-1") -> None:
-    """Both records and the event are what their topics take, whatever became of it."""
+    """Checks records and event of each state against the rules of their topics."""
     told = Instance(instance, REGION, 9)
     code = ErrorCode.ACCOUNT_NOT_EXISTS
     error = Error(
@@ -49,7 +51,7 @@ def with_text(field: str, text: str) -> Invocation:
     "field",
     ["name", "description", "working_dir", "username", "owner", "group", "target_dir", "file_name"],
 )
-def test_no_text_that_may_be_asked_for_is_too_long_for_its_record(field: str) -> None:
+def test_every_allowed_text_fits_into_its_record(field: str) -> None:
     taken = 0
     for size in range(1, 600):
         asked = with_text(field, "語" * size)
@@ -62,7 +64,7 @@ def test_no_text_that_may_be_asked_for_is_too_long_for_its_record(field: str) ->
     assert 0 < taken < 599
 
 
-def test_the_largest_record_there_can_be_is_taken() -> None:
+def test_the_largest_possible_record_is_valid() -> None:
     script = command("\x01" * (COMMAND_LIMIT // 4 * 3))
     asked = msgspec.structs.replace(RUN, command=script)
     check(asked)
@@ -70,7 +72,7 @@ def test_the_largest_record_there_can_be_is_taken() -> None:
 
 
 @given(IDS, IDS)
-def test_any_id_has_records_and_events(invoke_id: str, instance: str) -> None:
+def test_every_valid_id_gives_valid_records_and_events(invoke_id: str, instance: str) -> None:
     asked = msgspec.structs.replace(RUN, invoke_id=invoke_id, instances=(instance,))
     check(asked)
     tell(asked, instance=instance)

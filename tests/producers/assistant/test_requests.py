@@ -1,3 +1,5 @@
+"""Requests: encoding and limits."""
+
 from __future__ import annotations
 
 import json
@@ -26,7 +28,7 @@ from producers.assistant.requests import (
 )
 from schemas.errors import InputError
 from schemas.execution import CommandType, ContentType, RepeatMode
-from tests.producers.assistant.assisted import NOW, command
+from tests.producers.assistant.fleet import NOW, command
 
 HEAD: dict[str, Any] = {"id": "r-1", "time": NOW, "region": "cn-hangzhou", "caller": 7}
 
@@ -58,12 +60,12 @@ def send(**fields: Any) -> SendFile:
         DeleteCommand(**HEAD, command_id="c-1"),
     ],
 )
-def test_a_request_is_read_as_it_was_written(request_: Request) -> None:
+def test_reading_an_encoded_request_returns_it(request_: Request) -> None:
     assert decode(encode(request_)) == request_
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-def test_a_script_has_sixteen_kibibytes_in_base64(over: int) -> None:
+def test_a_script_has_at_most_sixteen_kibibytes_in_base64(over: int) -> None:
     content = "x" * (COMMAND_LIMIT // 4 * 3 + over)
     assert (base64_size(content) <= COMMAND_LIMIT) == (over <= 0)
     if over <= 0:
@@ -74,7 +76,7 @@ def test_a_script_has_sixteen_kibibytes_in_base64(over: int) -> None:
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_parameters_count_with_their_script(over: int) -> None:
+def test_the_size_limit_of_a_script_includes_its_parameters(over: int) -> None:
     parameters = {"a": "1"}
     own = base64_size(json.dumps(parameters, separators=(",", ":")))
     content = "{{a}}".ljust((COMMAND_LIMIT - own) // 4 * 3 + over, "x")
@@ -87,7 +89,7 @@ def test_parameters_count_with_their_script(over: int) -> None:
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
 @pytest.mark.parametrize("kind", ContentType)
-def test_a_file_has_thirty_two_kibibytes_in_base64(over: int, kind: ContentType) -> None:
+def test_a_file_has_at_most_thirty_two_kibibytes_in_base64(over: int, kind: ContentType) -> None:
     data = "x" * (FILE_LIMIT // 4 * 3 + over)
     content = b64encode(data.encode()).decode() if kind is ContentType.BASE64 else data
     if over <= 0:
@@ -98,7 +100,7 @@ def test_a_file_has_thirty_two_kibibytes_in_base64(over: int, kind: ContentType)
 
 
 @pytest.mark.parametrize("count", [1, 50])
-def test_up_to_fifty_instances(count: int) -> None:
+def test_a_request_has_at_most_fifty_instances(count: int) -> None:
     check(run(instances=tuple(f"i-{number}" for number in range(count))))
 
 
@@ -145,7 +147,7 @@ NO_REGION = msgspec.structs.replace(KeepCommand(**HEAD, command=command()), regi
         (NO_REGION, "region ''"),
     ],
 )
-def test_what_is_beyond_a_limit_is_named(wrong: Request, says: str) -> None:
+def test_a_request_beyond_a_limit_is_refused_with_the_field(wrong: Request, says: str) -> None:
     with pytest.raises(InputError, match=says):
         check(wrong)
 
@@ -161,11 +163,10 @@ def test_what_is_beyond_a_limit_is_named(wrong: Request, says: str) -> None:
         (msgspec.json.encode({**HEAD, "kind": "stop", "invoke_id": "t-1", "more": 1}), "more"),
     ],
 )
-def test_what_is_no_request_is_said(value: bytes, says: str) -> None:
+def test_bytes_that_are_no_request_are_refused(value: bytes, says: str) -> None:
     with pytest.raises(InputError, match=says):
         decode(value)
 
 
-def test_both_spellings_of_power_shell_are_one_type() -> None:
-    assert CommandType("RunPowershellScript") is CommandType.POWER_SHELL
-    assert Command(command_id="c-1", name="n", type=CommandType.POWER_SHELL, content="x").timeout == 60
+def test_the_default_time_limit_of_a_command_is_sixty_seconds() -> None:
+    assert Command(command_id="c-1", name="n", type=CommandType.SHELL, content="x").timeout == 60

@@ -1,3 +1,5 @@
+"""Schedules of recurring commands."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
 @pytest.mark.parametrize(
     ("written", "interval"), [("60s", MINUTE), ("5m", 5 * MINUTE), ("12h", DAY // 2), ("7d", 7 * DAY)]
 )
-def test_a_rate_is_from_start_to_start_and_begins_one_interval_late(written: str, interval: int) -> None:
+def test_the_first_run_of_a_rate_is_one_interval_after_the_request(written: str, interval: int) -> None:
     timing = check_schedule(f"rate({written})", 10, NOW)
     assert next_time(timing, NOW, NOW) == NOW + interval
     assert next_time(timing, NOW, NOW + interval - 1) == NOW + interval
@@ -24,14 +26,14 @@ def test_a_rate_is_from_start_to_start_and_begins_one_interval_late(written: str
 
 
 @given(st.integers(60, 604_800), st.integers(0, 10**10))
-def test_a_rate_names_the_next_multiple(seconds: int, later: int) -> None:
+def test_the_next_time_of_a_rate_is_a_multiple_of_its_interval(seconds: int, later: int) -> None:
     found = next_time(parse_schedule(f"rate({seconds}s)"), NOW, NOW + later)
     assert found is not None
     assert 0 < found - (NOW + later) <= seconds * SECOND
     assert (found - NOW) % (seconds * SECOND) == 0
 
 
-def test_once_at_a_time_in_a_zone() -> None:
+def test_at_names_one_time_in_a_zone() -> None:
     timing = check_schedule("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
     moment = next_time(timing, NOW, NOW)
     assert moment is not None
@@ -40,7 +42,7 @@ def test_once_at_a_time_in_a_zone() -> None:
     assert check_schedule("at(2022-06-06 05:15:30)", 60, NOW) == timing
 
 
-def test_once_at_a_time_that_the_clocks_show_twice_is_the_first() -> None:
+def test_at_names_the_first_of_two_equal_wall_times() -> None:
     timing = check_schedule("at(2022-10-30 02:30:00 Europe/Berlin)", 60, NOW)
     assert timing == check_schedule("at(2022-10-30 00:30:00)", 60, NOW)
 
@@ -67,7 +69,9 @@ def test_once_at_a_time_that_the_clocks_show_twice_is_the_first() -> None:
         ("0 0 0 30 2 ?", 10, "no time in the future"),
     ],
 )
-def test_what_may_not_be_is_said(frequency: str, timeout: int, says: str) -> None:
+def test_a_frequency_beyond_a_limit_is_refused_with_the_reason(
+    frequency: str, timeout: int, says: str
+) -> None:
     with pytest.raises(InputError, match=says):
         check_schedule(frequency, timeout, NOW)
 
@@ -75,5 +79,5 @@ def test_what_may_not_be_is_said(frequency: str, timeout: int, says: str) -> Non
 @pytest.mark.parametrize(
     ("frequency", "timeout"), [("rate(61s)", 60), ("0/10 * * * * ?", 10), ("0 0/5 * * * ?", 300)]
 )
-def test_limits_themselves_are_allowed(frequency: str, timeout: int) -> None:
+def test_a_frequency_exactly_at_a_limit_is_accepted(frequency: str, timeout: int) -> None:
     check_schedule(frequency, timeout, NOW)

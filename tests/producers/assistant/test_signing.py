@@ -1,3 +1,5 @@
+"""Signatures of requests, and keys."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +13,7 @@ from producers.assistant.signing import SIGNATURE, WINDOW, Keys, make_key, open_
 from schemas.errors import InputError
 from schemas.record import NewRecord, Record
 from schemas.secrets import Secret
-from tests.producers.assistant.assisted import KEY, NOW
+from tests.producers.assistant.fleet import KEY, NOW
 
 STOP = Stop(id="r-1", time=NOW, region="cn-hangzhou", caller=7, invoke_id="t-1")
 KEYS = Keys((KEY,), "log-1")
@@ -21,7 +23,7 @@ def appended(new: NewRecord, timestamp: int = NOW) -> Record:
     return Record("commands", 0, 0, timestamp, new.key, new.headers, new.value)
 
 
-def test_what_was_signed_is_read() -> None:
+def test_verifying_a_signed_request_returns_it() -> None:
     assert KEYS.verify(appended(KEYS.sign(STOP))) == STOP
 
 
@@ -32,18 +34,18 @@ def test_a_key_that_is_being_replaced_still_verifies() -> None:
         KEYS.verify(appended(both.sign(STOP)))
 
 
-def test_a_request_counts_in_its_log_only() -> None:
+def test_a_request_signed_for_another_bus_is_refused() -> None:
     with pytest.raises(InputError, match="not signed with a key"):
         Keys((KEY,), "log-2").verify(appended(KEYS.sign(STOP)))
 
 
-def test_without_a_signature_nothing_is_read() -> None:
+def test_a_request_without_a_signature_is_refused() -> None:
     with pytest.raises(InputError, match="is not signed"):
         KEYS.verify(appended(NewRecord("commands", encode(STOP))))
 
 
 @given(st.integers(0, len(encode(STOP)) * 8 - 1))
-def test_one_bit_that_was_changed_is_seen(bit: int) -> None:
+def test_a_request_with_one_changed_bit_is_refused(bit: int) -> None:
     signed = KEYS.sign(STOP)
     value = bytearray(signed.value)
     value[bit // 8] ^= 1 << bit % 8
@@ -52,23 +54,23 @@ def test_one_bit_that_was_changed_is_seen(bit: int) -> None:
 
 
 @given(st.binary())
-def test_any_other_signature_is_seen(signature: bytes) -> None:
+def test_a_request_with_another_signature_is_refused(signature: bytes) -> None:
     with pytest.raises(InputError, match="or was changed"):
         KEYS.verify(appended(NewRecord("commands", encode(STOP), None, ((SIGNATURE, signature),))))
 
 
 @pytest.mark.parametrize("late", [-WINDOW, 0, WINDOW])
-def test_a_request_is_taken_within_its_time(late: int) -> None:
+def test_a_request_appended_within_the_window_is_accepted(late: int) -> None:
     assert KEYS.verify(appended(KEYS.sign(STOP), NOW + late)) == STOP
 
 
 @pytest.mark.parametrize("late", [-WINDOW - 1, WINDOW + 1])
-def test_a_request_that_is_repeated_later_is_refused(late: int) -> None:
+def test_a_request_appended_outside_the_window_is_refused(late: int) -> None:
     with pytest.raises(InputError, match="it is a copy, or the caller's clock is wrong"):
         KEYS.verify(appended(KEYS.sign(STOP), NOW + late))
 
 
-def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+def test_a_key_file_is_created_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "assistant.key"
     assert make_key(path)
     written = path.read_text()
@@ -78,7 +80,7 @@ def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
     assert open_keys([Secret(f"file:{path}")], "log-1").values == (written.strip().encode(),)
 
 
-def test_a_key_that_is_too_short_or_missing_is_named(tmp_path: Path) -> None:
+def test_a_short_or_missing_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("x" * 31)
     with pytest.raises(InputError, match=r"assistant.keys: file:.*short has fewer than 32"):
         open_keys([Secret(f"file:{tmp_path}/short")], "log-1")
@@ -86,5 +88,5 @@ def test_a_key_that_is_too_short_or_missing_is_named(tmp_path: Path) -> None:
         open_keys([Secret(f"file:{tmp_path}/none")], "log-1")
 
 
-def test_keys_do_not_show_themselves() -> None:
+def test_the_repr_of_keys_hides_their_values() -> None:
     assert "kkk" not in repr(KEYS)

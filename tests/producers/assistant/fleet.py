@@ -1,4 +1,4 @@
-"""A log in memory, somebody who asks, and agents that are stepped by hand."""
+"""A caller and agents on a bus in memory, stepped by hand, for tests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def all_records(bus: MemoryBus, topic: str) -> list[Record]:
 
 @dataclass
 class Fleet:
-    """Several agents may stand for instances here; each has a folder of its own."""
+    """A caller and the agents of several instances; each agent has a folder of its own."""
 
     folder: Path
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
@@ -66,7 +66,7 @@ class Fleet:
     def start(
         self, instance: str = "i-1", policy: Policy | None = None, secrets: Mapping[str, str] | None = None
     ) -> Agent:
-        """An agent that has begun, on the journal of its instance."""
+        """Starts the agent of an instance on its journal."""
         end = self.bus.extents(COMMANDS)[REQUESTS].end
         journal = Journal(self.folder / instance / "journal.db", instance, self.bus.log_id, end)
         references = {name: Secret(written) for name, written in (secrets or {}).items()}
@@ -85,12 +85,12 @@ class Fleet:
         return agent
 
     def ask(self, content: str, *instances: str, **parameters: str) -> Run:
-        """A run, at once, by default on i-1."""
+        """Requests an immediate run, by default on i-1."""
         (asked,) = self.caller.run(command(content), instances or ("i-1",), parameters=parameters)
         return asked
 
     def schedule(self, content: str, frequency: str = "rate(60s)") -> Run:
-        """Runs that recur on i-1."""
+        """Requests scheduled runs on i-1."""
         (asked,) = self.caller.run(
             command(content, timeout=10),
             ("i-1",),
@@ -101,13 +101,13 @@ class Fleet:
         return asked
 
     def crash(self, instance: str = "i-1") -> None:
-        """The agent is gone as if killed: nothing is accounted for."""
+        """Ends the agent as if it were killed; nothing is journalled or reported."""
         agent = self.agents.pop(instance)
         agent.abandon()
         agent.journal.close()
 
     def step(self, instance: str = "i-1") -> None:
-        """Turns until nothing runs any more."""
+        """Steps the agent until no run is left."""
         agent = self.agents[instance]
         deadline = time.monotonic() + 60
         agent.step(0)
@@ -121,7 +121,7 @@ class Fleet:
             agent.journal.close()
 
     def records(self, instance: str = "") -> list[ExecutionRecord]:
-        """Every execution record, in order of an instance."""
+        """Returns all execution records, in order for each instance."""
         found = [check_execution(record.value) for record in all_records(self.bus, EXECUTIONS)]
         return [one for one in found if instance in {"", one.instance_id}]
 
@@ -129,18 +129,18 @@ class Fleet:
         return [one for one in self.records(instance) if one.invocation_status.final]
 
     def command_record(self) -> CommandRecord:
-        """The only final record, of a command."""
+        """Returns the only final record, which is a command's."""
         (found,) = self.final()
         assert isinstance(found, CommandRecord)
         return found
 
     def file_record(self) -> FileRecord:
-        """The only final record, of a file."""
+        """Returns the only final record, which is a file's."""
         (found,) = self.final()
         assert isinstance(found, FileRecord)
         return found
 
     def outcome(self) -> tuple[RecordState, ErrorCode | None, str]:
-        """State and error of the only final record, of a command."""
+        """Returns state and error of the only final record, which is a command's."""
         record = self.command_record()
         return record.invocation_status, record.error_code, record.error_info or ""
