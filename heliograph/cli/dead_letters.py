@@ -10,12 +10,12 @@ from heliograph.cli import redrive
 from heliograph.cli.deliveries import attempt_rows, show_with_attempts
 from heliograph.cli.letter_filter import build_filter, require_filter
 from heliograph.cli.options import (
-    Deliveries,
-    Error,
+    DeliveryIds,
+    ErrorReason,
     EventName,
     Everything,
     ExhaustedLimit,
-    Resource,
+    ResourceId,
     Since,
     SubscriptionName,
     TargetId,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from heliograph.operations.dead_letters import DeadLetter
 
 app = typer.Typer(
-    help="Dead letters: deliveries that failed for good, kept with their events.",
+    help="Dead letters: deliveries that ended undelivered.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -66,17 +66,20 @@ def list_letters(
     subscription: SubscriptionName = "",
     since: Since = "",
     until: Until = "",
-    error: Error = None,
+    error: ErrorReason = None,
     exhausted: ExhaustedLimit = None,
     name: EventName = "",
-    resource: Resource = "",
-    delivery: Deliveries = None,
+    resource: ResourceId = "",
+    delivery: DeliveryIds = None,
     include_dropped: Annotated[
         bool, typer.Option("--include-dropped", help="List dropped dead letters too.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List dead letters with their reasons, from topics and archive."""
+    """List dead letters, from topics and archive.
+
+    --since and --until compare the time at which the delivery ended.
+    """
     from heliograph.operations import dead_letters
 
     with open_deployment() as deployment:
@@ -118,11 +121,11 @@ def drop(
     subscription: SubscriptionName = "",
     since: Since = "",
     until: Until = "",
-    error: Error = None,
+    error: ErrorReason = None,
     exhausted: ExhaustedLimit = None,
     name: EventName = "",
-    resource: Resource = "",
-    delivery: Deliveries = None,
+    resource: ResourceId = "",
+    delivery: DeliveryIds = None,
     everything: Everything = False,
     yes: Yes = False,
     why: Annotated[

@@ -10,12 +10,11 @@ from heliograph.cli.options import Since, SubscriptionName, TargetId, Until
 from heliograph.cli.output import Json, document, fail_without_archive, moment, open_deployment, say, show
 from heliograph.operations.history import open_history
 from schemas.delivery import Attempts
-from schemas.errors import InputError
 from schemas.record import Position
 from schemas.times import parse_when
 
 if TYPE_CHECKING:
-    from heliograph.operations.deliveries import DeliveryState, DeliveryStatus
+    from heliograph.operations.deliveries import DeliveryState
 
 app = typer.Typer(
     help="Deliveries: one event for one target each.", no_args_is_help=True, rich_markup_mode=None
@@ -53,7 +52,7 @@ def list_deliveries(
         selection = deliveries.DeliveryFilter(
             targets=frozenset({target} if target else ()),
             subscription=subscription,
-            state=_status(state) if state else None,
+            state=deliveries.parse_state(state) if state else None,
             source=Position.parse(event) if event else None,
             since=parse_when(since, now) if since else 0,
             until=parse_when(until, now) if until else 2**62,
@@ -130,12 +129,3 @@ def attempt_rows(attempts: Attempts) -> list[dict[str, Any]]:
         }
         for number, one in number_attempts(attempts)
     ]
-
-
-def _status(text: str) -> DeliveryStatus:
-    from heliograph.operations.deliveries import STATES
-
-    for state in STATES:
-        if text == state:
-            return state
-    raise InputError(f"--state {text!r}: expected {', '.join(STATES)}")

@@ -36,8 +36,12 @@ def emit(
         ),
     ] = None,
     resource: Annotated[str, typer.Option("--resource", metavar="ID", help="Resource id or ARN.")] = "",
-    region: Annotated[str, typer.Option("--region", help="Region id; default cn-hangzhou.")] = "cn-hangzhou",
-    user: Annotated[str, typer.Option("--user", help="Account id; default 100000000000.")] = "100000000000",
+    region: Annotated[
+        str, typer.Option("--region", help="Region id; default cn-hangzhou.", show_default=False)
+    ] = "cn-hangzhou",
+    user: Annotated[
+        str, typer.Option("--user", help="Account id; default 100000000000.", show_default=False)
+    ] = "100000000000",
     level: Annotated[
         str, typer.Option("--level", help="CRITICAL, WARN or INFO; default that of the catalogue.")
     ] = "",
@@ -50,7 +54,7 @@ def emit(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Append one notification that is built from a name, or all notifications of a file.
+    """Append one built notification, or all of a file.
 
     Exit status 1 if any was rejected; `heliograph tail rejects` shows it with the reason.
     """

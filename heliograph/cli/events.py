@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heliograph.cli.deliveries import delivery_row
-from heliograph.cli.options import EventName, Resource, Since, Until
+from heliograph.cli.options import EventName, ResourceId, Since, Until
 from heliograph.cli.output import (
     Json,
     document,
@@ -42,7 +42,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_events(
-    resource: Resource = "",
+    resource: ResourceId = "",
     level: Annotated[
         str, typer.Option("--level", help="Only this level: CRITICAL, WARN or INFO; any case.")
     ] = "",
@@ -51,7 +51,10 @@ def list_events(
     until: Until = "",
     as_json: Json = False,
 ) -> None:
-    """List the events on the bus."""
+    """List the events on the bus.
+
+    --since and --until compare the time at which the bus took the event.
+    """
     from heliograph.operations import events
 
     with open_deployment() as deployment:
@@ -69,7 +72,10 @@ def list_events(
 
 @app.command("show")
 def show_event(event: EventKey, as_json: Json = False) -> None:
-    """Show an event's record, byte for byte; every one if several have the id."""
+    """Show an event's record, byte for byte.
+
+    Shows every record if several have the id.
+    """
     from heliograph.operations.events import find_events
 
     with open_deployment() as deployment:

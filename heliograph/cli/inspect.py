@@ -31,6 +31,7 @@ def tail(
             "--from",
             metavar="START",
             help="earliest, latest, an offset, or a time (2h, 2026-01-31T12:00:00Z); default earliest.",
+            show_default=False,
         ),
     ] = "earliest",
     follow: Annotated[
@@ -67,7 +68,7 @@ def topics(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List topics with their partitions and numbers of records."""
+    """List topics with partitions and records."""
     from heliograph.operations.topics import list_topics
 
     with open_deployment() as deployment:
@@ -81,7 +82,7 @@ def topics(
 
 
 def lag(as_json: Json = False) -> None:
-    """List the number of offsets that each group has not finished."""
+    """List the lag of each group: the offsets that it has not finished."""
     from heliograph.operations.topics import list_lags
 
     with open_deployment() as deployment:

@@ -1,4 +1,4 @@
-"""The command tree, and the one place where errors become an exit status."""
+"""The command tree, and the exit status of errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from schemas.errors import HeliographError, InputError
 
 app = typer.Typer(
     name="heliograph",
-    help="Notifications onto topics, through subscription filters, to their targets and into an archive.",
+    help="Broker of notifications: topics, subscriptions, deliveries to targets, and an archive.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -46,7 +46,7 @@ app.add_typer(assistant.app, name="assistant")
 
 
 def main() -> int:
-    """Run the command line. Exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Runs the command line; returns the exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
@@ -56,17 +56,17 @@ def main() -> int:
             sys.stdout.flush()
     except HeliographError as error:
         for line in str(error).splitlines():
-            _complain(line)
+            _print_error(line)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # buffered output cannot be written any more
         if not isinstance(error, BrokenPipeError):
-            _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+            _print_error(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
     return 0
 
 
-def _complain(line: str) -> None:
+def _print_error(line: str) -> None:
     sys.stderr.write(f"heliograph: {line}\n")

@@ -31,7 +31,7 @@ def names(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """List the notification names of the catalogue, or explain one."""
+    """List the catalogue's names, or explain one."""
     from schemas.catalogue import CATALOGUE, complete, lookup
 
     if name in CATALOGUE:

@@ -24,7 +24,7 @@ SubscriptionName = Annotated[
 EventName = Annotated[
     str, typer.Option("--name", metavar="NAME", help="Only events of this name; * matches any characters.")
 ]
-Resource = Annotated[
+ResourceId = Annotated[
     str, typer.Option("--resource", metavar="ID", help="Only events of this resource; id or ARN.")
 ]
 Since = Annotated[
@@ -36,13 +36,13 @@ Since = Annotated[
 Until = Annotated[
     str, typer.Option("--until", metavar="TIME", help="Before this time; same forms as --since.")
 ]
-Error = Annotated[
+ErrorReason = Annotated[
     ReasonCode | None, typer.Option("--error", help="Only if the last attempt failed for this reason.")
 ]
 ExhaustedLimit = Annotated[
     Exhausted | None, typer.Option("--exhausted", help="Only if this limit was reached.")
 ]
-Deliveries = Annotated[
+DeliveryIds = Annotated[
     list[str] | None,
     typer.Option("--delivery", metavar="ID", help="Only the delivery with this id; repeatable."),
 ]

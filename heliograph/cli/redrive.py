@@ -9,12 +9,12 @@ import typer
 
 from heliograph.cli.letter_filter import build_filter, require_filter
 from heliograph.cli.options import (
-    Deliveries,
-    Error,
+    DeliveryIds,
+    ErrorReason,
     EventName,
     Everything,
     ExhaustedLimit,
-    Resource,
+    ResourceId,
     Since,
     SubscriptionName,
     TargetId,
@@ -34,11 +34,11 @@ from heliograph.cli.output import (
     show,
 )
 from heliograph.operations.history import open_history
-from schemas.errors import HeliographError, InputError
+from schemas.errors import HeliographError
 
 if TYPE_CHECKING:
     from heliograph.operations.history import History
-    from heliograph.operations.redrive import Order, Redrive, RedrivePlan, RedriveRun
+    from heliograph.operations.redrive import Redrive, RedrivePlan, RedriveRun
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be done by number of letters; append nothing.")
@@ -46,7 +46,10 @@ DryRun = Annotated[
 AsNew = Annotated[bool, typer.Option("--as-new", help="Send each letter under a new delivery id.")]
 Rate = Annotated[float | None, typer.Option("--rate", help="Deliveries per second; default 100.", min=0.01)]
 OrderName = Annotated[
-    str, typer.Option("--order", help="Order of sending: oldest or newest-per-resource; default oldest.")
+    str,
+    typer.Option(
+        "--order", help="Order of sending: oldest or newest-per-resource; default oldest.", show_default=False
+    ),
 ]
 Resume = Annotated[str, typer.Option("--resume", metavar="ID", help="Resume the redrive with this id.")]
 
@@ -61,11 +64,11 @@ def redrive(
     subscription: SubscriptionName = "",
     since: Since = "",
     until: Until = "",
-    error: Error = None,
+    error: ErrorReason = None,
     exhausted: ExhaustedLimit = None,
     name: EventName = "",
-    resource: Resource = "",
-    delivery: Deliveries = None,
+    resource: ResourceId = "",
+    delivery: DeliveryIds = None,
     everything: Everything = False,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -99,7 +102,7 @@ def redrive(
         request = operation.Redrive(
             id=operation.parse_redrive_id(resume) if resume else operation.new_redrive_id(now),
             selection=selection,
-            order=_order(order),
+            order=operation.parse_order(order),
             rate=rate or operation.RATE,
             as_new=as_new,
             by=operator(),
@@ -111,15 +114,6 @@ def redrive(
         else:
             _confirm(plan, yes=yes)
             _run(operation.RedriveRun(history, plan, deployment.clock), history, as_json=as_json)
-
-
-def _order(text: str) -> Order:
-    from heliograph.operations.redrive import Order
-
-    try:
-        return Order(text)
-    except ValueError:
-        raise InputError(f"--order {text!r}: expected {', '.join(Order)}") from None
 
 
 def _show_counts(plan: RedrivePlan, *, as_json: bool) -> None:

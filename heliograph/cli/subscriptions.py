@@ -32,9 +32,9 @@ def apply(
     file: Annotated[str, typer.Argument(help="TOML file of [[subscription]] tables; - is stdin.")],
     as_json: Json = False,
 ) -> None:
-    """Put the subscriptions of a file into force, all or none.
+    """Put the subscriptions of a file into force.
 
-    Returns when the live routers use them, after 10 seconds at the latest.
+    All of them or none. Returns when the live routers use them, after 10 seconds at the latest.
     """
     from heliograph.operations.subscription_file import find_doubts, read_file
     from heliograph.operations.subscriptions import apply as apply_all
@@ -80,7 +80,10 @@ def list_subscriptions(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_subscription(name: Name, as_json: Json = False) -> None:
-    """Show a subscription. Header values that are not references are masked."""
+    """Show a subscription.
+
+    Header values that are not references are masked.
+    """
     from heliograph.operations.subscriptions import find_subscription
 
     with open_deployment() as deployment:
@@ -90,7 +93,10 @@ def show_subscription(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def history(as_json: Json = False) -> None:
-    """List the changes of subscriptions and delivery settings, with the version that each made."""
+    """List the changes, with the version of each.
+
+    Changes of subscriptions, and of the delivery settings of execution records.
+    """
     from heliograph.operations.subscriptions import list_changes
 
     with open_deployment() as deployment:
@@ -137,9 +143,9 @@ def test(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Send one notification to every target of a subscription, once, and show the outcomes.
+    """Send one notification to every target, once.
 
-    It does not go over the bus and leaves no record. Exit status 1 unless all targets accept it.
+    Shows the outcomes. It does not go over the bus and leaves no record. Exit status 1 unless all targets accept it.
     """
     from heliograph.operations.trial import try_subscription
 
@@ -160,7 +166,10 @@ def explain(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show which subscriptions in force would match an event, and the clauses that do not hold for the others."""
+    """Show which subscriptions would match an event.
+
+    By those in force now; for the others, the clauses that do not hold.
+    """
     from heliograph.operations.events import find_events
     from heliograph.operations.history import open_history
     from heliograph.operations.subscriptions import explain_match

@@ -31,7 +31,7 @@ def default(context: typer.Context) -> None:
 
 @app.command("list")
 def list_targets(as_json: Json = False) -> None:
-    """List targets with their states, since when and why."""
+    """List targets with their states."""
     from heliograph.operations import targets
 
     with open_deployment() as deployment:
@@ -41,9 +41,9 @@ def list_targets(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_target(target: Id, as_json: Json = False) -> None:
-    """Show a target with its state, its settings and the subscriptions that share it.
+    """Show a target with state and settings.
 
-    Header values that are not references are masked.
+    With the subscriptions that share it. Header values that are not references are masked.
     """
     from heliograph.operations.targets import find_target, mask_secrets
 
@@ -70,7 +70,10 @@ def suspend(
 
 @app.command()
 def resume(target: Id) -> None:
-    """Resume a target: lift its suspension, its throttling and its breaker."""
+    """Resume a target.
+
+    Lifts its suspension, its throttling and its open breaker.
+    """
     from heliograph.operations.targets import resume_target
 
     with open_deployment() as deployment:

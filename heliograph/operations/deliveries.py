@@ -21,7 +21,7 @@ from schemas.delivery import (
     read_delivery,
     read_verdict,
 )
-from schemas.errors import NotFound, StoreError
+from schemas.errors import InputError, NotFound, StoreError
 from schemas.record import Position, Record, TopicPartition
 from schemas.topics import DELIVERIES, PARKED, RETRIES, VERDICTS
 
@@ -108,6 +108,14 @@ class DeliveryState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     redrive: str = ""
     by: str = ""
     why: str = ""
+
+
+def parse_state(text: str) -> DeliveryStatus:
+    """Reads a state that a listing can filter by. Raises InputError."""
+    for state in STATES:
+        if text == state:
+            return state
+    raise InputError(f"state {text!r}: expected {', '.join(STATES)}")
 
 
 def list_deliveries(history: History, selection: DeliveryFilter = ALL) -> Iterator[DeliveryState]:
@@ -279,7 +287,7 @@ def _unended_state(record: Record, delivery: Delivery) -> DeliveryState:
 
 
 def _muted(verdict: Verdict) -> str:
-    return f"by {verdict.opener}, which went out" if verdict.opener else ""
+    return f"muted by the event at {verdict.opener}" if verdict.opener else ""
 
 
 def _last(attempts: Attempts) -> str:

@@ -153,6 +153,14 @@ def parse_redrive_id(text: str) -> str:
     return text
 
 
+def parse_order(text: str) -> Order:
+    """Reads an order of sending. Raises InputError."""
+    try:
+        return Order(text)
+    except ValueError:
+        raise InputError(f"order {text!r}: expected {', '.join(Order)}") from None
+
+
 def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = False) -> RedrivePlan:
     """Plans what a redrive will do, by the present contents of topics and archive; appends nothing.
 

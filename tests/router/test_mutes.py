@@ -124,7 +124,7 @@ def test_a_muted_delivery_has_a_verdict_at_each_target(
     states = {
         one.source: (one.state, one.attempts.count, one.detail) for one in list_deliveries(History(bus))
     }
-    assert states[str(repeat)] == ("muted", 0, f"by {opener}, which went out")
+    assert states[str(repeat)] == ("muted", 0, f"muted by the event at {opener}")
     assert counted("heliograph_verdicts_total", target="second", state="muted") == 1
     assert counted("heliograph_matched_total", subscription="muting") == 2
 

@@ -203,7 +203,7 @@ def test_why_names_the_original_of_a_duplicate_and_of_a_muted_event(call: Comman
         for row in call.done("deliveries", "list", "--state", "muted", "--json").rows
     }
     (why,) = (row for row in call.done("events", "why", second, "--json").rows if row["matched"])
-    assert (why["state"], why["because"]) == ("muted", f"by {first}, which went out")
+    assert (why["state"], why["because"]) == ("muted", f"muted by the event at {first}")
     event = call.done("events", "show", first, "--json").rows[0]
     rows = call.done("events", "why", json.loads(event["value"])["id"], "--json").rows
     duplicates = [row["because"] for row in rows if row["state"] == "duplicate"]

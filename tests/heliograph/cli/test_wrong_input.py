@@ -37,7 +37,7 @@ from tests.heliograph.cli.conftest import Commands
         ("events list --since soon", "time 'soon': expected"),
         ("events show nope", "event 'nope': not in the topics"),
         ("events why nope", "event 'nope': not in the topics"),
-        ("deliveries list --state gone", "--state 'gone': expected delivered, dropped, dead"),
+        ("deliveries list --state gone", "state 'gone': expected delivered, dropped, dead"),
         ("deliveries list --event 7", "expected topic:partition:offset"),
         ("deliveries show nope", "no delivery 'nope' in topics or archive"),
         ("deliveries list --since soon", "time 'soon': expected"),
@@ -45,7 +45,7 @@ from tests.heliograph.cli.conftest import Commands
         ("dead-letters list --error nope", "'nope' is not one of 'unreachable'"),
         ("dead-letters list --until soon", "time 'soon': expected"),
         ("dead-letters redrive", "no filter given: select dead letters (--target, --since …), or give --all"),
-        ("dead-letters redrive --all --order best", "--order 'best': expected oldest, newest-per-resource"),
+        ("dead-letters redrive --all --order best", "order 'best': expected oldest, newest-per-resource"),
         ("dead-letters redrive --all --resume 7", "redrive '7': not a redrive id"),
         ("dead-letters redrive --all --rate 0", "--rate"),
         (
