@@ -1,4 +1,4 @@
-"""The Sink seam: one kind of destination."""
+"""The seam of sinks: one destination of deliveries, and the kind that builds it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from pydantic import BaseModel, ValidationError
 from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
 from schemas.delivery import Delivery, Outcome
+from schemas.errors import InputError
 from schemas.problems import problems
 
 
 class Sink(Protocol):
-    """One destination. Sends once; knows nothing of retry, order or rate."""
+    """One destination. Sends each delivery once; retries, order and rate are the caller's work."""
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """One outcome per delivery, in order. A failed send is an outcome; an exception is a bug."""
+        """Sends the batch and returns one outcome for each delivery, in order.
+
+        A failed send is an outcome; an exception is a bug. A cancelled call leaves the sink usable.
+        """
         ...
 
     async def close(self) -> None:
-        """Let go of connections and workers."""
+        """Closes connections and ends workers. A second call changes nothing."""
         ...
 
 
 class SinkContext(msgspec.Struct, frozen=True):
-    """What a deployment lends to its sinks.
+    """The parts of a deployment that its sinks use.
 
     `allow_networks`: private networks that callbacks may reach; `function_modules`: modules that targets of kind
-    `python` may name (`a.b` is that module, `a.*` every module below `a`); `function_path`: a folder they may be
-    imported from, before all others; `logs`: folder of the local log store; `objects`: the store of targets of kind
-    `object`.
+    `python` may name (`a.b` is that module, `a.*` every module below `a`); `function_path`: a folder that is searched
+    for them before all others; `logs`: folder of the local log store; `objects`: the store of targets of kind `object`.
     """
 
     bus: Bus
@@ -45,22 +48,36 @@ class SinkContext(msgspec.Struct, frozen=True):
     function_path: Path | None = None
 
 
-class SinkKind(msgspec.Struct, frozen=True):
-    """A kind of sink: the model of its settings, and how to build one.
+def settings_suffice(settings: BaseModel, context: Callable[[], SinkContext]) -> None:
+    """Examines nothing: the kind cannot fail before its first delivery if its settings are valid."""
 
-    `build` neither blocks nor needs an event loop; what cannot work is an outcome of `deliver`. `batch` is how many
-    deliveries one call takes when the target does not say.
+
+class SinkKind(msgspec.Struct, frozen=True):
+    """A kind of sink: the model of its settings, how to build a sink, and how to examine a target before use.
+
+    `build` neither blocks nor needs an event loop; what fails later is an outcome of `deliver`. `batch`: deliveries of
+    one call where the target does not say. `examine` tries what a target needs on this machine, such as its secrets,
+    and sends nothing; it raises InputError or StoreError that says what is missing. Only a kind that needs the context
+    calls for it, so that an object store that cannot be opened fails no other kind.
     """
 
     settings: type[BaseModel]
     build: Callable[[Any, SinkContext], Sink]
     batch: int = 1
+    examine: Callable[[Any, Callable[[], SinkContext]], None] = settings_suffice
 
     def problems(self, settings: Mapping[str, Any], beside: Iterable[str] = ()) -> list[str]:
-        """One line `key: problem` for each setting that cannot work; none if all can. `beside`: keys that stand beside
-        settings, and may have been meant."""
+        """Returns one line `key: problem` for each invalid setting. `beside`: keys of the target outside its settings,
+        suggested where an unknown key resembles one."""
         try:
             self.settings.model_validate(settings)
         except ValidationError as error:
             return problems(error, self.settings, beside)
         return []
+
+    def read_settings(self, settings: Mapping[str, Any]) -> BaseModel:
+        """Returns the settings as the kind's model. Raises InputError that lists every invalid setting."""
+        found = self.problems(settings)
+        if found:
+            raise InputError("; ".join(found))
+        return self.settings.model_validate(settings)

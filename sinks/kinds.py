@@ -1,4 +1,4 @@
-"""Every kind of sink by its name: those of subscriptions' targets, and those of delivery settings."""
+"""Every kind of sink by name: the kinds of subscriptions' targets, and those of delivery settings."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ KINDS: dict[str, SinkKind] = {
     "python": function.KIND,
     "topic": topic.KIND,
 }
-"""What a subscription's target may be."""
+"""Kinds that a subscription's target may have."""
 ALL_KINDS: dict[str, SinkKind] = {
     **KINDS,
     BUCKET_KIND: execution_objects.KIND,
     LOGS_KIND: execution_logs.KIND,
 }
-"""Also what delivery settings make of execution records."""
+"""KINDS, and the kinds to which delivery settings send execution records."""
 
 
-def kind_of(name: str) -> SinkKind:
-    """The kind of that name. Raises InputError that lists the known."""
+def find_kind(name: str) -> SinkKind:
+    """Returns the kind of that name. Raises InputError that lists the known kinds."""
     kind = ALL_KINDS.get(name)
     if kind is None:
         raise InputError(f"kind: {name!r} is not a kind of target; known are {', '.join(sorted(KINDS))}")
@@ -39,9 +39,9 @@ def kind_of(name: str) -> SinkKind:
 
 
 def check_settings(target: Target) -> list[str]:
-    """One line `key: problem` for each setting of the target that cannot work; none if all can."""
+    """Returns one line `key: problem` for each invalid setting of the target, or one for an unknown kind."""
     try:
-        kind = kind_of(target.kind)
+        kind = find_kind(target.kind)
     except InputError as error:
         return [str(error)]
     return kind.problems(target.settings)

@@ -10,15 +10,11 @@ from heliograph.app.config import Config, load
 from heliograph.app.deployment import Deployment
 from heliograph.diagnose.finding import Finding, State
 from heliograph.store.base import ObjectStore
-from heliograph.store.open import store_at
 from heliograph.store.probe import probe
 from router.configuration import Configuration
-from schemas.errors import HeliographError, InputError
+from schemas.errors import HeliographError
 from schemas.subscription import Target
-from sinks.callback.credentials import Credentials
-from sinks.callback.settings import CallbackSettings
-from sinks.kinds import check_settings, kind_of
-from sinks.objects.executions import ResultsSettings
+from sinks.kinds import find_kind
 
 
 def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -101,22 +97,13 @@ def _targets(deployment: Deployment) -> Iterator[Finding]:
     count = len(configuration.subscriptions)
     yield Finding("subscriptions", "ok" if count else "warning", _counted(count))
     for target in configuration.read_targets().values():
-        yield _tried(f"target {target.id}", partial(_checked, target))
+        yield _tried(f"target {target.id}", partial(_examined, target, deployment))
 
 
-def _checked(target: Target) -> str:
-    """The target's kind. Raises InputError for settings that cannot work and for secrets that are missing here,
-    StoreError for a store of execution records that cannot be opened."""
-    problems = check_settings(target)
-    if problems:
-        raise InputError("; ".join(problems))
-    match kind_of(target.kind).settings.model_validate(target.settings):
-        case CallbackSettings() as settings:
-            Credentials(settings).ready(0.0)
-        case ResultsSettings() as settings:
-            store_at(settings.store_url)().close()
-        case _:
-            pass
+def _examined(target: Target, deployment: Deployment) -> str:
+    """Returns the target's kind. Raises InputError or StoreError that says what the target lacks on this machine."""
+    kind = find_kind(target.kind)
+    kind.examine(kind.read_settings(target.settings), lambda: deployment.sink_context)
     return target.kind
 
 

@@ -14,7 +14,7 @@ from schemas.delivery import Delivery, Outcome, delivery_id
 from schemas.notification import check
 from schemas.record import Position
 from schemas.subscription import Target
-from sinks.kinds import kind_of
+from sinks.kinds import find_kind
 
 SOURCE = Position("trial", 0, 0)
 """The source of a test delivery, which has no event."""
@@ -66,8 +66,8 @@ def _attempt_all(
     resource = check(event).resource_id
 
     async def attempt(target: Target) -> Trial:
-        kind = kind_of(target.kind)
-        sink = kind.build(kind.settings.model_validate(target.settings), deployment.sink_context)
+        kind = find_kind(target.kind)
+        sink = kind.build(kind.read_settings(target.settings), deployment.sink_context)
         delivery = Delivery(
             id=delivery_id(f"trial {now}", SOURCE, subscription, target.id),
             source=SOURCE,

@@ -204,4 +204,9 @@ def _build(settings: CallbackSettings, context: SinkContext) -> CallbackSink:
     return CallbackSink(settings, client)
 
 
-KIND = SinkKind(CallbackSettings, _build)
+def _examine(settings: CallbackSettings, context: Callable[[], SinkContext]) -> None:
+    """Looks up every secret. Raises InputError that names the setting."""
+    Credentials(settings).ready(0.0)
+
+
+KIND = SinkKind(CallbackSettings, _build, examine=_examine)

@@ -204,4 +204,9 @@ def _build(settings: ResultsSettings, context: SinkContext) -> Sink:
     return ResultsSink(Results(settings, store_at(settings.store_url)))
 
 
-KIND = SinkKind(ResultsSettings, _build, batch=64)
+def _examine(settings: ResultsSettings, context: Callable[[], SinkContext]) -> None:
+    """Opens the store. Raises StoreError or InputError if it cannot be opened."""
+    store_at(settings.store_url)().close()
+
+
+KIND = SinkKind(ResultsSettings, _build, batch=64, examine=_examine)

@@ -81,3 +81,16 @@ def test_a_configuration_with_mistakes_is_all_there_is_to_say(tmp_path: Path) ->
     )
     assert [(one.check, one.state) for one in findings] == [("configuration", "failed")] * 2
     assert findings[0].row()["detail"] == "HELIOGRAPH_X: no such setting"
+
+
+def test_a_broken_object_store_does_not_hide_what_is_wrong_with_a_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = environment(tmp_path)
+    monkeypatch.delenv("HOOK_TOKEN", raising=False)
+    with Deployment(load(home)) as deployment:
+        apply(deployment.bus, read_file(CALLED), KINDS)
+    (tmp_path / "objects").write_text("not a folder")
+    checks = found(home)
+    assert checks["objects"][0] == "failed"
+    assert checks["target hook"][1].startswith("bearer: env:HOOK_TOKEN")

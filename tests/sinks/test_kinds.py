@@ -4,7 +4,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.subscription import Target
-from sinks.kinds import KINDS, check_settings, kind_of
+from sinks.kinds import KINDS, check_settings, find_kind
 
 
 def problems(kind: str, **settings: object) -> list[str]:
@@ -14,7 +14,7 @@ def problems(kind: str, **settings: object) -> list[str]:
 def test_an_unknown_kind_lists_the_known() -> None:
     expected = "kind: 'queue' is not a kind of target; known are callback, logs, object, python, topic"
     with pytest.raises(InputError, match=re.escape(expected)):
-        kind_of("queue")
+        find_kind("queue")
     assert problems("queue") == [expected]
 
 
@@ -30,7 +30,7 @@ def test_an_unknown_kind_lists_the_known() -> None:
 )
 def test_settings_that_work(kind: str, settings: dict[str, object]) -> None:
     assert problems(kind, **settings) == []
-    assert kind_of(kind) is KINDS[kind]
+    assert find_kind(kind) is KINDS[kind]
 
 
 @pytest.mark.parametrize(
