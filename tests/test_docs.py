@@ -32,9 +32,10 @@ from schemas.record import Position
 from schemas.subscription import Filter, Resources, Subscription, Target
 from schemas.target_state import TargetStatus
 from schemas.topics import TIERS, kind_of, matches
-from sinks.callback.cloudevents import structured
+from sinks.callback.cloudevents import encode_structured
 from sinks.callback.settings import BasicSettings
-from sinks.http.outcomes import Answer, answered, unanswered
+from sinks.http.outcomes import judge_failure, judge_response
+from sinks.http.response import Response
 from sinks.http.tls import TlsSettings
 from sinks.kinds import KINDS
 from sinks.objects.events import FIELDS
@@ -306,7 +307,7 @@ def test_the_attributes_of_a_cloudevent_are_documented() -> None:
     source = Position("events.ecs.disk", 0, 0)
     event = b'{"product":"ECS","name":"A:B"}'
     attributes = json.loads(
-        structured(
+        encode_structured(
             Delivery(
                 id="id",
                 source=source,
@@ -338,7 +339,7 @@ def test_every_status_is_documented() -> None:
 
 
 def _leads_to(status: int) -> tuple[str, str]:
-    match answered(Answer(status), now=0):
+    match judge_response(Response(status), now=0):
         case Delivered():
             return "delivered", ""
         case Retry(reason=reason):
@@ -352,7 +353,7 @@ def test_every_reason_is_documented() -> None:
     stated = {codes(reason)[0]: then for reason, _, then in rows(text)}
     assert list(stated) == list(ReasonCode)
     for code in ReasonCode:
-        rejected = isinstance(unanswered(Reason(code)), Rejected)
+        rejected = isinstance(judge_failure(Reason(code)), Rejected)
         assert (stated[code] == "rejected") == rejected, code
 
 

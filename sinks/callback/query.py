@@ -1,4 +1,4 @@
-"""The query of a call by GET: the event's fields, whose names are those of the event, since the vendor documents none."""
+"""The query of a GET callback: the event's fields under their own names, since the vendor documents no others."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import msgspec
 from yarl import URL
 
 QUERY = ("ver", "id", "product", "resourceId", "level", "name", "userId", "eventTime", "regionId", "content")
-"""Fields of the event that GET sends, in this order; one that the event lacks is left out."""
+"""Fields of the event that GET sends, in this order; a field that the event lacks is left out."""
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def query_url(url: URL, event: bytes) -> URL:
-    """The URL with the event's fields as query parameters: text as it is, `content` and all else as JSON text.
+    """Returns the URL with the event's fields as query parameters: strings unquoted, `content` and all others as JSON.
 
-    Raises ValueError if the event is no JSON object.
+    Raises ValueError if the event is not a JSON object.
     """
     try:
         fields = _fields_decoder.decode(event)

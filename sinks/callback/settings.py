@@ -1,4 +1,4 @@
-"""The settings of kind `callback`, checked for what can never work."""
+"""The settings of kind `callback`, checked for values that can never work."""
 
 from __future__ import annotations
 
@@ -9,32 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from schemas.policy import Duration
 from schemas.secrets import NamedSecret, Secret
+from sinks.http.request import FRAMING, check_header_value, is_header_name
 from sinks.http.tls import TlsSettings
 from sinks.http.url import parse_url
 
 Format = Literal["event", "cloudevents-binary", "cloudevents-structured", "cloudevents-batch"]
 
-_OURS = frozenset(
-    {"webhook-id", "webhook-timestamp", "webhook-signature", "heliograph-source", "host", "content-length"}
-    | {
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "expect",
-    }
-)
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]+")
+_RESERVED = FRAMING | {"webhook-id", "webhook-timestamp", "webhook-signature", "heliograph-source"}
+"""Headers that heliograph sets itself, as it does those of CloudEvents."""
 _USER = re.compile(r"[^:\x00-\x1f\x7f]*")
 _SECRET_NAME = re.compile(
     r"authorization|cookie|token|secret|passw|credential|signature|api-?key|access-?key|auth-?key|(^|-)auth$",
     re.IGNORECASE,
 )
-"""Names of headers whose values are secrets."""
+"""Matches names of headers whose values are secrets."""
 
 
 class _Settings(BaseModel):
@@ -56,9 +44,12 @@ class BasicSettings(_Settings):
 
 
 class CallbackSettings(_Settings):
-    """`timeout`: seconds for a whole call. `headers`: sent with each call; a value may be `env:NAME` or `file:PATH`,
-    and must be one where the header's name says that it is secret. `signing`: references to keys, each of which signs
-    every call."""
+    """Settings of a callback.
+
+    `timeout`: seconds that a whole call may take. `headers`: sent with each call; a value may be `env:NAME` or
+    `file:PATH`, and must be one if the header's name says that it is secret. `signing`: references to keys, each of
+    which signs every call.
+    """
 
     url: str
     method: Literal["POST", "GET"] = "POST"
@@ -81,14 +72,14 @@ class CallbackSettings(_Settings):
     def _sendable(cls, headers: dict[str, Secret]) -> dict[str, Secret]:
         names = [name.lower() for name in headers]
         for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name):
+            if not is_header_name(name):
                 raise ValueError(f"{name!r} is not the name of a header")
-            if name.lower() in _OURS or name.lower().startswith("ce-"):
+            if name.lower() in _RESERVED or name.lower().startswith("ce-"):
                 raise ValueError(f"{name} is set by heliograph; leave it out")
             if names.count(name.lower()) > 1:
                 raise ValueError(f"{name} is there twice; case makes no difference")
             if not value.is_reference:
-                check_value(name, value.reveal())
+                check_header_value(name, value.reveal())
                 _check_written_out(name)
         return headers
 
@@ -107,14 +98,9 @@ class CallbackSettings(_Settings):
         return self
 
 
-def check_value(name: str, value: str) -> None:
-    """ValueError, without the value, if it cannot be a header's."""
-    if not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(f"the value of {name} is empty, or has a line break or another control character")
-
-
 def _check_written_out(name: str) -> None:
-    """Settings are kept readable in the log and in its archive, so that a secret may only be named in them."""
+    """Raises ValueError if the header's name says that its value is secret: settings are stored readable on the bus and in
+    the archive, so they may only hold references to secrets."""
     if _SECRET_NAME.search(name):
         raise ValueError(
             f"{name} is a secret, and would be kept readable in the log; write env:NAME or file:PATH"

@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks 1.0: `v1`, HMAC-SHA256 with a shared secret, and `v1a`, Ed25519."""
+"""Signs callbacks by Standard Webhooks 1.0: `v1` is HMAC-SHA256 with a shared secret, `v1a` is Ed25519."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Callable
 from schemas.errors import InputError
 
 Signer = Callable[[bytes], bytes]
-"""From what is signed, `id.timestamp.body`, to one entry of `webhook-signature`."""
+"""Signs the content `id.timestamp.body`; returns one entry of `webhook-signature`."""
 _SHARED = "whsec_"
 _PRIVATE = "whsk_"
 
 
-def signer(key: str) -> Signer:
-    """What signs with a key `whsec_…` (24 to 64 bytes in base64) or `whsk_…` (an Ed25519 seed of 32 bytes, alone or
-    followed by its public key). Raises InputError, never with the key."""
+def build_signer(key: str) -> Signer:
+    """Returns the signer for a key `whsec_…` (24 to 64 bytes in base64) or `whsk_…` (an Ed25519 seed of 32 bytes, alone
+    or followed by its public key). Raises InputError, never with the key in its text."""
     if key.startswith(_SHARED):
-        return _shared(_decoded(key, _SHARED))
+        return _build_shared(_decoded(key, _SHARED))
     if key.startswith(_PRIVATE):
-        return _private(_decoded(key, _PRIVATE))
+        return _build_private(_decoded(key, _PRIVATE))
     raise InputError("is no signing key: it must begin with whsec_ or whsk_")
 
 
-def _shared(secret: bytes) -> Signer:
+def _build_shared(secret: bytes) -> Signer:
     if not 24 <= len(secret) <= 64:
         raise InputError(f"the secret after {_SHARED} has {len(secret)} bytes; it must have 24 to 64")
     return lambda signed: b"v1," + b64encode(hmac.digest(secret, signed, "sha256"))
 
 
-def _private(key: bytes) -> Signer:
+def _build_private(key: bytes) -> Signer:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     if len(key) not in {32, 64}:

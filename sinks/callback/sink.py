@@ -1,6 +1,6 @@
-"""Kind `callback`: a URL is called for each event, as CloudMonitor's URL callback of event alert rules does.
+"""Kind `callback`: calls a URL for each event, as CloudMonitor's URL callback of event alert rules does.
 
-`webhook-id` (Standard Webhooks 1.0) tells a repeat.
+The header `webhook-id` (Standard Webhooks 1.0) is the same for each repeat of a delivery.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Re
 from schemas.errors import InputError
 from sinks.base import SinkContext, SinkKind
 from sinks.callback import cloudevents
-from sinks.callback.credentials import Credentials, Ready, covered, without
+from sinks.callback.credentials import Credentials, Resolved, mask, mask_response
 from sinks.callback.query import query_url
 from sinks.callback.settings import CallbackSettings, Format
 from sinks.http.client import GuardedClient
-from sinks.http.outcomes import answered, unanswered
+from sinks.http.outcomes import judge_failure, judge_response
+from sinks.http.request import Request, RequestHead, build_head
 from sinks.http.tls import TlsSettings
 from sinks.http.url import origin, parse_url
 
 BATCH_BYTES = 1024 * 1024
-"""Bytes of one call for several deliveries; one that is larger by itself is a call of its own."""
+"""Most bytes in the body of one call for several deliveries; a larger delivery is a call of its own."""
 
 
-class Message(NamedTuple):
-    """What a call says. `lines`: of its head, beyond those of every call; `target`: of its first line, if not that of
-    every call."""
+class Call(NamedTuple):
+    """The variable parts of one call. `headers`: beside those of every call; `url`: if the query depends on the event."""
 
     id: str
     body: bytes
-    lines: bytes = b""
-    target: str = ""
+    headers: dict[str, str]
+    url: URL | None = None
 
 
 class CallbackSink:
-    """Calls once for each delivery, one after the other: how many run at once is the lane's affair."""
+    """Calls the URL once for each delivery, one after the other; the lane runs several at once."""
 
     def __init__(self, settings: CallbackSettings, client: GuardedClient, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -48,83 +48,73 @@ class CallbackSink:
         self._client = client
         self._clock = clock or SystemClock()
         self._credentials = Credentials(settings)
-        self._ready: Ready | None = None
-        self._head = b""
-        self._shape = _shape(settings, self._url)
+        self._resolved: Resolved | None = None
+        self._head = build_head(settings.method, self._url)
+        self._prepare = _choose_format(settings, self._url)
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Delivered, with the first line of the answer as receipt, when the answer is 2xx. Deliveries that share a call
-        share its outcome."""
+        """Calls the URL. A 2xx response is Delivered, with the beginning of its body as receipt. Deliveries that share
+        a call share its outcome."""
         if self._settings.format == "cloudevents-batch":
             return await self._deliver_together(batch)
         return [await self._deliver_one(delivery) for delivery in batch]
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._client.close()
 
     async def _deliver_one(self, delivery: Delivery) -> Outcome:
         try:
-            message = self._shape(delivery)
+            call = self._prepare(delivery)
         except ValueError as error:
-            return _not_sendable(error)
-        return await self._call(message)
+            return _reject(error)
+        return await self._send(call)
 
     async def _deliver_together(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         outcomes: dict[str, Outcome] = {}
         bodies: dict[str, bytes] = {}
         for delivery in batch:
             try:
-                bodies[delivery.id] = cloudevents.structured(delivery)
+                bodies[delivery.id] = cloudevents.encode_structured(delivery)
             except ValueError as error:
-                outcomes[delivery.id] = _not_sendable(error)
-        for ids in _calls(bodies):
+                outcomes[delivery.id] = _reject(error)
+        for ids in _group_by_size(bodies):
             body = b"[%b]" % b",".join(bodies[one] for one in ids)
-            outcomes |= dict.fromkeys(ids, await self._call(Message(batch_id(ids), body)))
+            outcomes |= dict.fromkeys(ids, await self._send(Call(batch_id(ids), body, {})))
         return [outcomes[delivery.id] for delivery in batch]
 
-    async def _call(self, message: Message) -> Outcome:
+    async def _send(self, call: Call) -> Outcome:
         try:
-            ready = self._credentials.ready(self._clock.monotonic())
+            resolved = self._credentials.resolve(self._clock.monotonic())
         except InputError as error:
             return Retry(Reason(ReasonCode.MISCONFIGURED, str(error)))
-        if ready is not self._ready:
-            self._head = _head(self._settings, self._url, ready)
-            self._ready = ready
-        result = await self._client.send(self._request(message, ready))
+        if resolved is not self._resolved:
+            self._head = _build_head(self._settings, self._url, resolved)
+            self._resolved = resolved
+        result = await self._client.send(self._build_request(call, resolved))
         if isinstance(result, Reason):
-            return unanswered(Reason(result.code, covered(result.detail, ready.covered), 0, result.address))
-        return answered(without(result, ready.covered) if ready.covered else result, self._clock.now())
+            return judge_failure(Reason(result.code, mask(result.detail, resolved.hidden), 0, result.address))
+        response = mask_response(result, resolved.hidden) if resolved.hidden else result
+        return judge_response(response, self._clock.now())
 
-    def _request(self, message: Message, ready: Ready) -> bytes:
-        """The whole request, head and body."""
-        one = message.id.encode()
-        lines = message.lines
-        if ready.signers:
-            at = b"%d" % (self._clock.now() // 1000)
-            signed = b"%b.%b.%b" % (one, at, message.body)
-            signatures = b" ".join([sign(signed) for sign in ready.signers])
-            lines += b"webhook-timestamp: %b\r\nwebhook-signature: %b\r\n" % (at, signatures)
-        if self._settings.method == "GET":
-            first = f"GET {message.target} HTTP/1.1\r\n".encode()
-            return b"%b%bwebhook-id: %b\r\n%b\r\n" % (first, self._head, one, lines)
-        length = len(message.body)
-        return b"%bwebhook-id: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
-            self._head,
-            one,
-            lines,
-            length,
-            message.body,
-        )
+    def _build_request(self, call: Call, resolved: Resolved) -> Request:
+        headers = {"webhook-id": call.id, **call.headers}
+        if resolved.signers:
+            at = str(self._clock.now() // 1000)
+            signed = b"%b.%b.%b" % (call.id.encode(), at.encode(), call.body)
+            signatures = b" ".join([sign(signed) for sign in resolved.signers])
+            headers |= {"webhook-timestamp": at, "webhook-signature": signatures.decode()}
+        head = self._head if call.url is None else self._head.with_target_of(call.url)
+        return Request(head, headers, call.body)
 
 
 def batch_id(ids: Sequence[str]) -> str:
-    """`webhook-id` of a call for several deliveries: the same for the same ones in the same order."""
+    """Returns the `webhook-id` of a call for several deliveries: the same for the same ids in the same order."""
     return f"batch-{blake2b(' '.join(ids).encode(), digest_size=16).hexdigest()}"
 
 
-def _calls(bodies: dict[str, bytes]) -> list[list[str]]:
-    """The ids of deliveries, in order, as they share calls."""
+def _group_by_size(bodies: dict[str, bytes]) -> list[list[str]]:
+    """Groups the ids of deliveries, in order, into calls of at most BATCH_BYTES."""
     calls: list[list[str]] = []
     size = BATCH_BYTES
     for one, body in bodies.items():
@@ -144,69 +134,66 @@ _CONTENT_TYPE: dict[Format, str] = {
 }
 
 
-def _head(settings: CallbackSettings, url: URL, ready: Ready) -> bytes:
-    """The head of every call, as far as it is the same: by POST with its first line."""
-    host = url.host_subcomponent if url.is_default_port() else f"{url.host_subcomponent}:{url.port}"
-    headers = {"host": host, "user-agent": "heliograph", "accept": "*/*", "accept-encoding": "identity"}
-    lines = [] if settings.method == "GET" else [f"POST {url.raw_path_qs} HTTP/1.1"]
-    if settings.method == "POST":
-        headers["content-type"] = _CONTENT_TYPE[settings.format]
-    lines += [f"{name}: {value}" for name, value in (headers | ready.headers).items()]
-    return "".join(f"{line}\r\n" for line in lines).encode()
+def _build_head(settings: CallbackSettings, url: URL, resolved: Resolved) -> RequestHead:
+    """Returns the part of the requests that all calls share."""
+    shaped = {} if settings.method == "GET" else {"content-type": _CONTENT_TYPE[settings.format]}
+    return build_head(settings.method, url, shaped | resolved.headers)
 
 
-def _shape(settings: CallbackSettings, url: URL) -> Callable[[Delivery], Message]:
-    """What makes the message of one delivery. It raises ValueError for what cannot be sent."""
+def _choose_format(settings: CallbackSettings, url: URL) -> Callable[[Delivery], Call]:
+    """Returns the function that makes the call for a delivery; it raises ValueError for one that cannot be sent."""
     if settings.method == "GET":
-        return partial(_get, url)
+        return partial(_call_with_query, url)
     match settings.format:
         case "event":
-            return _event
+            return _call_with_event
         case "cloudevents-binary":
-            return _binary
+            return _call_with_binary
         case "cloudevents-structured" | "cloudevents-batch":
-            return _structured
+            return _call_with_structured
 
 
-def _event(delivery: Delivery) -> Message:
-    return Message(delivery.id, delivery.event, _source(delivery))
+def _call_with_event(delivery: Delivery) -> Call:
+    return Call(delivery.id, delivery.event, _source(delivery))
 
 
-def _binary(delivery: Delivery) -> Message:
-    return Message(delivery.id, delivery.event, _source(delivery) + cloudevents.binary(delivery))
+def _call_with_binary(delivery: Delivery) -> Call:
+    return Call(delivery.id, delivery.event, _source(delivery) | cloudevents.encode_binary(delivery))
 
 
-def _structured(delivery: Delivery) -> Message:
-    return Message(delivery.id, cloudevents.structured(delivery), _source(delivery))
+def _call_with_structured(delivery: Delivery) -> Call:
+    return Call(delivery.id, cloudevents.encode_structured(delivery), _source(delivery))
 
 
-def _get(url: URL, delivery: Delivery) -> Message:
-    target = query_url(url, delivery.event).raw_path_qs
-    return Message(delivery.id, b"", _source(delivery), target)
+def _call_with_query(url: URL, delivery: Delivery) -> Call:
+    return Call(delivery.id, b"", _source(delivery), query_url(url, delivery.event))
 
 
-def _source(delivery: Delivery) -> bytes:
-    """ValueError where what the log holds would be more than one line."""
+def _source(delivery: Delivery) -> dict[str, str]:
+    """Returns the header with the event's position. Raises ValueError if it or the id cannot be in a header."""
     source = str(delivery.source)
     if not (source.isprintable() and delivery.id.isprintable()):
         raise ValueError("its id or its position is not printable")
-    return f"heliograph-source: {source}\r\n".encode()
+    return {"heliograph-source": source}
 
 
-def _not_sendable(error: ValueError) -> Outcome:
+def _reject(error: ValueError) -> Outcome:
     return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
 
 
 def _build(settings: CallbackSettings, context: SinkContext) -> CallbackSink:
-    where = origin(parse_url(settings.url))
-    tls = settings.tls or TlsSettings()
-    client = GuardedClient(where, context.allow_networks, settings.timeout, tls)
+    client = GuardedClient(
+        origin(parse_url(settings.url)),
+        context.allow_networks,
+        timeout=settings.timeout,
+        tls=settings.tls or TlsSettings(),
+    )
     return CallbackSink(settings, client)
 
 
 def _examine(settings: CallbackSettings, context: Callable[[], SinkContext]) -> None:
     """Looks up every secret. Raises InputError that names the setting."""
-    Credentials(settings).ready(0.0)
+    Credentials(settings).resolve(0.0)
 
 
 KIND = SinkKind(CallbackSettings, _build, examine=_examine)

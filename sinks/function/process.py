@@ -18,7 +18,7 @@ import structlog
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Retry
 from sinks.function import worker
 from sinks.function.worker import Frame, encode_frame, read_frame
-from sinks.http.outcomes import one_line
+from sinks.http.lines import one_line
 
 START_LIMIT = 60.0
 """Seconds that a worker has to start and to import its module; a call's own limit begins after that."""

@@ -1,8 +1,8 @@
-"""The guarded client: sends requests to one origin, within a time, to no address that the configuration forbids.
+"""The guarded client: sends requests to one origin, within a time limit, and to no address that is not allowed.
 
-No redirects, no proxies or credentials from the environment, no cookies, no decompression. The name is looked up once
-for each connection, every address found is judged, and the connection goes to one of those that passed: a name that
-changes its mind between the check and the connection changes nothing.
+It follows no redirects, takes no proxies or credentials from the environment, and neither keeps cookies nor
+decompresses. It looks the name up once for each connection, checks every address, and connects to one that passed: a
+name whose addresses change between the check and the connection (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from functools import partial
 
 from schemas.delivery import Reason, ReasonCode
 from sinks.http.connection import Connection
-from sinks.http.failures import RAISED, failed
+from sinks.http.failures import RAISED, describe_failure
 from sinks.http.guard import Address, Network
 from sinks.http.names import Lookup, Resolver, look_up, with_port
-from sinks.http.outcomes import Answer
+from sinks.http.request import Request
+from sinks.http.response import Response
 from sinks.http.tls import Tls, TlsSettings
 from sinks.http.url import Origin
 
 IDLE = 15.0
-"""Seconds after which an unused connection is closed: receivers close theirs without a word, and a process with many
-targets has only so many to keep."""
+"""Seconds after which an unused connection is closed: receivers close theirs without notice, and a process with many
+targets has a limited number of sockets."""
 
 
 class GuardedClient:
-    """Keeps its connections for further requests. Belongs to the event loop that first sends.
+    """Sends requests, and keeps connections for further ones. Belongs to the event loop that first sends.
 
-    `allowed`: networks that may be reached though the guard would refuse them; `timeout`: seconds for a whole
+    `allowed`: networks that may be reached although the guard refuses them by default; `timeout`: seconds for a whole
     request, from the look-up of the name to the last byte that is read.
     """
 
@@ -40,6 +41,7 @@ class GuardedClient:
         self,
         origin: Origin,
         allowed: Sequence[Network],
+        *,
         timeout: float,
         tls: TlsSettings = TlsSettings(),  # noqa: B008 - immutable
         lookup: Lookup = look_up,
@@ -52,15 +54,16 @@ class GuardedClient:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def send(self, request: bytes) -> Answer | Reason:
-        """The answer to a whole request of HTTP/1.1, head and body, or why there is none."""
+    async def send(self, request: Request) -> Response | Reason:
+        """Returns the response, or why there is none. Raises ValueError for a request that cannot be encoded."""
+        encoded = request.encode()
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = now + self._timeout
-        connection = self._idle_one(now) or await self._connect(deadline)
+        connection = self._take_idle(now) or await self._connect(deadline)
         if isinstance(connection, Reason):
             return connection
-        result = await connection.exchange(request, deadline)
+        result = await connection.exchange(encoded, deadline, request.body_kept)
         if self._closed:
             connection.close()
         elif connection.open:
@@ -70,15 +73,15 @@ class GuardedClient:
         return result
 
     async def close(self) -> None:
-        """Close every connection that is not in use; those in use close with their exchange."""
+        """Closes every connection that is not in use; each of the others closes when its exchange ends."""
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         while self._idle:
             self._idle.pop()[1].close()
 
-    def _idle_one(self, now: float) -> Connection | None:
-        """The one used last, unless that was too long ago."""
+    def _take_idle(self, now: float) -> Connection | None:
+        """Returns the open connection that was used last, or None if there is none."""
         self._drop_unused(now)
         while self._idle:
             _, connection = self._idle.pop()
@@ -87,7 +90,7 @@ class GuardedClient:
         return None
 
     def _close_unused(self) -> None:
-        """Close what has been unused for too long, and look again when that is true of the next."""
+        """Closes connections unused for IDLE seconds, and schedules itself for the next one."""
         loop = asyncio.get_running_loop()
         self._drop_unused(loop.time())
         self._sweep = loop.call_at(self._idle[0][0] + IDLE, self._close_unused) if self._idle else None
@@ -97,14 +100,14 @@ class GuardedClient:
             self._idle.popleft()[1].close()
 
     async def _connect(self, deadline: float) -> Connection | Reason:
-        """A connection to one of the addresses, tried in order; each has an equal share of the time that is left."""
+        """Returns a connection to the first address that accepts one. Each address has an equal share of the time left."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline):
                 addresses = await self._resolver.addresses()
             context = self._tls.context() if self._origin.tls else None
         except RAISED as error:
-            return failed(error, "", self._timeout)
+            return describe_failure(error, "", self._timeout)
         result: Connection | Reason = Reason(ReasonCode.UNREACHABLE)
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             now = loop.time()
@@ -134,6 +137,6 @@ class GuardedClient:
                         server_hostname=None if context is None else self._origin.host.rstrip("."),
                     )
             except RAISED as error:
-                return failed(error, peer, self._timeout)
+                return describe_failure(error, peer, self._timeout)
             opened.pop_all()  # the socket is the connection's from here on
             return connection

@@ -1,4 +1,4 @@
-"""What may go wrong on the way to an answer, what it means, and how it is told: one table."""
+"""Failures on the way to a response: their reason codes and their texts, in one table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from schemas.delivery import Reason, ReasonCode
 from schemas.errors import InputError
+from sinks.http.lines import one_line
 from sinks.http.names import Forbidden
-from sinks.http.outcomes import one_line
 
 
 class _Failure(NamedTuple):
@@ -27,13 +27,14 @@ _FAILURES = (
     _Failure(ssl.SSLError, ReasonCode.UNREACHABLE, "TLS: {cause}"),
     _Failure(OSError, ReasonCode.UNREACHABLE, "{link}: {cause}"),
 )
-"""The first that fits holds."""
+"""The first entry that fits applies."""
 RAISED = tuple(failure.kind for failure in _FAILURES)
-"""What connecting may raise."""
+"""Exceptions that connecting may raise."""
 
 
-def failed(error: Exception, address: str, timeout: float) -> Reason:
-    """Why there is no answer. `address`: what was connected to, if anything was; `timeout`: seconds that a call has."""
+def describe_failure(error: Exception, address: str, timeout: float) -> Reason:
+    """Returns why there is no response. `address`: the other end, empty if nothing was connected; `timeout`: seconds that a
+    request may take."""
     failure = next(failure for failure in _FAILURES if isinstance(error, failure.kind))
     link, stage = ("the connection failed", "TLS") if address else ("no connection", "connection")
     words = failure.words.format(cause=_cause(error), timeout=timeout, link=link, stage=stage)

@@ -1,4 +1,4 @@
-"""What an answer over HTTP means for a delivery: one table."""
+"""The meaning of HTTP responses for deliveries: one table."""
 
 from __future__ import annotations
 
@@ -7,25 +7,12 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
-import msgspec
-
 from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry
+from sinks.http.lines import DETAIL_LIMIT, one_line
+from sinks.http.response import Response
 
-DETAIL_LIMIT = 200
-"""Characters kept of what a receiver says."""
 LONGEST_WAIT = 86_400.0
-"""Seconds: a receiver that asks for more is tried again after this."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a receiver answered. `beginning`: the first bytes of the body; `retry_after` and `control`: its headers
-    Retry-After and Webhook-Delivery; `address`: as in `Reason`."""
-
-    status: int
-    beginning: bytes = b""
-    retry_after: str | None = None
-    control: str | None = None
-    address: str = ""
+"""Longest wait in seconds that a receiver can ask for; a longer one is shortened to this."""
 
 
 class _Rule(NamedTuple):
@@ -44,45 +31,47 @@ _RULES = (
     _Rule(range(504, 505), Retry, ReasonCode.THROTTLED),
     _Rule(range(1000), Retry, ReasonCode.RECEIVER_FAILED),
 )
-"""The first rule that has the status holds. The last one is for 5xx, and for what is no status of HTTP."""
-_RULE_OF = [next(rule for rule in _RULES if status in rule.statuses) for status in range(1000)]
+"""The first rule that holds the status applies. The last one is for 5xx, and for numbers that HTTP does not define."""
+_RULE_BY_STATUS = [next(rule for rule in _RULES if status in rule.statuses) for status in range(1000)]
 
-_NEVER_AGAIN = frozenset({ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE})
+_FINAL = frozenset({ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE})
 
 
-def answered(answer: Answer, now: int) -> Outcome:
-    """The outcome of a delivery that was answered. `now`: milliseconds since the epoch.
+def judge_response(response: Response, now: int) -> Outcome:
+    """Returns the outcome of a delivery that got a response. `now`: milliseconds since the epoch.
 
-    A receiver may also answer `webhook-delivery: disable`, whatever the status: no delivery any more; or
-    `abort-message`: not this one again, which says nothing of one that was taken (proposal "Delivery control" to
-    Standard Webhooks, July 2026, as Svix has it).
+    With any status a receiver may also send `webhook-delivery: disable`, which asks for no further deliveries, or
+    `abort-message`, which asks that this one is not retried and has no effect on a delivery that succeeded (proposal
+    "Delivery control" to Standard Webhooks, July 2026, as implemented by Svix).
     """
-    rule = _RULE_OF[answer.status]
-    text = one_line(answer.beginning)
-    if answer.control is not None:
-        wish = answer.control.strip().lower()
+    rule = _RULE_BY_STATUS[response.status]
+    text = one_line(response.body)
+    control = response.headers.get("webhook-delivery")
+    if control is not None:
+        wish = control.strip().lower()
         if wish == "disable" or (wish == "abort-message" and rule.outcome is not Delivered):
             code = ReasonCode.GONE if wish == "disable" else ReasonCode.REFUSED
-            detail = f"webhook-delivery: {wish}, {_detail(answer.status, text)}"[:DETAIL_LIMIT]
-            return Rejected(Reason(code, detail, answer.status, answer.address))
+            detail = f"webhook-delivery: {wish}, {_detail(response.status, text)}"[:DETAIL_LIMIT]
+            return Rejected(Reason(code, detail, response.status, response.address))
     if rule.outcome is Delivered:
-        return Delivered(text, answer.status, answer.address)
-    reason = Reason(rule.code, _detail(answer.status, text), answer.status, answer.address)
+        return Delivered(text, response.status, response.address)
+    reason = Reason(rule.code, _detail(response.status, text), response.status, response.address)
     if rule.outcome is Rejected:
         return Rejected(reason)
-    return Retry(reason, asked_wait(answer.retry_after, now))
+    return Retry(reason, parse_retry_after(response.headers.get("retry-after"), now))
 
 
-def unanswered(reason: Reason) -> Outcome:
-    """The outcome of a delivery that no answer came to."""
-    return Rejected(reason) if reason.code in _NEVER_AGAIN else Retry(reason)
+def judge_failure(reason: Reason) -> Outcome:
+    """Returns the outcome of a delivery that got no response."""
+    return Rejected(reason) if reason.code in _FINAL else Retry(reason)
 
 
-def asked_wait(retry_after: str | None, now: int) -> float | None:
-    """Seconds that a header Retry-After (RFC 9110, 10.2.3: seconds or a date) asks for; None if it says nothing."""
-    if retry_after is None:
+def parse_retry_after(value: str | None, now: int) -> float | None:
+    """Returns the wait in seconds that a header Retry-After (RFC 9110, 10.2.3: seconds or a date) asks for, or None if
+    it asks for none."""
+    if value is None:
         return None
-    text = retry_after.strip()
+    text = value.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:20]), LONGEST_WAIT)
     try:
@@ -91,14 +80,6 @@ def asked_wait(retry_after: str | None, now: int) -> float | None:
         return None
     wait = when.replace(tzinfo=when.tzinfo or UTC).timestamp() - now / 1000
     return min(max(wait, 0.0), LONGEST_WAIT)
-
-
-def one_line(body: bytes) -> str:
-    """What a receiver said as one printable line."""
-    text = " ".join(body.decode(errors="replace").split())[:DETAIL_LIMIT]
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def _detail(status: int, text: str) -> str:

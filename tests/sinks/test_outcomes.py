@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Rejected, Retry
-from sinks.http.outcomes import DETAIL_LIMIT, LONGEST_WAIT, Answer, answered, asked_wait, one_line, unanswered
+from sinks.http.lines import DETAIL_LIMIT, one_line
+from sinks.http.outcomes import LONGEST_WAIT, judge_failure, judge_response, parse_retry_after
+from sinks.http.response import Response
 
 NOW = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
 
@@ -24,7 +26,7 @@ def expected(status: int) -> tuple[type[Outcome], ReasonCode | None]:
 
 @pytest.mark.parametrize("status", range(1000))
 def test_every_status_has_its_outcome(status: int) -> None:
-    outcome = answered(Answer(status, b"because"), NOW)
+    outcome = judge_response(Response(status, b"because"), NOW)
     kind, code = expected(status)
     assert type(outcome) is kind
     if not isinstance(outcome, Delivered):
@@ -34,23 +36,23 @@ def test_every_status_has_its_outcome(status: int) -> None:
 
 
 def test_the_receipt_is_what_the_receiver_said() -> None:
-    assert answered(Answer(200, b" thank\r\nyou ", None, None, "a:1"), NOW) == Delivered(
+    assert judge_response(Response(200, b" thank\r\nyou ", {}, "a:1"), NOW) == Delivered(
         "thank you", 200, "a:1"
     )
-    assert answered(Answer(204), NOW) == Delivered("", 204)
+    assert judge_response(Response(204), NOW) == Delivered("", 204)
 
 
 def test_the_detail_is_phrase_and_answer() -> None:
-    assert answered(Answer(404, b"no such hook"), NOW) == Rejected(
+    assert judge_response(Response(404, b"no such hook"), NOW) == Rejected(
         Reason(ReasonCode.REFUSED, "404 Not Found: no such hook", 404)
     )
-    assert answered(Answer(599), NOW) == Retry(
+    assert judge_response(Response(599), NOW) == Retry(
         Reason(ReasonCode.RECEIVER_FAILED, "599 not a status of HTTP", 599)
     )
 
 
 def test_a_redirect_says_what_to_do() -> None:
-    outcome = answered(Answer(302, b"moved"), NOW)
+    outcome = judge_response(Response(302, b"moved"), NOW)
     assert isinstance(outcome, Rejected)
     assert outcome.reason.detail == "302 Found: redirects are not followed: name the final URL"
 
@@ -79,8 +81,9 @@ def test_a_redirect_says_what_to_do() -> None:
     ],
 )
 def test_what_a_receiver_asks_for(retry_after: str | None, seconds: float | None) -> None:
-    assert asked_wait(retry_after, NOW) == seconds
-    assert answered(Answer(503, b"", retry_after), NOW) == Retry(
+    assert parse_retry_after(retry_after, NOW) == seconds
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    assert judge_response(Response(503, b"", headers), NOW) == Retry(
         Reason(ReasonCode.RECEIVER_FAILED, "503 Service Unavailable", 503), seconds
     )
 
@@ -88,7 +91,9 @@ def test_what_a_receiver_asks_for(retry_after: str | None, seconds: float | None
 @pytest.mark.parametrize("status", [200, 302, 404, 410, 429, 503])
 def test_a_receiver_may_want_no_delivery_any_more(status: int) -> None:
     for wish in ("disable", " Disable "):
-        outcome = answered(Answer(status, b"bye", "9", wish, "a:1"), NOW)
+        outcome = judge_response(
+            Response(status, b"bye", {"retry-after": "9", "webhook-delivery": wish}, "a:1"), NOW
+        )
         assert isinstance(outcome, Rejected)
         assert (outcome.reason.code, outcome.reason.status, outcome.reason.address) == (
             ReasonCode.GONE,
@@ -100,22 +105,28 @@ def test_a_receiver_may_want_no_delivery_any_more(status: int) -> None:
 
 def test_a_receiver_may_not_want_this_one_again() -> None:
     for status in (302, 404, 408, 410, 429, 500, 503):
-        outcome = answered(Answer(status, b"", "9", "abort-message"), NOW)
+        outcome = judge_response(
+            Response(status, b"", {"retry-after": "9", "webhook-delivery": "abort-message"}), NOW
+        )
         assert isinstance(outcome, Rejected)
         assert (outcome.reason.code, outcome.reason.status) == (ReasonCode.REFUSED, status)
         assert outcome.reason.detail.startswith(f"webhook-delivery: abort-message, {status} ")
-    assert answered(Answer(200, b"", None, "abort-message"), NOW) == Delivered("", 200)
+    assert judge_response(Response(200, b"", {"webhook-delivery": "abort-message"}), NOW) == Delivered(
+        "", 200
+    )
 
 
 @given(st.text(max_size=20), st.sampled_from([200, 404, 503]))
 def test_other_wishes_change_nothing(wish: str, status: int) -> None:
     if wish.strip().lower() not in {"disable", "abort-message"}:
-        assert answered(Answer(status, b"", None, wish), NOW) == answered(Answer(status), NOW)
+        assert judge_response(Response(status, b"", {"webhook-delivery": wish}), NOW) == judge_response(
+            Response(status), NOW
+        )
 
 
 @given(st.text(max_size=60))
 def test_whatever_is_asked_the_wait_is_bounded(text: str) -> None:
-    wait = asked_wait(text, NOW)
+    wait = parse_retry_after(text, NOW)
     assert wait is None or 0 <= wait <= LONGEST_WAIT
 
 
@@ -129,11 +140,11 @@ def test_an_answer_is_one_printable_line(body: bytes) -> None:
 @pytest.mark.parametrize("code", list(ReasonCode))
 def test_without_an_answer_only_what_cannot_change_is_final(code: ReasonCode) -> None:
     final = code in {ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE}
-    assert unanswered(Reason(code)) == (Rejected(Reason(code)) if final else Retry(Reason(code)))
+    assert judge_failure(Reason(code)) == (Rejected(Reason(code)) if final else Retry(Reason(code)))
 
 
 def test_every_known_status_is_told_by_its_phrase() -> None:
     for status in HTTPStatus:
-        outcome = answered(Answer(int(status)), NOW)
+        outcome = judge_response(Response(int(status)), NOW)
         if not isinstance(outcome, Delivered):
             assert outcome.reason.detail.startswith(f"{int(status)} {status.phrase}")

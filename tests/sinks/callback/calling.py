@@ -25,7 +25,7 @@ def sink_of(url: str, clock: Clock | None = None, **settings: Any) -> Sink:
     checked = CallbackSettings.model_validate({"url": url, "timeout": 30, **settings})
     if clock is None:
         return KIND.build(checked, SURROUNDINGS)
-    client = GuardedClient(origin(parse_url(url)), LOOPBACK, checked.timeout)
+    client = GuardedClient(origin(parse_url(url)), LOOPBACK, timeout=checked.timeout)
     return CallbackSink(checked, client, clock)
 
 

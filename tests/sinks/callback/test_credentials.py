@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InputError
-from sinks.callback.credentials import Credentials, covered, without
+from sinks.callback.credentials import Credentials, mask, mask_response
 from sinks.callback.settings import CallbackSettings
-from sinks.http.outcomes import Answer
+from sinks.http.response import Response
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -29,32 +29,32 @@ def test_all_there_is(files: dict[str, Path]) -> None:
         headers={"X-Token": f"file:{files['token']}", "X-Team": "ops"},
         basic={"user": "me", "password": f"file:{files['password']}"},
         signing=[f"file:{files['key']}"] * 2,
-    ).ready(0.0)
+    ).resolve(0.0)
     assert found.headers == {
         "x-token": "token-one",
         "x-team": "ops",
         "authorization": "Basic bWU6cMOkc3N3b3Jk",
     }
     assert len(found.signers) == 2
-    assert {"token-one", "pässword", "bWU6cMOkc3N3b3Jk"} <= set(found.covered)
-    assert "ops" not in found.covered
+    assert {"token-one", "pässword", "bWU6cMOkc3N3b3Jk"} <= set(found.hidden)
+    assert "ops" not in found.hidden
 
 
 def test_nothing_is_made_anew_while_nothing_changes(files: dict[str, Path]) -> None:
     held = credentials(bearer=f"file:{files['token']}", signing=[f"file:{files['key']}"])
-    first = held.ready(0.0)
-    assert all(held.ready(now) is first for now in (0.5, 1.0, 7.0, 1e9))
+    first = held.resolve(0.0)
+    assert all(held.resolve(now) is first for now in (0.5, 1.0, 7.0, 1e9))
 
 
 def test_within_a_second_nothing_is_looked_up(files: dict[str, Path]) -> None:
     held = credentials(bearer=f"file:{files['token']}")
-    held.ready(0.0)
+    held.resolve(0.0)
     files["token"].unlink()
-    assert held.ready(0.9).headers == {"authorization": "Bearer token-one"}
-    with pytest.raises(InputError, match=r"^bearer: file:.*token: No such file or directory$"):
-        held.ready(1.0)
+    assert held.resolve(0.9).headers == {"authorization": "Bearer token-one"}
+    with pytest.raises(InputError, match=r"^bearer: file:.*token: No such file or directory; "):
+        held.resolve(1.0)
     files["token"].write_text("token-two")
-    assert held.ready(1.1).headers == {"authorization": "Bearer token-two"}
+    assert held.resolve(1.1).headers == {"authorization": "Bearer token-two"}
 
 
 @pytest.mark.parametrize(
@@ -72,26 +72,26 @@ def test_what_cannot_be_sent_is_named_without_its_value(
     monkeypatch.setenv("GOOD", KEY)
     monkeypatch.setenv("BAD", "hunter2\r\nX-Evil: 1")
     with pytest.raises(InputError) as refused:
-        credentials(**settings).ready(0.0)
+        credentials(**settings).resolve(0.0)
     assert str(refused.value).startswith(f"{where}: env:BAD: ")
     assert "hunter2" not in str(refused.value)
 
 
 @given(st.text(), st.text(), st.text(st.characters(exclude_characters="*"), min_size=1))
 def test_a_secret_is_covered_wherever_it_stands(before: str, after: str, secret: str) -> None:
-    assert secret not in covered(before + secret + after, [secret])
+    assert secret not in mask(before + secret + after, [secret])
 
 
 @given(st.binary(), st.binary())
-def test_bytes_that_are_no_text_survive_the_covering(before: bytes, after: bytes) -> None:
-    answer = Answer(200, before + b"|" + after, "1", "disable", "a:1")
-    assert without(answer, ["\0never\0"]) == answer
+def test_bytes_that_are_no_text_survive_masking(before: bytes, after: bytes) -> None:
+    response = Response(200, before + b"|" + after, {"retry-after": "1"}, "a:1")
+    assert mask_response(response, ["\0never\0"]) == response
 
 
 @given(st.integers(0, 40))
-def test_a_secret_that_is_cut_is_covered(left_off: int) -> None:
+def test_a_secret_that_is_cut_is_masked(left_off: int) -> None:
     secret = "correct-horse-battery-staple"
     told = f"no such token: {secret}"
-    answer = Answer(401, told[: len(told) - left_off].encode())
-    assert secret[:8].encode() not in without(answer, [secret, "hunter2"]).beginning
-    assert without(Answer(401, b"he is correct"), [secret]).beginning == b"he is correct"
+    response = Response(401, told[: len(told) - left_off].encode())
+    assert secret[:8].encode() not in mask_response(response, [secret, "hunter2"]).body
+    assert mask_response(Response(401, b"he is correct"), [secret]).body == b"he is correct"

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from schemas.clock import ManualClock
 from schemas.delivery import Delivered, Outcome, Reason, ReasonCode, Retry
 from schemas.errors import InputError
-from sinks.callback.signing import signer
+from sinks.callback.signing import build_signer
 from tests.sinks.callback.calling import call_replying, deliveries, sink_of
 from tests.sinks.receiver import EVENT, Request, answer, delivery, receiving
 
@@ -118,7 +118,7 @@ def test_the_signature_is_the_published_one() -> None:
     """The example of the Standard Webhooks specification."""
     key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     content = b'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}'
-    assert signer(key)(content) == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert build_signer(key)(content) == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 @pytest.mark.parametrize("name", ["SHORT", "LONG"])
@@ -154,8 +154,8 @@ def test_a_key_that_changes_signs_a_second_later(monkeypatch: pytest.MonkeyPatch
 
     before, after = (request.headers["webhook-signature"] for request in asyncio.run(work()))
     content = b"id1.%d." + EVENT
-    assert before.encode() == signer(OLD)(content % 1_700_000_000)
-    assert after.encode() == signer(NEW)(content % 1_700_000_001)
+    assert before.encode() == build_signer(OLD)(content % 1_700_000_000)
+    assert after.encode() == build_signer(NEW)(content % 1_700_000_001)
 
 
 def test_without_keys_nothing_is_signed() -> None:
@@ -181,7 +181,7 @@ def test_a_key_that_cannot_sign_is_told_without_its_value(
     key: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=problem) as refused:
-        signer(key)
+        build_signer(key)
     assert key[6:] == "" or key[6:] not in str(refused.value)
     monkeypatch.setenv("BAD", key)
     (outcome,), receiver = call_replying(answer(200), signing=["env:OLD", "env:BAD"])
@@ -194,5 +194,5 @@ def test_any_secret_signs_as_the_library_does(secret: bytes, body: bytes, padded
     text = json.dumps(body.hex())
     key = "whsec_" + base64.b64encode(secret).decode()
     expected = Webhook(key).sign("id", datetime.fromtimestamp(17, UTC), text)
-    found = signer(key if padded else key.rstrip("="))(f"id.17.{text}".encode())
+    found = build_signer(key if padded else key.rstrip("="))(f"id.17.{text}".encode())
     assert found.decode() == expected

@@ -117,7 +117,7 @@ def test_headers_are_sent_and_a_change_is_in_use_a_second_later(
     assert {(one.headers["x-team"], one.headers["user-agent"]) for one in requests} == {("ops", "mine")}
 
 
-def test_a_secret_that_the_receiver_repeats_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_the_receiver_repeats_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "hunter2")
     outcomes, receiver = call_replying(answer(401, b"bad token hunter2"), headers={"X-Token": "env:TOKEN"})
     address = f"127.0.0.1:{receiver.port}"
@@ -154,7 +154,7 @@ def test_without_allow_networks_loopback_is_refused_for_good() -> None:
     asyncio.run(work())
 
 
-def test_the_token_of_a_secret_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_of_a_secret_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "Bearer hunter2-hunter2")
     monkeypatch.setenv("PASSWORD", "correct-horse")
     told = b"no such token: hunter2-hunter2, correct-horse or b3BzOmNvcnJlY3QtaG9yc2U="

@@ -16,7 +16,8 @@ from sinks.http.client import GuardedClient
 from sinks.http.connection import Connection
 from sinks.http.guard import Network
 from sinks.http.names import Lookup, look_up
-from sinks.http.outcomes import Answer
+from sinks.http.request import Request, build_head
+from sinks.http.response import Response
 from sinks.http.tls import TlsSettings
 from sinks.http.url import origin
 from tests.sinks.receiver import LOOPBACK, Reply, receiving
@@ -30,8 +31,8 @@ def run(work: Coroutine[None, None, T]) -> T:
         return runner.run(work)
 
 
-def request(body: bytes = b"body") -> bytes:
-    return b"POST /hook HTTP/1.1\r\nhost: ops.test\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+def request(body: bytes = b"body") -> Request:
+    return Request(build_head("POST", URL("http://ops.test/hook")), body=body)
 
 
 def client_of(
@@ -41,7 +42,7 @@ def client_of(
     lookup: Lookup = look_up,
     tls: TlsSettings = TlsSettings(),  # noqa: B008 - immutable
 ) -> GuardedClient:
-    return GuardedClient(origin(URL(url)), allowed, limit, tls, lookup)
+    return GuardedClient(origin(URL(url)), allowed, timeout=limit, tls=tls, lookup=lookup)
 
 
 async def ask(
@@ -50,7 +51,7 @@ async def ask(
     limit: float = 30.0,
     lookup: Lookup = look_up,
     tls: TlsSettings = TlsSettings(),  # noqa: B008 - immutable
-) -> Answer | Reason:
+) -> Response | Reason:
     client = client_of(url, allowed, limit, lookup, tls)
     try:
         return await client.send(request())
@@ -58,8 +59,8 @@ async def ask(
         await client.close()
 
 
-def ask_replying(reply: Reply, limit: float = 30.0) -> Answer | Reason:
-    async def work() -> Answer | Reason:
+def ask_replying(reply: Reply, limit: float = 30.0) -> Response | Reason:
+    async def work() -> Response | Reason:
         async with receiving(reply) as receiver:
             found = await ask(receiver.url, limit=limit)
             assert found.address in {"", f"127.0.0.1:{receiver.port}"}

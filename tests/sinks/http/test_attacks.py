@@ -13,7 +13,7 @@ from sinks.base import SinkContext
 from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import KIND
 from sinks.http.guard import Address
-from sinks.http.outcomes import Answer
+from sinks.http.response import Response
 from tests.sinks.callback.calling import SURROUNDINGS, call
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, delivery, receiving
@@ -194,8 +194,8 @@ def test_of_several_addresses_only_the_allowed_one_is_connected_to() -> None:
             url = f"http://ops.test:{receiver.port}/"
             only = [ip_network("127.0.0.1/32")]
             found = finds("10.255.255.1", "127.0.0.2", "::1", "127.0.0.1", "169.254.169.254")
-            assert await ask(url, allowed=only, lookup=found) == Answer(
-                200, address=f"127.0.0.1:{receiver.port}"
+            assert await ask(url, allowed=only, lookup=found) == Response(
+                200, b"", {"content-length": "0"}, f"127.0.0.1:{receiver.port}"
             )
 
     run(work())

@@ -8,8 +8,8 @@ import pytest
 
 from schemas.delivery import Reason, ReasonCode
 from sinks.http.connection import Connection
-from sinks.http.outcomes import Answer
-from sinks.http.reader import KEPT, READ
+from sinks.http.request import BODY_KEPT
+from sinks.http.response import BODY_READ, Response
 from tests.sinks.http.asking import ask_replying, client_of, kept, listening, request, run, until
 from tests.sinks.receiver import Receiver, answer, receiving
 
@@ -31,9 +31,9 @@ def test_an_endless_body_does_not_hold_its_status(head: bytes) -> None:
             sent += 0x8000
 
     result = ask_replying(endless)
-    assert isinstance(result, Answer)
-    assert (result.status, len(result.beginning)) == (500, KEPT)
-    assert sent < 64 * READ
+    assert isinstance(result, Response)
+    assert (result.status, len(result.body)) == (500, BODY_KEPT)
+    assert sent < 64 * BODY_READ
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_endless_parts_of_chunks_are_cut_off(begin: bytes, piece: bytes) -> None
             sent += len(piece)
 
     result = ask_replying(endless)
-    assert isinstance(result, Answer)
+    assert isinstance(result, Response)
     assert result.status == 200
-    assert sent < 64 * READ
+    assert sent < 64 * BODY_READ
 
 
 @pytest.mark.parametrize("head", [b"Transfer-Encoding: chunked", b"Content-Length: 9999"])
@@ -73,9 +73,9 @@ def test_a_body_of_a_byte_at_a_time_ends_with_the_time_limit(head: bytes) -> Non
             await asyncio.sleep(0.02)
 
     result = ask_replying(slow, limit=1.0)
-    assert isinstance(result, Answer)
+    assert isinstance(result, Response)
     assert result.status == 200
-    assert len(result.beginning) < KEPT
+    assert len(result.body) < BODY_KEPT
 
 
 @pytest.mark.parametrize("piece", [b"x", b"X-A: b\r\n", b"HTTP/1.1 103 Early\r\n\r\n"])
@@ -109,7 +109,7 @@ def test_an_endless_head_is_cut_off(piece: bytes) -> None:
     assert isinstance(reason, Reason)
     assert reason.code is ReasonCode.RECEIVER_FAILED
     assert reason.detail == "the answer is not HTTP: its head has more than 64 KiB"
-    assert sent < 64 * READ
+    assert sent < 64 * BODY_READ
 
 
 def test_an_endless_answer_costs_no_memory() -> None:
@@ -131,15 +131,15 @@ def test_an_endless_answer_costs_no_memory() -> None:
             await client.close()
             return peak
 
-    assert run(work()) < 50 * READ
+    assert run(work()) < 50 * BODY_READ
 
 
 def test_a_packed_bomb_is_never_unpacked() -> None:
     bomb = gzip.compress(b"\0" * 10_000_000)
     for encoding in ("gzip", "deflate", "br", "zstd"):
         result = ask_replying(answer(200, bomb, f"Content-Encoding: {encoding}"))
-        assert isinstance(result, Answer)
-        assert result.beginning == bomb[:KEPT]
+        assert isinstance(result, Response)
+        assert result.body == bomb[:BODY_KEPT]
 
 
 # Answers that are none.
@@ -199,8 +199,8 @@ async def two_calls(receiver: Receiver, *, late: bool) -> list[int]:
     found: list[int] = []
     for _ in range(2):
         result = await client.send(request())
-        assert isinstance(result, Answer)
-        assert result.control is None
+        assert isinstance(result, Response)
+        assert "webhook-delivery" not in result.headers
         found.append(result.status)
         if late:
             await until(lambda: not any(connection.open for connection in kept(client)))
@@ -237,7 +237,7 @@ def test_a_receiver_that_speaks_before_it_is_asked() -> None:
             loop = asyncio.get_running_loop()
             _, connection = await loop.create_connection(lambda: Connection("a:1", 30), "127.0.0.1", port)
             await until(lambda: not connection.open)
-            found = await connection.exchange(request(), loop.time() + 30)
+            found = await connection.exchange(request().encode(), loop.time() + 30)
             assert found == Reason(
                 ReasonCode.UNREACHABLE, "the connection was closed before the request", address="a:1"
             )

@@ -13,8 +13,8 @@ from schemas.delivery import Reason, ReasonCode
 from sinks.http import client as module
 from sinks.http.client import GuardedClient
 from sinks.http.guard import Address
-from sinks.http.outcomes import Answer
-from sinks.http.reader import KEPT, READ
+from sinks.http.request import BODY_KEPT
+from sinks.http.response import BODY_READ, Response
 from sinks.http.url import Origin, origin
 from tests.sinks.http.asking import (
     ask,
@@ -31,23 +31,33 @@ from tests.sinks.http.asking import (
 from tests.sinks.receiver import LOOPBACK, answer, receiving
 
 
-def test_the_answer_and_nothing_added_to_the_request() -> None:
+def test_the_response_and_the_request_as_the_receiver_reads_it() -> None:
     async def work() -> None:
         async with receiving(answer(201, b"made", "Retry-After: 7")) as receiver:
             address = f"127.0.0.1:{receiver.port}"
-            assert await ask(receiver.url) == Answer(201, b"made", "7", None, address)
+            assert await ask(receiver.url) == Response(
+                201, b"made", {"content-length": "4", "retry-after": "7"}, address
+            )
             (found,) = receiver.requests
             assert (found.line, found.body) == ("POST /hook HTTP/1.1", b"body")
-            assert found.headers == {"host": "ops.test", "content-length": "4"}
+            assert found.headers == {
+                "host": "ops.test",
+                "user-agent": "heliograph",
+                "accept": "*/*",
+                "accept-encoding": "identity",
+                "content-length": "4",
+            }
 
     run(work())
 
 
 def test_a_connection_is_used_again_and_its_address_is_known() -> None:
     async def work() -> None:
-        async with receiving(answer(200, b"x" * (READ - 1))) as receiver:
+        async with receiving(answer(200, b"x" * (BODY_READ - 1))) as receiver:
             client = client_of(f"http://ops.test:{receiver.port}/", lookup=finds("127.0.0.1"))
-            expected = Answer(200, b"x" * KEPT, address=f"127.0.0.1:{receiver.port}")
+            expected = Response(
+                200, b"x" * BODY_KEPT, {"content-length": str(BODY_READ - 1)}, f"127.0.0.1:{receiver.port}"
+            )
             for _ in range(20):
                 assert await client.send(request()) == expected
             await client.close()
@@ -115,7 +125,7 @@ def test_connections_that_are_unused_are_closed_though_nothing_more_is_sent(
             await asyncio.gather(*calls)
             await until(lambda: ended == 3)
             assert not kept(client)
-            assert isinstance(await client.send(request()), Answer)
+            assert isinstance(await client.send(request()), Response)
             await until(lambda: ended == 4)
             await client.close()
 
@@ -161,7 +171,7 @@ def test_addresses_are_tried_in_turn_and_the_one_that_answers_is_named() -> None
         async with receiving(answer(200)) as receiver:
             url = f"http://ops.test:{receiver.port}/"
             found = await ask(url, lookup=finds("127.0.0.3", "127.0.0.2", "127.0.0.1"))
-            assert found == Answer(200, address=f"127.0.0.1:{receiver.port}")
+            assert found == Response(200, b"", {"content-length": "0"}, f"127.0.0.1:{receiver.port}")
 
     run(work())
 
@@ -216,7 +226,7 @@ def test_no_more_files_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, "words of the system")
 
-    async def work() -> Answer | Reason:
+    async def work() -> Response | Reason:
         async with receiving(answer(200)) as receiver:
             monkeypatch.setattr(socket, "socket", exhausted)
             try:
@@ -264,8 +274,8 @@ def test_a_body_that_never_comes_does_not_change_its_status() -> None:
         await asyncio.sleep(60)
 
     result = ask_replying(stuck, limit=1.0)
-    assert isinstance(result, Answer)
-    assert (result.status, result.beginning) == (200, b"abc")
+    assert isinstance(result, Response)
+    assert (result.status, result.body) == (200, b"abc")
 
 
 def test_a_body_that_breaks_off_does_not_change_its_status() -> None:
@@ -274,8 +284,8 @@ def test_a_body_that_breaks_off_does_not_change_its_status() -> None:
         writer.close()
 
     result = ask_replying(torn)
-    assert isinstance(result, Answer)
-    assert (result.status, result.beginning, result.retry_after) == (503, b"abc", "9")
+    assert isinstance(result, Response)
+    assert (result.status, result.body, result.headers["retry-after"]) == (503, b"abc", "9")
 
 
 def test_a_call_that_is_cancelled_takes_its_connection_with_it() -> None:
@@ -326,7 +336,7 @@ def test_what_ends_after_the_close_is_not_kept() -> None:
 
 
 def test_closing_what_was_never_opened() -> None:
-    asyncio.run(GuardedClient(Origin("ops.test", 80, tls=False), LOOPBACK, 1.0).close())
+    asyncio.run(GuardedClient(Origin("ops.test", 80, tls=False), LOOPBACK, timeout=1.0).close())
 
 
 def test_the_origin_of_a_url() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.delivery import Reason, ReasonCode
 from schemas.errors import InputError
-from sinks.http.failures import RAISED, failed
+from sinks.http.failures import RAISED, describe_failure
 from sinks.http.names import Forbidden
 
 PEER = "192.0.2.7:443"
@@ -43,4 +43,4 @@ PEER = "192.0.2.7:443"
 )
 def test_what_is_raised_is_told(error: Exception, address: str, reason: Reason) -> None:
     assert isinstance(error, RAISED)
-    assert failed(error, address, 5.0) == reason
+    assert describe_failure(error, address, 5.0) == reason

@@ -9,7 +9,7 @@ import trustme
 
 from schemas.delivery import Reason, ReasonCode
 from schemas.errors import InputError
-from sinks.http.outcomes import Answer
+from sinks.http.response import Response
 from sinks.http.tls import Tls, TlsSettings
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, receiving
@@ -59,7 +59,7 @@ def replace(path: Path, content: bytes) -> bytes:
     return before
 
 
-async def call(files: TlsSettings, context: ssl.SSLContext, host: str = "ops.test") -> Answer | Reason:
+async def call(files: TlsSettings, context: ssl.SSLContext, host: str = "ops.test") -> Response | Reason:
     async with receiving(answer(200), context) as receiver:
         return await ask(f"https://{host}:{receiver.port}/", lookup=finds("127.0.0.1"), tls=files)
 
@@ -67,23 +67,23 @@ async def call(files: TlsSettings, context: ssl.SSLContext, host: str = "ops.tes
 @pytest.mark.parametrize("host", ["ops.test", "OPS.test", "ops.test.", "127.0.0.1"])
 def test_an_authority_of_ones_own(ca: Path, host: str) -> None:
     found = run(call(TlsSettings(ca=ca), server_context(), host))
-    assert isinstance(found, Answer)
+    assert isinstance(found, Response)
     assert found.address.startswith("127.0.0.1:")
 
 
 def test_a_client_certificate(ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = written(tmp_path, CLIENT)
     files = TlsSettings(ca=ca, certificate=certificate, key=key)
-    assert isinstance(run(call(files, server_context(wants_client=True))), Answer)
+    assert isinstance(run(call(files, server_context(wants_client=True))), Response)
     both = tmp_path / "both.pem"
     both.write_bytes(certificate.read_bytes() + key.read_bytes())
     assert isinstance(
-        run(call(TlsSettings(ca=ca, certificate=both), server_context(wants_client=True))), Answer
+        run(call(TlsSettings(ca=ca, certificate=both), server_context(wants_client=True))), Response
     )
     monkeypatch.setenv("KEY_PASSWORD", "hunter2")
     written(tmp_path, CLIENT, b"hunter2")
     files = locked(ca, certificate, key, "env:KEY_PASSWORD")
-    assert isinstance(run(call(files, server_context(wants_client=True))), Answer)
+    assert isinstance(run(call(files, server_context(wants_client=True))), Response)
 
 
 def test_a_client_certificate_that_is_missing_or_of_others(ca: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_no_old_tls(ca: Path) -> None:
 
 
 def test_files_that_change_are_read_again_by_the_next_connection(ca: Path) -> None:
-    async def work() -> Sequence[Answer | Reason]:
+    async def work() -> Sequence[Response | Reason]:
         async with receiving(answer(200, b"", "Connection: close"), server_context()) as receiver:
             client = client_of(
                 f"https://ops.test:{receiver.port}/", lookup=finds("127.0.0.1"), tls=TlsSettings(ca=ca)
@@ -120,10 +120,10 @@ def test_files_that_change_are_read_again_by_the_next_connection(ca: Path) -> No
             return before, other, after
 
     before, other, after = run(work())
-    assert isinstance(before, Answer)
+    assert isinstance(before, Response)
     assert isinstance(other, Reason)
     assert other.detail == "TLS: unable to get local issuer certificate"
-    assert isinstance(after, Answer)
+    assert isinstance(after, Response)
 
 
 def test_files_that_stay_are_read_once(ca: Path) -> None:

@@ -1,15 +1,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.http.outcomes import Answer
-from sinks.http.reader import HEAD_LIMIT, KEPT, READ, AnswerReader
+from sinks.http.request import BODY_KEPT
+from sinks.http.response import BODY_READ, HEAD_LIMIT, Response, ResponseReader
 
 STATUSES = st.sampled_from([200, 204, 302, 410, 429, 500, 503, 599])
 CUTS = st.lists(st.integers(0, 400), max_size=8)
 
 
-def fed(*pieces: bytes) -> AnswerReader:
-    reader = AnswerReader()
+def fed(*pieces: bytes) -> ResponseReader:
+    reader = ResponseReader()
     for piece in pieces:
         reader.feed(piece)
     return reader
@@ -23,7 +23,7 @@ def cut(whole: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(
     STATUSES,
-    st.binary(max_size=2 * KEPT),
+    st.binary(max_size=2 * BODY_KEPT),
     st.none() | st.integers(0, 10**9),
     st.booleans(),
     st.integers(0, 3),
@@ -50,8 +50,9 @@ def test_however_it_is_cut_an_answer_is_the_same(
     )
     reader = fed(*cut(whole, cuts))
     assert (reader.ended, reader.reusable, reader.problem) == (True, True, "")
-    expected = Answer(status, body[:KEPT], None if after is None else str(after), None, "somewhere")
-    assert reader.answer("somewhere") == expected
+    found = reader.response("somewhere")
+    assert (found.status, found.body, found.address) == (status, body[:BODY_KEPT], "somewhere")
+    assert found.headers.get("retry-after") == (None if after is None else str(after))
     reader.begin()
     assert not reader.feed(whole[:12])
 
@@ -69,7 +70,7 @@ def test_what_follows_an_answer_is_not_read_and_costs_the_connection(more: bytes
     together = fed(head + more)
     apart = fed(head, more)
     for reader in (together, apart):
-        assert reader.answer("") == Answer(200, b"ok")
+        assert reader.response("") == Response(200, b"ok", {"content-length": "2"})
         assert not reader.reusable or more.strip(b"\r\n") == b""
     assert not apart.reusable
 
@@ -81,7 +82,7 @@ def test_headers_of_what_follows_do_not_become_the_answers() -> None:
         b"HTTP/1.1 103 Soon\r\nWebhook-Delivery: disable\r\n\r\n",
     ):
         reader = fed(first + second)
-        assert reader.answer("") == Answer(200, b"ok")
+        assert reader.response("") == Response(200, b"ok", {"content-length": "2"})
         assert not reader.reusable
 
 
@@ -89,7 +90,7 @@ def test_trailers_do_not_become_headers() -> None:
     reader = fed(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nWebhook-Delivery: disable\r\n\r\n"
     )
-    assert reader.answer("") == Answer(200, b"a")
+    assert reader.response("") == Response(200, b"a", {"transfer-encoding": "chunked"})
     assert reader.ended
 
 
@@ -109,19 +110,42 @@ def test_a_head_has_a_limit() -> None:
 
 
 def test_a_long_body_beside_its_head_is_not_a_long_head() -> None:
-    reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % READ + b"x" * READ)
+    reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_READ + b"x" * BODY_READ)
     assert (reader.ended, reader.reusable) == (True, True)
-    assert reader.answer("") == Answer(200, b"x" * KEPT)
+    assert reader.response("").body == b"x" * BODY_KEPT
 
 
 def test_of_a_body_only_so_much_is_read() -> None:
-    reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", b"x" * READ)
+    reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", b"x" * BODY_READ)
     assert not reader.ended
     assert reader.feed(b"x")
     assert not reader.reusable
-    assert reader.answer("") == Answer(200, b"x" * KEPT)
+    assert reader.response("").body == b"x" * BODY_KEPT
 
 
 def test_what_changes_the_protocol_is_not_http() -> None:
     reader = fed(b"HTTP/1.1 101 Go\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
     assert (reader.status, reader.problem) == (0, "it changes to another protocol")
+
+
+@given(st.binary(max_size=300), st.integers(0, 400), CUTS)
+def test_as_much_of_a_body_is_kept_as_the_request_asks_for(body: bytes, kept: int, cuts: list[int]) -> None:
+    reader = ResponseReader()
+    reader.begin(body_kept=kept)
+    for piece in cut(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, cuts):
+        reader.feed(piece)
+    assert (reader.ended, reader.reusable) == (True, True)
+    assert reader.response("").body == body[:kept]
+
+
+def test_a_large_body_is_read_whole_where_the_request_asks_for_it() -> None:
+    body = b"x" * (3 * BODY_READ)
+    reader = ResponseReader()
+    reader.begin(body_kept=len(body))
+    assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert (reader.response("").body, reader.reusable) == (body, True)
+
+
+def test_of_several_headers_of_one_name_the_last_counts() -> None:
+    reader = fed(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n")
+    assert reader.response("").headers == {"x-a": "2", "content-length": "0"}
