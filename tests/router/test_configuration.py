@@ -1,4 +1,4 @@
-"""The subscriptions in force."""
+"""The view of subscriptions in force."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(configuration: Configuration) -> Sequence[str]:
     return list(configuration.subscriptions)
 
 
-def test_it_follows_the_topic() -> None:
+def test_a_refresh_reads_new_subscriptions() -> None:
     bus = MemoryBus()
     configuration = Configuration(bus)
     assert not configuration.refresh()
@@ -38,7 +38,7 @@ def test_it_follows_the_topic() -> None:
     assert set(configuration.read_targets()) == {"b-target"}
 
 
-def test_targets_of_a_disabled_subscription_stay_known() -> None:
+def test_targets_of_a_disabled_subscription_are_kept() -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a")], KINDS)
     set_enabled(bus, "a", False)
@@ -47,7 +47,7 @@ def test_targets_of_a_disabled_subscription_stay_known() -> None:
     assert set(configuration.read_targets()) == {"a-target"}
 
 
-def test_every_version_can_be_seen_again() -> None:
+def test_every_version_can_be_read_again() -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a")], KINDS)
     apply(bus, [subscription("a", levels=["INFO"]), subscription("b")], KINDS)
@@ -65,7 +65,7 @@ def test_every_version_can_be_seen_again() -> None:
 
 
 @pytest.mark.parametrize("value", [b"{", b"\xff", b'{"name": "a"}'])
-def test_an_unreadable_record_leaves_what_was_there(value: bytes) -> None:
+def test_an_unreadable_record_keeps_the_subscription_before_it(value: bytes) -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a")], KINDS)
     bus.append([NewRecord(SUBSCRIPTIONS, value, b"a"), NewRecord(SUBSCRIPTIONS, b"", None)])
@@ -74,7 +74,7 @@ def test_an_unreadable_record_leaves_what_was_there(value: bytes) -> None:
     assert (configuration.version, names(configuration)) == (3, ["a"])
 
 
-def test_a_topic_that_lost_its_beginning_is_read_from_there() -> None:
+def test_a_topic_without_its_first_records_is_read_from_its_start() -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a"), subscription("b")], KINDS)
     bus.truncate(TopicPartition(SUBSCRIPTIONS, 0), 1)
@@ -83,7 +83,7 @@ def test_a_topic_that_lost_its_beginning_is_read_from_there() -> None:
     assert (configuration.version, names(configuration)) == (2, ["b"])
 
 
-def test_a_topic_that_lost_everything_is_followed_from_its_end() -> None:
+def test_a_topic_without_any_records_is_read_from_its_end() -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a"), subscription("b")], KINDS)
     bus.truncate(TopicPartition(SUBSCRIPTIONS, 0), 2)
@@ -92,7 +92,7 @@ def test_a_topic_that_lost_everything_is_followed_from_its_end() -> None:
     assert (configuration.version, names(configuration)) == (2, [])
 
 
-def test_more_records_than_one_read_brings() -> None:
+def test_more_records_than_one_read_returns_are_read() -> None:
     bus = MemoryBus()
     bus.append([NewRecord(SUBSCRIPTIONS, b"", b"%d" % number) for number in range(5001)])
     apply(bus, [subscription("a")], KINDS)
@@ -102,7 +102,7 @@ def test_more_records_than_one_read_brings() -> None:
     assert configuration.read_subscriptions_at(5001) == {}
 
 
-def test_an_unreadable_record_is_logged_without_what_it_holds() -> None:
+def test_an_unreadable_record_is_logged_without_its_values() -> None:
     bus = MemoryBus(ManualClock())
     target = {
         "id": "ops",

@@ -1,4 +1,4 @@
-"""Delivery settings: in force by a position in `subscriptions`, and not removed while they are used."""
+"""Delivery settings: put into force by a position in `subscriptions`, and kept while deliveries use them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings(region: str, **changes: object) -> DeliverySettings:
     return DeliverySettings.model_validate({"region": region, "bucket": {"url": "memory://"}, **changes})
 
 
-def test_a_change_is_in_force_from_a_position_of_subscriptions_on() -> None:
+def test_a_change_applies_from_a_position_of_subscriptions() -> None:
     bus = MemoryBus()
     configuration = Configuration(bus)
     before = apply(bus, [subscription("a")], KINDS).version
@@ -48,7 +48,7 @@ def test_a_change_is_in_force_from_a_position_of_subscriptions_on() -> None:
     assert set(configuration.read_subscriptions_at(version)) == {"a"}
 
 
-def test_a_change_that_was_cut_off_is_not_in_force_before_the_next() -> None:
+def test_an_interrupted_change_applies_only_with_the_next_one() -> None:
     bus = MemoryBus()
     bus.append([settings_record("cn-hangzhou", settings("cn-hangzhou").encode())])
     assert dict(current(bus).read_settings()) == {}
@@ -56,7 +56,7 @@ def test_a_change_that_was_cut_off_is_not_in_force_before_the_next() -> None:
     assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
-def test_positions_that_come_late_take_nothing_back() -> None:
+def test_a_late_position_reverts_nothing() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     put(bus, settings("cn-beijing"))
@@ -64,13 +64,13 @@ def test_positions_that_come_late_take_nothing_back() -> None:
     assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
-def test_no_target_of_a_subscription_can_be_called_like_one_of_the_settings() -> None:
+def test_a_subscription_target_cannot_have_the_id_of_a_settings_target() -> None:
     (target,) = settings("cn-hangzhou").targets
     with pytest.raises(ValueError, match="is not a name"):
         Target(id=target.id, kind="logs")
 
 
-def test_settings_are_written_and_read_as_they_are() -> None:
+def test_settings_are_read_as_they_were_written() -> None:
     bucket = BucketDelivery(
         url="s3://audit", prefix="x", encryption="kms", kms_key="k", file_content="as-sent"
     )
@@ -80,12 +80,12 @@ def test_settings_are_written_and_read_as_they_are() -> None:
     assert DeliverySettings.model_validate_json(one.encode()) == one
 
 
-def test_settings_go_somewhere() -> None:
+def test_settings_without_a_store_are_refused() -> None:
     with pytest.raises(ValueError, match="name a bucket, a project and logstore, or both"):
         DeliverySettings(region="cn-hangzhou")
 
 
-def test_what_cannot_be_read_leaves_the_settings_before() -> None:
+def test_an_unreadable_record_keeps_the_settings_before_it() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     (bad,) = bus.append([settings_record("cn-hangzhou", b"{}")])
@@ -95,7 +95,7 @@ def test_what_cannot_be_read_leaves_the_settings_before() -> None:
     assert [line["region"] for line in logged] == ["cn-hangzhou"]
 
 
-def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_regions() -> None:
+def test_settings_that_are_on_cannot_be_removed() -> None:
     bus = MemoryBus()
     for region in ("cn-beijing", "cn-hangzhou", "cn-shanghai"):
         put(bus, settings(region, on=region != "cn-beijing"))
@@ -106,7 +106,7 @@ def test_settings_that_are_on_are_not_removed_and_the_refusal_names_their_region
     assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-shanghai"}
 
 
-def test_a_position_that_is_not_there_yet_holds_up_no_later_change() -> None:
+def test_a_position_beyond_the_end_blocks_no_later_change() -> None:
     bus = MemoryBus()
     follower = Configuration(bus)
     put(bus, settings("cn-hangzhou"))
@@ -123,19 +123,19 @@ def test_several_regions_are_removed_at_once() -> None:
     for region in ("cn-beijing", "cn-hangzhou"):
         put(bus, settings(region, on=False))
     before = current(bus).version
-    assert remove(bus, ["cn-hangzhou", "cn-beijing"]) == before + 1, "no version has one of them"
+    assert remove(bus, ["cn-hangzhou", "cn-beijing"]) == before + 1, "no version has only one of them"
     assert current(bus).read_settings() == {}
 
 
 @pytest.mark.parametrize("position", [b"", b"-1", b"x", b"9" * 5000])
-def test_what_names_no_position_changes_nothing(position: bytes) -> None:
+def test_a_record_without_a_position_changes_nothing(position: bytes) -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     bus.append([msgspec.structs.replace(in_force_record(1), headers=(("settings", position),))])
     assert set(current(bus).read_settings()) == {"cn-hangzhou"}
 
 
-def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
+def test_settings_with_unfinished_deliveries_cannot_be_removed() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     bus.append([NewRecord("executions", command(number), b"i") for number in range(3)])
@@ -151,7 +151,7 @@ def test_settings_that_records_are_on_their_way_by_are_not_removed() -> None:
     put(bus, settings("cn-hangzhou"))
 
 
-def test_a_region_without_settings_has_none_to_remove() -> None:
+def test_removing_a_region_without_settings_is_refused() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-beijing", on=False))
     with pytest.raises(NotFound, match=r"cn-hangzhou: no delivery settings; there are some for cn-beijing"):
@@ -159,15 +159,15 @@ def test_a_region_without_settings_has_none_to_remove() -> None:
 
 
 Step = tuple[str, int, bool]
-"""What one writer does: the region, the prefix that it sets (0 removes), and whether it is killed between its appends."""
+"""The work of one writer: region, prefix that it sets (0 removes), and whether it is killed between its appends."""
 STEPS = st.lists(
     st.tuples(st.sampled_from(["cn-a", "cn-b"]), st.integers(0, 3), st.booleans()), min_size=1, max_size=8
 )
 
 
 @given(STEPS, st.randoms(use_true_random=False))
-def test_what_is_in_force_is_what_was_named_however_writers_meet(steps: list[Step], chance: Random) -> None:
-    """Writers append and then name, in any interleaving; a model remembers what lies before the furthest name."""
+def test_concurrent_writers_put_named_settings_into_force(steps: list[Step], chance: Random) -> None:
+    """Writers append settings and then their position, in any order; a model applies those before the last position."""
     bus = MemoryBus()
     follower = Configuration(bus)
     written: list[tuple[str, int]] = []

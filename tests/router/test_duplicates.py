@@ -1,4 +1,4 @@
-"""Duplicates: what is one, against a model that looks at the whole log, and what the router makes of them."""
+"""Duplicates, compared with a model that searches the whole topic, and how the router handles them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tests.router.test_loop import counted, deliveries
 TOPIC = "events.ecs.instance"
 PARTITION = TopicPartition(TOPIC, 0)
 SPAN = 20
-"""Seconds of the window in the tests against the model."""
+"""Window in seconds of the tests with a model."""
 FAR = 6
-"""`REACH` in them."""
+"""`REACH` in those tests."""
 
 streams = st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 0, 1, 5, 15])), max_size=60)
-"""What is appended: a value, and the seconds that pass before it."""
+"""Appends: a value, and the seconds that pass before it."""
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def log_of(stream: list[tuple[int, int]]) -> tuple[MemoryBus, list[Record]]:
 
 
 def repeated(bus: Bus, position: Position) -> str:
-    """The event that `events why` says is repeated here."""
+    """Returns the event that this one repeats, as `events why` reports it."""
     with pytest.raises(DuplicateEvent) as raised:
         explain_routing(bus, position)
     return raised.value.earlier
 
 
 def modelled(log: list[Record], record: Record) -> Position | None:
-    """The last record before with the same bytes, if it is near enough."""
+    """Returns the last earlier record with the same bytes, if it is near enough."""
     same = [one for one in log[: record.offset] if one.value == record.value]
     if (
         not same
@@ -85,7 +85,7 @@ def modelled(log: list[Record], record: Record) -> Position | None:
 
 
 @given(stream=streams, restarts=st.sets(st.integers(0, 59)))
-def test_a_duplicate_is_what_the_model_says_whoever_reads_it_and_whenever(
+def test_every_reader_finds_the_duplicates_of_the_model(
     stream: list[tuple[int, int]], restarts: set[int]
 ) -> None:
     bus, log = log_of(stream)
@@ -103,7 +103,7 @@ def test_a_duplicate_is_what_the_model_says_whoever_reads_it_and_whenever(
 
 
 @given(stream=streams, batch=st.integers(1, 60))
-def test_batches_of_any_size_give_the_same(stream: list[tuple[int, int]], batch: int) -> None:
+def test_batches_of_any_size_find_the_same_duplicates(stream: list[tuple[int, int]], batch: int) -> None:
     bus, log = log_of(stream)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates_module, "REACH", FAR)
@@ -130,7 +130,7 @@ def test_hashes_that_collide_make_no_duplicates(stream: list[tuple[int, int]]) -
             assert found.find_duplicates([record]).get(record.position) in {None, modelled(log, record)}
 
 
-def test_what_the_log_has_lost_is_repeated_by_nothing(bus: MemoryBus) -> None:
+def test_a_record_is_no_duplicate_of_one_that_the_bus_has_deleted(bus: MemoryBus) -> None:
     bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
     first, second = records(bus, TOPIC)
     found = Duplicates(bus, WINDOW)
@@ -140,21 +140,23 @@ def test_what_the_log_has_lost_is_repeated_by_nothing(bus: MemoryBus) -> None:
     assert find_original(bus, second, WINDOW) is None
 
 
-def test_no_window_no_duplicates(bus: MemoryBus) -> None:
+def test_a_window_of_zero_finds_no_duplicates(bus: MemoryBus) -> None:
     bus.append([NewRecord(TOPIC, b"x"), NewRecord(TOPIC, b"x")])
     assert Duplicates(bus, 0.0).find_duplicates(records(bus, TOPIC)) == {}
     for record in records(bus, TOPIC):
         assert find_original(bus, record, 0.0) is None
 
 
-def test_partitions_are_apart() -> None:
+def test_records_of_different_partitions_are_no_duplicates() -> None:
     bus = MemoryBus(ManualClock(), partitions=2)
     bus.append([NewRecord(TOPIC, b"x", partition=number) for number in (0, 1, 1)])
     found = Duplicates(bus, WINDOW).find_duplicates(records(bus, TOPIC))
     assert found == {Position(TOPIC, 1, 1): Position(TOPIC, 1, 0)}
 
 
-def test_a_repeat_is_routed_once_and_kept_with_what_it_repeats(bus: MemoryBus, router: Router) -> None:
+def test_a_duplicate_goes_to_rejects_with_the_position_of_its_original(
+    bus: MemoryBus, router: Router
+) -> None:
     rejected = counted("heliograph_rejected_total", where="router")
     routed = counted("heliograph_routed_total", topic="events.repeated")
     apply(bus, [subscription()], KINDS)
@@ -176,7 +178,9 @@ def test_a_repeat_is_routed_once_and_kept_with_what_it_repeats(bus: MemoryBus, r
     assert explained.deliveries == [("all-target", made.id)]
 
 
-def test_what_shares_id_name_and_time_is_another_event(bus: MemoryBus, router: Router) -> None:
+def test_events_with_the_same_id_name_and_time_but_other_bytes_are_routed(
+    bus: MemoryBus, router: Router
+) -> None:
     apply(bus, [subscription()], KINDS)
     values = [event(), event(level="WARN"), event().replace(b'"INFO"', b' "INFO"')]
     bus.append([event_record(value) for value in values])
@@ -184,7 +188,7 @@ def test_what_shares_id_name_and_time_is_another_event(bus: MemoryBus, router: R
     assert [one.event for one in deliveries(bus)] == values
 
 
-def test_after_the_window_an_event_is_routed_again() -> None:
+def test_an_event_repeated_after_the_window_is_routed_again() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock, partitions=1)
     apply(bus, [subscription()], KINDS)
@@ -197,8 +201,8 @@ def test_after_the_window_an_event_is_routed_again() -> None:
     router.close()
 
 
-def test_a_repeat_of_the_work_is_not_a_repeat_of_the_event(bus: MemoryBus) -> None:
-    """What a router read and did not commit is read again, and still is routed."""
+def test_an_event_read_again_after_a_crash_is_no_duplicate(bus: MemoryBus) -> None:
+    """Events that a router read and did not commit are read again and routed."""
     apply(bus, [subscription()], KINDS)
     bus.append([event_record(), event_record(event(id="E-2")), event_record()])
     for _ in range(2):
@@ -212,7 +216,7 @@ def test_a_repeat_of_the_work_is_not_a_repeat_of_the_event(bus: MemoryBus) -> No
     router.close()
 
 
-def test_the_answer_is_of_the_window_that_the_event_was_routed_under(bus: MemoryBus) -> None:
+def test_why_uses_the_window_that_the_event_was_routed_with(bus: MemoryBus) -> None:
     apply(bus, [subscription()], KINDS)
     positions: list[Position] = []
     for window in (0.0, WINDOW, 0.0):
@@ -240,7 +244,7 @@ def test_official_examples_that_share_id_name_and_time_are_no_duplicates(
     assert records(bus, REJECTS) == []
 
 
-def test_on_the_embedded_log(tmp_path: Path) -> None:
+def test_the_sqlite_bus_finds_duplicates_after_a_restart(tmp_path: Path) -> None:
     with closing(open_bus(f"sqlite://{tmp_path}/bus.db")) as log:
         apply(log, [subscription()], KINDS)
         first, second = log.append([event_record(), event_record()])

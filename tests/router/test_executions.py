@@ -1,4 +1,4 @@
-"""Execution records become deliveries."""
+"""The routing of execution records to the stores of their region."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def made(bus: MemoryBus) -> list[Delivery]:
     return [read_delivery(record) for record in all_of(bus, "deliveries")]
 
 
-def test_a_record_goes_to_each_store_of_its_region_and_to_no_other() -> None:
+def test_a_record_is_delivered_to_each_store_of_its_region_only() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-beijing"))
     version = put(bus, settings("cn-hangzhou", logs=LOGS))
@@ -56,7 +56,7 @@ def test_a_record_goes_to_each_store_of_its_region_and_to_no_other() -> None:
         assert one.source.topic == "executions"
 
 
-def test_a_setting_that_comes_later_is_used_at_once() -> None:
+def test_changed_settings_apply_to_the_next_record() -> None:
     bus = MemoryBus()
     role = ExecutionRouter(bus)
     put(bus, settings("cn-hangzhou"))
@@ -100,7 +100,7 @@ def test_an_invalid_record_goes_to_rejects_with_the_field_at_fault() -> None:
     assert told[b"\xff"].startswith("record: is not a JSON object")
 
 
-def test_a_record_makes_the_same_deliveries_whenever_it_is_routed() -> None:
+def test_a_record_routed_again_makes_the_same_deliveries() -> None:
     bus = MemoryBus()
     wanted = settings("cn-hangzhou", logs=LOGS)
     version = put(bus, wanted)

@@ -1,4 +1,4 @@
-"""The router on the log in memory."""
+"""The router of events, on a bus in memory."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_every_topic_of_events_is_routed(bus: MemoryBus, router: Router) -> None
     assert {one.source.topic for one in deliveries(bus)} == {"events.other", "events.rds.db"}
 
 
-def test_a_subscription_holds_for_every_event_appended_after_it(bus: MemoryBus, router: Router) -> None:
-    """Also while the router waits for events, so that its poll returns what came after both."""
+def test_a_subscription_applies_to_every_event_appended_after_it(bus: MemoryBus, router: Router) -> None:
+    """Even if both are appended while the router waits in a poll."""
     router.step(0)
     waiting = threading.Thread(target=router.step, args=[0.2])
     waiting.start()
@@ -145,7 +145,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("headers", [(), ((CHECKED, b"1"),)], ids=["unmarked", "marked"])
-def test_what_is_not_a_notification_is_kept_and_stops_nothing(
+def test_a_record_that_is_no_notification_goes_to_rejects(
     bus: MemoryBus, router: Router, headers: Sequence[tuple[str, bytes]]
 ) -> None:
     apply(bus, [subscription()], KINDS)
@@ -162,7 +162,7 @@ def test_what_is_not_a_notification_is_kept_and_stops_nothing(
         assert delivered == {value[:40] for value in good}
 
 
-def test_a_reject_names_the_field_and_where_it_lies(bus: MemoryBus, router: Router) -> None:
+def test_a_reject_has_the_field_at_fault_and_its_position(bus: MemoryBus, router: Router) -> None:
     (position,) = bus.append([NewRecord(TOPIC, event(level="FATAL"))])
     router.step(0)
     (rejected,) = records(bus, REJECTS)
@@ -171,8 +171,8 @@ def test_a_reject_names_the_field_and_where_it_lies(bus: MemoryBus, router: Rout
     assert str(position).encode() in said
 
 
-def test_the_largest_possible_record_cannot_stop_a_partition(bus: MemoryBus, router: Router) -> None:
-    """A delivery of it would be too large for any topic, though its sender calls it checked."""
+def test_a_record_of_the_largest_size_does_not_block_its_partition(bus: MemoryBus, router: Router) -> None:
+    """Its delivery would be too large for any topic, although its producer marked it as checked."""
     apply(bus, [subscription()], KINDS)
     largest = event(pad="x" * (RECORD_LIMIT - len(event()) - 60))
     bus.append([event_record(largest), NewRecord(TOPIC, b"x" * (RECORD_LIMIT - 10), b"k")])
@@ -181,9 +181,7 @@ def test_the_largest_possible_record_cannot_stop_a_partition(bus: MemoryBus, rou
     assert len(records(bus, REJECTS)) == 2
 
 
-def test_the_version_is_reported_no_later_than_what_was_routed_under_it(
-    bus: MemoryBus, router: Router
-) -> None:
+def test_the_version_is_recorded_in_the_first_commit_that_uses_it(bus: MemoryBus, router: Router) -> None:
     bus.append([event_record(key=b"k")])
     router.step(0)
     first = apply(bus, [subscription()], KINDS).version
@@ -209,7 +207,7 @@ def test_an_idle_router_confirms_a_new_version(bus: MemoryBus, router: Router) -
     assert len(waited.members) == 1
 
 
-def test_partitions_gained_are_reported_from_where_they_were_left(bus: MemoryBus, router: Router) -> None:
+def test_gained_partitions_are_recorded_from_their_committed_offset(bus: MemoryBus, router: Router) -> None:
     apply(bus, [subscription()], KINDS)
     bus.append([event_record(key=b"%d" % number) for number in range(10)])
     router.step(0)
@@ -227,7 +225,7 @@ def test_partitions_gained_are_reported_from_where_they_were_left(bus: MemoryBus
     assert set(reports(bus)[-1].start) == set(ends)
 
 
-def test_a_commit_that_fails_is_repeated_with_the_same_ids(
+def test_a_repeated_commit_has_the_same_delivery_ids(
     bus: MemoryBus, router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply(bus, [subscription()], KINDS)
@@ -250,11 +248,10 @@ def test_a_commit_that_fails_is_repeated_with_the_same_ids(
     again.close()
 
 
-def test_what_many_subscriptions_make_of_many_events_is_not_one_commit(
+def test_many_deliveries_of_one_poll_are_several_commits(
     bus: MemoryBus, router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A poll's events for a thousand subscriptions are millions of deliveries: neither memory nor the others who
-    write to the log can wait for all of them."""
+    """The events of one poll may become millions of deliveries, too many for memory and for others who append."""
     apply(bus, [subscription(f"s{number}") for number in range(1000)], KINDS)
     bus.append([event_record(event(id=f"E-{number}")) for number in range(50)])
     commits: list[int] = []
@@ -278,7 +275,7 @@ def test_what_many_subscriptions_make_of_many_events_is_not_one_commit(
     assert len(reports(bus)) == 1
 
 
-def test_records_lost_are_told_and_counted(bus: MemoryBus, router: Router) -> None:
+def test_lost_records_are_logged_and_counted(bus: MemoryBus, router: Router) -> None:
     apply(bus, [subscription()], KINDS)
     events = [event_record(event(id=f"E-{number}")) for number in range(10)]
     positions = bus.append(events[:5])
@@ -293,7 +290,7 @@ def test_records_lost_are_told_and_counted(bus: MemoryBus, router: Router) -> No
     assert len(deliveries(bus)) == 7
 
 
-def test_counts(bus: MemoryBus, router: Router) -> None:
+def test_routed_matched_and_rejected_events_are_counted(bus: MemoryBus, router: Router) -> None:
     rejected = counted("heliograph_rejected_total", where="router")
     apply(bus, [subscription("counted", levels=["INFO"])], KINDS)
     values = [event(), event(level="WARN"), event(id="E-2"), b"poison"]
@@ -305,7 +302,7 @@ def test_counts(bus: MemoryBus, router: Router) -> None:
     assert counted("heliograph_rejected_total", where="router") - rejected == 1
 
 
-def test_a_role_between_steps(bus: MemoryBus, router: Router) -> None:
+def test_an_idle_router_is_not_busy(bus: MemoryBus, router: Router) -> None:
     assert (router.name, router.topics) == ("router", ("events.*",))
     bus.append([event_record()])
     assert not router.busy()
@@ -316,7 +313,7 @@ def test_a_role_between_steps(bus: MemoryBus, router: Router) -> None:
     router.step(60)
 
 
-def test_on_the_embedded_log(tmp_path: Path) -> None:
+def test_events_are_routed_and_explained_on_the_sqlite_bus(tmp_path: Path) -> None:
     with closing(open_bus(f"sqlite://{tmp_path}/bus.db")) as log:
         router = Router(log)
         version = apply(log, [subscription("yes"), subscription("no", levels=["CRITICAL"])], KINDS).version

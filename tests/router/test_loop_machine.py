@@ -1,4 +1,4 @@
-"""Routers that come, go and are killed decide as one that goes through the log once."""
+"""Routers that join, leave and are killed decide as one router that reads each partition once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PARTITIONS = 3
 MUTED = 60
 """Seconds of `mute_for`."""
 WINDOW = 45
-"""Seconds of the duplicates' window."""
+"""Window of duplicates in seconds."""
 
 
 @contextmanager
 def torn(bus: MemoryBus) -> Generator[None]:
-    """What follows from the work is appended, and the work is not finished: as a kill between the two leaves it."""
+    """Makes a commit append its records and fail, as a kill between append and commit does."""
 
     def tear(
         _: MemoryConsumer, _positions: Iterable[Position], append: Sequence[NewRecord] = ()
@@ -46,7 +46,7 @@ def torn(bus: MemoryBus) -> Generator[None]:
 
 
 class Routers(RuleBasedStateMachine):
-    """Up to three routers on three partitions; events repeat each other and come close together."""
+    """Up to three routers on three partitions, with events that are duplicates or muted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Routers(RuleBasedStateMachine):
         passes=st.sampled_from([0, 1, 14, 30, 45, 60]),
     )
     def emit(self, resource: int, number: int, partition: int, passes: int) -> None:
-        """An event, perhaps with the bytes of an earlier one."""
+        """Appends an event, perhaps with the bytes of an earlier one."""
         self.clock.advance(passes)
         value = event(id=f"E-{number}", resourceId=f"acs:ecs:cn-hangzhou:1690:instance/i-{resource}")
         self.bus.append([NewRecord(TOPIC, value, b"any", ((CHECKED, b"1"),), partition)])
@@ -70,19 +70,19 @@ class Routers(RuleBasedStateMachine):
     @precondition(lambda self: len(self.routers) < 3)
     @rule()
     def join(self) -> None:
-        """One more."""
+        """Starts a router."""
         self.routers.append(Router(self.bus, WINDOW))
 
     @precondition(lambda self: self.routers)
     @rule(which=st.integers(0, 2))
     def step(self, which: int) -> None:
-        """Any of them works."""
+        """Lets one router make a step."""
         self._any(which).step(0)
 
     @precondition(lambda self: self.routers)
     @rule(which=st.integers(0, 2), midway=st.booleans())
     def kill(self, which: int, midway: bool) -> None:
-        """kill -9, perhaps between the append and the commit of some work."""
+        """Kills a router, perhaps between append and commit."""
         router = self._any(which)
         if midway:
             with torn(self.bus), suppress(BusUnavailable):
@@ -93,13 +93,13 @@ class Routers(RuleBasedStateMachine):
     @precondition(lambda self: self.routers)
     @rule(which=st.integers(0, 2))
     def leave(self, which: int) -> None:
-        """Stopped as one should be."""
+        """Closes a router."""
         router = self._any(which)
         router.close()
         self.routers.remove(router)
 
     def teardown(self) -> None:
-        """Come to rest, and compare."""
+        """Routes the rest, and compares with the model."""
         self.routers.append(Router(self.bus, WINDOW))
         for _ in range(4):
             for router in self.routers:
@@ -114,7 +114,7 @@ class Routers(RuleBasedStateMachine):
         return self.routers[which % len(self.routers)]
 
     def _expected(self) -> tuple[set[str], set[str], set[str]]:
-        """Positions of what goes out, what is muted and what is a duplicate, each partition gone through once."""
+        """Returns the positions of delivered, muted and duplicate events, by reading each partition once."""
         out, muted, repeated = set[str](), set[str](), set[str]()
         seen: dict[tuple[int, bytes], int] = {}
         opened: dict[tuple[int, str], int] = {}
@@ -132,7 +132,7 @@ class Routers(RuleBasedStateMachine):
         return out, muted, repeated
 
 
-def test_what_another_did_meanwhile_is_known_to_who_gets_a_partition_back() -> None:
+def test_a_router_that_regains_a_partition_knows_what_another_routed_there() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock, partitions=2)
     apply(bus, [subscription(mute_for=MUTED)], KINDS)

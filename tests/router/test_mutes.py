@@ -1,4 +1,4 @@
-"""Mutes: who gets an event and who does not, against a model that goes through the log once; across crashes too."""
+"""Mutes, also across crashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.router.test_loop import counted, deliveries
 
 TOPIC = "events.ecs.instance"
 MUTED = 60
-"""Seconds."""
+"""Seconds of `mute_for`."""
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def router(bus: MemoryBus) -> Iterator[Router]:
 
 
 def numbered(number: int, **changes: object) -> NewRecord:
-    """An event of its own, of the resource that the changes say."""
+    """Returns an event with its own id and the given changes."""
     value = event(id=f"E-{number}", **changes)
     return event_record(value, key=check(value).resource_id.encode())
 
@@ -59,8 +59,8 @@ def arn(resource: int) -> str:
     return f"acs:ecs:cn-hangzhou:1690:instance/i-{resource}"
 
 
-def gone_out(bus: MemoryBus, name: str = "all") -> list[int]:
-    """Offsets of what was delivered to a subscription."""
+def delivered_offsets(bus: MemoryBus, name: str = "all") -> list[int]:
+    """Returns the offsets of the events that were delivered to a subscription."""
     return sorted({one.source.offset for one in deliveries(bus) if one.subscription == name})
 
 
@@ -69,7 +69,7 @@ def muted(bus: MemoryBus, name: str = "all") -> list[int]:
 
 
 def after(bus: MemoryBus, router: Router, clock: ManualClock, *passes: float, **changes: object) -> None:
-    """An event after each of so many seconds, routed at once."""
+    """Appends an event after each pause, in seconds, and routes it."""
     for seconds in passes:
         clock.advance(seconds)
         end = sum(extent.end for extent in bus.extents(TOPIC).values())
@@ -77,14 +77,14 @@ def after(bus: MemoryBus, router: Router, clock: ManualClock, *passes: float, **
         router.step(0)
 
 
-def test_events_like_one_that_went_out_are_muted_until_it_is_over(
+def test_events_like_a_delivered_one_are_muted_until_the_mute_has_passed(
     bus: MemoryBus, router: Router, clock: ManualClock
 ) -> None:
     apply(bus, [subscription(mute_for="1m"), subscription("loud")], KINDS)
     after(bus, router, clock, 0, 1, 58.999, 0.001, 59.999, 60)
-    assert gone_out(bus) == [0, 3, 5]
+    assert delivered_offsets(bus) == [0, 3, 5]
     assert muted(bus) == [1, 2, 4]
-    assert gone_out(bus, "loud") == [0, 1, 2, 3, 4, 5]
+    assert delivered_offsets(bus, "loud") == [0, 1, 2, 3, 4, 5]
 
 
 def test_another_level_name_or_resource_is_not_muted(
@@ -93,7 +93,7 @@ def test_another_level_name_or_resource_is_not_muted(
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
     for changes in ({}, {"level": "WARN"}, {"name": "Instance:Other"}, {"resourceId": arn(2)}):
         after(bus, router, clock, 1, **changes)
-    assert gone_out(bus) == [0, 1, 2, 3]
+    assert delivered_offsets(bus) == [0, 1, 2, 3]
     after(bus, router, clock, 1, level="WARN")
     assert muted(bus) == [4]
 
@@ -129,9 +129,7 @@ def test_a_muted_delivery_has_a_verdict_at_each_target(
     assert counted("heliograph_matched_total", subscription="muting") == 2
 
 
-def test_a_change_of_mute_for_holds_for_the_mutes_that_are_open(
-    bus: MemoryBus, router: Router, clock: ManualClock
-) -> None:
+def test_a_changed_mute_for_applies_to_open_mutes(bus: MemoryBus, router: Router, clock: ManualClock) -> None:
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
     after(bus, router, clock, 0, 1)
     apply(bus, [subscription(mute_for=5)], KINDS)
@@ -140,10 +138,10 @@ def test_a_change_of_mute_for_holds_for_the_mutes_that_are_open(
     after(bus, router, clock, 3600)
     apply(bus, [subscription()], KINDS)
     after(bus, router, clock, 1)
-    assert gone_out(bus) == [0, 3, 5]
+    assert delivered_offsets(bus) == [0, 3, 5]
 
 
-def test_a_clock_that_was_far_ahead_mutes_nothing_for_longer(
+def test_a_mute_opened_by_a_clock_far_ahead_lasts_no_longer(
     bus: MemoryBus, router: Router, clock: ManualClock
 ) -> None:
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
@@ -151,7 +149,7 @@ def test_a_clock_that_was_far_ahead_mutes_nothing_for_longer(
     after(bus, router, clock, 0)
     clock.step(-86_400 * 365)
     after(bus, router, clock, 0, 1)
-    assert gone_out(bus) == [0, 1]
+    assert delivered_offsets(bus) == [0, 1]
 
 
 def test_the_longest_mute_outlasts_a_restart(bus: MemoryBus, clock: ManualClock) -> None:
@@ -160,10 +158,10 @@ def test_the_longest_mute_outlasts_a_restart(bus: MemoryBus, clock: ManualClock)
         router = Router(bus)
         after(bus, router, clock, passes)
         router.close()
-    assert gone_out(bus) == [0, 2]
+    assert delivered_offsets(bus) == [0, 2]
 
 
-def test_what_others_write_among_the_openers_is_passed_over(
+def test_unreadable_records_among_the_mutes_are_skipped(
     bus: MemoryBus, router: Router, clock: ManualClock
 ) -> None:
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
@@ -177,7 +175,7 @@ def test_what_others_write_among_the_openers_is_passed_over(
     again.close()
 
 
-def test_the_oldest_openers_are_forgotten_when_there_are_too_many(
+def test_the_oldest_mutes_are_dropped_when_there_are_too_many(
     bus: MemoryBus, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mutes_module, "REMEMBERED", 2)
@@ -189,8 +187,8 @@ def test_the_oldest_openers_are_forgotten_when_there_are_too_many(
     router.close()
 
 
-def test_an_opener_is_never_muted_by_itself(bus: MemoryBus, router: Router) -> None:
-    """A router that was killed between append and commit has left openers that the next one decides anew."""
+def test_an_event_is_never_muted_by_its_own_mute(bus: MemoryBus, router: Router) -> None:
+    """A router killed between append and commit leaves mutes of events that the next router routes again."""
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
     bus.append([numbered(0), numbered(1)])
     router.step(0)
@@ -200,8 +198,8 @@ def test_an_opener_is_never_muted_by_itself(bus: MemoryBus, router: Router) -> N
     assert Mutes(bus).find_muting(second, check(second.value), match) == first.position
 
 
-def test_of_several_openers_the_last_position_counts(bus: MemoryBus, clock: ManualClock) -> None:
-    """Whoever was slow may append what is old after what is new."""
+def test_of_several_mutes_the_one_of_the_last_position_counts(bus: MemoryBus, clock: ManualClock) -> None:
+    """A slow router may append an older mute after a newer one."""
     bus.create(TOPIC)
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
     router = Router(bus)
@@ -215,7 +213,7 @@ def test_of_several_openers_the_last_position_counts(bus: MemoryBus, clock: Manu
     assert late.value != early.value
 
 
-def test_on_the_embedded_log(tmp_path: Path) -> None:
+def test_events_are_muted_on_the_sqlite_bus(tmp_path: Path) -> None:
     with closing(open_bus(f"sqlite://{tmp_path}/bus.db")) as log:
         apply(log, [subscription(mute_for=LONGEST_MUTE)], KINDS)
         positions: list[Position] = []

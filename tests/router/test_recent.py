@@ -1,4 +1,4 @@
-"""What is remembered, against a list of all that was put."""
+"""The memory of recent values, compared with a list of all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIMIT = 4
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6)), max_size=60))
-def test_what_is_recent_is_remembered_and_the_rest_is_bounded(puts: list[tuple[int, int]]) -> None:
+def test_recent_values_are_kept_and_the_number_is_bounded(puts: list[tuple[int, int]]) -> None:
     recent = Recent[int, int](SPAN, LIMIT)
     history: list[tuple[int, int, int]] = []
     at = 0
@@ -35,7 +35,7 @@ def test_what_is_recent_is_remembered_and_the_rest_is_bounded(puts: list[tuple[i
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 8), min_size=1, max_size=6), st.integers(0, 6)), max_size=30)
 )
-def test_many_at_once_repeat_what_one_by_one_would(batches: list[tuple[list[int], int]]) -> None:
+def test_put_all_finds_the_same_repeats_as_put(batches: list[tuple[list[int], int]]) -> None:
     recent = Recent[int, int](SPAN, LIMIT)
     history: list[tuple[int, int, int]] = []
     at = 0
@@ -54,7 +54,7 @@ def test_many_at_once_repeat_what_one_by_one_would(batches: list[tuple[list[int]
         assert len(recent) <= 2 * (LIMIT + 6)
 
 
-def test_the_old_are_forgotten() -> None:
+def test_old_values_are_dropped() -> None:
     recent = Recent[str, int](SPAN, 1000)
     for at in range(100):
         recent.put(str(at), at, at)

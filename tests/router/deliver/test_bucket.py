@@ -12,7 +12,7 @@ from router.deliver.bucket import Bucket
     st.floats(0.01, 1000),
     st.lists(st.tuples(st.floats(0, 5), st.integers(1, 50)), min_size=1, max_size=50),
 )
-def test_never_gives_more_than_its_rate_and_what_was_saved_up(
+def test_a_bucket_never_exceeds_its_rate_and_one_second_of_savings(
     rate: float, takes: list[tuple[float, int]]
 ) -> None:
     bucket, now = Bucket(rate, 0.0), 0.0
@@ -28,7 +28,7 @@ def test_never_gives_more_than_its_rate_and_what_was_saved_up(
 
 
 @given(st.floats(0.01, 1000))
-def test_after_its_wait_there_is_a_token(rate: float) -> None:
+def test_a_token_is_there_after_the_wait(rate: float) -> None:
     bucket = Bucket(rate, 10.0)
     assert bucket.take(1, 10.0) == 0
     assert math.isclose(bucket.wait(), 1 / rate, rel_tol=1e-6)

@@ -20,14 +20,12 @@ WIDEST = max(TIERS)
 
 
 def bound_ms(wait_seconds: float) -> float:
-    """The promise: late by at most a second, or 5 % of the wait."""
+    """Returns the lateness that is allowed: a second, or 5 % of the wait."""
     return max(1000.0, 50 * wait_seconds)
 
 
 @given(st.integers(-(10**9), 10**10), st.floats(0, 10**7))
-def test_a_tier_never_ends_too_late_and_the_wheel_always_turns(
-    remaining_ms: int, wait_seconds: float
-) -> None:
+def test_the_next_tier_exists_and_is_never_too_wide(remaining_ms: int, wait_seconds: float) -> None:
     width = next_tier(remaining_ms, wait_seconds)
     if remaining_ms <= 0:
         assert width is None
@@ -51,12 +49,12 @@ def test_a_tier_never_ends_too_late_and_the_wheel_always_turns(
         (10**5, 10**5, WIDEST),
     ],
 )
-def test_tiers_of_some_waits(remaining: float, total: float, width: int) -> None:
+def test_the_next_tier_of_known_waits(remaining: float, total: float, width: int) -> None:
     assert next_tier(round(remaining * 1000), total) == width
 
 
 def appends(wait_ms: int) -> int:
-    """Appends of a wait: to each tier on its way, and to `deliveries` at its end."""
+    """Returns the number of appends of a wait: to each tier, and to `deliveries` at its end."""
     remaining, made = wait_ms, 1
     while (width := next_tier(remaining, wait_ms / 1000)) is not None:
         made += 1
@@ -66,11 +64,11 @@ def appends(wait_ms: int) -> int:
 
 WEEK = 7 * 86_400
 MOST_APPENDS = [(3_600, 8), (86_400, 9), (WEEK, 38)]
-"""Seconds of a wait, and how many appends one up to so long takes at the most."""
+"""Pairs of a wait in seconds, and the most appends of any wait up to that."""
 
 
-def test_appends_of_a_wait() -> None:
-    """Every whole second up to a day, and every ten minutes of a week."""
+def test_the_number_of_appends_of_a_wait_is_bounded() -> None:
+    """Checks every second up to a day, and every ten minutes up to a week."""
     seconds = (*range(1, 86_401), *range(86_400, WEEK + 1, 600))
     taken = {wait: appends(wait * 1000) for wait in seconds}
     for longest, most in MOST_APPENDS:
@@ -78,12 +76,12 @@ def test_appends_of_a_wait() -> None:
 
 
 @given(st.integers(1, WEEK * 1000))
-def test_fractions_of_a_second_take_no_more(wait_ms: int) -> None:
+def test_waits_with_fractions_of_a_second_need_no_more_appends(wait_ms: int) -> None:
     assert appends(wait_ms) <= next(most for longest, most in MOST_APPENDS if wait_ms <= longest * 1000)
 
 
-def test_a_clock_ahead_of_the_logs_sends_nothing_round_and_round() -> None:
-    """By such a clock a record has aged by its tier's width as soon as it comes."""
+def test_a_clock_ahead_of_the_bus_does_not_move_records_faster() -> None:
+    """By such a clock, a record has the age of its tier's width when it comes."""
     for ahead in (5, 3600):
         wheeled = Wheeled()
         wheeled.wheel.close()
@@ -102,7 +100,7 @@ def test_a_clock_ahead_of_the_logs_sends_nothing_round_and_round() -> None:
 
 @dataclass
 class Wheeled:
-    """A bus, its wheel, and what was put on the wheel: due times by the number of the delivery."""
+    """A bus with a wheel. `due`: waits by the number of the delivery; `back`: deliveries that came back."""
 
     clock: ManualClock = field(default_factory=ManualClock)
     due: dict[int, Wait] = field(default_factory=dict[int, Wait])
@@ -124,7 +122,7 @@ class Wheeled:
         self.bus.append([NewRecord(waiting.topic, waiting.value, waiting.key, headers)])
 
     def turn(self) -> None:
-        """Turn until nothing is ready, and check what came back: once, and not before its time."""
+        """Steps until nothing is ready; checks that each delivery came back once, and not too early."""
         self.wheel.step(0.0)
         while self.wheel.busy():
             self.wheel.step(0.0)
@@ -138,7 +136,7 @@ class Wheeled:
                 assert record.value == delivery(number).event
 
     def run(self, seconds: float) -> None:
-        """Let time pass, waking whenever the wheel wants to."""
+        """Advances the clock, with a step whenever a head is ready."""
         left = seconds
         while left > 0:
             self.turn()
@@ -183,7 +181,7 @@ def play(wheeled: Wheeled, script: list[tuple[str, int]]) -> None:
 
 @settings(max_examples=60)
 @given(st.lists(events, max_size=30))
-def test_every_record_comes_back_once_in_time(script: list[tuple[str, int]]) -> None:
+def test_every_record_comes_back_once_and_in_time(script: list[tuple[str, int]]) -> None:
     wheeled = Wheeled()
     play(wheeled, script)
     wheeled.run(45_000)
@@ -195,7 +193,7 @@ def test_every_record_comes_back_once_in_time(script: list[tuple[str, int]]) -> 
 
 @settings(max_examples=60)
 @given(st.lists(st.one_of(events, st.tuples(st.just("step"), st.integers(-100_000, 100_000))), max_size=25))
-def test_a_clock_that_is_set_makes_nothing_early_and_nothing_stay(script: list[tuple[str, int]]) -> None:
+def test_no_record_is_early_or_lost_when_the_clock_is_set(script: list[tuple[str, int]]) -> None:
     wheeled = Wheeled()
     play(wheeled, script)
     steps = sum(what == "step" for what, _ in script)
@@ -204,7 +202,7 @@ def test_a_clock_that_is_set_makes_nothing_early_and_nothing_stay(script: list[t
     assert wheeled.back.keys() == wheeled.due.keys()
 
 
-def test_a_head_with_a_lying_time_holds_up_what_is_behind_it_for_one_width_at_most() -> None:
+def test_a_head_with_a_wrong_timestamp_blocks_its_tier_for_one_width_at_most() -> None:
     wheeled = Wheeled()
     wheeled.put(16_000)
     wheeled.turn()
@@ -216,7 +214,7 @@ def test_a_head_with_a_lying_time_holds_up_what_is_behind_it_for_one_width_at_mo
     assert list(wheeled.back) == [1, 0]
 
 
-def test_no_more_than_a_batch_of_a_partition_is_kept() -> None:
+def test_at_most_one_poll_of_a_partition_is_in_memory() -> None:
     wheeled = Wheeled()
     for _ in range(3 * LIMIT):
         wheeled.put(60_000)
@@ -229,15 +227,16 @@ def test_no_more_than_a_batch_of_a_partition_is_kept() -> None:
     assert len(wheeled.back) == 3 * LIMIT
 
 
-def test_what_cannot_be_read_goes_back_at_once() -> None:
+def test_a_record_without_a_readable_wait_goes_back_at_once() -> None:
     wheeled = Wheeled()
-    for headers in ((), (("wait", b"?"),)):
+    too_deep = b'{"due":1,"total":1,"more":' + b"[" * 100_000
+    for headers in ((), (("wait", b"?"),), (("wait", too_deep),)):
         wheeled.bus.append([NewRecord(retry_topic(64), b"x", b"k", headers)])
     wheeled.wheel.step(0.0)
-    assert [record.value for record in records(wheeled.bus, DELIVERIES)] == [b"x", b"x"]
+    assert [record.value for record in records(wheeled.bus, DELIVERIES)] == [b"x"] * 3
 
 
-def test_busy_until_every_tier_was_looked_into() -> None:
+def test_the_wheel_is_busy_until_every_tier_was_fetched() -> None:
     wheeled = Wheeled()
     assert wheeled.wheel.busy()
     wheeled.put(4_000)
@@ -252,7 +251,7 @@ def test_busy_until_every_tier_was_looked_into() -> None:
     assert uncommitted(wheeled.bus, "wheel", retry_topic(4)) == 0
 
 
-def test_a_restart_does_not_begin_a_tier_anew() -> None:
+def test_a_restart_keeps_the_time_that_a_record_has_spent_in_its_tier() -> None:
     wheeled = Wheeled()
     wheeled.put(30_000)
     wheeled.put(16_000)
@@ -262,7 +261,7 @@ def test_a_restart_does_not_begin_a_tier_anew() -> None:
     assert list(wheeled.back) == [1]
 
 
-def test_a_tier_that_another_wheel_takes_over_is_left_to_it() -> None:
+def test_a_revoked_tier_is_left_to_its_new_owner() -> None:
     wheeled = Wheeled()
     for number in range(20):
         wheeled.put(4_000, f"target-{number}")
@@ -277,11 +276,3 @@ def test_a_tier_that_another_wheel_takes_over_is_left_to_it() -> None:
         wheeled.turn()
     assert len(wheeled.back) == 20
     another.close()
-
-
-def test_a_wait_nested_too_deeply_goes_back_at_once() -> None:
-    wheeled = Wheeled()
-    deep = b'{"due":1,"total":1,"more":' + b"[" * 100_000
-    wheeled.bus.append([NewRecord(retry_topic(64), b"x", b"k", (("wait", deep),))])
-    wheeled.wheel.step(0.0)
-    assert [record.value for record in records(wheeled.bus, DELIVERIES)] == [b"x"]

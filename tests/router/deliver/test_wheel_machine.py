@@ -1,9 +1,9 @@
-"""The wheel's promise, whatever happens: every record comes back once a wait unless a crash repeats it, never before it
-is due by the clock of whoever turns the wheel, and late by at most a second or 5 % of its wait.
+"""The contract of the wheel under crashes, pauses and wrong clocks.
 
-Wheels join, stop and are killed, also between an append and its commit; nobody may turn for a while; the clocks of log
-and machines differ and are set. What the clocks differ, and the time in which nobody turned, may be added to the
-lateness, and nothing else.
+Every record comes back once for each wait, unless a crash repeats it; never before it is due by the clock of the
+machine that moves it; and late by at most a second or 5 % of its wait. Wheels join, leave and are killed, also between
+append and commit; sometimes none runs; the clocks of bus and machines differ and are set. Only the difference of the
+clocks, and the time without a wheel, may add to the lateness.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.router.deliver.test_wheel import appends
 START = 1_700_000_000_000
 DAY = 86_400
 ROUNDING = 2
-"""Milliseconds by which the hands of manual clocks, which are floats, may differ."""
+"""Milliseconds by which manual clocks may differ, as they count in floats."""
 
 waits = st.one_of(
     st.integers(1, 5_000), st.integers(1, 200_000), st.integers(1, 40_000_000), st.integers(1, 7 * DAY * 1000)
@@ -47,7 +47,7 @@ skews = st.one_of(
 
 @dataclass
 class Host:
-    """A machine that turns the wheel, by its own clock."""
+    """A machine that runs a wheel by its own clock."""
 
     clock: ManualClock
     wheel: Wheel
@@ -55,8 +55,8 @@ class Host:
 
 @dataclass
 class Put:
-    """What was put on the wheel. `repeats`: how often a crash may have left it twice; `paused`: milliseconds in which
-    nobody turned before it came back."""
+    """A delivery on the wheel. `repeats`: how often a crash may have left it twice; `paused`: milliseconds without a
+    running wheel before it came back."""
 
     wait: Wait
     repeats: int = 0
@@ -66,7 +66,7 @@ class Put:
 
 @contextmanager
 def torn(bus: MemoryBus, appended: list[NewRecord]) -> Generator[None]:
-    """What is moved is appended and not finished, as a kill between the two leaves it."""
+    """Makes a commit append its records and fail, as a kill between append and commit does."""
 
     def tear(
         _: MemoryConsumer, _positions: Iterable[Position], append: Sequence[NewRecord] = ()
@@ -85,13 +85,13 @@ def number_of(record: NewRecord) -> int:
 
 
 class Turning(RuleBasedStateMachine):
-    """Everything that may happen to a wheel."""
+    """Everything that can happen to wheels."""
 
     skewed = True
 
     @initialize(skew=skews)
     def begin(self, skew: int) -> None:
-        """A log with a clock of its own."""
+        """Makes a bus with its own clock."""
         self.log_clock = ManualClock(START + (skew if self.skewed else 0))
         self.clocks = [self.log_clock]
         self.extremes = {self.log_clock.now(), START}
@@ -104,14 +104,14 @@ class Turning(RuleBasedStateMachine):
 
     @rule(wait_ms=waits, skew=skews)
     def wait(self, wait_ms: int, skew: int) -> None:
-        """A deliverer puts off a delivery, by its own clock."""
+        """Defers a delivery, by the deliverer's own clock."""
         now = self._clock_of(skew).now()
         self._wait(wait_ms, now)
 
     @precondition(lambda self: len(self.hosts) < 3)
     @rule(skew=skews)
     def join(self, skew: int) -> None:
-        """One more turns."""
+        """Starts a wheel."""
         clock = self._clock_of(skew)
         self.clocks.append(clock)
         self.hosts.append(Host(clock, Wheel(self.bus, clock)))
@@ -119,13 +119,13 @@ class Turning(RuleBasedStateMachine):
     @precondition(lambda self: self.hosts)
     @rule(which=st.integers(0, 2))
     def leave(self, which: int) -> None:
-        """Stopped as one should be."""
+        """Closes a wheel."""
         self._gone(which).wheel.close()
 
     @precondition(lambda self: self.hosts)
     @rule(which=st.integers(0, 2), midway=st.booleans())
     def kill(self, which: int, midway: bool) -> None:
-        """kill -9, perhaps between the append and the commit of what is ready."""
+        """Kills a wheel, perhaps between append and commit."""
         host = self._gone(which)
         if midway:
             appended: list[NewRecord] = []
@@ -139,14 +139,14 @@ class Turning(RuleBasedStateMachine):
     @precondition(lambda self: self.skewed and self.hosts)
     @rule(which=st.integers(0, 3), by=skews)
     def set_clock(self, which: int, by: int) -> None:
-        """An administrator sets a clock, perhaps the log's."""
+        """Sets a clock, perhaps that of the bus."""
         clock = [self.log_clock, *(host.clock for host in self.hosts)][which % (len(self.hosts) + 1)]
         clock.step(by / 1000)
         self._differs(clock)
 
     @rule(seconds=seconds)
     def run_for(self, seconds: float) -> None:
-        """Time passes, and whoever is there turns whenever there is something to do."""
+        """Advances the time; wheels step whenever a head is ready."""
         left = seconds
         while left > 0:
             self._turn()
@@ -158,11 +158,11 @@ class Turning(RuleBasedStateMachine):
 
     @rule(seconds=seconds)
     def pause(self, seconds: float) -> None:
-        """Time passes, and nobody turns."""
+        """Advances the time without a step."""
         self._advance(seconds, idle=True)
 
     def teardown(self) -> None:
-        """In the end everything is back, once, and took no more appends than it had to."""
+        """Checks that every delivery came back, once, with no more appends than necessary."""
         if not hasattr(self, "hosts"):
             return
         self.join(0)
@@ -216,7 +216,7 @@ class Turning(RuleBasedStateMachine):
                 one.paused += passes * 1000
 
     def _turn(self) -> None:
-        """Everybody turns until every tier has an owner and nothing is ready; if that never comes the wheel spins."""
+        """Steps all wheels until every tier has an owner and nothing is ready; fails if that never happens."""
         for _ in range(200):
             for host in self.hosts:
                 host.wheel.step(0.0)
@@ -226,12 +226,12 @@ class Turning(RuleBasedStateMachine):
         raise AssertionError("the wheel spins")
 
     def _owned(self) -> bool:
-        """A machine that waits for records takes what it is given at once; here it must be asked."""
+        """Returns True if every partition is assigned, or no wheel runs. A wheel takes partitions only in a step."""
         owned = [host.wheel._consumer.assigned() for host in self.hosts]  # pyright: ignore[reportPrivateUsage]
         return not owned or len(frozenset[TopicPartition]().union(*owned)) == 2 * len(TIERS)
 
     def _look(self, host: Host) -> None:
-        """What has come back now was brought by this host."""
+        """Notes the deliveries that this host has brought back."""
         now = host.clock.now()
         spread = max(self.extremes) - min(self.extremes)
         for partition, extent in self.bus.extents(DELIVERIES).items():
@@ -252,7 +252,7 @@ class Turning(RuleBasedStateMachine):
 
 
 class TurningTogether(Turning):
-    """With clocks that agree: nothing is late by more than the promise."""
+    """Checks the lateness while all clocks agree."""
 
     skewed = False
 

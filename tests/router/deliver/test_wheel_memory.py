@@ -1,4 +1,4 @@
-"""What waits needs no memory: a million records are no more to the wheel than a thousand."""
+"""The memory of the wheel does not grow with the number of waiting records."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ VALUE = 500
 
 
 class Endless:
-    """A log and its only consumer, whose tiers hold `each` records a partition, made when they are asked for, and as
-    many due each second as the wheel may keep."""
+    """A bus and its only consumer. Each partition has `each` records, made when they are polled; in each second as many
+    are due as the wheel may have in memory."""
 
     def __init__(self, clock: ManualClock, each: int) -> None:
         self.clock = clock
@@ -73,7 +73,7 @@ class Endless:
 
 
 def peak(each: int) -> int:
-    """Bytes at the most, while the first of them come back."""
+    """Returns the peak of memory in bytes while the first records come back."""
     clock = ManualClock()
     log = Endless(clock, each)
     tracemalloc.start()
@@ -88,7 +88,7 @@ def peak(each: int) -> int:
         tracemalloc.stop()
 
 
-def test_a_million_that_wait_take_no_more_memory_than_some() -> None:
+def test_a_million_waiting_records_need_no_more_memory_than_a_few() -> None:
     few = peak(3 * LIMIT)
     million = peak(1_000_000 // len(PARTITIONS))
     assert million == pytest.approx(few, rel=0.1)

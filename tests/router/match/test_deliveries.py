@@ -1,4 +1,4 @@
-"""The quick way to make a delivery's record gives the same as the plain one."""
+"""Delivery records with cached headers equal the plain ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MATCHES = st.lists(st.builds(Match, NAMES, st.lists(TARGETS, min_size=1, max_siz
     resource=st.text(st.characters(codec="utf-8"), max_size=40),
     value=st.binary(max_size=40),
 )
-def test_equal_to_the_plain_record(
+def test_a_built_record_equals_the_plain_record(
     matches: list[Match],
     topic: str,
     partition: int,

@@ -1,4 +1,4 @@
-"""The plain reading of a filter."""
+"""The clauses of a filter, checked one by one."""
 
 from __future__ import annotations
 
@@ -40,18 +40,20 @@ def failed(event_changes: dict[str, object], **filter_: object) -> list[str]:
         ({"regionId": "cn-beijing"}, {"resources": {"regions": ["cn-beijing"]}}, []),
     ],
 )
-def test_clauses(event_changes: dict[str, object], wanted: dict[str, object], clauses: list[str]) -> None:
+def test_each_clause_is_checked_by_itself(
+    event_changes: dict[str, object], wanted: dict[str, object], clauses: list[str]
+) -> None:
     assert failed(event_changes, **wanted) == clauses
 
 
-def test_a_clause_says_what_was_wanted_and_what_was_found() -> None:
+def test_a_clause_has_the_wanted_and_the_found_values() -> None:
     levels = next(
         one for one in explain(subscription(levels=["WARN", "CRITICAL"]), routing()) if one.name == "levels"
     )
     assert (levels.held, levels.wanted, levels.found) == (False, "WARN, CRITICAL", "INFO")
 
 
-def test_what_is_not_asked_is_any_and_what_is_not_there_is_none() -> None:
+def test_a_missing_clause_wants_any_and_a_missing_value_is_none() -> None:
     event = routing(name="Instance:AccountUnbalanced.Stop:Avoided")
     types = next(one for one in explain(subscription(), event) if one.name == "event_types")
     assert (types.held, types.wanted, types.found) == (True, "any", "none")

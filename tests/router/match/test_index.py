@@ -1,4 +1,4 @@
-"""The index against the plain reading of a filter."""
+"""The index of subscriptions, compared with the clauses checked one by one."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def names(table: Table, event: Routing) -> list[str]:
 
 
 @given(subscriptions(), st.lists(EVENTS, min_size=1, max_size=8))
-def test_the_index_agrees_with_the_plain_reading(wanted: list[Subscription], events: list[Routing]) -> None:
+def test_the_index_agrees_with_the_clauses(wanted: list[Subscription], events: list[Routing]) -> None:
     table = Table(wanted)
     for event in events * 2:
         plain = [one.name for one in wanted if all(clause.held for clause in explain(one, event))]
         assert names(table, event) == plain
 
 
-def test_a_match_names_every_target_of_its_subscription() -> None:
+def test_a_match_has_every_target_of_its_subscription() -> None:
     targets = [{"id": one, "kind": "note", "text": one} for one in ("first", "second")]
     (match,) = Table([subscription("both", target=targets)]).match(routing())
     assert match.subscription == "both"
@@ -94,7 +94,7 @@ def test_a_resource_in_many_lists_of_one_subscription_matches_once() -> None:
     assert names(Table([subscription("once", resources=resources)]), event) == ["once"]
 
 
-def test_many_subscriptions_by_id_are_not_looked_at_for_another_resource() -> None:
+def test_subscriptions_by_id_are_not_checked_for_another_resource() -> None:
     table = Table(subscription(f"s{number}", resources={"ids": [f"i-{number}"]}) for number in range(2000))
     event = routing(resourceId="acs:ecs:cn-hangzhou:1690:instance/i-77")
     judged = 0
@@ -111,7 +111,7 @@ def test_many_subscriptions_by_id_are_not_looked_at_for_another_resource() -> No
     assert judged == 1
 
 
-def test_answers_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_REMEMBERED", 10)
     table = Table([subscription("all"), subscription("some", names=["N:1*"])])
     for number in range(100):
