@@ -36,7 +36,7 @@ EventKey = Annotated[str, typer.Argument(help="The event's id, or its position t
 
 
 def register(root: typer.Typer) -> None:
-    """Adds the commands that stand at the root too."""
+    """Adds the command that the root has too."""
     root.command()(why)
 
 

@@ -1,1 +1,1 @@
-"""Everything an operator or a program may ask or do, a function each. Prints nothing; every door calls these."""
+"""The capabilities of a deployment, one function each. They print nothing; the command line and every API call them."""

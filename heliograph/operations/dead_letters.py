@@ -1,7 +1,7 @@
 """Dead letters: find them in topics and archive, tell their state, and drop them.
 
-Some hundred bytes of each letter are held in memory, never its event: events are read where they lie, a batch at a
-time.
+Some hundred bytes of each letter are held in memory, but not its event: events are read from the topic or the archive,
+a batch at a time.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _CLOSE = 200
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A dead letter without its event, and where its record lies.
+    """A dead letter without its event, and the place of its record.
 
-    `at`: when the delivery died, `event_time`: when its event was appended, milliseconds since the epoch; `place`: the
-    event's offset. `redrive`: id of the redrive that it died of, if any. `segment`: the archived file with its record;
-    None if the bus has it.
+    `at`: when the delivery died, `event_time`: when its event was appended, both in milliseconds since the epoch;
+    `event_offset`: the offset of the event. `redrive`: id of the redrive in which it died, if any. `segment`: the archived
+    file with its record; None if the bus has it.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     subscription: str
     resource: str
     event_time: int
-    place: int
+    event_offset: int
     at: int
     error: str
     exhausted: str
@@ -295,7 +295,7 @@ def _letter(delivery: Delivery, record: Record, segment: SegmentInfo | None) -> 
         subscription=intern(delivery.subscription),
         resource=intern(delivery.resource),
         event_time=delivery.event_time,
-        place=delivery.source.offset,
+        event_offset=delivery.source.offset,
         at=record.timestamp,
         error=intern(headers.get("errorCode", b"").decode(errors="replace")),
         exhausted=intern(headers.get("exhaustedRetryCondition", b"").decode(errors="replace")),
@@ -308,9 +308,9 @@ def _letter(delivery: Delivery, record: Record, segment: SegmentInfo | None) -> 
 
 def _read_from_bus(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int], Record]:
     """Reads the records of letters, by partition and offset; letters close to each other with one read."""
-    selection = {(letter.partition, letter.offset) for letter in letters}
+    places = {(letter.partition, letter.offset) for letter in letters}
     runs: list[tuple[int, int, int]] = []
-    for partition, offset in sorted(selection):
+    for partition, offset in sorted(places):
         if runs and runs[-1][0] == partition and offset - runs[-1][2] <= _CLOSE:
             runs[-1] = (partition, runs[-1][1], offset)
         else:
@@ -319,7 +319,7 @@ def _read_from_bus(bus: Bus, letters: Sequence[Letter]) -> dict[tuple[int, int],
         (record.partition, record.offset): record
         for partition, first, last in runs
         for record in read_on(bus, TopicPartition(DEAD_LETTERS, partition), first, last + 1)
-        if (partition, record.offset) in selection
+        if (partition, record.offset) in places
     }
 
 

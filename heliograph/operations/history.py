@@ -21,7 +21,7 @@ class History:
     """A bus and its archive, read as one.
 
     `archive` opens the archive when it is first needed; None reads the bus alone. If the archive cannot be read, the
-    records of the bus are returned all the same, and `problem` says what is wrong.
+    records of the bus are returned without it, and `problem` has the error.
     """
 
     def __init__(self, bus: Bus, archive: Callable[[], ObjectStore] | None = None) -> None:

@@ -139,7 +139,7 @@ class RedrivePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_redrive_id(now: int) -> str:
-    """Builds an id that tells when the redrive began. `now`: milliseconds since the epoch."""
+    """Builds an id with the time at which the redrive begins. `now`: milliseconds since the epoch."""
     began = datetime.fromtimestamp(now / 1000, UTC)
     return f"{began:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
@@ -189,7 +189,7 @@ def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = Fa
 
     results = [(letter, result(letter)) for letter in letters]
     newest_first = redrive.order is Order.NEWEST_PER_RESOURCE
-    results.sort(key=lambda one: (one[0].event_time, one[0].place), reverse=newest_first)
+    results.sort(key=lambda one: (one[0].event_time, one[0].event_offset), reverse=newest_first)
     if newest_first:
         results = _without_older(results, targets)
     return RedrivePlan(

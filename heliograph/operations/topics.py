@@ -55,7 +55,7 @@ class StartKind(enum.StrEnum):
 
 
 class Start(NamedTuple):
-    """Where to start reading a topic. `value`: the offset, or the time in milliseconds since the epoch."""
+    """The place to start reading a topic. `value`: the offset, or the time in milliseconds since the epoch."""
 
     kind: StartKind
     value: int = 0

@@ -1,4 +1,4 @@
-"""Why an event matched some subscriptions and not others, by the configuration under which it was routed."""
+"""Explanations why an event matched a subscription or not, by the configuration under which it was routed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class EventAnswer(NamedTuple):
-    """What became of one event: the answer of each subscription, and the state of each delivery by its id.
+    """The answer of each subscription to one event, and the state of each delivery by its id.
 
     `duplicate_of`: the position of the earlier event that it repeats, empty if it repeats none; a duplicate is not
     routed.

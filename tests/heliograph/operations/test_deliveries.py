@@ -85,22 +85,22 @@ def test_every_delivery_is_listed_once_with_its_state() -> None:
     engine.offer([delivery(4)])
     listed = {one.id: one for one in list_deliveries(History(bus))}
     assert len(list(list_deliveries(History(bus)))) == 4
-    stands = {number: listed[delivery(number).id] for number in (1, 2, 3, 4)}
-    assert {number: one.state for number, one in stands.items()} == {
+    states = {number: listed[delivery(number).id] for number in (1, 2, 3, 4)}
+    assert {number: one.state for number, one in states.items()} == {
         1: "delivered",
         2: "dead",
         3: "waiting",
         4: "under-way",
     }
-    assert {number: one.detail for number, one in stands.items()} == {
+    assert {number: one.detail for number, one in states.items()} == {
         1: "receipt",
         2: "rejected: refused no",
         3: "unreachable nobody there",
         4: "",
     }
-    assert stands[3].due == clock.now() + 50_000
-    assert [one.attempts.count for one in stands.values()] == [1, 1, 1, 0]
-    assert read_states(History(bus), [delivery(3).id])[delivery(3).id] == stands[3]
+    assert states[3].due == clock.now() + 50_000
+    assert [one.attempts.count for one in states.values()] == [1, 1, 1, 0]
+    assert read_states(History(bus), [delivery(3).id])[delivery(3).id] == states[3]
     assert read_states(History(bus), ["none"])["none"].state == "unknown"
 
 

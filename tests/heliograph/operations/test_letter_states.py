@@ -13,7 +13,7 @@ from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS
 from tests.router.deliver.sinks import delivery
 
 
-def bus() -> MemoryBus:
+def build_bus() -> MemoryBus:
     made = MemoryBus(ManualClock())
     for topic in (DELIVERIES, VERDICTS, DEAD_LETTERS):
         made.create(topic)
@@ -42,33 +42,33 @@ def verdict(one: Delivery, state: VerdictState, redrive: str = "") -> NewRecord:
 
 
 def test_states_follow_the_topics() -> None:
-    log = bus()
+    bus = build_bus()
     one = delivery(1)
-    states = LetterStates(log)
+    states = LetterStates(bus)
     states.watch({one.id}, 0, ())
     assert (states.is_under_way(one.id), states.ended_as(one.id)) == (False, None)
-    log.append([brought_back(one, "r-1")])
+    bus.append([brought_back(one, "r-1")])
     assert not states.is_under_way(one.id)
     states.follow()
     assert states.is_under_way(one.id)
     assert states.was_brought_back_by("r-1", one.id)
     assert not states.was_brought_back_by("r-2", one.id)
-    log.append([verdict(one, VerdictState.DEAD, "r-1")])
+    bus.append([verdict(one, VerdictState.DEAD, "r-1")])
     states.follow()
     assert (states.is_under_way(one.id), states.ended_as(one.id)) == (False, None)
     assert states.was_brought_back_by("r-1", one.id)
-    log.append([verdict(one, VerdictState.DELIVERED), verdict(one, VerdictState.DROPPED)])
+    bus.append([verdict(one, VerdictState.DELIVERED), verdict(one, VerdictState.DROPPED)])
     states.follow()
     assert states.ended_as(one.id) is VerdictState.DELIVERED
 
 
 def test_a_delivery_that_ends_before_it_is_watched_has_its_verdict() -> None:
     """Its record is committed, and its verdict read afterwards."""
-    log = bus()
+    bus = build_bus()
     one = delivery(1)
-    log.append([brought_back(one, "r-1")])
-    states = LetterStates(log)
-    consumer = log.consumer([DELIVERIES], "deliverer")
+    bus.append([brought_back(one, "r-1")])
+    states = LetterStates(bus)
+    consumer = bus.consumer([DELIVERIES], "deliverer")
     (record,) = consumer.poll().records
     consumer.done([record.position], [verdict(one, VerdictState.DELIVERED, "r-1")])
     states.watch({one.id}, 0, ())
@@ -78,12 +78,12 @@ def test_a_delivery_that_ends_before_it_is_watched_has_its_verdict() -> None:
 
 
 def test_deliveries_of_the_ignored_redrive_are_not_stored() -> None:
-    log = bus()
+    bus = build_bus()
     one, two = delivery(1), delivery(2)
-    states = LetterStates(log)
+    states = LetterStates(bus)
     states.watch({one.id, two.id}, 0, ())
-    log.append([brought_back(one, "mine"), verdict(one, VerdictState.DELIVERED, "mine")])
-    log.append([brought_back(two, "other"), verdict(two, VerdictState.DROPPED)])
+    bus.append([brought_back(one, "mine"), verdict(one, VerdictState.DELIVERED, "mine")])
+    bus.append([brought_back(two, "other"), verdict(two, VerdictState.DROPPED)])
     states.follow("mine")
     assert not states.was_brought_back_by("mine", one.id)
     assert (states.ended_as(one.id), states.ended_as(two.id)) == (None, VerdictState.DROPPED)
@@ -91,9 +91,9 @@ def test_deliveries_of_the_ignored_redrive_are_not_stored() -> None:
 
 
 def test_deliveries_that_are_not_watched_are_not_stored() -> None:
-    log = bus()
-    log.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
-    states = LetterStates(log)
+    bus = build_bus()
+    bus.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
+    states = LetterStates(bus)
     states.watch({delivery(1).id}, 0, ())
     assert not states.is_under_way(delivery(2).id)
     assert states.ended_as(delivery(2).id) is None

@@ -207,8 +207,8 @@ def test_a_letter_is_listed_in_its_newest_form_until_it_is_delivered() -> None:
     assert (listed.id, listed.redrive) == (letter(2).id, FIRST.id)
     (whole,) = next(read_letters(rig.history(), [listed]))
     assert whole.delivery.attempts == Attempts()
-    told = {one.delivery: one.redrive for one in verdicts(rig.bus)[-2:]}
-    assert set(told.values()) == {FIRST.id}
+    redrives = {one.delivery: one.redrive for one in verdicts(rig.bus)[-2:]}
+    assert set(redrives.values()) == {FIRST.id}
 
 
 def test_pauses_between_batches_keep_the_rate() -> None:
