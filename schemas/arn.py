@@ -43,7 +43,7 @@ def parse(text: str) -> Arn:
         )
     _, service, region, user, resource = text.split(":")
     kind, _, identity = resource.partition("/")
-    return Arn(service, region, user, kind, identity)
+    return Arn(service=service, region=region, user=user, type=kind, id=identity)
 
 
 def build(resource_type: str, identity: str, *, region: str, user: str) -> str:

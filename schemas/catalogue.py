@@ -27,7 +27,7 @@ EventType = Literal["StatusNotification", "Exception", "Maintenance", ""]
 them."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One notification name with its properties.
 
     `code`: the event without resource type and status. `status`: empty for events without states. `level`: the level

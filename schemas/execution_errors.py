@@ -7,9 +7,9 @@ The codes and their texts are those of Cloud Assistant: DescribeInvocationResult
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
 
 
 class ErrorCode(StrEnum):
@@ -42,13 +42,15 @@ class ErrorCode(StrEnum):
     FILE_AUTHORITY_INVALID = "FileAuthorityInvalid"
 
 
-class ExecutionError(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ExecutionError:
     """An error code's explanation. `info`: the usual `ErrorInfo`; `meaning` and `remedy`: one line each, for a person.
     `commands`, `files`: True if records of commands or of files may have the code."""
 
     info: str
     meaning: str
     remedy: str
+    _: KW_ONLY
     commands: bool = True
     files: bool = False
 

@@ -14,7 +14,7 @@ RECORD_SUFFIX = ".records.jsonl.zst"
 fields by their names, each value as text (ECS user manual: logs have the parameters of the stored objects)."""
 
 
-class LogLine(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class LogLine(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
     """One delivery as a log line. `time`: when the event was appended, in milliseconds since the epoch; `event`: the
     event's bytes as text. A repeated delivery writes another line with the same `delivery`."""
 

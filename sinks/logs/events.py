@@ -185,18 +185,18 @@ def event_line(delivery: Delivery) -> bytes | Rejected:
     except (InvalidNotification, UnicodeDecodeError) as error:
         return Rejected(Reason(ReasonCode.REFUSED, f"not a notification: {error}"))
     line = LogLine(
-        delivery.event_time,
-        delivery.id,
-        str(delivery.source),
-        delivery.subscription,
-        delivery.target,
-        routing.product,
-        routing.name,
-        routing.level,
-        delivery.resource,
-        routing.region_id,
-        routing.user_id,
-        text,
+        time=delivery.event_time,
+        delivery=delivery.id,
+        source=str(delivery.source),
+        subscription=delivery.subscription,
+        target=delivery.target,
+        product=routing.product,
+        name=routing.name,
+        level=routing.level,
+        resource_id=delivery.resource,
+        region_id=routing.region_id,
+        user_id=routing.user_id,
+        event=text,
     )
     return _encoder.encode(line)
 

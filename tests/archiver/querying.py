@@ -149,7 +149,8 @@ def deliver(archive: Archive, numbers: Sequence[int]) -> None:
 
 
 def encoded_line(number: int) -> bytes:
-    return msgspec.json.encode(LogLine(START, f"id-{number}", *[""] * 10)) + b"\n"
+    texts = dict.fromkeys(set(LogLine.__struct_fields__) - {"time", "delivery"}, "")
+    return msgspec.json.encode(LogLine(time=START, delivery=f"id-{number}", **texts)) + b"\n"
 
 
 def delivery(number: int) -> Delivery:
