@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heliograph.cli.assistant_caller import (
-    Described,
+from heliograph.cli.assistant_options import (
+    REGION,
+    USER,
     Description,
+    KeptVersion,
     Name,
     Region,
+    Script,
+    ScriptFile,
+    ScriptType,
     Timeout,
     User,
+    WorkingDir,
+    note_timeout,
     open_caller,
-    raised,
+    read_fields,
 )
-from heliograph.cli.options import takes
 from heliograph.cli.output import Json, document, moment, say, show
 from schemas.errors import InputError
 
@@ -27,25 +34,35 @@ app = typer.Typer(
     help="Commands that are kept, with their versions.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Kept = Annotated[str, typer.Argument(metavar="COMMAND", help="A kept command's id, or its name.")]
+Kept = Annotated[str, typer.Argument(metavar="COMMAND", help="Id or name of a kept command.")]
 
 
 @app.command()
-@takes(Described)
 def create(
-    described: Described,
-    name: Annotated[str, typer.Argument(help="The command's name.")],
+    name: Annotated[str, typer.Argument(help="Name of the command.")],
+    script: Script = "",
+    file: ScriptFile = "",
+    kind: ScriptType = "",
+    timeout: Timeout = None,
+    working_dir: WorkingDir = None,
     description: Description = None,
-    region: Region = "cn-hangzhou",
-    user: User = 100_000_000_000,
+    region: Region = REGION,
+    user: User = USER,
 ) -> None:
-    """Keep a command; prints its id."""
-    from producers.assistant.caller import new_id
-    from producers.assistant.library import keep_command
+    """Keep a command; print its id."""
+    from heliograph.operations.assistant import create_command
 
-    command = described.command(new_id("c"), name, description)
+    fields = read_fields(
+        script=script,
+        file=file,
+        kind=kind,
+        name=name or Path(file).name,
+        description=description,
+        timeout=timeout,
+        working_dir=working_dir,
+    )
     with open_caller(region, user) as caller:
-        say(keep_command(caller, command).command_id)
+        say(create_command(caller, fields))
 
 
 @app.command()
@@ -54,83 +71,81 @@ def modify(
     name: Name = None,
     description: Description = None,
     timeout: Timeout = None,
-    region: Region = "cn-hangzhou",
-    user: User = 100_000_000_000,
+    region: Region = REGION,
+    user: User = USER,
 ) -> None:
-    """Change name, description or time-out of a command's latest version."""
-    from producers.assistant.library import find_version, modify_command, read_library
+    """Change name, description or time limit of a command's latest version."""
+    from heliograph.operations.assistant import CommandFields, change_command
 
     if name is None and description is None and timeout is None:
         raise InputError("command modify: give --name, --description or --timeout")
+    fields = CommandFields(name=name, description=description, timeout=note_timeout(timeout))
     with open_caller(region, user) as caller:
-        found = find_version(read_library(caller.bus, caller.keys, region), command)
-        modify_command(
-            caller,
-            found.command.command_id,
-            name=name,
-            description=description,
-            timeout=None if timeout is None else raised(timeout),
-        )
+        change_command(caller, command, fields)
 
 
 @app.command()
-@takes(Described)
 def clone(
-    described: Described,
     command: Kept,
-    *,
+    script: Script = "",
+    file: ScriptFile = "",
+    kind: ScriptType = "",
+    timeout: Timeout = None,
+    working_dir: WorkingDir = None,
     name: Name = None,
     description: Description = None,
-    region: Region = "cn-hangzhou",
-    user: User = 100_000_000_000,
+    region: Region = REGION,
+    user: User = USER,
 ) -> None:
-    """Keep a new version of a command, and print its number. What is not given is as before."""
-    from producers.assistant.library import find_version, keep_command, read_library
+    """Keep a new version of a command; print its number. Fields that are not given stay as they are."""
+    from heliograph.operations.assistant import clone_command
 
+    fields = read_fields(
+        script=script,
+        file=file,
+        kind=kind,
+        name=name,
+        description=description,
+        timeout=timeout,
+        working_dir=working_dir,
+        optional=True,
+    )
     with open_caller(region, user) as caller:
-        latest = find_version(read_library(caller.bus, caller.keys, region), command)
-        keep_command(caller, described.changed(latest.command, name, description))
-    say(str(latest.number + 1))
+        say(str(clone_command(caller, command, fields)))
 
 
 @app.command()
 def delete(
     commands: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Ids or names.")],
-    region: Region = "cn-hangzhou",
-    user: User = 100_000_000_000,
+    region: Region = REGION,
+    user: User = USER,
 ) -> None:
-    """Keep commands no longer, in all their versions. What runs goes on."""
-    from producers.assistant.library import delete_commands, find_version, read_library
+    """Delete kept commands in all their versions. Runs that are under way go on."""
+    from heliograph.operations.assistant import remove_commands
 
     with open_caller(region, user) as caller:
-        kept = read_library(caller.bus, caller.keys, region)
-        delete_commands(caller, [find_version(kept, command).command.command_id for command in commands])
+        remove_commands(caller, commands)
 
 
 @app.command("list")
-def list_commands(region: Region = "cn-hangzhou", as_json: Json = False) -> None:
+def list_kept(region: Region = REGION, as_json: Json = False) -> None:
     """List the kept commands of a region: the latest version of each."""
-    from producers.assistant.library import read_library
+    from heliograph.operations.assistant import list_commands
 
-    with open_caller(region, 0) as caller:
-        rows = [_row(versions[-1]) for versions in read_library(caller.bus, caller.keys, region).values()]
+    with open_caller(region) as caller:
+        rows = [_row(version) for version in list_commands(caller)]
     show(rows, ("command", "version", "name", "type", "timeout", "created", "description"), as_json=as_json)
 
 
 @app.command("show")
-def show_command(
-    command: Kept,
-    number: Annotated[
-        int | None, typer.Option("--version", help="A number; the latest without one.", min=1)
-    ] = None,
-    region: Region = "cn-hangzhou",
-    as_json: Json = False,
+def show_kept(
+    command: Kept, version: KeptVersion = None, region: Region = REGION, as_json: Json = False
 ) -> None:
-    """Show a kept command, with its script and its digest. An agent's --allow takes the digest."""
-    from producers.assistant.library import find_version, read_library
+    """Show a kept command with its script and its digest, which an agent's --allow takes."""
+    from heliograph.operations.assistant import find_command
 
-    with open_caller(region, 0) as caller:
-        found = find_version(read_library(caller.bus, caller.keys, region), command, number)
+    with open_caller(region) as caller:
+        found = find_command(caller, command, version)
     document(_row(found), as_json=as_json)
 
 

@@ -26,7 +26,7 @@ _BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RecordFilter:
     """Which records; what is empty wants all. `since`: milliseconds since the epoch, when the log took a record."""
 
     invoke_id: str = ""
@@ -49,7 +49,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRecord:
     """A record, and the record of the topic that holds it. `log_id`: of the log that its position is of."""
 
     execution: ExecutionRecord
@@ -57,13 +57,13 @@ class Found:
     log_id: str
 
 
-def read_records(bus: Bus, archive: ObjectStore, wanted: Wanted) -> list[Found]:
+def read_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> list[FoundRecord]:
     """One record of each (InvokeId, InstanceId, Repeats), in the order in which the runs were made: the first final
     one, while there is none the last. What the log no longer has comes from the archive.
 
     Raises BusError, StoreError.
     """
-    found: dict[Key, Found] = {}
+    found: dict[Key, FoundRecord] = {}
     for one in each_record(bus, archive, wanted):
         known = found.get(one.execution.key)
         if known is None or not known.execution.invocation_status.final:
@@ -71,7 +71,7 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: Wanted) -> list[Found]:
     return sorted(found.values(), key=_place)
 
 
-def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Found]:
+def each_record(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> Iterator[FoundRecord]:
     """Every record that is wanted, progress and repeats too; what is no execution record is left out."""
     since = wanted.since or 0
     archived = archived_only(bus, archive, EXECUTIONS, since)
@@ -85,7 +85,7 @@ def each_record(bus: Bus, archive: ObjectStore, wanted: Wanted) -> Iterator[Foun
             except InvalidExecution:
                 continue
             if wanted.takes(execution):
-                yield Found(execution, record, log_id)
+                yield FoundRecord(execution, record, log_id)
 
 
 def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, since: int) -> int:
@@ -98,7 +98,7 @@ def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, si
     deliveries = RecordDeliveries(bus, current(bus).version)
     final = (
         found
-        for found in each_record(bus, archive, Wanted(region=settings.region, since=since))
+        for found in each_record(bus, archive, RecordFilter(region=settings.region, since=since))
         if found.execution.invocation_status.final
     )
     count = 0
@@ -130,5 +130,5 @@ def count_regions(bus: Bus) -> Counter[str]:
 _decode_region = msgspec.json.Decoder(_Regional).decode
 
 
-def _place(found: Found) -> tuple[str, Key]:
+def _place(found: FoundRecord) -> tuple[str, Key]:
     return found.execution.creation_time, found.execution.key

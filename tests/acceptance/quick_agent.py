@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 
+from heliograph.app.agent import build_agent, serve_agent
 from heliograph.app.config import load
 from heliograph.app.deployment import Deployment
-from heliograph.cli.assistant_agent import build, serve
+from heliograph.operations.assistant import read_keys
 from producers.assistant.policy import Policy
 from producers.assistant.reporting import Instance
 
@@ -39,9 +40,15 @@ def main() -> None:
     instance, origin = sys.argv[1:]
     with Deployment(load(os.environ), QuickClock(int(origin))) as deployment:
         folder = deployment.config.home / "agents" / instance
-        serve(
-            build(deployment, Instance(instance, "cn-hangzhou", 9), Policy(), [], folder), threading.Event()
+        agent = build_agent(
+            deployment,
+            read_keys(deployment),
+            Instance(instance, "cn-hangzhou", 9),
+            Policy(),
+            secrets={},
+            folder=folder,
         )
+        serve_agent(agent, threading.Event())
 
 
 if __name__ == "__main__":

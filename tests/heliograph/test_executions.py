@@ -10,7 +10,7 @@ from archiver.format.segment import Draft
 from archiver.write.chain import Stored, Tail, append_segment
 from heliograph.bus.memory import MemoryBus
 from heliograph.operations.delivery_settings import put
-from heliograph.operations.executions import Wanted, deliver_since, read_records
+from heliograph.operations.executions import RecordFilter, deliver_since, read_records
 from heliograph.store.memory import MemoryStore
 from router.executions import ExecutionRouter
 from schemas.clock import ManualClock
@@ -36,10 +36,10 @@ def archived(bus: MemoryBus, log_id: str = "") -> MemoryStore:
     return store
 
 
-ALL = Wanted()
+ALL = RecordFilter()
 
 
-def keys(bus: MemoryBus, store: MemoryStore, wanted: Wanted = ALL) -> Sequence[Key]:
+def keys(bus: MemoryBus, store: MemoryStore, wanted: RecordFilter = ALL) -> Sequence[Key]:
     return [one.execution.key for one in read_records(bus, store, wanted)]
 
 
@@ -48,7 +48,7 @@ def test_each_run_is_there_once_in_order_with_its_final_record() -> None:
     running = {"InvocationStatus": "Running", "FinishedTime": "", "ExitCode": None}
     append(bus, command(1, **running), b"{}", command(1), command(1, Output="late"), command(0), file(2))
     append(bus, command(3, **running), command(3, Output="more", **running))
-    found = {one.execution.key.invoke_id: one for one in read_records(bus, MemoryStore(), Wanted())}
+    found = {one.execution.key.invoke_id: one for one in read_records(bus, MemoryStore(), RecordFilter())}
     assert set(found) == {"t-0", "t-1", "f-2", "t-3"}
     assert found["t-1"].record.value == command(1)
     assert found["t-3"].record.value == command(3, Output="more", **running)
@@ -57,16 +57,16 @@ def test_each_run_is_there_once_in_order_with_its_final_record() -> None:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), {"t-0", "t-1", "f-2"}),
-        (Wanted(invoke_id="t-1"), {"t-1"}),
-        (Wanted(instance_id="i-2"), {"f-2"}),
-        (Wanted(region="cn-beijing"), {"t-1"}),
-        (Wanted(invoke_id="t-1", region="cn-hangzhou"), set[str]()),
-        (Wanted(invoke_id="t"), set[str]()),
-        (Wanted(invoke_id="\udcff"), set[str]()),
+        (RecordFilter(), {"t-0", "t-1", "f-2"}),
+        (RecordFilter(invoke_id="t-1"), {"t-1"}),
+        (RecordFilter(instance_id="i-2"), {"f-2"}),
+        (RecordFilter(region="cn-beijing"), {"t-1"}),
+        (RecordFilter(invoke_id="t-1", region="cn-hangzhou"), set[str]()),
+        (RecordFilter(invoke_id="t"), set[str]()),
+        (RecordFilter(invoke_id="\udcff"), set[str]()),
     ],
 )
-def test_what_is_wanted(wanted: Wanted, expected: set[str]) -> None:
+def test_what_is_wanted(wanted: RecordFilter, expected: set[str]) -> None:
     bus = MemoryBus()
     append(bus, command(0), command(1, RegionId="cn-beijing"), file(2))
     assert {invoke_id for invoke_id, _, _ in keys(bus, MemoryStore(), wanted)} == expected
@@ -75,7 +75,7 @@ def test_what_is_wanted(wanted: Wanted, expected: set[str]) -> None:
 def test_an_id_is_found_behind_the_escapes_of_json() -> None:
     bus = MemoryBus()
     append(bus, command(1).replace(b"t-1", b"\\u0074-1"))
-    assert keys(bus, MemoryStore(), Wanted(invoke_id="t-1")) == [("t-1", "i-1", 1)]
+    assert keys(bus, MemoryStore(), RecordFilter(invoke_id="t-1")) == [("t-1", "i-1", 1)]
 
 
 def test_since_a_time() -> None:
@@ -85,7 +85,7 @@ def test_since_a_time() -> None:
     clock.advance(60)
     now = clock.now()
     append(bus, command(1))
-    assert keys(bus, MemoryStore(), Wanted(since=now)) == [("t-1", "i-1", 1)]
+    assert keys(bus, MemoryStore(), RecordFilter(since=now)) == [("t-1", "i-1", 1)]
 
 
 def test_what_only_the_archive_has_is_there_too() -> None:

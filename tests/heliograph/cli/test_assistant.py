@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.app.agent import build_agent, serve_agent
 from heliograph.app.config import load
 from heliograph.app.deployment import Deployment
-from heliograph.cli.assistant_agent import build, serve
+from heliograph.operations.assistant import read_keys
 from producers.assistant.policy import Policy, digest
 from producers.assistant.reporting import Instance
 from schemas.errors import InputError
@@ -32,15 +33,16 @@ def agents(home: Path, *instances: str) -> Generator[None]:
 
     def stand_for(instance: str) -> None:
         with Deployment(load({"HELIOGRAPH_HOME": str(home), "HELIOGRAPH_BUS_RESERVE_MB": "0"})) as deployment:
-            made = build(
+            made = build_agent(
                 deployment,
+                read_keys(deployment),
                 Instance(instance, "cn-hangzhou", 9),
                 Policy(),
-                ["word=env:HOME"],
-                home / "agents" / instance,
+                secrets={"word": "env:HOME"},
+                folder=home / "agents" / instance,
             )
             ready.release()
-            serve(made, stopping)
+            serve_agent(made, stopping)
             made.close()
             made.journal.close()
 
@@ -174,7 +176,7 @@ def test_commands_are_kept_with_versions_and_run(asking: Commands, tmp_path: Pat
         ("send-file FOLDER --instance i-1", "Is a directory"),
         ("stop t-1", "execution 't-1': no such execution"),
         ("stop \udcff", "no such execution"),
-        ("results t-1", "execution 't-1': there is no record of it"),
+        ("results t-1", "execution 't-1': has no record"),
         ("list --state Gone", "expected Running, Stopping"),
         ("list --since soon", "time 'soon'"),
         ("agent --instance-id ../x", "--instance-id '../x'"),
@@ -217,4 +219,11 @@ def test_a_second_agent_of_an_instance_is_refused(asking: Commands) -> None:
         Deployment(load({"HELIOGRAPH_HOME": str(asking.home)})) as deployment,
         pytest.raises(InputError, match="another agent uses this journal"),
     ):
-        build(deployment, Instance("i-1", "cn-hangzhou", 9), Policy(), [], asking.home / "agents" / "i-1")
+        build_agent(
+            deployment,
+            read_keys(deployment),
+            Instance("i-1", "cn-hangzhou", 9),
+            Policy(),
+            secrets={},
+            folder=asking.home / "agents" / "i-1",
+        )
