@@ -1,4 +1,4 @@
-"""The wait for a version of the configuration that deliveries name and the topic does not show yet."""
+"""The wait for a version of the configuration that deliveries were matched under and that was not read yet."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import enum
 import structlog
 
 LIMIT_SECONDS = 30.0
-"""Longest wait in seconds. Every log shows sooner what was appended to it; one that does not has lost the records, and
-they must not hold up a partition for ever."""
+"""Longest wait in seconds. Every bus shows appended records sooner. If one does not, it has lost them, and deliveries must
+not block their partition for ever."""
 _log = structlog.get_logger()
 
 

@@ -22,7 +22,7 @@ from router.deliver.settle import RetryLater, defer, settle
 from router.deliver.tally import Tally
 from router.deliver.target_states import Available, Paused, Suspended, TargetStates
 from schemas.clock import Clock
-from schemas.delivery import Exhausted, Reason, ReasonCode, read_delivery
+from schemas.delivery import Delivery, Exhausted, Reason, ReasonCode, read_delivery
 from schemas.errors import BusError
 from schemas.metrics import DEFERRED, TARGET_STATE
 from schemas.record import Record, TopicPartition
@@ -36,9 +36,9 @@ LIMIT = 1000
 """Records of one poll. A partition with waiting deliveries is not read on, so this bounds how many wait."""
 
 _POLL_SECONDS = 0.1
-"""Longest poll while deliveries wait here."""
+"""Longest poll while deliveries wait in this process."""
 _REFRESH_SECONDS = 0.5
-"""Time between two reads of the configuration and the target states."""
+"""Seconds between two reads of the configuration and the target states."""
 _SHORT_PAUSE_MS = 1000
 """During a pause of a target that is no longer than this, its deliveries wait in the lane and are not deferred."""
 _TARGET_DELETED = Reason(ReasonCode.NO_TARGET, "the target was deleted")
@@ -48,8 +48,8 @@ _log = structlog.get_logger()
 class Deliverer(ConsumerRole[Consumer]):
     """Ends every record of `deliveries` as a verdict, on the wheel, parked, or as a dead letter; commits it only then.
 
-    What a subscription matched before it was disabled or deleted is still sent. Only a delivery whose target no
-    subscription has any more becomes a dead letter.
+    Deliveries of a disabled or deleted subscription are still sent. Only a delivery whose target belongs to no
+    subscription any more becomes a dead letter.
     """
 
     name = "deliverer"
@@ -117,6 +117,7 @@ class Deliverer(ConsumerRole[Consumer]):
         self._uncommitted += len(polled.records)
         batch = [claimed for claimed in map(self._read, polled.records) if claimed is not None]
         self._refresh(max((claimed.delivery.configuration for claimed in batch), default=0))
+        self._place_unplaced()
         self._place_all(batch)
 
     def _read(self, record: Record) -> ClaimedDelivery | None:
@@ -139,10 +140,6 @@ class Deliverer(ConsumerRole[Consumer]):
                 self._awaited.reset()
                 self._targets = self._configuration.read_targets()
                 self._place_all(self._lanes.replace(self._targets))
-        if not self._unplaced:
-            self._awaited.stop()
-        unplaced, self._unplaced = self._unplaced, []
-        self._place_all(sorted(unplaced, key=lambda claimed: claimed.position))
 
     def _follow_state(self, lane: Lane) -> None:
         """Recalls what a lane may not send now, and updates the metric of its target's state."""
@@ -151,6 +148,13 @@ class Deliverer(ConsumerRole[Consumer]):
             self._lanes.recall(lane)
         condition = self._states.gravest(target, now)
         TARGET_STATE.labels(target).set(GRAVITY[condition.status if condition else TargetStatus.ACTIVE])
+
+    def _place_unplaced(self) -> None:
+        """Places deliveries of earlier polls that had to wait; those that still must wait stay unplaced."""
+        if not self._unplaced:
+            self._awaited.stop()
+        unplaced, self._unplaced = self._unplaced, []
+        self._place_all(sorted(unplaced, key=lambda claimed: claimed.position))
 
     def _place_all(self, batch: Iterable[ClaimedDelivery]) -> None:
         now = self._clock.now()
@@ -161,12 +165,9 @@ class Deliverer(ConsumerRole[Consumer]):
         """Puts a delivery into its lane, parks it, ends it, or keeps it to be placed later."""
         delivery = claimed.delivery
         target = self._targets.get(delivery.target)
-        if (
-            delivery.configuration > self._configuration.version
-            and self._awaited.may_come(
-                delivery.configuration, self._configuration.version, self._clock.monotonic()
-            )
-        ) or (target is not None and target.ordered and self._lanes.is_draining(target)):
+        if self._awaits_configuration(delivery) or (
+            target is not None and target.ordered and self._lanes.is_draining(target)
+        ):
             self._place_later(claimed, now)
         elif target is None:
             self._pending.dead_letter(claimed, _TARGET_DELETED, Exhausted.NO_TARGET)
@@ -180,6 +181,13 @@ class Deliverer(ConsumerRole[Consumer]):
             lane = self._lanes.find_or_open(target, delivery.lane)
             lane.put(claimed)
             self._backlogged.add(lane)
+
+    def _awaits_configuration(self, delivery: Delivery) -> bool:
+        """Returns True if the delivery was matched under a later version, which may still come."""
+        known = self._configuration.version
+        return delivery.configuration > known and self._awaited.may_come(
+            delivery.configuration, known, self._clock.monotonic()
+        )
 
     def _place_later(self, claimed: ClaimedDelivery, now: int) -> None:
         """Keeps a delivery whose configuration is not read yet, or whose lane drains before it gets new settings."""

@@ -1,4 +1,4 @@
-"""The lane of a target: its limits, what waits, what is in flight, and whether it is stuck.
+"""The lane of a target: its limits, its waiting deliveries, and those in flight.
 
 Belongs to the deliverer's thread. The half of a lane that sends, on the loop of the sinks, is in `sender.py`.
 """

@@ -99,7 +99,7 @@ class Parking:
     def park_in_flight(self, claimed: ClaimedDelivery) -> NewRecord:
         """Parks a delivery that is in flight and whose resource has nothing parked; returns its record.
 
-        So whoever takes the partition over finds it before the deliveries that are parked behind it.
+        So the next owner of the partition finds it before the deliveries that are parked behind it.
         """
         record = self.park(claimed)
         self._queues[_resource(claimed.delivery)][0].in_lane = True

@@ -34,7 +34,7 @@ class PendingCommit:
     def commit(self, consumer: Consumer) -> int:
         """Commits everything at once; returns how many records of `deliveries` that were.
 
-        Raises BusError, and keeps everything for the next try.
+        Raises BusError, and keeps everything for the next call.
         """
         count = len(self._positions)
         if self._positions or self._records:

@@ -1,4 +1,4 @@
-"""The conditions of all targets, followed in the topic `state`, and whether a lane may send by them."""
+"""The conditions of all targets, read from the topic `state`, and the availability that follows from them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TargetStates:
         return self._conditions.get(target, {}).get(status)
 
     def availability(self, target: str, now: int) -> Availability:
-        """Returns whether a lane of the target may send. `now`: milliseconds since the epoch."""
+        """Returns what the lanes of a target may send. `now`: milliseconds since the epoch."""
         found = self._conditions.get(target)
         if not found:
             return _AVAILABLE

@@ -164,11 +164,11 @@ def test_a_duplicate_goes_to_rejects_with_the_position_of_its_original(
     router.step(0)
     (made,) = deliveries(bus)
     assert made.source == first
-    told = [dict(record.headers) for record in records(bus, REJECTS)]
-    assert [one["reason"] for one in told] == [
+    kept = [dict(record.headers) for record in records(bus, REJECTS)]
+    assert [one["reason"] for one in kept] == [
         b"duplicate of %b" % str(one).encode() for one in (first, second)
     ]
-    assert [one["where"] for one in told] == [b"router %b" % str(one).encode() for one in (second, third)]
+    assert [one["where"] for one in kept] == [b"router %b" % str(one).encode() for one in (second, third)]
     assert {record.value for record in records(bus, REJECTS)} == {event()}
     assert counted("heliograph_duplicates_total", topic="events.repeated") == 2
     assert counted("heliograph_routed_total", topic="events.repeated") - routed == 1

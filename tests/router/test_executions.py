@@ -95,9 +95,9 @@ def test_an_invalid_record_goes_to_rejects_with_the_field_at_fault() -> None:
     append(bus, command(Repeats=0), b"\xff", command())
     route(bus)
     assert len(made(bus)) == 1
-    told = {record.value: (record.header("reason") or b"").decode() for record in all_of(bus, "rejects")}
-    assert told[command(Repeats=0)].startswith("Repeats: must be")
-    assert told[b"\xff"].startswith("record: is not a JSON object")
+    rejected = {record.value: (record.header("reason") or b"").decode() for record in all_of(bus, "rejects")}
+    assert rejected[command(Repeats=0)].startswith("Repeats: must be")
+    assert rejected[b"\xff"].startswith("record: is not a JSON object")
 
 
 def test_a_record_routed_again_makes_the_same_deliveries() -> None:
