@@ -154,28 +154,32 @@ class Agent:
         try:
             return running.future.result()
         except Exception as bug:  # noqa: BLE001 - every run needs a final record
-            _log.exception("a run raised an exception in the agent", invoke_id=running.task.asked.invoke_id)
-            is_file = isinstance(running.task.asked, SendFile)
+            _log.exception(
+                "a run raised an exception in the agent", invoke_id=running.task.invocation.invoke_id
+            )
+            is_file = isinstance(running.task.invocation, SendFile)
             code = ErrorCode.FILE_CREATE_FAIL if is_file else ErrorCode.EXECUTION_EXCEPTION
             error = Error(code, f"{ERRORS[code].info}: {type(bug).__name__}")
             return Progress(RecordState.ERROR, self.clock.now(), error=error)
 
     def _end(self, execution: Execution, repeats: int, progress: Progress) -> None:
         """Journals the end of a run, with the records that report it."""
-        asked = execution.request
+        invocation = execution.request
         if execution.stopped is not None and progress.stopped is None:
             progress = replace(progress, stopped=execution.stopped)
         now = self.clock.now()
         over = execution.stopped is not None or not _has_further_runs(execution)
-        final = reporting.build_record(asked, self.instance, repeats, progress)
+        final = reporting.build_record(invocation, self.instance, repeats, progress)
         records = [
             execution_record(final),
             self.edge.build_record(reporting.build_event(final, self.instance, now)),
         ]
         if not over:
-            records.append(self._progress(asked, repeats + 1, RecordState.SCHEDULED))
-        self.journal.end(asked.invoke_id, repeats, records, now if over else None)
-        _log.info("a run has ended", invoke_id=asked.invoke_id, repeats=repeats, state=progress.state.value)
+            records.append(self._progress(invocation, repeats + 1, RecordState.SCHEDULED))
+        self.journal.end(invocation.invoke_id, repeats, records, now if over else None)
+        _log.info(
+            "a run has ended", invoke_id=invocation.invoke_id, repeats=repeats, state=progress.state.value
+        )
 
     def _report(self) -> None:
         """Appends the records of ended runs, and the progress of running ones."""
@@ -192,7 +196,11 @@ class Agent:
         task, progress, last = running.task, running.task.progress(), running.reported
         if last is None or (progress.state, progress.output) != (last.state, last.output):
             self.bus.append(
-                [execution_record(reporting.build_record(task.asked, self.instance, task.repeats, progress))]
+                [
+                    execution_record(
+                        reporting.build_record(task.invocation, self.instance, task.repeats, progress)
+                    )
+                ]
             )
             running.reported = progress
         running.interval = min(2 * running.interval, _LONGEST_INTERVAL)
@@ -242,13 +250,13 @@ class Agent:
             case _:
                 pass
 
-    def _accept(self, asked: Invocation) -> None:
-        if not self.journal.accept(asked, first_due(asked), self.clock.now()):
-            _log.warning("skipped a repeated request", invoke_id=asked.invoke_id)
-        execution = self.journal.execution(asked.invoke_id)
-        if not is_immediate(asked) and execution is not None and execution.repeats == 0:
+    def _accept(self, invocation: Invocation) -> None:
+        if not self.journal.accept(invocation, first_due(invocation), self.clock.now()):
+            _log.warning("skipped a repeated request", invoke_id=invocation.invoke_id)
+        execution = self.journal.execution(invocation.invoke_id)
+        if not is_immediate(invocation) and execution is not None and execution.repeats == 0:
             # Also for a repeated request: this append may have failed the first time.
-            self.bus.append([self._progress(asked, 1, RecordState.SCHEDULED)])
+            self.bus.append([self._progress(invocation, 1, RecordState.SCHEDULED)])
 
     def _stop(self, stop: Stop) -> None:
         self.journal.stop(stop.invoke_id, stop.time)
@@ -271,40 +279,44 @@ class Agent:
         for execution in self.journal.due(now):
             if len(self._running) >= self.policy.concurrency:
                 break
-            asked = execution.request
-            running = asked.invoke_id in self._running
-            found = decide_due(self.policy, asked, execution.due or 0, now, running=running)
+            invocation = execution.request
+            running = invocation.invoke_id in self._running
+            found = decide_due(self.policy, invocation, execution.due or 0, now, running=running)
             if found.missed:
                 total = execution.missed + found.missed
-                _log.warning("times were missed", invoke_id=asked.invoke_id, missed=found.missed, total=total)
+                _log.warning(
+                    "times were missed", invoke_id=invocation.invoke_id, missed=found.missed, total=total
+                )
             if found.run:
-                self._start_run(asked, found, now)
+                self._start_run(invocation, found, now)
             elif found.following is None and not running:
                 self._end_missed(execution, found, now)
             else:
-                self.journal.reschedule(asked.invoke_id, found.following, found.missed)
+                self.journal.reschedule(invocation.invoke_id, found.following, found.missed)
 
     def _bring_forward(self, now: int) -> None:
         """Corrects due times that a clock which was ahead has set too late."""
         for execution in self.journal.executions():
-            asked = execution.request
-            due = due_after_clock_step(asked, execution.due or 0, now)
+            invocation = execution.request
+            due = due_after_clock_step(invocation, execution.due or 0, now)
             if due is not None:
-                _log.warning("the clock was set back, brought a schedule forward", invoke_id=asked.invoke_id)
-                self.journal.reschedule(asked.invoke_id, due)
+                _log.warning(
+                    "the clock was set back, brought a schedule forward", invoke_id=invocation.invoke_id
+                )
+                self.journal.reschedule(invocation.invoke_id, due)
 
-    def _start_run(self, asked: Invocation, found: DueDecision, now: int) -> None:
-        repeats = self.journal.start(asked.invoke_id, found.following, now, found.missed)
-        task = Task(asked, repeats, self.host)
+    def _start_run(self, invocation: Invocation, found: DueDecision, now: int) -> None:
+        repeats = self.journal.start(invocation.invoke_id, found.following, now, found.missed)
+        task = Task(invocation, repeats, self.host)
         future = self._pool.submit(self._execute, task)
-        self._running[asked.invoke_id] = _Running(task, future, self.clock.monotonic())
+        self._running[invocation.invoke_id] = _Running(task, future, self.clock.monotonic())
         future.add_done_callback(lambda _: self.wake())
-        _log.info("a run has started", invoke_id=asked.invoke_id, repeats=repeats)
+        _log.info("a run has started", invoke_id=invocation.invoke_id, repeats=repeats)
 
     def _execute(self, task: Task) -> Progress:
         now = self.clock.now()
         try:
-            check_permitted(self.policy, task.asked, now)
+            check_permitted(self.policy, task.invocation, now)
         except Refusal as refused:
             return Progress(refused.state, now, error=Error(refused.code, refused.info))
         return task.execute()
@@ -317,15 +329,17 @@ class Agent:
         progress = Progress(RecordState.ABORTED, now, error=error)
         self._end(replace(execution, due=None), execution.repeats + 1, progress)
 
-    def _progress(self, asked: Invocation, repeats: int, state: RecordState) -> NewRecord:
+    def _progress(self, invocation: Invocation, repeats: int, state: RecordState) -> NewRecord:
         return execution_record(
-            reporting.build_record(asked, self.instance, repeats, Progress(state, self.clock.now()))
+            reporting.build_record(invocation, self.instance, repeats, Progress(state, self.clock.now()))
         )
 
 
 def _has_further_runs(execution: Execution) -> bool:
-    asked = execution.request
-    return execution.due is not None or (isinstance(asked, Run) and asked.mode is RepeatMode.EVERY_REBOOT)
+    invocation = execution.request
+    return execution.due is not None or (
+        isinstance(invocation, Run) and invocation.mode is RepeatMode.EVERY_REBOOT
+    )
 
 
 def _waits_for_a_start(execution: Execution, run: Run) -> bool:

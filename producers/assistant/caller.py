@@ -28,7 +28,7 @@ from schemas.topics import COMMANDS
 
 REQUESTS = TopicPartition(COMMANDS, 0)
 _DAY = 86_400_000
-_ASKED = ("run", "send-file")
+_INVOCATION_KINDS = ("run", "send-file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Caller:
         frequency: str = "",
     ) -> Sequence[Run]:
         """Requests runs of a command, with one request for each fifty instances. Raises InputError, BusError."""
-        asked = [
+        invocations = [
             Run(
-                *self.head(),
+                *self.new_header(),
                 invoke_id=new_id("t"),
                 instances=some,
                 command=command,
@@ -75,51 +75,51 @@ class Caller:
             )
             for some in _split(instances)
         ]
-        self._ask_to_run(asked)
-        return asked
+        self._append_within_quota(invocations)
+        return invocations
 
     def send(self, file: File, instances: Sequence[str]) -> Sequence[SendFile]:
         """Requests that a file is written, with one request for each fifty instances. Raises InputError, BusError."""
-        asked = [
-            SendFile(*self.head(), invoke_id=new_id("f"), instances=some, file=file)
+        invocations = [
+            SendFile(*self.new_header(), invoke_id=new_id("f"), instances=some, file=file)
             for some in _split(instances)
         ]
-        self._ask_to_run(asked)
-        return asked
+        self._append_within_quota(invocations)
+        return invocations
 
-    def stop(self, asked: Invocation, instances: Sequence[str] = ()) -> Stop:
+    def stop(self, invocation: Invocation, instances: Sequence[str] = ()) -> Stop:
         """Requests that an execution is stopped, on the given instances or on all. Raises InputError, BusError."""
-        if unknown := sorted(set(instances) - set(asked.instances)):
+        if unknown := sorted(set(instances) - set(invocation.instances)):
             raise InputError(
-                f"instance {unknown[0]!r}: {asked.invoke_id} does not run on it; name one of its instances"
+                f"instance {unknown[0]!r}: {invocation.invoke_id} does not run on it; name one of its instances"
             )
         stop = Stop(
             id=new_id("r"),
             time=self.clock.now(),
-            region=asked.region,
+            region=invocation.region,
             caller=self.uid,
-            invoke_id=asked.invoke_id,
+            invoke_id=invocation.invoke_id,
             instances=tuple(instances),
         )
-        self.ask([stop])
+        self.append([stop])
         return stop
 
-    def head(self) -> tuple[str, int, str, int]:
+    def new_header(self) -> tuple[str, int, str, int]:
         """Returns the first four fields of a new request: id, time, region and account."""
         return new_id("r"), self.clock.now(), self.region, self.uid
 
-    def ask(self, requests: Sequence[Request]) -> None:
+    def append(self, requests: Sequence[Request]) -> None:
         """Signs and appends requests; they are durable when it returns."""
         self.bus.append([self.keys.sign(request) for request in requests])
 
-    def _ask_to_run(self, asked: Sequence[Invocation]) -> None:
+    def _append_within_quota(self, invocations: Sequence[Invocation]) -> None:
         today = count_runs_today(self.bus, self.keys, self.region, self.clock.now())
-        if today + len(asked) > self.quotas.daily_runs:
+        if today + len(invocations) > self.quotas.daily_runs:
             raise InputError(
-                f"{today} runs were requested today in {self.region}, and {len(asked)} more would exceed the "
+                f"{today} runs were requested today in {self.region}, and {len(invocations)} more would exceed the "
                 f"{self.quotas.daily_runs} of [assistant] daily_runs; raise it, or wait until midnight UTC"
             )
-        self.ask(asked)
+        self.append(invocations)
 
 
 class _Kind(msgspec.Struct):
@@ -155,7 +155,7 @@ def read_requests(
 
 def find_invocation(bus: Bus, keys: Keys, invoke_id: str) -> Invocation:
     """Returns the request of an execution. Raises NotFound."""
-    for request in read_requests(bus, keys, kinds=_ASKED, holding=invoke_id):
+    for request in read_requests(bus, keys, kinds=_INVOCATION_KINDS, holding=invoke_id):
         if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
             return request
     raise NotFound(f"execution {invoke_id!r}: no such execution; `heliograph assistant list` shows them")
@@ -177,7 +177,7 @@ def stopped_instances(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
 def count_runs_today(bus: Bus, keys: Keys, region: str, now: int) -> int:
     """Counts the requests to run a command or send a file in a region since midnight (UTC)."""
     start = bus.offset_at(REQUESTS, now - now % _DAY)
-    return sum(one.region == region for one in read_requests(bus, keys, start=start, kinds=_ASKED))
+    return sum(one.region == region for one in read_requests(bus, keys, start=start, kinds=_INVOCATION_KINDS))
 
 
 def new_id(letter: str) -> str:

@@ -13,7 +13,7 @@ from schemas.execution import RecordState
 from schemas.execution_errors import ErrorCode
 
 
-def place(file: File, mark: str) -> None:
+def write_file(file: File, mark: str) -> None:
     """Writes the file into its directory, creating the directory if it is missing. `mark` is unique to this run.
     Raises Refusal."""
     uid, gid = owner_ids(file.owner, file.group)

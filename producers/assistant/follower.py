@@ -39,11 +39,11 @@ class Follower:
     """Holds the newest record of each instance of the given executions. Reads from `cursors` on, and partitions without
     a cursor from their start."""
 
-    def __init__(self, bus: Bus, asked: Sequence[Invocation], cursors: Cursors) -> None:
+    def __init__(self, bus: Bus, invocations: Sequence[Invocation], cursors: Cursors) -> None:
         self._bus = bus
-        self._asked = {one.invoke_id: one for one in asked}
+        self._invocations = {one.invoke_id: one for one in invocations}
         self._cursors = dict(cursors)
-        self._newest: dict[str, dict[str, ExecutionRecord]] = {one.invoke_id: {} for one in asked}
+        self._newest: dict[str, dict[str, ExecutionRecord]] = {one.invoke_id: {} for one in invocations}
 
     def read(self) -> Sequence[ExecutionRecord]:
         """Reads all new records; returns those that changed a state, in order."""
@@ -66,7 +66,7 @@ class Follower:
         return all(
             (record := self._newest[one.invoke_id].get(instance)) is not None
             and (record.invocation_status.final or not is_immediate(one))
-            for one in self._asked.values()
+            for one in self._invocations.values()
             for instance in one.instances
         )
 
@@ -76,8 +76,8 @@ class Follower:
         An instance without a record counts as stopped if it is in `stopped` (instances with a request to stop), as
         failed if agents would no longer start the run, and else as running.
         """
-        asked, newest = self._asked[invoke_id], self._newest[invoke_id]
-        unheard = InstanceState.FAILED if is_too_late(asked, now) else InstanceState.RUNNING
+        invocation, newest = self._invocations[invoke_id], self._newest[invoke_id]
+        unheard = InstanceState.FAILED if is_too_late(invocation, now) else InstanceState.RUNNING
         return execution_state(
             [
                 newest[instance].instance_state
@@ -85,13 +85,13 @@ class Follower:
                 else InstanceState.STOPPED
                 if instance in stopped
                 else unheard
-                for instance in asked.instances
+                for instance in invocation.instances
             ]
         )
 
     def _record(self, record: Record) -> ExecutionRecord | None:
         try:
-            if _key(record.value).invoke_id in self._asked:
+            if _key(record.value).invoke_id in self._invocations:
                 return check_execution(record.value)
         except (msgspec.MsgspecError, UnicodeDecodeError, InputError, RecursionError):
             pass  # the router reports invalid records

@@ -60,7 +60,7 @@ def keep_command(caller: Caller, command: Command) -> Command:
             f"{count} commands and versions are kept in {caller.region}, the limit of [assistant] kept_commands; "
             "delete some, or raise it"
         )
-    caller.ask([KeepCommand(*caller.head(), command=command)])
+    caller.append([KeepCommand(*caller.new_header(), command=command)])
     return command
 
 
@@ -73,10 +73,14 @@ def modify_command(
     timeout: int | None = None,
 ) -> None:
     """Changes the given properties of the latest version of a kept command. Raises InputError."""
-    caller.ask(
+    caller.append(
         [
             ModifyCommand(
-                *caller.head(), command_id=command_id, name=name, description=description, timeout=timeout
+                *caller.new_header(),
+                command_id=command_id,
+                name=name,
+                description=description,
+                timeout=timeout,
             )
         ]
     )
@@ -84,7 +88,7 @@ def modify_command(
 
 def delete_commands(caller: Caller, command_ids: Sequence[str]) -> None:
     """Deletes commands with all their versions."""
-    caller.ask([DeleteCommand(*caller.head(), command_id=command_id) for command_id in command_ids])
+    caller.append([DeleteCommand(*caller.new_header(), command_id=command_id) for command_id in command_ids])
 
 
 def _apply(kept: dict[str, list[Version]], request: Request) -> None:

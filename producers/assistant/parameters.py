@@ -24,10 +24,10 @@ def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
         raise InputError(f"parameters: {len(parameters)} are given; at most {MOST_PARAMETERS} are accepted")
     for name in parameters:
         check_name("parameter", name)
-    asked = {name for secret, name in _PLACE.findall(content) if not secret}
-    if missing := sorted(asked - parameters.keys()):
+    used = {name for secret, name in _PLACE.findall(content) if not secret}
+    if missing := sorted(used - parameters.keys()):
         raise InputError(f"parameter {missing[0]!r}: the command uses it; give {missing[0]}=VALUE")
-    if unknown := sorted(parameters.keys() - asked):
+    if unknown := sorted(parameters.keys() - used):
         raise InputError(
             f"parameter {unknown[0]!r}: the command has no {{{{{unknown[0]}}}}}; leave the parameter out"
         )

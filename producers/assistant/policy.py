@@ -61,70 +61,72 @@ def check_allow(one: str) -> None:
         raise InputError(f"--allow {one!r}: expected {_DIGEST} and 64 hexadecimal digits in lower case")
 
 
-def check_permitted(policy: Policy, asked: Invocation, now: int) -> None:
+def check_permitted(policy: Policy, invocation: Invocation, now: int) -> None:
     """Raises Refusal for a request that comes too late or is not on the agent's allow list."""
-    if is_too_late(asked, now):
-        late = (now - asked.time) // 1000
+    if is_too_late(invocation, now):
+        late = (now - invocation.time) // 1000
         raise Refusal(
             ErrorCode.DELIVERY_TIMEOUT,
             f"the request is {late} s old; agents start requests of at most {ACCEPT_WITHIN // 1000} s",
             RecordState.ABORTED,
         )
-    if not policy.allow or policy.allow & _names(asked):
+    if not policy.allow or policy.allow & _names(invocation):
         return
     why = "it is not on the agent's allow list"
-    code = ErrorCode.COMMAND_NOT_APPLICABLE if isinstance(asked, Run) else ErrorCode.FILE_AUTHORITY_INVALID
+    code = (
+        ErrorCode.COMMAND_NOT_APPLICABLE if isinstance(invocation, Run) else ErrorCode.FILE_AUTHORITY_INVALID
+    )
     raise Refusal(code, why, RecordState.INVALID)
 
 
-def is_too_late(asked: Invocation, now: int) -> bool:
+def is_too_late(invocation: Invocation, now: int) -> bool:
     """True if the request is immediate and too old to start."""
-    return is_immediate(asked) and now - asked.time > ACCEPT_WITHIN
+    return is_immediate(invocation) and now - invocation.time > ACCEPT_WITHIN
 
 
-def is_immediate(asked: Invocation) -> bool:
+def is_immediate(invocation: Invocation) -> bool:
     """True if the request is for one run now, not for a schedule or a start of the agent."""
-    return isinstance(asked, SendFile) or asked.mode is RepeatMode.ONCE
+    return isinstance(invocation, SendFile) or invocation.mode is RepeatMode.ONCE
 
 
-def first_due(asked: Invocation) -> int | None:
+def first_due(invocation: Invocation) -> int | None:
     """Returns the time of the first run: 0 for now, None for the next start of the agent."""
-    if isinstance(asked, SendFile):
+    if isinstance(invocation, SendFile):
         return 0
-    match asked.mode:
+    match invocation.mode:
         case RepeatMode.ONCE:
             return 0
         case RepeatMode.PERIOD:
-            return next_time(parse_schedule(asked.frequency), asked.time, asked.time)
+            return next_time(parse_schedule(invocation.frequency), invocation.time, invocation.time)
         case RepeatMode.NEXT_REBOOT_ONLY | RepeatMode.EVERY_REBOOT:
             return None
 
 
-def decide_due(policy: Policy, asked: Invocation, due: int, now: int, *, running: bool) -> DueDecision:
+def decide_due(policy: Policy, invocation: Invocation, due: int, now: int, *, running: bool) -> DueDecision:
     """Decides about a time that is due by `now`. `running`: True if the previous run has not ended, in which case no
     run starts."""
-    if isinstance(asked, SendFile) or asked.mode is not RepeatMode.PERIOD:
+    if isinstance(invocation, SendFile) or invocation.mode is not RepeatMode.PERIOD:
         return DueDecision(run=True, following=None)
-    timing = parse_schedule(asked.frequency)
+    schedule = parse_schedule(invocation.frequency)
     latest, missed = due, 0
-    following = next_time(timing, asked.time, latest)
+    following = next_time(schedule, invocation.time, latest)
     while following is not None and following <= now:
         latest, missed = following, missed + 1
-        following = next_time(timing, asked.time, latest)
+        following = next_time(schedule, invocation.time, latest)
     run = not running and (policy.catch_up or now - latest <= LATE)
     return DueDecision(run, following, missed if run else missed + 1)
 
 
-def due_after_clock_step(asked: Invocation, due: int, now: int) -> int | None:
+def due_after_clock_step(invocation: Invocation, due: int, now: int) -> int | None:
     """Returns the next time of a schedule if `due` was computed by a clock that was ahead; None if `due` is right."""
-    if isinstance(asked, SendFile) or asked.mode is not RepeatMode.PERIOD:
+    if isinstance(invocation, SendFile) or invocation.mode is not RepeatMode.PERIOD:
         return None
-    timing = parse_schedule(asked.frequency)
-    soon = next_time(timing, asked.time, now + CLOCK_STEP)
-    return next_time(timing, asked.time, now) if soon is not None and soon < due else None
+    schedule = parse_schedule(invocation.frequency)
+    soon = next_time(schedule, invocation.time, now + CLOCK_STEP)
+    return next_time(schedule, invocation.time, now) if soon is not None and soon < due else None
 
 
-def _names(asked: Invocation) -> frozenset[str]:
-    if isinstance(asked, SendFile):
+def _names(invocation: Invocation) -> frozenset[str]:
+    if isinstance(invocation, SendFile):
         return frozenset({SEND_FILE})
-    return frozenset({asked.command.name, digest(asked.command.content)})
+    return frozenset({invocation.command.name, digest(invocation.command.content)})

@@ -51,13 +51,15 @@ class Progress:
     stopped: int | None = None
 
 
-def build_record(asked: Invocation, instance: Instance, repeats: int, progress: Progress) -> ExecutionRecord:
+def build_record(
+    invocation: Invocation, instance: Instance, repeats: int, progress: Progress
+) -> ExecutionRecord:
     """Builds the record of one run, or of one file sent."""
-    match asked:
+    match invocation:
         case Run():
-            return _of_command(asked, instance, repeats, progress)
+            return _of_command(invocation, instance, repeats, progress)
         case SendFile():
-            return _of_file(asked, instance, progress)
+            return _of_file(invocation, instance, progress)
 
 
 def build_event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:

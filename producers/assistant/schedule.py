@@ -58,36 +58,36 @@ def parse_schedule(frequency: str) -> Schedule:
 def check_schedule(frequency: str, timeout: int, now: int) -> Schedule:
     """Parses a `Frequency` and checks its limits for a command with a time limit of `timeout` seconds. Raises
     InputError."""
-    timing = parse_schedule(frequency)
+    schedule = parse_schedule(frequency)
     least = timedelta(seconds=timeout)
-    match timing:
+    match schedule:
         case Rate(interval) if not LEAST_RATE <= interval <= MOST_RATE:
             raise InputError(f"frequency {frequency!r}: the interval must be from 60 seconds to 7 days")
         case Rate(interval) if interval <= least:
             raise InputError(f"frequency {frequency!r}: must be longer than the time-out of {timeout} s")
-        case cron.Cron() if (found := timing.least_interval(_aware(now))) < max(least, LEAST_CRON):
+        case cron.Cron() if (found := schedule.least_interval(_aware(now))) < max(least, LEAST_CRON):
             raise InputError(
                 f"frequency {frequency!r}: two of its times are {found.total_seconds():g} s apart; they must be "
                 f"at least 10 s apart, and at least the time-out of {timeout} s"
             )
         case _:
             pass
-    if next_time(timing, now, now) is None:
+    if next_time(schedule, now, now) is None:
         raise InputError(f"frequency {frequency!r}: names no time in the future; correct its date")
-    return timing
+    return schedule
 
 
-def next_time(timing: Schedule, asked: int, after: int) -> int | None:
-    """Returns the first time later than `after`, for a request made at `asked`; None if there is none."""
-    match timing:
+def next_time(schedule: Schedule, requested: int, after: int) -> int | None:
+    """Returns the first time later than `after`, for a request made at `requested`; None if there is none."""
+    match schedule:
         case Rate(interval):
             step = interval // timedelta(milliseconds=1)
-            return asked + (max(after - asked, 0) // step + 1) * step
+            return requested + (max(after - requested, 0) // step + 1) * step
         case At(moment):
             at = _milliseconds(moment)
             return at if at > after else None
         case cron.Cron():
-            found = timing.next_after(_aware(after))
+            found = schedule.next_after(_aware(after))
             return None if found is None else _milliseconds(found)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producers.assistant.accounts import Account, find_account
-from producers.assistant.files import place
+from producers.assistant.files import write_file
 from producers.assistant.output import Output
 from producers.assistant.parameters import fill_places, secret_names
 from producers.assistant.process import Ended, Exited, Launch, Process, Stopped, TimedOut
@@ -43,8 +43,8 @@ class Host:
 class Task:
     """One run. `execute` blocks; `progress`, `stop` and `abandon` may be called from any thread."""
 
-    def __init__(self, asked: Invocation, repeats: int, host: Host) -> None:
-        self.asked = asked
+    def __init__(self, invocation: Invocation, repeats: int, host: Host) -> None:
+        self.invocation = invocation
         self.repeats = repeats
         self._host = host
         self._started = host.clock()
@@ -55,11 +55,13 @@ class Task:
     def execute(self) -> Progress:
         """Runs the command or writes the file; returns the result."""
         try:
-            match self.asked:
+            match self.invocation:
                 case Run():
-                    return self._run(self.asked)
+                    return self._run(self.invocation)
                 case SendFile():
-                    place(self.asked.file, self._host.run_mark(self.asked.invoke_id, self.repeats))
+                    write_file(
+                        self.invocation.file, self._host.run_mark(self.invocation.invoke_id, self.repeats)
+                    )
                     return self._progress(RecordState.SUCCESS)
         except Refusal as refused:
             return self._progress(refused.state, Error(refused.code, refused.info))
@@ -137,9 +139,9 @@ class Task:
         )
 
 
-def interrupted(asked: Invocation, started: int, now: int) -> Progress:
+def interrupted(invocation: Invocation, started: int, now: int) -> Progress:
     """Returns the result of a run whose agent was killed while it ran."""
-    is_file = isinstance(asked, SendFile)
+    is_file = isinstance(invocation, SendFile)
     code = ErrorCode.FILE_CREATE_FAIL if is_file else ErrorCode.EXECUTION_INTERRUPTED
     why = "; the agent ended during the run, and an unknown part of it was done"
     return Progress(RecordState.ERROR, now, error=Error(code, ERRORS[code].info + why), started=started)

@@ -53,9 +53,9 @@ def test_the_file_of_cases_has_fifty() -> None:
 def test_each_case_is_accepted_or_refused_as_its_source_says(expression: str, expect: str) -> None:
     now = milliseconds(IN_2026 if expect == "invalid_in_2022+" else datetime(2021, 1, 1, tzinfo=UTC))
     if expect in {"valid", "valid_in_newer_SDK"}:
-        asked_in_2022 = milliseconds(IN_2022)
-        timing = check_schedule(expression, 10, asked_in_2022)
-        assert next_time(timing, asked_in_2022, asked_in_2022) is not None
+        requested_in_2022 = milliseconds(IN_2022)
+        schedule = check_schedule(expression, 10, requested_in_2022)
+        assert next_time(schedule, requested_in_2022, requested_in_2022) is not None
     else:
         with pytest.raises(InputError):
             check_schedule(expression, 10, now)

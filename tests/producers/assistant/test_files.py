@@ -11,7 +11,7 @@ import pytest
 
 from producers.assistant import files
 from producers.assistant.accounts import Account
-from producers.assistant.files import place
+from producers.assistant.files import write_file
 from producers.assistant.refusal import Refusal
 from producers.assistant.requests import File
 from schemas.execution import ContentType, RecordState
@@ -31,14 +31,14 @@ def names(folder: Path) -> list[str]:
 
 def refused(sent: File) -> Refusal:
     with pytest.raises(Refusal) as found:
-        place(sent, MARK)
+        write_file(sent, MARK)
     assert found.value.state is RecordState.FAILED
     return found.value
 
 
 def test_a_file_is_written_with_its_mode_into_a_new_directory(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
-    place(file(folder, mode="0750"), MARK)
+    write_file(file(folder, mode="0750"), MARK)
     assert (folder / "a.txt").read_text() == "hello\n"
     assert (folder / "a.txt").stat().st_mode & 0o7777 == 0o750
     assert names(folder) == ["a.txt"]
@@ -46,16 +46,16 @@ def test_a_file_is_written_with_its_mode_into_a_new_directory(tmp_path: Path) ->
 
 def test_base64_content_is_decoded(tmp_path: Path) -> None:
     data = bytes(range(256))
-    place(file(tmp_path, content=b64encode(data).decode(), content_type=ContentType.BASE64), MARK)
+    write_file(file(tmp_path, content=b64encode(data).decode(), content_type=ContentType.BASE64), MARK)
     assert (tmp_path / "a.txt").read_bytes() == data
 
 
 def test_an_existing_file_is_replaced_only_if_overwriting_is_allowed(tmp_path: Path) -> None:
-    place(file(tmp_path), MARK)
+    write_file(file(tmp_path), MARK)
     error = refused(file(tmp_path, content="other"))
     assert (error.code, error.info) == (ErrorCode.FILE_ALREADY_EXISTS, "File already exists: a.txt")
     assert (tmp_path / "a.txt").read_text() == "hello\n"
-    place(file(tmp_path, content="other", overwrite=True), MARK)
+    write_file(file(tmp_path, content="other", overwrite=True), MARK)
     assert (tmp_path / "a.txt").read_text() == "other"
     assert names(tmp_path) == ["a.txt"]
 
@@ -64,7 +64,7 @@ def test_a_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("kept")
     (tmp_path / "a.txt").symlink_to(tmp_path / "precious")
     assert refused(file(tmp_path)).code is ErrorCode.FILE_ALREADY_EXISTS
-    place(file(tmp_path, overwrite=True), MARK)
+    write_file(file(tmp_path, overwrite=True), MARK)
     assert (tmp_path / "precious").read_text() == "kept"
 
 
@@ -81,7 +81,7 @@ def test_a_file_cannot_replace_a_directory(tmp_path: Path) -> None:
 
 def test_an_unknown_owner_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"exists: no-such-user$") as found:
-        place(file(tmp_path, owner="no-such-user"), MARK)
+        write_file(file(tmp_path, owner="no-such-user"), MARK)
     assert found.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
     assert names(tmp_path) == []
 
@@ -104,5 +104,5 @@ def test_a_file_without_a_directory_is_written_to_the_home_directory(
         return Account(name="me", uid=1, gid=1, home=tmp_path, other=False)
 
     monkeypatch.setattr(files, "find_account", me)
-    place(File(name="a.txt", content="x"), MARK)
+    write_file(File(name="a.txt", content="x"), MARK)
     assert (tmp_path / "a.txt").exists()

@@ -19,10 +19,10 @@ SECOND, MINUTE, DAY = 1000, 60_000, 86_400_000
     ("written", "interval"), [("60s", MINUTE), ("5m", 5 * MINUTE), ("12h", DAY // 2), ("7d", 7 * DAY)]
 )
 def test_the_first_run_of_a_rate_is_one_interval_after_the_request(written: str, interval: int) -> None:
-    timing = check_schedule(f"rate({written})", 10, NOW)
-    assert next_time(timing, NOW, NOW) == NOW + interval
-    assert next_time(timing, NOW, NOW + interval - 1) == NOW + interval
-    assert next_time(timing, NOW, NOW + interval) == NOW + 2 * interval
+    schedule = check_schedule(f"rate({written})", 10, NOW)
+    assert next_time(schedule, NOW, NOW) == NOW + interval
+    assert next_time(schedule, NOW, NOW + interval - 1) == NOW + interval
+    assert next_time(schedule, NOW, NOW + interval) == NOW + 2 * interval
 
 
 @given(st.integers(60, 604_800), st.integers(0, 10**10))
@@ -34,17 +34,17 @@ def test_the_next_time_of_a_rate_is_a_multiple_of_its_interval(seconds: int, lat
 
 
 def test_at_names_one_time_in_a_zone() -> None:
-    timing = check_schedule("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
-    moment = next_time(timing, NOW, NOW)
+    schedule = check_schedule("at(2022-06-06 13:15:30 Asia/Shanghai)", 60, NOW)
+    moment = next_time(schedule, NOW, NOW)
     assert moment is not None
     assert moment == NOW + 15 * MINUTE + 30 * SECOND
-    assert next_time(timing, NOW, moment) is None
-    assert check_schedule("at(2022-06-06 05:15:30)", 60, NOW) == timing
+    assert next_time(schedule, NOW, moment) is None
+    assert check_schedule("at(2022-06-06 05:15:30)", 60, NOW) == schedule
 
 
 def test_at_names_the_first_of_two_equal_wall_times() -> None:
-    timing = check_schedule("at(2022-10-30 02:30:00 Europe/Berlin)", 60, NOW)
-    assert timing == check_schedule("at(2022-10-30 00:30:00)", 60, NOW)
+    schedule = check_schedule("at(2022-10-30 02:30:00 Europe/Berlin)", 60, NOW)
+    assert schedule == check_schedule("at(2022-10-30 00:30:00)", 60, NOW)
 
 
 @pytest.mark.parametrize(
