@@ -21,7 +21,7 @@ from heliograph.app.config import load, settings
 from heliograph.app.roles import ROLES
 from heliograph.bus.kafka.layout import topic_configs
 from heliograph.bus.kafka.settings import LOG_TOPIC, Client, KafkaSettings, Sasl, Security
-from heliograph.chaos.faults import FAULTS, Fault, Ground
+from heliograph.chaos.faults import FAULTS, Fault, Requirement
 from heliograph.diagnose.kafka_plan import KNOWN_TOPICS
 from heliograph.operations.subscription_file import check_targets, read_file
 from heliograph.store.s3.location import Flavor, Location, Style
@@ -225,7 +225,7 @@ def test_every_fault_is_documented() -> None:
         kind = FAULTS[Fault(fault)]
         longest = re.search(r"after up to (\d+) s|for up to (\d+) s", text)
         assert longest is None or float(longest[1] or longest[2]) == kind.seconds[1], fault
-        assert ("embedded only" in text) == (kind.needs is Ground.EMBEDDED), fault
+        assert ("embedded only" in text) == (kind.needs is Requirement.EMBEDDED_BUS), fault
 
 
 # Subscriptions.

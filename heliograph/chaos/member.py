@@ -1,4 +1,4 @@
-"""A process of roles as chaos starts it: `heliograph run`, with a clock that jumps and files that cannot grow."""
+"""A role process of chaos: `heliograph run` with a clock that can jump and files that cannot grow."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from schemas.clock import SystemClock
 
 
 class JumpingClock(SystemClock):
-    """The machine's time, and as many seconds as a file says; none while there is no file."""
+    """The machine's time plus the seconds in a file; without the file, the machine's time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def now(self) -> int:
-        """Milliseconds since the epoch, and the jump."""
+        """Returns milliseconds since the epoch, the jump included."""
         try:
             return super().now() + round(float(self._file.read_text()) * 1000)
         except FileNotFoundError:
@@ -33,11 +33,15 @@ class JumpingClock(SystemClock):
 
 
 def main() -> None:
-    """Run until killed, or until whoever started it is gone."""
+    """Runs until it is killed, or until the process that started it has ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("roles", nargs="*")
-    parser.add_argument("--clock", type=Path, required=True, help="a file that holds seconds")
-    parser.add_argument("--file-limit", type=int, default=0, help="bytes that no file may exceed")
+    parser.add_argument(
+        "--clock", type=Path, required=True, help="File that holds the jump of the clock in seconds"
+    )
+    parser.add_argument(
+        "--file-limit", type=int, default=0, help="Maximum size of a file in bytes; default 0, no limit"
+    )
     arguments = parser.parse_args()
     if arguments.file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_limit, arguments.file_limit))
@@ -52,7 +56,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Standard input is a pipe that nobody writes to: it ends with the process that holds the other end."""
+    """Ends the process once standard input ends: it is a pipe from the parent, which writes nothing to it."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 

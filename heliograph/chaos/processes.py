@@ -1,4 +1,4 @@
-"""The role processes of a scratch deployment: started, killed, paused, cramped, and given another time."""
+"""The role processes of a scratch deployment: starts, kills and pauses them, limits their files, moves their clocks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Self
 from heliograph.chaos.faults import ALL, PROCESSES
 
 IDLE_WITHIN = 300.0
-"""Seconds for `heliograph run --until-idle` at the end."""
+"""Time limit in seconds of `heliograph run --until-idle` at the end of a round."""
 
 
 class Processes:
-    """One for each of `PROCESSES`, started on entry and killed on exit. What they log is in `<folder>/run.log`."""
+    """One process for each of `PROCESSES`: started on entry, killed on exit. Their log lines go to `<folder>/run.log`."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, file_limit: int = 0) -> None:
-        """Start the process; no file of it may exceed `file_limit` bytes, unless that is 0."""
+        """Starts a process. `file_limit`: maximum size of its files in bytes; 0 for no limit."""
         command = [sys.executable, "-P", "-m", "heliograph.chaos.member", *(() if name == ALL else (name,))]
         command += ["--clock", str(self._clock(name)), "--file-limit", str(file_limit)]
         with self.log_file.open("ab") as log:
@@ -33,32 +33,32 @@ class Processes:
             )
 
     def kill(self, name: str) -> None:
-        """SIGKILL, whatever state it is in."""
+        """Sends SIGKILL to a process, if it was started."""
         process = self._running.pop(name, None)
         if process is not None:
             with process:
                 process.kill()
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """To one that runs."""
+        """Sends a signal to a running process."""
         self._running[name].send_signal(number)
 
     def step_clock(self, name: str, seconds: float) -> None:
-        """From now on the process has another time; 0 gives it the right one again."""
+        """Moves the wall clock of a process by `seconds` from the right time; 0 sets it right."""
         new = self._clock(name).with_suffix(".new")
         new.write_text(str(seconds))
         new.replace(self._clock(name))
 
     def pid(self, name: str) -> int:
-        """Of the process as it is now."""
+        """Returns the process id of a running process."""
         return self._running[name].pid
 
     def ended(self) -> set[str]:
-        """Those that ended by themselves."""
+        """Returns the names of the processes that ended without `kill`."""
         return {name for name, process in self._running.items() if process.poll() is not None}
 
-    def until_idle(self) -> str:
-        """`heliograph run --until-idle`, all roles; returns what went wrong, empty if nothing did."""
+    def run_until_idle(self) -> str | None:
+        """Runs `heliograph run --until-idle` with all roles; returns the failure, None if it succeeded."""
         command = [sys.executable, "-P", "-m", "heliograph", "run", "--until-idle"]
         try:
             done = subprocess.run(  # noqa: S603 - ourselves
@@ -68,11 +68,13 @@ class Processes:
             return f"did not become idle within {IDLE_WITHIN:.0f} s"
         with self.log_file.open("ab") as log:
             log.write(done.stderr)
-        return f"exit status {done.returncode}: {done.stderr.decode()[-500:]}" if done.returncode else ""
+        if done.returncode:
+            return f"exit status {done.returncode}: {done.stderr.decode()[-500:]}"
+        return None
 
     @property
     def log_file(self) -> Path:
-        """What all of them logged."""
+        """The file with the log lines of all processes."""
         return self._folder / "run.log"
 
     def __enter__(self) -> Self:
@@ -84,7 +86,7 @@ class Processes:
         self.kill_all()
 
     def kill_all(self) -> None:
-        """SIGKILL to each that runs."""
+        """Sends SIGKILL to every running process."""
         for name in list(self._running):
             self.kill(name)
 

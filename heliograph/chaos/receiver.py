@@ -1,4 +1,4 @@
-"""A receiver that misbehaves as told."""
+"""The receiver of chaos, which fails on command."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from heliograph.chaos.faults import Fault
 from heliograph.testing.receiver import Answer, Receiver
 
 TIME_LIMIT = 1.0
-"""Seconds for which our senders wait for it, as `subscriptions.toml` says."""
-REFUSING_PATH = "/refused"
+"""Time limit of the senders in seconds, as in `subscriptions.toml`."""
+REFUSED_TARGET = "refused"
+"""Target whose callbacks all get 400; each target is called at the path of its id."""
 FAILED_EACH = 17
-"""Of so many requests one fails when it is well, so that something waits on the timing wheel at all times."""
+"""One request in this many fails without a fault, so that deliveries wait on the timing wheel at all times."""
 
 _TAKEN = Answer()
 _FAILED = Answer(500, takes=False)
 _REFUSED = Answer(503, takes=False)
-"""Which asks for less, so that the target is spared for a while."""
+"""An answer that throttles the target for a while."""
 
 
-class Misbehaving(Receiver):
-    """Fails one request of `FAILED_EACH`, and refuses for good all that comes to `/refused`; else does as told."""
+class FaultyReceiver(Receiver):
+    """Takes all requests but one in `FAILED_EACH` and those of `REFUSED_TARGET`, unless a fault is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self._fault: Fault | None = None
-        self._well = threading.Event()
-        self._well.set()
-        self._asked = count(1)
+        self._running = threading.Event()
+        self._running.set()
+        self._numbers = count(1)
 
-    def behave(self, fault: Fault | None) -> None:
-        """From now on; None: well. What was stalled is let go, and was not taken."""
+    def set_fault(self, fault: Fault | None) -> None:
+        """Sets the fault for the next requests; None for none. Stalled requests then get 503 and are not taken."""
         self._fault = fault
         if fault is Fault.STALL:
-            self._well.clear()
+            self._running.clear()
         else:
-            self._well.set()
+            self._running.set()
 
     def answer(self, path: str) -> Answer:
-        """What it says to a request, or nothing for a while."""
-        if path == REFUSING_PATH:
+        """Answers a request; while stalled, waits first."""
+        if path == f"/{REFUSED_TARGET}":
             return Answer(400, takes=False)
-        number = next(self._asked)
+        number = next(self._numbers)
         match self._fault:
             case Fault.STALL:
-                self._well.wait()
+                self._running.wait()
                 return _REFUSED
             case Fault.REFUSE:
                 return _REFUSED if number % 2 else _TAKEN

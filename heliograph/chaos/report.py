@@ -1,4 +1,4 @@
-"""What a run of chaos came to, in figures that add up over rounds."""
+"""The report of a chaos run: figures that add up over rounds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 
 import msgspec
 
-from heliograph.chaos.books import Books, Finding, Wrong, repeats
 from heliograph.chaos.faults import Fault
+from heliograph.demo.reconcile import Finding, Problem, Run, count_repeats
 from schemas.delivery import VerdictState
 
 
-class Report(msgspec.Struct, frozen=True):
-    """Sums over rounds. `accepted`: events; `states`: deliveries by how they ended; `repeats`: what a target took again;
-    `archived`: records; `latencies`: seconds from an event's append to the first request with it; `findings`: what is
-    wrong."""
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over rounds.
+
+    `accepted`: events; `states`: deliveries by their verdict; `repeats`: deliveries that a target took again;
+    `archived`: records; `latencies`: seconds from an event's append to the first request with it; `findings`: problems.
+    """
 
     rounds: int = 0
     faults: Mapping[Fault, int] = {}
@@ -30,29 +32,29 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def lost(self) -> int:
-        """How many things are lost: events, verdicts, what was delivered, records of the archive."""
-        return sum(1 for finding in self.findings if finding.wrong is Wrong.LOST)
+        """The number of lost things: events, verdicts, deliveries, records of the archive."""
+        return sum(1 for finding in self.findings if finding.problem is Problem.LOST)
 
     @property
     def kills(self) -> int:
-        """How often a process was killed in the middle of work."""
+        """The number of processes killed in the middle of work."""
         return self.faults.get(Fault.KILL, 0)
 
     def plus(self, other: Report) -> Report:
-        """Both together."""
+        """Adds two reports."""
         return Report(
-            self.rounds + other.rounds,
-            Counter(self.faults) + Counter(other.faults),
-            self.accepted + other.accepted,
-            Counter(self.states) + Counter(other.states),
-            self.repeats + other.repeats,
-            self.archived + other.archived,
-            [*self.latencies, *other.latencies],
-            [*self.findings, *other.findings],
+            rounds=self.rounds + other.rounds,
+            faults=Counter(self.faults) + Counter(other.faults),
+            accepted=self.accepted + other.accepted,
+            states=Counter(self.states) + Counter(other.states),
+            repeats=self.repeats + other.repeats,
+            archived=self.archived + other.archived,
+            latencies=[*self.latencies, *other.latencies],
+            findings=[*self.findings, *other.findings],
         )
 
     def line(self) -> str:
-        """The report in a line."""
+        """Formats the report in one line."""
         delivered = self.states.get(VerdictState.DELIVERED, 0)
         return (
             f"{self.kills} kills, {sum(self.faults.values())} faults, {self.accepted} events, {delivered} delivered,"
@@ -60,7 +62,7 @@ class Report(msgspec.Struct, frozen=True):
         )
 
     def row(self) -> dict[str, Any]:
-        """The report as one object."""
+        """Returns the report as one JSON object."""
         return {
             "rounds": self.rounds,
             "accepted": self.accepted,
@@ -70,11 +72,11 @@ class Report(msgspec.Struct, frozen=True):
             "archived_once": self.archived,
             "latency_ms": self.percentiles(),
             "faults": {fault.value: self.faults[fault] for fault in Fault if fault in self.faults},
-            "wrong": [{"what": finding.wrong.value, "detail": finding.what} for finding in self.findings],
+            "wrong": [{"what": finding.problem.value, "detail": finding.detail} for finding in self.findings],
         }
 
     def percentiles(self) -> Mapping[str, float]:
-        """Of the latencies, in milliseconds; empty with less than two."""
+        """Returns percentiles of the latencies in milliseconds; none for fewer than two latencies."""
         if len(self.latencies) < 2:
             return {}
         cuts = statistics.quantiles(self.latencies, n=100, method="inclusive")
@@ -82,20 +84,20 @@ class Report(msgspec.Struct, frozen=True):
         return {name: round(seconds * 1000, 1) for name, seconds in found.items()}
 
 
-def report(
-    books: Books, faults: Mapping[Fault, int], appended: Mapping[bytes, float], found: Sequence[Finding]
+def build_report(
+    run: Run, *, faults: Mapping[Fault, int], appended: Mapping[bytes, float], findings: Sequence[Finding]
 ) -> Report:
-    """Of one round. `appended`: when each value was appended, seconds of the monotonic clock."""
+    """Builds the report of one round. `appended`: monotonic time in seconds of each event's append."""
     first: dict[bytes, float] = {}
-    for arrival in books.arrivals:
+    for arrival in run.arrivals:
         first.setdefault(arrival.body, arrival.at)
     return Report(
         rounds=1,
         faults=faults,
-        accepted=len(books.accepted),
-        states=Counter(verdict.state for verdict in books.verdicts().values()),
-        repeats=repeats(books),
-        archived=len(books.archived),
+        accepted=len(run.accepted),
+        states=Counter(verdict.state for verdict in run.read_verdicts().values()),
+        repeats=count_repeats(run),
+        archived=len(run.archived),
         latencies=[first[value] - at for value, at in appended.items() if value in first],
-        findings=found,
+        findings=findings,
     )

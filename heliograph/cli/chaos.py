@@ -43,13 +43,13 @@ def chaos(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.app import logging_setup
     from heliograph.app.config import LogSection
-    from heliograph.chaos.scratch import Place
-    from heliograph.chaos.torment import torment
+    from heliograph.chaos.rounds import run_chaos
+    from heliograph.chaos.scratch import Services
 
     logging_setup.configure(LogSection(level="error"))
     began = time.monotonic()
-    total = torment(
-        Place(bus, archive, _running(broker_pid)),
+    total = run_chaos(
+        Services(bus, archive, _running(broker_pid)),
         seed=seed,
         seconds=_seconds(lasting),
         kills=kills,

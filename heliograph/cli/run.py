@@ -74,7 +74,7 @@ def demo(
     On a cluster or in a bucket it keeps to names of its own, and removes what it made.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from heliograph.demo.show import demonstrate
+    from heliograph.demo.show import run_demo
 
-    if not demonstrate(events=events, serve=serve, bus=bus, archive=archive):
+    if not run_demo(events=events, serve=serve, bus=bus, archive=archive):
         raise typer.Exit(1)

@@ -1,1 +1,1 @@
-"""`heliograph demo`: the main job on real parts in a temporary folder, accounted for to the last record."""
+"""`heliograph demo`: the main job on a real deployment in a temporary folder, reconciled to the last record."""

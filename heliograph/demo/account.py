@@ -1,8 +1,6 @@
-"""One event followed through every stage, and two deliveries explained: one that arrived and one that did not."""
+"""Prints one event at every stage, and two deliveries: one that arrived and one that did not."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import orjson
 from rich.console import Console
@@ -10,39 +8,36 @@ from rich.markup import escape
 
 from archiver.read.reader import read_records
 from heliograph.app.deployment import Deployment
-from heliograph.demo.reconcile import Books
+from heliograph.demo.reconcile import Run, read_topics
 from heliograph.operations.why import explain_routing
 from schemas.delivery import Verdict, VerdictState, read_delivery
 from schemas.record import Position, Record
+from schemas.topics import DELIVERIES
 
 
-def tell(console: Console, deployment: Deployment, books: Books, received: Mapping[str, list[bytes]]) -> None:
-    """Print the account."""
+def print_account(console: Console, deployment: Deployment, run: Run) -> None:
+    """Prints the account of a run."""
+    verdicts = run.read_verdicts().values()
     delivered = next(
-        one
-        for one in books.verdicts.values()
-        if one.target == "webhook" and one.state is VerdictState.DELIVERED
+        one for one in verdicts if one.target == "webhook" and one.state is VerdictState.DELIVERED
     )
-    event = _event(books, Position.parse(delivered.source))
+    source = Position.parse(delivered.source)
+    event = next(record for record in run.log if record.position == source)
     console.rule("one event at each stage")
-    _stages(console, deployment, books, event, delivered, received)
-    console.rule("why it reached whom: heliograph events why")
-    _why(console, deployment, event)
+    _print_stages(console, deployment, run, event, delivered)
+    console.rule("why it went to these targets: heliograph events why")
+    _print_why(console, deployment, event)
     console.rule("a delivery that arrived, and one that did not")
-    _verdict(console, delivered)
-    _verdict(console, next(one for one in books.verdicts.values() if one.state is VerdictState.DEAD))
+    _print_verdict(console, delivered)
+    _print_verdict(console, next(one for one in verdicts if one.state is VerdictState.DEAD))
 
 
-def _stages(
-    console: Console,
-    deployment: Deployment,
-    books: Books,
-    event: Record,
-    verdict: Verdict,
-    received: Mapping[str, list[bytes]],
+def _print_stages(
+    console: Console, deployment: Deployment, run: Run, event: Record, verdict: Verdict
 ) -> None:
-    delivery = read_delivery(books.deliveries[verdict.delivery])
-    got = received[verdict.delivery][0]
+    deliveries = map(read_delivery, read_topics(deployment.bus, [DELIVERIES]))
+    delivery = next(one for one in deliveries if one.id == verdict.delivery)
+    got = run.received[verdict.target][verdict.delivery][0]
     archived = next(
         record.value
         for record in read_records(deployment.archive, [event.topic])
@@ -66,7 +61,7 @@ def _stages(
         console.print(f"{stage:<10}{escape(where)}  [{'green]same bytes' if same else 'red]OTHER BYTES'}")
 
 
-def _why(console: Console, deployment: Deployment, event: Record) -> None:
+def _print_why(console: Console, deployment: Deployment, event: Record) -> None:
     for line in explain_routing(deployment.bus, event.position):
         if line.matched:
             console.print(
@@ -76,7 +71,7 @@ def _why(console: Console, deployment: Deployment, event: Record) -> None:
             console.print(f"[yellow]not matched[/]  {line.subscription}: {escape(line.because)}")
 
 
-def _verdict(console: Console, verdict: Verdict) -> None:
+def _print_verdict(console: Console, verdict: Verdict) -> None:
     attempts = verdict.attempts
     console.print(f"{verdict.delivery}  {verdict.subscription} → {verdict.target}: [bold]{verdict.state}[/]")
     last = attempts.last[-1]
@@ -84,7 +79,3 @@ def _verdict(console: Console, verdict: Verdict) -> None:
     console.print(
         f"  {attempts.count} attempt(s), the last took {last.took * 1000:.1f} ms: {escape(outcome)}"
     )
-
-
-def _event(books: Books, position: Position) -> Record:
-    return next(record for record in books.events if record.position == position)

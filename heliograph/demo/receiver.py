@@ -1,4 +1,4 @@
-"""The demo's receiver: one of its targets has left."""
+"""The demo's receiver: one of its paths is gone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ GONE = "/gone"
 
 
 class DemoReceiver(Receiver):
-    """Takes everything but what comes to `/gone`."""
+    """Takes every request, except those to `/gone`."""
 
     def answer(self, path: str) -> Answer:
-        """410 for good where nobody is any more."""
+        """Answers 410 at `/gone`, and 200 elsewhere."""
         return Answer(410, takes=False) if path == GONE else Answer()

@@ -1,11 +1,11 @@
-"""The demo itself: start real parts, emit, watch, and account for everything."""
+"""The demo: starts a real deployment, emits events, shows the counts, and reconciles the run."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from ipaddress import ip_network
@@ -23,21 +23,25 @@ from heliograph.app.deployment import Deployment
 from heliograph.app.roles import roles
 from heliograph.app.runner import Runner, unfinished
 from heliograph.bus.base import Bus
-from heliograph.demo.account import tell
-from heliograph.demo.parts import Parts, borrowed
+from heliograph.demo.account import print_account
+from heliograph.demo.backends import Backends, temporary_backends
 from heliograph.demo.receiver import DemoReceiver
-from heliograph.demo.reconcile import Check, reconcile, take
+from heliograph.demo.reconcile import Check, check_run, read_run
 from heliograph.operations.subscription_file import read_file
 from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.examples import EXAMPLES
 from producers.stream import generate
 from schemas import topics
+from schemas.delivery import VerdictState
 from sinks.kinds import KINDS
 
 SEED = 2019
 CHUNK = 500
 REFRESH_SECONDS = 0.25
+SHOWN_FINDINGS = 10
+ENDINGS: Mapping[str, VerdictState | None] = {"left": VerdictState.DEAD, "unplugged": None}
+"""Targets of `subscriptions.toml` whose deliveries end other than delivered; None: they still wait for a retry."""
 SQL = """
 select regionId as region, count(*) as events, count(*) filter (where level = 'CRITICAL') as critical,
        min(eventTime) as first, max(eventTime) as last
@@ -45,38 +49,45 @@ from events group by all order by events desc, region
 """
 
 
-def demonstrate(*, events: int, serve: bool, bus: str = "", archive: str = "") -> bool:
-    """The main job end to end in a temporary folder; True if every check held. `serve`: go on until Ctrl-C.
+def run_demo(*, events: int, serve: bool, bus: str = "", archive: str = "") -> bool:
+    """Runs the main job end to end in a temporary folder; returns True if every check held.
 
-    `bus` and `archive`: URLs of a Kafka cluster and of a store to run on instead; what is made there has a name of
-    its own and is removed at the end. Raises InvalidConfiguration.
+    `serve`: keeps running until Ctrl-C. `bus` and `archive`: URLs of a Kafka cluster and of a store to run on instead,
+    under a temporary name that is removed at the end. Raises InvalidConfiguration.
     """
     console = Console()
     logging_setup.configure(LogSection(level="warning"))
     with (
         tempfile.TemporaryDirectory(prefix="heliograph-demo-") as folder,
-        borrowed("demo", bus, archive) as parts,
+        temporary_backends("demo", bus, archive) as backends,
         DemoReceiver() as receiver,
     ):
-        config = _config(Path(folder), parts)
+        config = _config(Path(folder), backends)
         with Deployment(config) as deployment:
-            apply(deployment.bus, read_file(_subscriptions(receiver.url)), KINDS)
+            subscriptions = read_file(_subscriptions(receiver.url))
+            apply(deployment.bus, subscriptions, KINDS)
             runner = Runner(deployment.bus, roles(deployment))
             runner.start()
             try:
-                held = _job(console, deployment, runner, receiver, events)
+                accepted = _run_job(console, deployment, runner, events)
+                run = read_run(
+                    deployment, receiver, subscriptions=subscriptions, endings=ENDINGS, accepted=accepted
+                )
+                print_account(console, deployment, run)
+                console.rule("an answer in SQL: heliograph query")
+                console.print(_answer(deployment))
+                held = print_checks(console, check_run(run)) and not runner.failures()
                 if serve:
                     _serve(console, deployment, runner)
             finally:
                 runner.join()
-        if parts.name:
-            console.print(f"everything named {parts.name} on the cluster or in the store is removed now")
+        if backends.name:
+            console.print(f"everything named {backends.name} on the cluster or in the store is removed now")
     return held
 
 
-def _job(
-    console: Console, deployment: Deployment, runner: Runner, receiver: DemoReceiver, count: int
-) -> bool:
+def _run_job(console: Console, deployment: Deployment, runner: Runner, count: int) -> list[bytes]:
+    """Emits the events and waits until all roles are idle; returns the accepted events."""
     console.rule("emit, route, deliver, archive")
     accepted: list[bytes] = []
     with _watching(console, deployment.bus):
@@ -85,26 +96,18 @@ def _job(
             edge.submit(chunk)
             accepted += chunk
         runner.wait_until_idle()
-    failures = runner.failures()
-    for role, why in failures.items():
+    for role, why in runner.failures().items():
         console.print(f"[red]{role}: {why}")
-    books = take(deployment.bus)
-    tell(console, deployment, books, receiver.bodies)
-    console.rule("an answer in SQL: heliograph query")
-    console.print(_answer(deployment))
-    console.rule("the books")
-    checks = reconcile(deployment.bus, deployment.archive, books, accepted=accepted, received=receiver.bodies)
-    console.print(_checked(checks))
-    return not failures and all(check.holds for check in checks)
+    return accepted
 
 
-def _config(home: Path, parts: Parts) -> Config:
+def _config(home: Path, backends: Backends) -> Config:
     return Config(
         home=home,
-        bus=parts.bus,
-        archive=parts.archive,
+        bus=backends.bus,
+        archive=backends.archive,
         delivery=DeliverySection(
-            objects=parts.objects,
+            objects=backends.objects,
             allow_networks=(ip_network("127.0.0.0/8"),),
             function_modules=("demo_function",),
             function_path=Path(str(files("heliograph.demo") / "functions")),
@@ -117,7 +120,7 @@ def _subscriptions(url: str) -> str:
 
 
 def _chunks(count: int, now: int) -> Iterator[list[bytes]]:
-    """The examples, then a generated stream, in chunks."""
+    """Returns the examples, then a generated stream, in chunks."""
     yield list(EXAMPLES)
     chunk: list[bytes] = []
     for value in generate(SEED, count, now):
@@ -131,7 +134,7 @@ def _chunks(count: int, now: int) -> Iterator[list[bytes]]:
 
 @contextmanager
 def _watching(console: Console, bus: Bus) -> Generator[None]:
-    """A table of counts that lives while the job runs; on no terminal it is printed once, at the end."""
+    """Shows a table of counts, refreshed while the job runs; without a terminal it is printed once, at the end."""
     ended = threading.Event()
     with Live(_counts(bus), console=console, auto_refresh=False) as live:
 
@@ -183,13 +186,19 @@ def _answer(deployment: Deployment) -> Table:
     return table
 
 
-def _checked(checks: list[Check]) -> Table:
-    table = Table("check", "is", "should be", "")
+def print_checks(console: Console, checks: Sequence[Check]) -> bool:
+    """Prints each check and the first of its findings; returns True if there are none."""
+    console.rule("what went in, and what came out")
+    table = Table("check", "compared", "problems", "")
     for check in checks:
-        table.add_row(
-            check.says, f"{check.left:,}", f"{check.right:,}", "[green]holds" if check.holds else "[red]FAILS"
-        )
-    return table
+        problems = len(check.findings)
+        result = "[red]FAILS" if problems else "[green]holds"
+        table.add_row(check.name, f"{check.compared:,}", f"{problems:,}", result)
+    console.print(table)
+    for check in checks:
+        for finding in check.findings[:SHOWN_FINDINGS]:
+            console.print(f"[red]{escape(str(finding))}")
+    return not any(check.findings for check in checks)
 
 
 def _serve(console: Console, deployment: Deployment, runner: Runner) -> None:
@@ -197,14 +206,14 @@ def _serve(console: Console, deployment: Deployment, runner: Runner) -> None:
     exports = [f"HELIOGRAPH_HOME={config.home}"]
     if config.bus.url:
         exports += [
-            "HELIOGRAPH_BUS_URL=(what --bus says)",
+            "HELIOGRAPH_BUS_URL=(the URL given as --bus)",
             f"HELIOGRAPH_BUS_NAMESPACE={config.bus.namespace}",
         ]
     if config.archive.url:
         exports.append(f"HELIOGRAPH_ARCHIVE_URL='{config.archive.url}'")
     lines = "".join(f"  export {each}\n" for each in exports)
-    console.print(f"\nRunning on; try in another terminal:\n{escape(lines)}  heliograph topics")
-    console.print("Ctrl-C ends it and removes the folder.")
+    console.print(f"\nStill running; try in another terminal:\n{escape(lines)}  heliograph topics")
+    console.print("Ctrl-C ends the demo and removes the folder.")
     try:
         while not runner.failures():
             time.sleep(1)

@@ -1,4 +1,4 @@
-"""Faults of processes are real."""
+"""Faults of processes: full disk, pause, kill, and a clock that jumps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 
 from heliograph.app.config import load
 from heliograph.app.deployment import Deployment
-from heliograph.chaos.drive import ROOM_BYTES
+from heliograph.chaos.driver import ROOM_BYTES
 from heliograph.chaos.member import JumpingClock
 from heliograph.chaos.processes import Processes
-from heliograph.chaos.receiver import Misbehaving
-from heliograph.chaos.scratch import Place, Scratch, scratch, subscriptions
+from heliograph.chaos.receiver import FaultyReceiver
+from heliograph.chaos.scratch import ScratchDeployment, Services, read_subscriptions, scratch_deployment
 from heliograph.operations.subscriptions import apply
 from producers.edge import Edge
 from producers.stream import generate
@@ -29,9 +29,9 @@ from tests.acceptance.product import until
 
 
 class Begun(NamedTuple):
-    """A scratch deployment with subscriptions and 50 events, and no process yet."""
+    """A scratch deployment with subscriptions and 50 events, before any process is started."""
 
-    ground: Scratch
+    scratch: ScratchDeployment
     deployment: Deployment
     processes: Processes
 
@@ -42,17 +42,17 @@ class Begun(NamedTuple):
 @pytest.fixture
 def begun() -> Iterator[Begun]:
     with ExitStack() as opened:
-        ground = opened.enter_context(scratch(Place()))
-        receiver = opened.enter_context(Misbehaving())
-        deployment = opened.enter_context(Deployment(load(ground.environment)))
-        apply(deployment.bus, subscriptions(receiver.url), KINDS)
+        scratch = opened.enter_context(scratch_deployment(Services()))
+        receiver = opened.enter_context(FaultyReceiver())
+        deployment = opened.enter_context(Deployment(load(scratch.environment)))
+        apply(deployment.bus, read_subscriptions(receiver.url), KINDS)
         Edge(deployment.bus).submit(generate(1, 50, 1_700_000_000_000))
-        processes = Processes(ground.folder, ground.environment)
+        processes = Processes(scratch.folder, scratch.environment)
         opened.callback(processes.kill_all)
-        yield Begun(ground, deployment, processes)
+        yield Begun(scratch, deployment, processes)
 
 
-def test_a_full_disk_is_met_and_nothing_is_lost_by_it(begun: Begun) -> None:
+def test_a_process_with_a_full_disk_loses_nothing(begun: Begun) -> None:
     begun.processes.start("router", ROOM_BYTES)
     until(lambda: "free some space" in begun.processes.log_file.read_text())
     assert begun.routed() == 0
@@ -61,7 +61,7 @@ def test_a_full_disk_is_met_and_nothing_is_lost_by_it(begun: Begun) -> None:
     until(lambda: begun.routed() == 300)
 
 
-def test_a_paused_process_does_nothing_until_it_goes_on(begun: Begun) -> None:
+def test_a_paused_process_does_nothing_until_it_is_resumed(begun: Begun) -> None:
     begun.processes.start("router")
     begun.processes.signal("router", signal.SIGSTOP)
     _, status = os.waitpid(begun.processes.pid("router"), os.WUNTRACED)
@@ -71,7 +71,7 @@ def test_a_paused_process_does_nothing_until_it_goes_on(begun: Begun) -> None:
     until(lambda: begun.routed() == 300)
 
 
-def test_one_that_ended_by_itself_is_told_from_one_that_was_killed(begun: Begun) -> None:
+def test_ended_lists_only_processes_that_ended_without_kill(begun: Begun) -> None:
     for name in ("router", "deliverer"):
         begun.processes.start(name)
     begun.processes.kill("deliverer")
@@ -80,17 +80,17 @@ def test_one_that_ended_by_itself_is_told_from_one_that_was_killed(begun: Begun)
     until(lambda: begun.processes.ended() == {"router"})
 
 
-def test_a_process_ends_with_the_one_that_started_it(begun: Begun) -> None:
+def test_a_process_ends_with_its_parent(begun: Begun) -> None:
     command = [sys.executable, "-P", "-m", "heliograph.chaos.member", "router", "--clock", "none"]
     with subprocess.Popen(
-        command, env=begun.ground.environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, env=begun.scratch.environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(60) == 1
 
 
-def test_a_clock_jumps_by_what_its_file_says(tmp_path: Path) -> None:
+def test_a_clock_jumps_by_the_seconds_in_its_file(tmp_path: Path) -> None:
     clock, file = JumpingClock(tmp_path / "clock"), tmp_path / "clock"
     assert abs(clock.now() - SystemClock().now()) < 30_000
     file.write_text("-3600.5")

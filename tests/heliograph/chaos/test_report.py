@@ -1,13 +1,13 @@
-"""Figures of rounds add up."""
+"""The report of a chaos run."""
 
 from __future__ import annotations
 
-from heliograph.chaos.books import Finding, Wrong
 from heliograph.chaos.faults import Fault
 from heliograph.chaos.report import Report
+from heliograph.demo.reconcile import Finding, Problem
 from schemas.delivery import VerdictState
 
-LOST = Finding(Wrong.LOST, "events.ecs.disk:0:17 to hook: no verdict")
+LOST = Finding(Problem.LOST, "events.ecs.disk:0:17 to hook: no verdict")
 ONE = Report(
     rounds=1,
     faults={Fault.KILL: 2, Fault.STALL: 1},
@@ -19,18 +19,18 @@ ONE = Report(
 )
 
 
-def test_rounds_add_up() -> None:
+def test_reports_of_rounds_are_added() -> None:
     two = ONE.plus(ONE)
     assert (two.rounds, two.kills, two.accepted, two.repeats, two.archived) == (2, 4, 200, 6, 1400)
     assert two.states == {VerdictState.DELIVERED: 800, VerdictState.DEAD: 200}
     assert Report().plus(ONE).row() == ONE.row()
 
 
-def test_percentiles_are_of_the_latencies_in_milliseconds() -> None:
+def test_percentiles_of_the_latencies_are_in_milliseconds() -> None:
     assert ONE.percentiles() == {"p50": 50.0, "p90": 90.0, "p99": 99.0, "max": 100.0}
     assert Report(latencies=[0.5]).percentiles() == {}
 
 
-def test_only_what_is_lost_counts_as_lost() -> None:
-    found = Report(findings=[LOST, Finding(Wrong.TWICE, "archived"), LOST])
+def test_lost_counts_only_the_findings_of_lost_things() -> None:
+    found = Report(findings=[LOST, Finding(Problem.TWICE, "archived"), LOST])
     assert (found.lost, len(found.findings)) == (2, 3)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from heliograph.chaos import torment
-from heliograph.chaos.books import Finding, Wrong
+from heliograph.chaos import rounds
 from heliograph.chaos.faults import Fault
 from heliograph.chaos.report import Report
+from heliograph.demo.reconcile import Finding, Problem
 from schemas.delivery import VerdictState
 from tests.heliograph.cli.conftest import Commands
 
-LOST = Finding(Wrong.LOST, "events.ecs.disk:0:17 to hook: no verdict")
+LOST = Finding(Problem.LOST, "events.ecs.disk:0:17 to hook: no verdict")
 WHOLE = Report(
     rounds=1,
     faults={Fault.KILL: 2, Fault.STALL: 1},
@@ -24,14 +24,14 @@ WHOLE = Report(
 
 
 def came_to(report: Report) -> Callable[..., Report]:
-    def torment(*_: object, **__: object) -> Report:
+    def run_chaos(*_: object, **__: object) -> Report:
         return report
 
-    return torment
+    return run_chaos
 
 
 def test_the_command_succeeds_when_nothing_is_wrong(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torment, "torment", came_to(WHOLE))
+    monkeypatch.setattr(rounds, "run_chaos", came_to(WHOLE))
     (row,) = call.done("chaos", "--json", "--seed", "7").rows
     assert (row["seed"], row["delivered"], row["muted"], row["lost"], row["wrong"]) == (7, 400, 0, 0, [])
     assert row["faults"] == {"kill": 2, "stall": 1}
@@ -41,14 +41,14 @@ def test_the_command_succeeds_when_nothing_is_wrong(call: Commands, monkeypatch:
 
 
 def test_the_command_fails_and_lists_what_is_wrong(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torment, "torment", came_to(Report(rounds=1, findings=[LOST] * 60)))
+    monkeypatch.setattr(rounds, "run_chaos", came_to(Report(rounds=1, findings=[LOST] * 60)))
     answer = call("chaos")
     assert answer.status == 1
     assert answer.out.count("no verdict") == 50
     assert "and 10 more" in answer.out
     answer = call("chaos", "--json")
     assert answer.status == 1
-    assert json.loads(answer.out)["wrong"] == [{"what": "lost", "detail": LOST.what}] * 60
+    assert json.loads(answer.out)["wrong"] == [{"what": "lost", "detail": LOST.detail}] * 60
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""What the demo and chaos run on: files of their own, or names of their own on a cluster and in a store that others use
-too."""
+"""The bus and stores of the demo and of chaos: in a temporary folder, or under a temporary name on shared services."""
 
 from __future__ import annotations
 
@@ -17,12 +16,14 @@ from heliograph.store.open import open_store
 from schemas.errors import InvalidConfiguration
 
 _REMOVERS = 8
-"""Objects that are removed at once."""
+"""Objects that are removed at the same time."""
 
 
-class Parts(msgspec.Struct, frozen=True):
-    """Sections of the configuration, and the URL of the store for targets of kind `object`. `name`: what everything
-    begins with that is made elsewhere than in the borrower's folder; empty if nothing is."""
+class Backends(msgspec.Struct, frozen=True):
+    """Sections of the configuration, and the URL of the store for targets of kind `object`.
+
+    `name`: prefix of all names on shared services; empty if none are used.
+    """
 
     name: str
     bus: BusSection
@@ -31,21 +32,22 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def borrowed(borrower: str, bus: str, archive: str) -> Generator[Parts]:
-    """Parts on what the URLs name, the borrower's own folder where they are empty; what was made is removed at the end.
+def temporary_backends(owner: str, bus: str, archive: str) -> Generator[Backends]:
+    """Makes backends on the services that the URLs name, and removes at the end all that was made there.
 
-    Raises InvalidConfiguration for a log that is no cluster or a store that has no prefixes.
+    Without a URL the owner's home is used. Raises InvalidConfiguration if `bus` is no cluster or `archive` no store with
+    prefixes.
     """
-    name = f"{borrower}-{uuid4().hex[:8]}"
+    name = f"{owner}-{uuid4().hex[:8]}"
     if bus and not bus.startswith("kafka://"):
         raise InvalidConfiguration(
-            [f"--bus: write kafka://host:port; without it {borrower} makes a log of its own"]
+            [f"--bus: write kafka://host:port; without it {owner} runs on a bus in a temporary folder"]
         )
     if bus:
         parse(bus, name)
     store = _below(archive, name) if archive else ""
     try:
-        yield Parts(
+        yield Backends(
             name if bus or archive else "",
             BusSection(url=bus, namespace=name),
             ArchiveSection(url=_below(store, "archive") if store else ""),
@@ -61,7 +63,7 @@ def borrowed(borrower: str, bus: str, archive: str) -> Generator[Parts]:
 
 
 def _below(url: str, name: str) -> str:
-    """The URL of what lies under `name` in a store."""
+    """Returns the URL of the prefix `name` in a store."""
     if not url.startswith(("s3://", "file://")):
         raise InvalidConfiguration(["--archive: write s3://bucket/prefix?… or file:///absolute/path"])
     base, mark, query = url.partition("?")
