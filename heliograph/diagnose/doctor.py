@@ -43,13 +43,13 @@ def _log(deployment: Deployment) -> Iterator[Finding]:
     """The log, and then what needs it."""
     match deployment.config.bus_url.partition("://")[0]:
         case "kafka":
-            from heliograph.diagnose.kafka import examine_log, servers
+            from heliograph.diagnose.kafka import examine_bus, servers
 
             yield from servers(deployment.config)
             opened = _opened(deployment)
             yield opened
             if opened.state == "ok":
-                yield from examine_log(deployment.config, deployment.bus, deployment.clock)
+                yield from examine_bus(deployment.config, deployment.bus, deployment.clock)
         case kind:
             opened = _opened(deployment)
             yield opened

@@ -1,4 +1,4 @@
-"""What `heliograph doctor` examines of a deployment on Kafka and S3, beside what it examines of any."""
+"""Checks of `heliograph doctor` that only a deployment on Kafka and S3 needs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from schemas.record import NewRecord, TopicPartition
 from schemas.topics import TopicKind, kind_of
 
 REACHED_WITHIN = 3.0
-"""Seconds for one server to take a connection."""
+"""Time limit in seconds for a connection to one server."""
 PLAN = "`heliograph topics --plan` prints what to create"
 
 
 def servers(config: Config) -> Iterator[Finding]:
-    """Whether each server of the URL takes connections; nothing for a URL that is none: who opens the log says so."""
+    """Checks that each server of the URL takes connections. Yields nothing for a wrong URL, which opening the bus reports."""
     try:
         settings = parse(config.bus_url, config.bus.namespace)
     except InvalidConfiguration:
@@ -44,22 +44,23 @@ def servers(config: Config) -> Iterator[Finding]:
             yield Finding(f"broker {server}", "ok", "takes connections")
 
 
-def examine_log(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:
-    """Namespace, permissions, the broker's clock, and topics that are kept otherwise than they should be."""
+def examine_bus(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:
+    """Checks the namespace, permissions, the broker's clock, and the settings of topics."""
     settings = parse(config.bus_url, config.bus.namespace)
     yield Finding("namespace", "ok", f"{settings.namespace}: names of topics and groups begin with it")
-    yield _appended(bus, clock)
+    yield _check_append(bus, clock)
     try:
         with Administration(settings) as administration:
             there = administration.topics()
-            yield _creation(administration, _wanted(settings, config, "doctor"), there)
-            yield from _kept(settings, config, there, administration.configs(list(there)))
+            yield _check_creation(administration, _wanted(settings, config, "doctor"), there)
+            yield from _check_settings(settings, config, there, administration.configs(list(there)))
     except BusError as error:
         yield Finding("topics", "failed", str(error))
 
 
 def store_clock(store: ObjectStore, clock: Clock) -> Finding:
-    """How far the clock of a bucket's store is off, by the time of an object: whole seconds, rounded down."""
+    """Compares the clock of a bucket's store with ours by the time of a new object, which is in whole seconds, rounded
+    down."""
     key = f"probe/{uuid4().hex}"
     began = clock.now()
     try:
@@ -72,14 +73,13 @@ def store_clock(store: ObjectStore, clock: Clock) -> Finding:
         with suppress(StoreError):
             store.delete(key)
     if found is None:
-        return Finding(
-            "store clock", "failed", "an object that was written is not there; see the store's log"
-        )
+        return Finding("store clock", "failed", "a new object does not exist; see the store's log")
     return clock_finding("store clock", found.modified - ended, found.modified + 1000 - began)
 
 
-def _appended(bus: Bus, clock: Clock) -> Finding:
-    """Append where only the first record counts, and read it back; its time is the broker's."""
+def _check_append(bus: Bus, clock: Clock) -> Finding:
+    """Appends to the topic of the log id, where only the first record counts, and reads the record back; its timestamp is
+    the broker's."""
     began = clock.now()
     try:
         (position,) = bus.append([NewRecord(LOG_TOPIC, b"doctor", partition=0)])
@@ -89,28 +89,32 @@ def _appended(bus: Bus, clock: Clock) -> Finding:
     except BusError as error:
         return Finding("append and read", "failed", str(error))
     if not records:
-        return Finding("append and read", "failed", f"{LOG_TOPIC}: what was appended is not read back")
+        return Finding(
+            "append and read",
+            "failed",
+            f"{LOG_TOPIC}: the appended record cannot be read back; see the broker's log",
+        )
     return clock_finding("append, read, clock", records[0].timestamp - ended, records[0].timestamp - began)
 
 
-def _creation(administration: Administration, wanted: NewTopic, there: Mapping[str, int]) -> Finding:
+def _check_creation(administration: Administration, wanted: NewTopic, there: Mapping[str, int]) -> Finding:
     missing = [topic for topic in KNOWN_TOPICS if topic not in there]
     try:
         administration.check_creation(wanted)
     except BusError as error:
         if not missing:
-            return Finding("create topics", "ok", "not permitted, and all are there")
+            return Finding("create topics", "ok", "not permitted, but all topics exist")
         return Finding("create topics", "failed", f"{error}; missing: {', '.join(missing)}; {PLAN}")
     return Finding("create topics", "ok", "permitted")
 
 
-def _kept(
+def _check_settings(
     settings: KafkaSettings,
     config: Config,
     there: Mapping[str, int],
     configs: Mapping[str, Mapping[str, str]],
 ) -> Iterator[Finding]:
-    """A line for each topic of ours that is not as planned, or one for all."""
+    """Yields a finding for each topic of ours that differs from the plan, or one for all."""
     differing = False
     for topic in KNOWN_TOPICS:
         if topic in there:
@@ -119,13 +123,14 @@ def _kept(
                 differing = True
                 yield finding
     if not differing:
-        yield Finding("topics", "ok", f"{len(there)} there, as planned")
+        yield Finding("topics", "ok", f"{len(there)} exist, as planned")
 
 
 def _differences(
     settings: KafkaSettings, topic: str, wanted: NewTopic, partitions: int, configs: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """What time may remove of a topic that is kept otherwise than the events are, is lost."""
+    """Compares a topic with the plan. A difference fails the check for a topic with settings of its own, since wrong
+    retention would lose records that must stay; for a topic of events it is a warning."""
     check = f"topic {topic}"
     kept_specially = kind_of(topic) != TopicKind() or topic == LOG_TOPIC
     wrong = {name: value for name, value in wanted.configs.items() if configs.get(name) != value}
@@ -139,7 +144,7 @@ def _differences(
     if partitions != wanted.partitions:
         single = kind_of(topic).partitions == 1 or topic == LOG_TOPIC
         remedy = (
-            "it must have one; remove it and let it be made anew"
+            "it must have one; delete it, and Heliograph creates it again"
             if single
             else "set bus.partitions to what the topics have; adding partitions moves keys, and so breaks their order"
         )

@@ -1,7 +1,8 @@
-"""What `heliograph topics --plan` prints: the topics to make and the ACLs of each role, where roles may not create.
+"""Plan of `heliograph topics --plan`: the topics to create and the ACLs of each role, for clusters on which roles may not
+create topics.
 
 Names are those on the broker. Permissions are those of Apache Kafka 4.0 ("Authorization and ACLs"): an idempotent
-producer needs no more than to write.
+producer needs only Write.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Operation = Literal["Read", "Write", "Describe", "Delete", "DescribeConfigs"]
 
 
 class Acl(NamedTuple):
-    """What a role's principal must be allowed. `prefixed`: every resource whose name begins with `name`."""
+    """A permission of a role's principal. `prefixed`: for every resource whose name begins with `name`."""
 
     role: Role
     resource: Literal["topic", "group"]
@@ -31,7 +32,7 @@ class Acl(NamedTuple):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Topics by their names on the broker, and ACLs."""
+    """Topics and ACLs, with names as on the broker."""
 
     topics: tuple[NewTopic, ...]
     acls: tuple[Acl, ...]
@@ -53,7 +54,7 @@ KNOWN_TOPICS = (
     *topics.COMPACTED,
     LOG_TOPIC,
 )
-"""Every topic that our roles use of themselves."""
+"""Every topic that the roles use by themselves."""
 
 _CONFIGURATION = (*topics.CONFIGURATION, LOG_TOPIC)
 
@@ -100,8 +101,8 @@ WRITES: dict[Role, tuple[str, ...]] = {
         LOG_TOPIC,
     ),
 }
-"""Topics that each role writes. The first to open the log, which must be the operator where roles may write little,
-writes its id."""
+"""Topics that each role writes. The first process that opens the bus writes the log id; with these ACLs this must be the
+operator."""
 
 GROUPS: dict[Role, tuple[str, ...]] = {
     "producer": (),
@@ -117,7 +118,7 @@ GROUPS: dict[Role, tuple[str, ...]] = {
 def plan(
     settings: KafkaSettings, partitions: int, retention: float | None, extra: Sequence[str] = ()
 ) -> Plan:
-    """Everything to make beforehand.
+    """Builds the plan of everything to create beforehand.
 
     `partitions`: of a topic that says nothing else; `retention`: seconds, None keeps everything; `extra`: more topics,
     such as those of other products' events or of targets of kind `topic`.
@@ -131,7 +132,8 @@ def plan(
 
 
 def _acls(settings: KafkaSettings, role: Role, extra: Sequence[str]) -> Sequence[Acl]:
-    """All roles look at the cursors of each other's groups: what is finished, who is alive, what may be removed."""
+    """Builds the ACLs of a role. Every role reads the cursors of all groups, to learn what is finished, which members live,
+    and what may be removed."""
     targets = [name for name in extra if not name.startswith(topics.EVENTS)] if role == "deliverer" else []
     found: list[Acl] = []
     for names, operations in (

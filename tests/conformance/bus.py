@@ -1,19 +1,19 @@
-"""The suite that every log inherits. An implementation gives the fixtures of `BusFixtures`, most of them one line:
+"""The suite that every bus inherits. An implementation provides the fixtures of `BusFixtures`, most of them one line:
 
     class TestMyBus(BusConformance):
         @pytest.fixture
         def bus(self, clock: Clock) -> Iterator[Bus]: ...
 
-Nothing in it assumes that a poll brings at once what is there, that a rebalance is instant, or that offsets have no
-holes where records were read from a cursor.
+Nothing in it assumes that a poll brings all available records at once, that a rebalance is instant, or that offsets have
+no holes.
 """
 
 from __future__ import annotations
 
 from tests.conformance.bus_groups import GroupConformance
-from tests.conformance.bus_log import LogConformance
 from tests.conformance.bus_sharing import SharingConformance
+from tests.conformance.bus_topics import TopicConformance
 
 
-class BusConformance(LogConformance, GroupConformance, SharingConformance):
+class BusConformance(TopicConformance, GroupConformance, SharingConformance):
     """Everything that `heliograph/bus/base.py` promises."""

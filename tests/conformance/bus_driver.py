@@ -1,4 +1,4 @@
-"""Drives consumers in the suites of the log: bounded waits, no assumption that anything happens at once."""
+"""Drives consumers in the suites of the bus, with bounded waits and no assumption that anything happens at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from schemas.clock import Clock, ManualClock
 from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 
 WITHIN = 30.0
-"""Seconds after which what should come does not come any more."""
+"""Time limit in seconds for records and rebalances that must come."""
 QUIET = 0.4
-"""Seconds for which nothing may come that should not."""
+"""Seconds of polling in which no record may come."""
 
 
 def events(topic: str, count: int, partition: int | None = 0, first: int = 0) -> list[NewRecord]:
-    """Records with the values b"0", b"1" … from `first` on."""
+    """Makes records with the values b"0", b"1" … from `first` on."""
     return [NewRecord(topic, b"%d" % number, partition=partition) for number in range(first, first + count)]
 
 
@@ -32,7 +32,7 @@ def let_pass(clock: Clock, seconds: float) -> None:
 
 
 class Member:
-    """A consumer and all that happened to it."""
+    """A consumer that keeps its records, gaps and callbacks."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Member:
         return polled.records
 
     def collect(self, count: int, limit: int = 5000) -> list[Record]:
-        """Poll until `count` more records have come."""
+        """Polls until `count` more records have come."""
         before = len(self.records)
         eventually(lambda: len(self.records) >= before + count, self, limit=limit)
         return self.records[before:]
@@ -85,7 +85,7 @@ class Member:
 
 
 def eventually(condition: Callable[[], bool], *members: Member, limit: int = 5000) -> None:
-    """Poll all members in turn until the condition holds."""
+    """Polls all members in turn until the condition holds."""
     deadline = time.monotonic() + WITHIN
     while not condition():
         assert time.monotonic() < deadline, [(m.records[-5:], m.gaps, m.callbacks) for m in members]
@@ -94,7 +94,7 @@ def eventually(condition: Callable[[], bool], *members: Member, limit: int = 500
 
 
 def settled(*members: Member, partitions: int) -> None:
-    """Poll until the members own all partitions, each partition one owner, shared fairly."""
+    """Polls until the members own all partitions in fair shares, each partition once."""
 
     def fair() -> bool:
         owned = [member.consumer.assigned() for member in members]

@@ -1,4 +1,4 @@
-"""What every log does for one consumer of a group, and for one after another."""
+"""Suite of one consumer of a group, and of one after another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import RecordTooLarge
 from schemas.record import Gap, NewRecord, TopicPartition
 from schemas.topics import RECORD_LIMIT
 from tests.conformance.bus_driver import Member, events, eventually, let_pass, values
-from tests.conformance.bus_log import BusFixtures, read_all
+from tests.conformance.bus_topics import BusFixtures, read_all
 
 
 class GroupConformance(BusFixtures):
@@ -25,7 +25,9 @@ class GroupConformance(BusFixtures):
         assert values(member.collect(10)) == list(range(10))
         member.expect_quiet()
 
-    def test_records_arrive_whole_and_as_they_are_read(self, bus: Bus, topic: str, group: str) -> None:
+    def test_polled_records_equal_those_read_outside_of_groups(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         bus.append([NewRecord(topic, b"\x00v", b"", (("h", b"\xff"),)), NewRecord(topic, b"", None)])
         member = Member(bus, topic, group)
         arrived = member.collect(2)
@@ -33,7 +35,7 @@ class GroupConformance(BusFixtures):
             record.position: record for record in read_all(bus, topic)
         }
 
-    def test_a_batch_keeps_to_its_limit_and_each_partition_to_its_order(
+    def test_batches_respect_the_limit_and_the_order_of_each_partition(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         bus.append([NewRecord(topic, b"%d" % number, partition=number % 4) for number in range(400)])
@@ -49,7 +51,9 @@ class GroupConformance(BusFixtures):
         records = member.collect(1500, limit=100)
         assert {record.partition for record in records} == {0, 1, 2}
 
-    def test_large_batches(self, bus: Bus, topic: str, group: str) -> None:
+    def test_many_records_are_polled_and_finished_in_large_batches(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         bus.append(events(topic, 12_000, partition=None))
         member = Member(bus, topic, group)
         records = member.collect(12_000)
@@ -57,7 +61,7 @@ class GroupConformance(BusFixtures):
         member.done(records)
         assert sum(lag.cursor for lag in bus.lag(group).values()) == 12_000
 
-    def test_a_cursor_is_where_the_next_consumer_goes_on(self, bus: Bus, topic: str, group: str) -> None:
+    def test_the_next_consumer_continues_at_the_cursor(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 10))
         first = Member(bus, topic, group)
         first.done(first.collect(10, limit=10)[:6])
@@ -66,7 +70,7 @@ class GroupConformance(BusFixtures):
         assert values(second.collect(4)) == [6, 7, 8, 9]
         second.expect_quiet()
 
-    def test_a_cursor_outlives_the_log_being_closed(
+    def test_a_cursor_outlives_closing_the_bus(
         self, bus: Bus, reopen: Callable[[], Bus], topic: str, group: str
     ) -> None:
         bus.append(events(topic, 10))
@@ -79,7 +83,7 @@ class GroupConformance(BusFixtures):
         second.expect_quiet()
         second.consumer.close()
 
-    def test_groups_know_nothing_of_each_other(self, bus: Bus, topic: str, group: str) -> None:
+    def test_groups_are_independent_of_each_other(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 10))
         one, other = Member(bus, topic, group), Member(bus, topic, f"{group}-other")
         one.done(one.collect(10))
@@ -90,12 +94,12 @@ class GroupConformance(BusFixtures):
         assert bus.lag(f"{group}-other")[partition] == Lag(2, 10)
         assert {group, f"{group}-other"} <= set(bus.groups())
 
-    def test_a_group_without_a_cursor_is_not_known(self, bus: Bus, group: str) -> None:
+    def test_a_group_without_a_cursor_is_not_listed(self, bus: Bus, group: str) -> None:
         assert bus.lag(group) == {}
         assert group not in bus.groups()
         assert bus.members(group) == frozenset()
 
-    def test_members_are_those_who_have_not_left(
+    def test_members_lists_those_that_have_not_left(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.create(topic)
@@ -106,7 +110,7 @@ class GroupConformance(BusFixtures):
         other.consumer.close()
         eventually(lambda: bus.members(group) == frozenset({one.consumer.member}), one)
 
-    def test_a_restart_repeats_only_what_was_not_finished(self, bus: Bus, topic: str, group: str) -> None:
+    def test_a_restart_repeats_only_unfinished_records(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 20))
         first = Member(bus, topic, group)
         records = first.collect(20)
@@ -133,7 +137,7 @@ class GroupConformance(BusFixtures):
         assert values(third.collect(len(missing))) == missing
         third.expect_quiet()
 
-    def test_finishing_twice_or_what_was_never_handed_out_changes_nothing(
+    def test_finishing_a_record_twice_or_before_it_was_handed_out_changes_nothing(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         positions = bus.append(events(topic, 10))
@@ -145,7 +149,7 @@ class GroupConformance(BusFixtures):
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(2, 10)
         assert values(member.collect(7)) == [3, 4, 5, 6, 7, 8, 9]
 
-    def test_done_appends_and_says_where(self, bus: Bus, topic: str, group: str) -> None:
+    def test_done_appends_and_returns_the_positions(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 3))
         member = Member(bus, topic, group)
         out = f"{topic}.out"
@@ -157,7 +161,7 @@ class GroupConformance(BusFixtures):
         assert [read[position] for position in positions] == [0, 1, 2]
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(3, 3)
 
-    def test_done_finishes_nothing_when_it_cannot_append(self, bus: Bus, topic: str, group: str) -> None:
+    def test_done_finishes_nothing_if_its_append_fails(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 3))
         member = Member(bus, topic, group)
         records = member.collect(3)
@@ -170,7 +174,7 @@ class GroupConformance(BusFixtures):
         assert values(again.collect(3)) == [0, 1, 2]
         assert len(again.done(again.records, [NewRecord(out, b"1")])) == 1
 
-    def test_a_batch_that_could_not_be_appended_can_be_done_later(
+    def test_a_batch_whose_append_failed_can_be_finished_later(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         bus.append(events(topic, 3))
@@ -181,7 +185,7 @@ class GroupConformance(BusFixtures):
         member.done(records)
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(3, 3)
 
-    def test_patterns_and_names(self, bus: Bus, topic: str, group: str) -> None:
+    def test_a_consumer_reads_topics_by_pattern_and_by_name(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(
             [NewRecord(f"{topic}.a", b"1"), NewRecord(f"{topic}.b", b"2"), NewRecord(f"{topic}x", b"3")]
         )
@@ -190,7 +194,9 @@ class GroupConformance(BusFixtures):
         assert sorted(values(member.collect(3))) == [1, 2, 5]
         member.expect_quiet()
 
-    def test_topics_made_later_are_seen(self, bus: Bus, another_handle: Bus, topic: str, group: str) -> None:
+    def test_topics_created_later_are_seen(
+        self, bus: Bus, another_handle: Bus, topic: str, group: str
+    ) -> None:
         by_pattern = Member(bus, f"{topic}.*", group)
         by_name = Member(bus, f"{topic}.b", f"{group}-name")
         by_pattern.poll()
@@ -199,9 +205,7 @@ class GroupConformance(BusFixtures):
         assert sorted(values(by_pattern.collect(2))) == [1, 2]
         assert values(by_name.collect(1)) == [2]
 
-    def test_a_held_partition_waits_and_the_others_do_not(
-        self, bus: Bus, clock: Clock, topic: str, group: str
-    ) -> None:
+    def test_a_hold_stops_its_partition_only(self, bus: Bus, clock: Clock, topic: str, group: str) -> None:
         bus.append([*events(topic, 10), *events(topic, 1, partition=1, first=100)])
         member = Member(bus, topic, group)
         member.collect(11)
@@ -212,9 +216,7 @@ class GroupConformance(BusFixtures):
         member.consumer.hold(TopicPartition(topic, 0), None)
         assert values(member.collect(5)) == [10, 11, 12, 13, 14]
 
-    def test_a_hold_loses_nothing_that_was_fetched(
-        self, bus: Bus, clock: Clock, topic: str, group: str
-    ) -> None:
+    def test_a_hold_loses_no_fetched_record(self, bus: Bus, clock: Clock, topic: str, group: str) -> None:
         bus.append(events(topic, 10))
         member = Member(bus, topic, group)
         member.collect(3, limit=3)
@@ -233,7 +235,7 @@ class GroupConformance(BusFixtures):
         let_pass(clock, 1.1)
         assert values(member.collect(2)) == [1, 2]
 
-    def test_seeking_forwards_and_backwards(self, bus: Bus, topic: str, group: str) -> None:
+    def test_a_seek_moves_forwards_and_backwards(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 10))
         member = Member(bus, topic, group)
         member.collect(4, limit=4)
@@ -244,7 +246,7 @@ class GroupConformance(BusFixtures):
         member.consumer.seek(TopicPartition(topic, 0), 5)
         assert values(member.collect(5)) == [5, 6, 7, 8, 9]
 
-    def test_seeking_hands_out_again_what_was_finished_before_a_restart(
+    def test_a_seek_hands_out_again_records_finished_before_a_restart(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         bus.append(events(topic, 10))
@@ -268,7 +270,7 @@ class GroupConformance(BusFixtures):
         again = Member(bus, topic, group)
         assert values(again.collect(2)) == [8, 9]
 
-    def test_a_cursor_older_than_the_log_gives_a_gap_and_then_records(
+    def test_a_cursor_below_the_first_record_gives_a_gap_and_then_records(
         self, bus: Bus, truncate: Callable[[TopicPartition, int], None], topic: str, group: str
     ) -> None:
         bus.append(events(topic, 10))
@@ -286,7 +288,7 @@ class GroupConformance(BusFixtures):
         third.expect_quiet()
         assert third.gaps == []
 
-    def test_a_new_group_has_no_gap_where_the_log_begins_late(
+    def test_a_new_group_gets_no_gap_for_records_removed_before(
         self, bus: Bus, truncate: Callable[[TopicPartition, int], None], topic: str, group: str
     ) -> None:
         bus.append(events(topic, 10))
@@ -295,7 +297,7 @@ class GroupConformance(BusFixtures):
         assert values(member.collect(5)) == [5, 6, 7, 8, 9]
         assert member.gaps == []
 
-    def test_a_gap_opens_under_a_running_consumer(
+    def test_records_removed_under_a_running_consumer_give_a_gap(
         self, bus: Bus, truncate: Callable[[TopicPartition, int], None], topic: str, group: str
     ) -> None:
         bus.append(events(topic, 10))
@@ -303,7 +305,7 @@ class GroupConformance(BusFixtures):
         in_flight = member.collect(3, limit=3)
         truncate(TopicPartition(topic, 0), 8)
         eventually(lambda: 9 in values(member.records), member)
-        fetched = values(member.records[3:-2])  # a log may have fetched ahead what it is asked for only later
+        fetched = values(member.records[3:-2])  # a bus may have fetched these before they were removed
         assert fetched == list(range(3, 3 + len(fetched)))
         lost = range(3 + len(fetched), 8)
         assert member.gaps == ([Gap(topic, 0, lost.start, 8)] if lost else [])
@@ -311,7 +313,7 @@ class GroupConformance(BusFixtures):
         member.done([*in_flight, *member.records[3:]])
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(10, 10)
 
-    def test_wake_ends_a_poll_that_waits(self, bus: Bus, topic: str, group: str) -> None:
+    def test_wake_ends_a_waiting_poll(self, bus: Bus, topic: str, group: str) -> None:
         member = Member(bus, topic, group)
         member.poll()
         waker = threading.Timer(0.2, member.consumer.wake)
@@ -325,7 +327,7 @@ class GroupConformance(BusFixtures):
         member.consumer.wake()
         assert values(member.poll(timeout=100.0)) == []
 
-    def test_an_append_ends_a_poll_that_waits(
+    def test_an_append_ends_a_waiting_poll(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.create(topic)

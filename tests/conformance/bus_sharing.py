@@ -1,4 +1,4 @@
-"""What every log does when several consumers of a group share, leave, come late or die."""
+"""Suite of several consumers of a group that share, leave, come late or die."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from heliograph.bus.base import Bus, Lag
 from schemas.clock import Clock
 from schemas.record import NewRecord, Record, TopicPartition
 from tests.conformance.bus_driver import Member, events, eventually, settled, values
-from tests.conformance.bus_log import BusFixtures, read_all
+from tests.conformance.bus_topics import BusFixtures, read_all
 
 
 def spread(topic: str, count: int, first: int = 0) -> list[NewRecord]:
-    """Records dealt out over four partitions."""
+    """Makes records spread over four partitions."""
     return [NewRecord(topic, b"%d" % number, partition=number % 4) for number in range(first, first + count)]
 
 
 class SharingConformance(BusFixtures):
-    """Members, ownership, handing over."""
+    """Membership, ownership, and hand-over of partitions."""
 
-    def test_two_members_share_and_each_record_goes_to_one(
+    def test_two_members_share_partitions_and_each_record_goes_to_one(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.create(topic)
@@ -34,7 +34,7 @@ class SharingConformance(BusFixtures):
                 record.position.topic_partition for record in member.records
             } == member.consumer.assigned()
 
-    def test_nothing_is_taken_from_an_owner_who_has_not_let_go(
+    def test_a_partition_moves_only_after_its_owner_has_given_it_back(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.append(spread(topic, 40))
@@ -49,7 +49,7 @@ class SharingConformance(BusFixtures):
         eventually(lambda: len(one.records) + len(other.records) >= 44, one, other)
         assert sorted(values(one.records + other.records)) == list(range(44))
 
-    def test_callbacks_tell_of_every_change(
+    def test_callbacks_report_every_gained_and_lost_partition(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.create(topic)
@@ -65,16 +65,14 @@ class SharingConformance(BusFixtures):
         settled(one, partitions=4)
         assert one.owned_by_callbacks() == one.consumer.assigned()
 
-    def test_members_of_different_topics_leave_each_other_alone(
-        self, bus: Bus, topic: str, group: str
-    ) -> None:
+    def test_members_of_different_topics_do_not_share(self, bus: Bus, topic: str, group: str) -> None:
         bus.create(f"{topic}.a")
         bus.create(f"{topic}.b")
         one, other = Member(bus, f"{topic}.a", group), Member(bus, f"{topic}.b", group)
         settled(one, other, partitions=8)
         assert {partition.topic for partition in one.consumer.assigned()} == {f"{topic}.a"}
 
-    def test_more_members_than_partitions(self, bus: Bus, topic: str, group: str) -> None:
+    def test_with_more_members_than_partitions_some_own_none(self, bus: Bus, topic: str, group: str) -> None:
         bus.create(topic, 1)
         one, other = Member(bus, topic, group), Member(bus, topic, group)
         settled(one, other, partitions=1)
@@ -114,7 +112,7 @@ class SharingConformance(BusFixtures):
         settled(other, partitions=4)
         other.expect_quiet()
 
-    def test_a_stale_owner_commits_nothing_but_its_append_is_made(
+    def test_a_former_owner_appends_but_commits_nothing(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.append(spread(topic, 40))
@@ -138,9 +136,7 @@ class SharingConformance(BusFixtures):
         eventually(lambda: len(unfinished(after.records, moved)) >= 8, after)
         assert {record.offset for record in unfinished(after.records, moved)} == {6, 7, 8, 9}
 
-    def test_a_closed_consumer_commits_nothing_but_its_append_is_made(
-        self, bus: Bus, topic: str, group: str
-    ) -> None:
+    def test_a_closed_consumer_appends_but_commits_nothing(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 4))
         one = Member(bus, topic, group)
         one.done(one.collect(4)[:1])
@@ -149,7 +145,7 @@ class SharingConformance(BusFixtures):
         assert values(read_all(bus, f"{topic}.out")) == [7]
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(1, 4)
 
-    def test_a_hold_survives_the_loss_and_return_of_its_partition(
+    def test_a_hold_stays_when_its_partition_is_lost_and_comes_back(
         self, bus: Bus, another_handle: Bus, clock: Clock, topic: str, group: str
     ) -> None:
         bus.create(topic)
@@ -168,7 +164,7 @@ class SharingConformance(BusFixtures):
             one.consumer.hold(partition, None)
         assert sorted(values(one.collect(40))) == list(range(40))
 
-    def test_a_member_whose_partitions_are_all_held_keeps_them(
+    def test_a_member_keeps_its_partitions_while_all_are_held(
         self, bus: Bus, clock: Clock, topic: str, group: str
     ) -> None:
         bus.append(spread(topic, 4))
@@ -180,7 +176,7 @@ class SharingConformance(BusFixtures):
         one.expect_quiet()
         assert one.consumer.assigned() == mine
 
-    def test_a_killed_member_leaves_its_work_to_the_others(
+    def test_the_unfinished_records_of_a_killed_member_go_to_another(
         self, bus: Bus, killed_consumer: Callable[[str, str, int], None], topic: str, group: str
     ) -> None:
         bus.append(spread(topic, 40))
@@ -189,7 +185,7 @@ class SharingConformance(BusFixtures):
         assert sorted(values(member.collect(40))) == list(range(40))
         assert bus.members(group) == {member.consumer.member}
 
-    def test_members_in_threads_do_every_record_at_least_once(
+    def test_members_in_threads_handle_every_record_at_least_once(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.append(spread(topic, 2000))
@@ -225,6 +221,6 @@ def unfinished(records: list[Record], partitions: frozenset[TopicPartition]) -> 
 
 
 def halves(records: list[Record]) -> list[list[Record]]:
-    """The later half first."""
+    """Splits records into halves, the later one first."""
     middle = len(records) // 2
     return [records[middle:], records[:middle]]

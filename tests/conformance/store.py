@@ -1,4 +1,4 @@
-"""What every ObjectStore does. An implementation inherits a suite and gives it the fixture `store`."""
+"""The suite that every ObjectStore inherits; an implementation provides the fixture `store`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def keys_of(store: ObjectStore, prefix: str = "", after: str = "") -> list[str]:
 
 
 def without_folder_conflicts(keys: set[str]) -> set[str]:
-    """Without the keys that are also the folder of others, which some stores refuse."""
+    """Drops keys that are also the folder of other keys, since some stores refuse them."""
     return {key for key in keys if not any(other.startswith(key + "/") for other in keys)}
 
 
 def write_and_delete(store: ObjectStore) -> None:
-    """Several threads, each with objects of its own, in one folder."""
+    """Writes and deletes from several threads in one folder, each thread with objects of its own."""
 
     def churn(racer: int) -> None:
         for turn in range(30):
@@ -49,7 +49,7 @@ def write_and_delete(store: ObjectStore) -> None:
 
 
 class StoreConformance:
-    """For every store."""
+    """Suite of every store."""
 
     def test_an_object_is_read_back_as_written(self, store: ObjectStore) -> None:
         body = bytes(range(256)) * 1000
@@ -189,7 +189,7 @@ class StoreConformance:
 
 
 class SharedStoreConformance(StoreConformance):
-    """For stores that another process reaches by the same URL."""
+    """Suite of stores that another process reaches by the same URL."""
 
     def test_another_opening_of_the_url_sees_the_same_objects(self, store: ObjectStore) -> None:
         store.put("a/b", b"1")

@@ -1,4 +1,4 @@
-"""What can be said of a cluster without one; on a real one: tests/acceptance/test_cluster.py."""
+"""Checks of `doctor` for a cluster that need no cluster; tests/acceptance/test_cluster.py has the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.clock import ManualClock, SystemClock
 from schemas.errors import StoreUnavailable
 
 
-def test_each_server_is_tried(tmp_path: Path) -> None:
+def test_doctor_reports_each_server_that_takes_connections_or_not(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         here = f"127.0.0.1:{listening.getsockname()[1]}"
         config = Config(home=tmp_path, bus=BusSection(url=f"kafka://{here},127.0.0.1:1"))
@@ -27,7 +27,7 @@ def test_each_server_is_tried(tmp_path: Path) -> None:
     assert list(servers(Config(home=tmp_path, bus=BusSection(url="kafka://nonsense")))) == []
 
 
-def test_the_clock_of_a_store_is_compared_and_nothing_stays() -> None:
+def test_doctor_compares_the_clock_of_a_store_and_leaves_no_object() -> None:
     store = MemoryStore()
     assert store_clock(store, SystemClock()).state == "ok"
     found = store_clock(store, ManualClock())
@@ -36,7 +36,7 @@ def test_the_clock_of_a_store_is_compared_and_nothing_stays() -> None:
     assert list(store.list("")) == []
 
 
-def test_a_store_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_store_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
 
     def down(key: str, body: bytes) -> None:

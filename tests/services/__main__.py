@@ -1,4 +1,4 @@
-"""`python -m tests.services`: obtain every real service before the tests that need it, whose time is bounded."""
+"""`python -m tests.services`: obtains every real service before the tests that need them, which have time limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SERVICES = {"Apache Kafka": kafka.obtain, "MinIO": minio.obtain, "SeaweedFS": se
 
 
 def main() -> int:
-    """Obtain all that can be had here. Exit status 1 if one cannot, where services are required."""
+    """Obtains every service that is available here. Returns 1 if one is missing and services are required."""
     missing = False
     for name, obtain in SERVICES.items():
         began = time.monotonic()
@@ -21,9 +21,9 @@ def main() -> int:
             obtain()
         except Unavailable as error:
             missing = True
-            sys.stdout.write(f"{name}: cannot be had, its tests are skipped: {error}\n")
+            sys.stdout.write(f"{name}: not available, its tests are skipped: {error}\n")
         else:
-            sys.stdout.write(f"{name}: there, after {time.monotonic() - began:.0f} s\n")
+            sys.stdout.write(f"{name}: obtained after {time.monotonic() - began:.0f} s\n")
         sys.stdout.flush()
     return 1 if missing and os.environ.get("HELIOGRAPH_REQUIRE_SERVICES") == "1" else 0
 

@@ -68,7 +68,7 @@ class Kafka:
 
 
 def obtain() -> Path:
-    """Folder with the jars, from the cache, or else from Maven. Raises Unavailable."""
+    """Finds the folder with the jars in the cache, or fetches it from Maven. Raises Unavailable."""
     java, maven = shutil.which("java"), shutil.which("mvn")
     if java is None:
         raise Unavailable("Apache Kafka needs java")
@@ -89,19 +89,19 @@ def _download(maven: str, home: Path) -> None:
                 command, cwd=folder, check=False, timeout=OBTAIN_WITHIN, capture_output=True, text=True
             )
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"Apache Kafka did not come within {OBTAIN_WITHIN:.0f} s") from None
+            raise Unavailable(f"Maven did not fetch Apache Kafka within {OBTAIN_WITHIN:.0f} s") from None
         if done.returncode:
             raise Unavailable(f"mvn could not obtain Apache Kafka: {done.stdout[-300:]}")
         Path(folder, "jars").rename(home)
 
 
 def java(program: str, *arguments: str, memory: str = "256m") -> list[str]:
-    """The command that runs one of the programs of Apache Kafka, such as `kafka.Kafka`."""
+    """Builds the command that runs a program of Apache Kafka, such as `kafka.Kafka`."""
     return ["java", f"-Xmx{memory}", "-XX:+UseSerialGC", "-cp", f"{obtain()}/*", program, *arguments]
 
 
 def start(properties: str = "") -> Kafka:
-    """Start a broker on free ports, with further lines of `properties`. Raises Unavailable."""
+    """Starts a broker on free ports, with further lines of `properties`. Raises Unavailable."""
     obtain()
     for _ in range(3):
         folder = Path(tempfile.mkdtemp(prefix="heliograph-kafka-"))
@@ -138,7 +138,7 @@ def _start_in(folder: Path, properties: str) -> Kafka | None:
 
 
 def _scram(properties: str) -> list[str]:
-    """A user for SCRAM is made when the storage is formatted."""
+    """Builds the arguments of the formatter that create a user for SCRAM."""
     if "SCRAM-SHA-256" not in properties:
         return []
     return ["--add-scram", "SCRAM-SHA-256=[name=user,password=secret]"]
@@ -159,7 +159,7 @@ def _shared() -> Kafka:
 
 @pytest.fixture(scope="session")
 def kafka() -> Kafka:
-    """The broker of this process: one for all tests, so that each takes a namespace of its own."""
+    """The broker of this process, shared by all tests; each test uses a namespace of its own."""
     try:
         return _shared()
     except Unavailable as error:
@@ -169,7 +169,7 @@ def kafka() -> Kafka:
 
 @contextmanager
 def running(properties: str = "") -> Generator[Kafka]:
-    """A broker of one's own."""
+    """Runs a broker for one test."""
     broker = start(properties)
     try:
         yield broker

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that lies on command, and a server that records what it is asked."""
+"""A proxy before an S3 server that lies on command, and a server that records its requests."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _NOT_PASSED_ON = {"connection", "transfer-encoding", "keep-alive"}
 
 
 class Lie(Enum):
-    """What happens to one request."""
+    """A fault of one request."""
 
     FAIL_BEFORE = auto()
-    """500, and nothing is done."""
+    """The answer is 500; the request is not passed on."""
     FAIL_AFTER = auto()
-    """Done, and answered with 500."""
+    """The request is done; the answer is 500."""
     CUT_AFTER = auto()
-    """Done, and the connection broken off."""
+    """The request is done; the connection is cut without an answer."""
     CUT_BEFORE = auto()
-    """The connection is broken off, and nothing is done."""
+    """The connection is cut; the request is not passed on."""
     HANG_BEFORE = auto()
-    """No answer for HANG_SECONDS, and nothing is done."""
+    """No answer for HANG_SECONDS; the request is not passed on."""
     HANG_AFTER = auto()
-    """Done, and no answer for HANG_SECONDS."""
+    """The request is done; no answer for HANG_SECONDS."""
     CONFLICT = auto()
-    """409 ConditionalRequestConflict."""
+    """The answer is 409 ConditionalRequestConflict."""
     SLOW_DOWN = auto()
-    """503 SlowDown."""
+    """The answer is 503 SlowDown."""
     SKEW = auto()
-    """403 RequestTimeTooSkewed."""
+    """The answer is 403 RequestTimeTooSkewed."""
     REGION = auto()
-    """301 PermanentRedirect."""
+    """The answer is 301 PermanentRedirect."""
     HALF = auto()
-    """Half of the answer's body, then the connection is broken off."""
+    """The connection is cut after half of the answer's body."""
 
 
 _ANSWERS: dict[Lie, tuple[int, str]] = {
@@ -55,7 +55,7 @@ _ANSWERS: dict[Lie, tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it came."""
+    """A received request."""
 
     method: str
     path: str
@@ -65,7 +65,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered."""
+    """The answer to a request."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -77,7 +77,8 @@ Wanted = Callable[[Asked], bool]
 
 @dataclass
 class Proxy:
-    """Tells lies, in order, to the requests that `wanted` accepts; passes on the others. While `down`, cuts all."""
+    """State of a proxy. It applies `lies`, in order, to the requests that `wanted` accepts, and passes on the others. While
+    `down`, it cuts all connections."""
 
     endpoint: str
     asked: list[Asked] = field(default_factory=list[Asked])
@@ -99,7 +100,7 @@ class Proxy:
 
 @contextmanager
 def lying(upstream: str) -> Generator[Proxy]:
-    """A proxy in front of the server at `http://host:port`."""
+    """Runs a proxy before the server at `http://host:port`."""
     proxy = Proxy("")
 
     class Handler(_Handler):
@@ -125,7 +126,7 @@ def lying(upstream: str) -> Generator[Proxy]:
 
 @contextmanager
 def recording(respond: Callable[[Asked], Answer]) -> Generator[tuple[str, list[Asked]]]:
-    """A server that answers as told; yields its endpoint and what it was asked."""
+    """Runs a server that answers by `respond`; yields its endpoint and the list of its requests."""
     seen: list[Asked] = []
 
     class Handler(_Handler):
@@ -138,14 +139,14 @@ def recording(respond: Callable[[Asked], Answer]) -> Generator[tuple[str, list[A
 
 
 def error_of(lie: Lie) -> Answer:
-    """An error as S3 words it."""
+    """Builds an error answer of S3."""
     status, code = _ANSWERS[lie]
     body = f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode()
     return Answer(status, {"Content-Type": "application/xml"}, body)
 
 
 def pass_on(upstream: str, asked: Asked) -> Answer:
-    """Ask the real server, with the very headers that were signed."""
+    """Passes a request on to the real server with its signed headers unchanged."""
     connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=30)
     try:
         connection.putrequest(asked.method, asked.path, skip_host=True, skip_accept_encoding=True)
@@ -188,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ OBTAIN_WITHIN = 900.0
 
 
 def obtain() -> Path:
-    """The program, from the cache, or else built, which takes some minutes once. Raises Unavailable."""
+    """Finds the program in the cache, or builds it, which takes some minutes. Raises Unavailable."""
     with locked(f"minio-{VERSION}") as folder:
         program = folder / "minio"
         if program.is_file():
@@ -51,7 +51,7 @@ def _build(go: str, folder: Path) -> None:
 
 
 def run(**settings: str) -> Service:
-    """Start a server with settings of its environment. Raises Unavailable."""
+    """Starts a server with `settings` as environment variables. Raises Unavailable."""
     program = obtain()
 
     def command(folder: Path) -> tuple[Sequence[str], dict[str, str], int]:
@@ -81,7 +81,7 @@ def _shared() -> Service:
 
 @pytest.fixture(scope="session")
 def minio() -> Service:
-    """The server of this process: one for all tests, each with a bucket of its own."""
+    """The server of this process, shared by all tests; each test uses a bucket of its own."""
     try:
         return _shared()
     except Unavailable as error:

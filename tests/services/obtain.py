@@ -1,4 +1,4 @@
-"""What all services of the tests share: where they are kept, one obtaining at a time, free ports, skip or fail."""
+"""Common parts of the services: their cache, a lock while obtaining one, free ports, skipping or failing a test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CACHE = Path.home() / ".cache" / "heliograph" / "services"
 START_WITHIN = 60.0
 
 
-class Unavailable(Exception):  # noqa: N818 - reads as what it is
-    """The service cannot be had here; the text says why."""
+class Unavailable(Exception):  # noqa: N818
+    """The service cannot run here; the text says why."""
 
 
 def unavailable(error: Unavailable) -> None:
-    """Skip, or fail where services are required."""
+    """Skips the test, or fails it if services are required."""
     if os.environ.get("HELIOGRAPH_REQUIRE_SERVICES") == "1":
         pytest.fail(f"services are required: {error}")
     pytest.skip(str(error))
@@ -30,7 +30,8 @@ def unavailable(error: Unavailable) -> None:
 
 @contextmanager
 def locked(name: str) -> Generator[Path]:
-    """Of several test processes one obtains a service, and the others wait. Yields its folder, made or not."""
+    """Locks a service, so that one of several test processes obtains it while the others wait. Yields its folder, which may
+    not exist yet."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -38,7 +39,7 @@ def locked(name: str) -> Generator[Path]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on."""
+    """Finds loopback ports on which no process listens."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
@@ -50,7 +51,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process became ready before it ended or START_WITHIN seconds had passed."""
+    """Waits for a process; returns False if it ends, or is not ready within START_WITHIN seconds."""
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         if ready():

@@ -1,4 +1,4 @@
-"""An S3 server of one's own: what the services SeaweedFS and MinIO have in common."""
+"""An S3 server for tests: the common part of the services SeaweedFS and MinIO."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.services.obtain import wait_until
 
 ACCESS_KEY, SECRET_KEY = "heliograph-tests", "not-a-secret-0123456789"
 READER_KEY = "heliograph-reader"
-"""With the same secret; may read and list, where the service knows of it (SeaweedFS)."""
+"""An access key with the same secret that may only read and list; SeaweedFS alone knows it."""
 ENVIRONMENT = {"S3_TESTS_KEY": ACCESS_KEY, "S3_TESTS_SECRET": SECRET_KEY}
-"""What the URLs of stores refer to."""
+"""Environment variables to which the URLs of stores refer."""
 _REFERENCES = {"access_key": "env:S3_TESTS_KEY", "secret_key": "env:S3_TESTS_SECRET"}
 
 Command = Callable[[Path], tuple[Sequence[str], dict[str, str], int]]
-"""From a folder to a command, its environment and its S3 port; asked anew for each try, for other ports."""
+"""Builds from a folder the command, its environment and its S3 port; called for each attempt, for other ports."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,30 @@ class Service:
     buckets: Iterator[int]
 
     def bucket(self) -> str:
-        """Make a bucket."""
+        """Creates a bucket and returns its name."""
         name = f"bucket-{next(self.buckets)}"
         self.client().create_bucket(Bucket=name)
         return name
 
     def client(self) -> Any:
-        """A bare client of boto3."""
+        """Makes a plain client of boto3."""
         return _client(self.endpoint)
 
     def url(self, bucket: str, prefix: str = "", *, endpoint: str = "", **more: str) -> str:
-        """The URL of a store in a bucket; its secrets are in ENVIRONMENT."""
+        """Builds the URL of a store in a bucket; its secrets are in ENVIRONMENT."""
         query = {"endpoint": endpoint or self.endpoint, **_REFERENCES, **more}
         return f"s3://{bucket}/{prefix}?{urlencode(query)}"
 
     def stop(self) -> None:
-        """End it and remove what it stored."""
+        """Ends the server and deletes its data."""
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start(name: str, command: Command) -> Service:
-    """Start a server; another process may take a port meanwhile, so that it is tried three times."""
-    said = ""
+    """Starts a server, in up to three attempts, since another process may take a port meanwhile."""
+    printed = ""
     for _ in range(3):
         folder = Path(tempfile.mkdtemp(prefix=f"heliograph-{name}-"))
         words, environment, port = command(folder)
@@ -75,13 +75,13 @@ def start(name: str, command: Command) -> Service:
         service = Service(f"http://127.0.0.1:{port}", process, folder, count())
         if wait_until(partial(_serves, service.endpoint), process):
             return service
-        said = output.read_text(errors="replace")[-3000:]
+        printed = output.read_text(errors="replace")[-3000:]
         service.stop()
-    raise AssertionError(f"{name} did not start three times; it said: {said}")
+    raise AssertionError(f"{name} did not start in three attempts; its output: {printed}")
 
 
 def _serves(endpoint: str) -> bool:
-    """Whether it stores, which some servers do later than they listen."""
+    """True if the server stores objects, which some servers do only some time after they listen."""
     client = _client(endpoint)
     try:
         if not client.list_buckets()["Buckets"]:

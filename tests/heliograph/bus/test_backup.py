@@ -19,7 +19,7 @@ from heliograph.store.open import open_store
 from schemas.errors import BusDamaged, BusFull, BusUnavailable, InputError, NotFound
 from schemas.record import NewRecord, Position, TopicPartition
 from tests.conformance.bus_driver import Member, events, values
-from tests.conformance.bus_log import read_all
+from tests.conformance.bus_topics import read_all
 
 CHAIN = "topics/t/partition=0"
 

@@ -1,4 +1,4 @@
-"""The log on Kafka keeps the whole contract, through both clients, against a real broker."""
+"""`KafkaBus` passes the conformance suite through both clients, against a real broker."""
 
 from __future__ import annotations
 

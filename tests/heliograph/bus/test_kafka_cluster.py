@@ -1,4 +1,4 @@
-"""What only Kafka does: foreign producers, deleted topics, refusals, several processes, both clients on one log."""
+"""Behaviour of `KafkaBus` alone: foreign producers, deleted topics, refusals, several processes, both clients at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from heliograph.bus.partition import partition_for
 from schemas.errors import BusUnavailable, RecordTooLarge
 from schemas.record import Gap, NewRecord, TopicPartition
 from tests.conformance.bus_driver import Member, events, eventually, settled, values
-from tests.conformance.bus_log import read_all
+from tests.conformance.bus_topics import read_all
 from tests.services.kafka import Kafka, kafka, running
 from tests.services.obtain import Unavailable, unavailable
 
@@ -84,7 +84,7 @@ def url(kafka: Kafka, namespace: str) -> str:
 
 @pytest.fixture
 def opened(url: str, client: str) -> Iterator[Open]:
-    """Opens the log by the client under test, or another."""
+    """Opens the bus through the client under test, or another."""
     with ExitStack() as stack:
 
         def open_one(by: str = client) -> KafkaBus:
@@ -118,7 +118,7 @@ def transaction(kafka: Kafka, topic: str, numbers: range, *, commit: bool) -> No
         producer.abort_transaction(30)
 
 
-def test_holes_of_a_foreign_transaction_are_no_gap(kafka: Kafka, bus: KafkaBus, namespace: str) -> None:
+def test_offsets_of_foreign_transactions_are_no_gap(kafka: Kafka, bus: KafkaBus, namespace: str) -> None:
     bus.append(events("t", 2))
     transaction(kafka, f"{namespace}.t", range(2, 5), commit=True)
     transaction(kafka, f"{namespace}.t", range(100, 105), commit=False)
@@ -140,7 +140,7 @@ def read_all_with_holes(bus: KafkaBus) -> list[Any]:
     return list(polled.records)
 
 
-def test_retention_that_overtakes_a_running_consumer_is_a_gap(bus: KafkaBus, url: str) -> None:
+def test_records_removed_under_a_running_consumer_are_a_gap(bus: KafkaBus, url: str) -> None:
     partition = TopicPartition("t", 0)
     bus.append(events("t", 10))
     member = Member(bus, "t", "g")
@@ -155,7 +155,7 @@ def test_retention_that_overtakes_a_running_consumer_is_a_gap(bus: KafkaBus, url
     member.consumer.close()
 
 
-def test_a_topic_deleted_and_made_anew_is_read_from_its_start(
+def test_a_topic_deleted_and_created_again_is_read_from_its_start(
     bus: KafkaBus, admin: AdminClient, namespace: str
 ) -> None:
     bus.append(events("t", 10))
@@ -171,7 +171,7 @@ def test_a_topic_deleted_and_made_anew_is_read_from_its_start(
     member.consumer.close()
 
 
-def test_each_client_reads_what_the_other_wrote(opened: Open, namespace: str, kafka: Kafka) -> None:
+def test_each_client_reads_the_records_of_the_other(opened: Open, namespace: str, kafka: Kafka) -> None:
     one, other = opened("confluent"), opened("kafka-python")
     assert one.log_id == other.log_id
     keys = [f"i-{number}".encode() for number in range(20)]
@@ -189,7 +189,9 @@ def test_each_client_reads_what_the_other_wrote(opened: Open, namespace: str, ka
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
-def test_a_foreign_producer_may_compress(bus: KafkaBus, kafka: Kafka, namespace: str, codec: str) -> None:
+def test_compressed_records_of_a_foreign_producer_are_read(
+    bus: KafkaBus, kafka: Kafka, namespace: str, codec: str
+) -> None:
     bus.create("t", 1)
     foreign = Producer({"bootstrap.servers": kafka.address, "compression.type": codec})
     for number in range(100):
@@ -198,7 +200,7 @@ def test_a_foreign_producer_may_compress(bus: KafkaBus, kafka: Kafka, namespace:
     assert values(read_all(bus, "t")) == list(range(100))
 
 
-def test_partitions_of_a_killed_process_move(bus: KafkaBus, url: str, client: str) -> None:
+def test_the_partitions_of_a_killed_process_move_to_another(bus: KafkaBus, url: str, client: str) -> None:
     bus.create("t")
     bus.create("out", 1)
     command = [sys.executable, "-c", WORK, f"{url}&client={client}"]
@@ -218,7 +220,7 @@ def test_partitions_of_a_killed_process_move(bus: KafkaBus, url: str, client: st
         reader.consumer.close()
 
 
-def test_topics_that_are_not_there_yet_are_nothing_to_complain_of(bus: KafkaBus) -> None:
+def test_topics_that_do_not_exist_yet_cause_no_log_line(bus: KafkaBus) -> None:
     bus.create("t.a")
     with capture_logs() as logged:
         member = Member(bus, ["t.*", "u.*", "later"], "g")
@@ -228,10 +230,10 @@ def test_topics_that_are_not_there_yet_are_nothing_to_complain_of(bus: KafkaBus)
     member.consumer.close()
 
 
-def test_topics_made_later_are_joined_however_short_the_waits_in_the_client(
+def test_topics_created_later_are_read_even_with_the_shortest_waits_in_the_client(
     bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The group's answer comes between two of them."""
+    """The group's answer then comes between two waits, which kafka-python alone would forget."""
     monkeypatch.setattr(consumer, "_SLICE", 0.001)
     bus.create("t.a")
     member = Member(bus, "t.*", "g")
@@ -241,7 +243,7 @@ def test_topics_made_later_are_joined_however_short_the_waits_in_the_client(
     member.consumer.close()
 
 
-def test_a_long_hold_of_a_full_partition_loses_nothing_nor_does_a_rebalance_meanwhile(
+def test_a_hold_and_a_rebalance_meanwhile_lose_no_record_of_a_full_partition(
     bus: KafkaBus, opened: Open
 ) -> None:
     bus.append(events("t", 9000))
@@ -265,7 +267,7 @@ def test_a_long_hold_of_a_full_partition_loses_nothing_nor_does_a_rebalance_mean
     member.consumer.close()
 
 
-def test_what_is_old_and_every_group_has_finished_of_deliveries_goes(
+def test_maintain_removes_old_deliveries_that_every_group_has_finished(
     bus: KafkaBus, url: str, client: str
 ) -> None:
     partition = TopicPartition("deliveries", 0)
@@ -285,7 +287,9 @@ def test_what_is_old_and_every_group_has_finished_of_deliveries_goes(
         member.consumer.close()
 
 
-def test_topics_have_their_settings_on_the_broker(bus: KafkaBus, admin: AdminClient, namespace: str) -> None:
+def test_new_topics_get_their_settings_on_the_broker(
+    bus: KafkaBus, admin: AdminClient, namespace: str
+) -> None:
     bus.append([NewRecord("state", b"1", b"k"), *events("retries.4s", 1), *events("subscriptions", 1)])
 
     def configs(topic: str) -> dict[str, str]:
@@ -299,7 +303,7 @@ def test_topics_have_their_settings_on_the_broker(bus: KafkaBus, admin: AdminCli
     assert len(bus.extents("subscriptions")) == 1
 
 
-def test_a_record_above_the_topics_own_limit_is_told(
+def test_a_record_above_the_limit_of_its_topic_raises_record_too_large(
     bus: KafkaBus, admin: AdminClient, namespace: str
 ) -> None:
     name = f"{namespace}.t"
@@ -309,7 +313,7 @@ def test_a_record_above_the_topics_own_limit_is_told(
     assert len(bus.append([NewRecord("t", b"small")])) == 1
 
 
-def test_nothing_for_a_key_removes_it_from_a_compacted_topic(
+def test_an_empty_value_becomes_null_in_a_compacted_topic_only(
     bus: KafkaBus, kafka: Kafka, namespace: str
 ) -> None:
     bus.append([NewRecord("state", b"", b"k", partition=0), NewRecord("t", b"", b"k", partition=0)])
@@ -326,18 +330,20 @@ def test_nothing_for_a_key_removes_it_from_a_compacted_topic(
     assert [record.value for record in bus.read(TopicPartition("state", 0), 0).records] == [b""]
 
 
-def test_more_replicas_than_brokers_are_told(url: str, client: str) -> None:
+def test_more_replicas_than_brokers_raise_bus_unavailable(url: str, client: str) -> None:
     with pytest.raises(BusUnavailable, match="replication"):
         open_bus(f"{url}&client={client}&replication=3")
 
 
-def test_all_who_open_a_new_log_at_once_agree_on_its_id(opened: Open) -> None:
+def test_buses_opened_at_once_on_a_new_namespace_agree_on_the_log_id(opened: Open) -> None:
     with ThreadPoolExecutor(4) as pool:
         ids = {each.result().log_id for each in [pool.submit(opened) for _ in range(4)]}
     assert len(ids) == 1
 
 
-def test_a_login_is_needed_and_checked(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_refused_and_the_right_one_accepted(
+    client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
     monkeypatch.setenv("WRONG_PASSWORD", "hunter2")
     try:

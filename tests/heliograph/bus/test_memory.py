@@ -1,4 +1,4 @@
-"""The double keeps the whole contract, and can lose what the contract never would."""
+"""`MemoryBus` passes the conformance suite, and loses records and members on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.clock import Clock, ManualClock
 from schemas.record import TopicPartition
 from tests.conformance.bus import BusConformance
 from tests.conformance.bus_driver import Member, events, values
-from tests.conformance.bus_log import RETENTION, RetentionConformance
+from tests.conformance.bus_topics import RETENTION, RetentionConformance
 
 
 class TestMemoryBus(BusConformance, RetentionConformance):
@@ -58,14 +58,14 @@ def test_a_killed_consumer_has_no_callbacks_and_commits_nothing() -> None:
     assert bus.lag("g")[TopicPartition("t", 0)].cursor == 0
 
 
-def test_truncation_ends_at_the_end() -> None:
+def test_truncation_beyond_the_end_stops_at_the_end() -> None:
     bus = MemoryBus()
     bus.append(events("t", 3))
     bus.truncate(TopicPartition("t", 0), 99)
     assert bus.extents("t")[TopicPartition("t", 0)] == (3, 3)
 
 
-def test_without_retention_everything_is_kept() -> None:
+def test_without_retention_maintain_keeps_everything() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock)
     bus.append(events("t", 3))

@@ -1,4 +1,4 @@
-"""A URL names its log, or an error says what to write."""
+"""Opening a bus by URL."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from heliograph.bus.open import OPENERS, open_bus
 from schemas.errors import InvalidConfiguration
 
 
-def test_memory() -> None:
+def test_the_memory_url_opens_a_bus_in_memory() -> None:
     bus = open_bus("memory://", partitions=3)
     assert isinstance(bus, MemoryBus)
     bus.create("t")
     assert bus.topics() == {"t": 3}
 
 
-def test_sqlite_keeps_its_log_at_the_path_of_the_url(tmp_path: Path) -> None:
+def test_a_sqlite_url_opens_the_file_of_its_path(tmp_path: Path) -> None:
     path = tmp_path / "a folder" / "bus.db"
     path.parent.mkdir()
     url = f"sqlite://{str(path).replace(' ', '%20')}"
@@ -49,20 +49,20 @@ def test_sqlite_keeps_its_log_at_the_path_of_the_url(tmp_path: Path) -> None:
         ("http://[::1", "sqlite://, memory://, kafka://"),
     ],
 )
-def test_a_wrong_url_says_what_to_write(url: str, says: str) -> None:
+def test_a_wrong_bus_url_is_refused_with_the_right_form(url: str, says: str) -> None:
     with pytest.raises(InvalidConfiguration, match=says) as caught:
         open_bus(url)
     assert len(caught.value.problems) == 1
     assert str(caught.value).startswith("bus.url")
 
 
-def test_every_known_scheme_is_named() -> None:
+def test_an_unknown_bus_scheme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         open_bus("nothing://")
     assert all(f"{scheme}://" in str(caught.value) for scheme in OPENERS)
 
 
-def test_a_url_of_no_known_kind_is_not_shown_whole() -> None:
+def test_a_refused_bus_url_is_not_shown_whole() -> None:
     with pytest.raises(InvalidConfiguration, match="begin with one of") as refused:
         open_bus("kafkas://user:hunter2@host:9092?password=hunter3")
     assert "hunter" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Keys land where the Java client of Apache Kafka puts them."""
+"""Partitions of keys are those that the Java client of Apache Kafka chooses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from heliograph.bus.partition import murmur2, partition_for
         (b"", 275646681),
     ],
 )
-def test_published_vectors_of_kafka(key: bytes, expected: int) -> None:
+def test_murmur2_gives_the_published_vectors_of_kafka(key: bytes, expected: int) -> None:
     assert murmur2(key) == expected
 
 
@@ -33,7 +33,7 @@ def test_published_vectors_of_kafka(key: bytes, expected: int) -> None:
         (b"599999", 12, 3),
     ],
 )
-def test_a_negative_hash_is_made_positive_as_kafka_does(key: bytes, partitions: int, expected: int) -> None:
+def test_a_negative_hash_becomes_positive_as_in_kafka(key: bytes, partitions: int, expected: int) -> None:
     assert partition_for(key, partitions) == expected
 
 

@@ -1,4 +1,4 @@
-"""Progress against a naive model: whatever is handed out, finished and restarted, nothing is skipped or repeated."""
+"""`Progress` against a naive model: it skips no record and repeats none, whatever is handed out, finished, restarted."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def offsets_of(taken: Sequence[Record]) -> list[int]:
     return [record.offset for record in taken]
 
 
-def fetch(log: Sequence[int], position: int, limit: int) -> list[Record]:
-    return records([offset for offset in log if offset >= position][:limit])
+def fetch(held: Sequence[int], position: int, limit: int) -> list[Record]:
+    return records([offset for offset in held if offset >= position][:limit])
 
 
 class ProgressMachine(RuleBasedStateMachine):
-    """A log with holes, one group, and sets of offsets as the model."""
+    """A partition with holes, one group, and sets of offsets as the model."""
 
     @initialize(
         holes=st.lists(st.integers(1, 4), min_size=1, max_size=60), first=st.sampled_from([0, 7, 10**12])
     )
     def begin(self, holes: list[int], first: int) -> None:
-        self.log: list[int] = []
+        self.held: list[int] = []
         at = first
         for hole in holes:
-            self.log.append(at)
+            self.held.append(at)
             at += hole
         self.progress = Progress(first)
         self.out: set[int] = set()
@@ -44,7 +44,7 @@ class ProgressMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 20))
     def hand_out(self, limit: int) -> None:
-        fetched = fetch(self.log, self.progress.position, limit)
+        fetched = fetch(self.held, self.progress.position, limit)
         taken = offsets_of(self.progress.take(fetched))
         assert taken == [record.offset for record in fetched if record.offset not in self.finished]
         assert self.out.isdisjoint(taken)
@@ -80,12 +80,12 @@ class ProgressMachine(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([0, 3, 9, 30, NOTE_LIMIT]))
     def restart(self, limit: int) -> None:
-        """The model forgets what the note has no room for: only that, and only farther off than what it kept."""
+        """Restarts from a note. The model forgets only the ranges that did not fit, all farther from the cursor than those kept."""
         cursor, note = self.progress.cursor, self.progress.note(limit)
         assert len(note) <= limit
         self.progress = Progress.from_note(cursor, note)
         self.out.clear()
-        kept = {offset for offset in self.log if offset < cursor} | known(self.progress, self.log)
+        kept = {offset for offset in self.held if offset < cursor} | known(self.progress, self.held)
         assert kept <= self.finished | self.lost
         forgotten = self.finished - kept
         assert limit < NOTE_LIMIT or not forgotten
@@ -94,31 +94,31 @@ class ProgressMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def lose_the_head_of_the_log(self, data: st.DataObject) -> None:
-        keep = data.draw(st.sampled_from(self.log))
+        keep = data.draw(st.sampled_from(self.held))
         self.progress.skip_to(keep)
-        self.lost.update(offset for offset in self.log if offset < keep)
+        self.lost.update(offset for offset in self.held if offset < keep)
 
     @invariant()
     def the_cursor_is_the_lowest_unfinished(self) -> None:
         if self.out:
             assert self.progress.cursor == min(self.out)
         assert self.progress.unfinished == len(self.out)
-        skipped = {offset for offset in self.log if offset < self.progress.cursor}
+        skipped = {offset for offset in self.held if offset < self.progress.cursor}
         assert skipped <= self.finished | self.lost
 
 
-def known(progress: Progress, log: Sequence[int]) -> set[int]:
-    """What a restarted progress holds for finished: seen by draining a second one."""
+def known(progress: Progress, held: Sequence[int]) -> set[int]:
+    """Finds the offsets that a restarted progress takes for finished, by draining a second one."""
     drained = Progress.from_note(progress.cursor, progress.note())
-    taken = offsets_of(drained.take(fetch(log, drained.position, len(log))))
-    return {offset for offset in log if offset >= progress.cursor} - set(taken)
+    taken = offsets_of(drained.take(fetch(held, drained.position, len(held))))
+    return {offset for offset in held if offset >= progress.cursor} - set(taken)
 
 
 TestProgress = ProgressMachine.TestCase
 TestProgress.settings = settings(max_examples=150, stateful_step_count=40)
 
 
-def test_the_cursor_waits_for_the_lowest_and_the_note_tells_the_rest() -> None:
+def test_the_cursor_is_the_lowest_unfinished_offset_and_the_note_holds_the_rest() -> None:
     progress = Progress(10)
     progress.take(records(range(10, 30)))
     progress.finish([13, 14, 15, 29, 20])
@@ -127,7 +127,7 @@ def test_the_cursor_waits_for_the_lowest_and_the_note_tells_the_rest() -> None:
     assert (progress.cursor, progress.note()) == (16, "4+1,8+1")
 
 
-def test_holes_are_no_unfinished_records() -> None:
+def test_holes_between_offsets_count_as_finished() -> None:
     progress = Progress(0)
     progress.take(records([0, 2, 4, 90]))
     progress.finish([0, 2, 4])
@@ -136,7 +136,7 @@ def test_holes_are_no_unfinished_records() -> None:
     assert (progress.cursor, progress.note()) == (91, "")
 
 
-def test_after_a_restart_only_the_unfinished_are_handed_out_again() -> None:
+def test_after_a_restart_only_unfinished_records_are_handed_out() -> None:
     progress = Progress.from_note(10, "3+3,4+1,8+1")
     assert offsets_of(progress.take(records(range(10, 15)))) == [10, 11, 12]
     assert progress.position == 16
@@ -147,14 +147,14 @@ def test_after_a_restart_only_the_unfinished_are_handed_out_again() -> None:
     ]
 
 
-def test_a_note_may_be_passed_on_before_its_ranges_are_reached() -> None:
+def test_a_note_keeps_ranges_that_are_not_reached_yet() -> None:
     progress = Progress.from_note(10, "3+3,4+1,8+1")
     progress.take(records([10]))
     progress.finish([10])
     assert (progress.cursor, progress.note()) == (11, "2+3,4+1,8+1")
 
 
-def test_a_note_has_a_bound_and_keeps_what_is_nearest() -> None:
+def test_a_note_that_is_too_long_keeps_the_ranges_nearest_to_the_cursor() -> None:
     progress = Progress(0)
     progress.take(records(range(10_000)))
     progress.finish(range(1, 10_000, 2))
@@ -168,13 +168,13 @@ def test_a_note_has_a_bound_and_keeps_what_is_nearest() -> None:
 @pytest.mark.parametrize(
     "note", ["", "moved by hand", "3", "3+", "3+1,", "-1+2", "1+1;2+2", "٣+١", "9" * 30 + "+1"]
 )
-def test_a_note_that_is_not_ours_counts_as_none(note: str) -> None:
+def test_a_note_of_another_form_counts_as_empty(note: str) -> None:
     progress = Progress.from_note(5, note)
     assert (progress.position, progress.note()) == (5, "")
     assert offsets_of(progress.take(records(range(5, 9)))) == [5, 6, 7, 8]
 
 
-def test_seeking_forgets_what_was_handed_out() -> None:
+def test_a_seek_forgets_the_records_handed_out() -> None:
     progress = Progress.from_note(0, "5+2")
     progress.take(records([0, 1, 2]))
     progress.seek(1)
@@ -183,13 +183,13 @@ def test_seeking_forgets_what_was_handed_out() -> None:
     assert offsets_of(progress.take(records(range(1, 9)))) == list(range(1, 9))
 
 
-def test_taking_nothing_changes_nothing() -> None:
+def test_taking_no_records_changes_nothing() -> None:
     progress = Progress(5)
     assert list(progress.take([])) == []
     assert progress.position == 5
 
 
-def test_positions_are_gathered_by_partition() -> None:
+def test_positions_are_grouped_by_partition() -> None:
     positions = [Position("a", 0, 4), Position("b", 1, 9), Position("a", 0, 2), Position("a", 1, 4)]
     assert by_partition(positions) == {
         TopicPartition("a", 0): [4, 2],

@@ -9,7 +9,7 @@ from schemas.record import NewRecord, TopicPartition
 PARTITION = TopicPartition("words", 0)
 
 
-def test_reading_goes_from_one_offset_to_another_over_what_is_gone() -> None:
+def test_reading_skips_removed_records_and_stops_at_the_end_offset() -> None:
     bus = MemoryBus(ManualClock(), partitions=1)
     count = 2 * reading.BATCH + 1
     bus.append([NewRecord("words", b"%d" % number) for number in range(count)])

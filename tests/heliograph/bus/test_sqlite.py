@@ -1,4 +1,4 @@
-"""The embedded log keeps the whole contract, and what only it promises: one file, opened again, damaged, full."""
+"""`SqliteBus` passes the conformance suite, and keeps its own promises: one file, reopened, damaged, on a full disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.errors import BusDamaged, BusFull, BusUnavailable
 from schemas.record import NewRecord, TopicPartition
 from tests.conformance.bus import BusConformance
 from tests.conformance.bus_driver import Member, events, values
-from tests.conformance.bus_log import RETENTION, RetentionConformance, read_all
+from tests.conformance.bus_topics import RETENTION, RetentionConformance, read_all
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log(path: Path) -> Iterator[SqliteBus]:
+def bus(path: Path) -> Iterator[SqliteBus]:
     with closing(open_log(path)) as opened:
         yield opened
 
@@ -96,7 +96,7 @@ class TestSqliteBus(BusConformance, RetentionConformance):
 
 @contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Another connection keeps the log for itself."""
+    """Locks the file through another connection."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -117,9 +117,9 @@ def truncated(path: Path, partition: TopicPartition, before: int) -> None:
         connection.execute("COMMIT")
 
 
-def test_reopening_keeps_log_and_cursors_across_processes(path: Path, log: SqliteBus) -> None:
-    log.append(events("t", 5))
-    member = Member(log, "t", "g")
+def test_records_and_cursors_outlive_the_process(path: Path, bus: SqliteBus) -> None:
+    bus.append(events("t", 5))
+    member = Member(bus, "t", "g")
     member.done(member.collect(5)[:2])
     member.consumer.close()
     program = (
@@ -129,149 +129,149 @@ def test_reopening_keeps_log_and_cursors_across_processes(path: Path, log: Sqlit
     )
     command = [sys.executable, "-c", program, str(path)]
     printed = subprocess.run(command, cwd=ROOT, check=True, timeout=60, capture_output=True, text=True).stdout
-    assert printed.split(maxsplit=2) == [log.log_id, "2", "['g']\n"]
+    assert printed.split(maxsplit=2) == [bus.log_id, "2", "['g']\n"]
 
 
-def test_another_name_of_the_file_is_the_same_log(tmp_path: Path, path: Path, log: SqliteBus) -> None:
+def test_two_names_of_one_file_open_the_same_bus(tmp_path: Path, path: Path, bus: SqliteBus) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(path)
-    one = Member(log, "t", "g")
-    log.create("t")
+    one = Member(bus, "t", "g")
+    bus.create("t")
     one.poll()
     with closing(open_log(link)) as other:
         assert other.members("g") == {one.consumer.member}
 
 
-def test_timestamps_never_decrease(path: Path) -> None:
+def test_timestamps_of_a_partition_never_decrease(path: Path) -> None:
     clock = ManualClock()
-    with closing(open_log(path, clock)) as log:
-        log.append(events("t", 2))
+    with closing(open_log(path, clock)) as bus:
+        bus.append(events("t", 2))
         before = clock.now()
         clock.step(-3600)
-        log.append(events("t", 1, first=2))
+        bus.append(events("t", 1, first=2))
         clock.step(7200)
-        log.append(events("t", 1, first=3))
-        timestamps = [record.timestamp for record in read_all(log, "t")]
+        bus.append(events("t", 1, first=3))
+        timestamps = [record.timestamp for record in read_all(bus, "t")]
         assert timestamps == [before, before, before, clock.now()]
-        assert log.offset_at(TopicPartition("t", 0), before + 1) == 3
+        assert bus.offset_at(TopicPartition("t", 0), before + 1) == 3
 
 
-def test_records_without_a_key_go_to_one_partition_a_batch(log: SqliteBus) -> None:
-    batches = [log.append(events("t", 3, partition=None)) for _ in range(4)]
+def test_records_without_a_key_go_to_one_partition_for_each_batch(bus: SqliteBus) -> None:
+    batches = [bus.append(events("t", 3, partition=None)) for _ in range(4)]
     chosen = [{position.partition for position in batch} for batch in batches]
     assert sorted(len(each) for each in chosen) == [1] * 4
     assert set[int]().union(*chosen) == set(range(4))
 
 
-def test_large_records_come_in_small_batches(log: SqliteBus) -> None:
+def test_large_records_are_polled_in_small_batches(bus: SqliteBus) -> None:
     megabyte = b"x" * (1024 * 1024 - 100)
     for _ in range(10):
-        log.append([NewRecord("t", megabyte, partition=0)] * 30)
-    polled = log.read(TopicPartition("t", 0), 0)
+        bus.append([NewRecord("t", megabyte, partition=0)] * 30)
+    polled = bus.read(TopicPartition("t", 0), 0)
     assert 32 <= len(polled.records) < 300
-    member = Member(log, "t", "g")
+    member = Member(bus, "t", "g")
     assert len(member.collect(300)) == 300
 
 
-def test_retention_gives_the_space_back(path: Path) -> None:
+def test_retention_gives_disk_space_back(path: Path) -> None:
     clock = ManualClock()
-    with closing(open_log(path, clock)) as log:
-        log.append([NewRecord("t", b"x" * 10_000)] * 1000)
-        log.maintain()
+    with closing(open_log(path, clock)) as bus:
+        bus.append([NewRecord("t", b"x" * 10_000)] * 1000)
+        bus.maintain()
         before = path.stat().st_size
         assert before > 10_000_000
         clock.advance(RETENTION + 1)
-        log.maintain()
+        bus.maintain()
         assert path.stat().st_size < before / 10
         assert path.with_name("bus.db-wal").stat().st_size == 0
-        assert log.extents("t") == {
+        assert bus.extents("t") == {
             TopicPartition("t", number): Extent(1000, 1000) if number == 0 else Extent(0, 0)
             for number in range(4)
         }
 
 
-def test_of_a_compacted_topic_the_last_record_of_each_key_stays(path: Path) -> None:
+def test_compaction_keeps_the_last_record_of_each_key(path: Path) -> None:
     clock = ManualClock()
-    with closing(open_log(path, clock)) as log:
+    with closing(open_log(path, clock)) as bus:
         place = TopicPartition("parked", 1)
 
         def put(key: int, value: bytes) -> NewRecord:
             return NewRecord("parked", value, b"%d" % key, partition=1)
 
         def held() -> list[tuple[int, bytes | None, bytes]]:
-            return [(one.offset, one.key, one.value) for one in log.read(place, 0).records]
+            return [(one.offset, one.key, one.value) for one in bus.read(place, 0).records]
 
-        log.append([put(number % 5, b"%d" % number) for number in range(20_000)])
-        log.append([put(3, b""), put(4, b"again")])
-        log.maintain()
+        bus.append([put(number % 5, b"%d" % number) for number in range(20_000)])
+        bus.append([put(3, b""), put(4, b"again")])
+        bus.maintain()
         kept = [(19_995 + key, b"%d" % key, b"%d" % (19_995 + key)) for key in range(3)]
         ends = [(20_000, b"3", b""), (20_001, b"4", b"again")]
         assert held() == kept + ends
         clock.advance(25 * 3600)
-        log.append([put(0, b"")])
-        log.maintain()
+        bus.append([put(0, b"")])
+        bus.maintain()
         assert held() == [*kept[1:], ends[1], (20_002, b"0", b"")]
-        assert log.extents("parked")[place] == Extent(0, 20_003)
+        assert bus.extents("parked")[place] == Extent(0, 20_003)
 
 
 def test_a_failed_commit_finishes_nothing(
-    path: Path, log: SqliteBus, monkeypatch: pytest.MonkeyPatch
+    path: Path, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "LOCK_WAIT", 0.05)
-    log.append(events("t", 4))
-    member = Member(log, "t", "g")
+    bus.append(events("t", 4))
+    member = Member(bus, "t", "g")
     records = member.collect(4)
     with locked(path), pytest.raises(BusUnavailable, match=r"locked by another process.*end that process"):
         member.done(records[:2], events("out", 1))
     member.done(records[3:])
-    assert log.lag("g")[TopicPartition("t", 0)].cursor == 0
-    assert "out" not in log.topics()
+    assert bus.lag("g")[TopicPartition("t", 0)].cursor == 0
+    assert "out" not in bus.topics()
     member.done(records[:2], events("out", 1))
-    assert log.lag("g")[TopicPartition("t", 0)].cursor == 2
+    assert bus.lag("g")[TopicPartition("t", 0)].cursor == 2
 
 
-def test_an_older_epoch_commits_nothing_even_if_it_believes_it_owns(path: Path, log: SqliteBus) -> None:
-    log.append(events("t", 4))
-    stale = Member(log, "t", "g")
+def test_a_commit_of_an_older_epoch_is_not_stored(path: Path, bus: SqliteBus) -> None:
+    bus.append(events("t", 4))
+    stale = Member(bus, "t", "g")
     records = stale.collect(4)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE cursors SET epoch = epoch + 1")
     assert len(stale.done(records, events("out", 1))) == 1
-    assert log.lag("g")[TopicPartition("t", 0)].cursor == 0
+    assert bus.lag("g")[TopicPartition("t", 0)].cursor == 0
     again = stale.collect(4)
     assert values(again) == [0, 1, 2, 3]
     assert [what for what, _ in stale.callbacks] == ["gained", "lost", "gained"]
     stale.done(again)
-    assert log.lag("g")[TopicPartition("t", 0)].cursor == 4
+    assert bus.lag("g")[TopicPartition("t", 0)].cursor == 4
 
 
-def test_reading_goes_on_while_the_log_is_locked_for_writing(path: Path, log: SqliteBus) -> None:
-    log.append(events("t", 4))
+def test_reading_works_while_the_file_is_locked_for_writing(path: Path, bus: SqliteBus) -> None:
+    bus.append(events("t", 4))
     with locked(path):
-        assert values(log.read(TopicPartition("t", 0), 0).records) == [0, 1, 2, 3]
-        assert log.groups() == []
+        assert values(bus.read(TopicPartition("t", 0), 0).records) == [0, 1, 2, 3]
+        assert bus.groups() == []
 
 
-def test_a_log_that_another_process_is_closing_is_opened_when_that_is_done(path: Path) -> None:
+def test_opening_waits_while_another_process_closes_the_file(path: Path) -> None:
     open_log(path).close()
     closing_one = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     closing_one.execute("PRAGMA locking_mode = EXCLUSIVE")  # as SQLite has it while the last one closes
     closing_one.execute("SELECT count(*) FROM meta").fetchone()
     done = threading.Timer(0.3, closing_one.close)
     done.start()
-    with closing(open_log(path)) as log:
-        log.append(events("orders", 1))
+    with closing(open_log(path)) as bus:
+        bus.append(events("orders", 1))
     done.join()
 
 
-def test_a_file_that_is_no_database_is_damaged(path: Path) -> None:
+def test_a_file_that_is_no_database_raises_bus_damaged(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(BusDamaged, match="heliograph restore"):
         open_log(path)
 
 
-def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
+def test_a_database_of_another_program_is_refused(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE theirs (x)")
@@ -279,10 +279,10 @@ def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
         open_log(path)
 
 
-def test_damaged_pages_are_found_out(path: Path, log: SqliteBus) -> None:
-    log.append([NewRecord("t", os.urandom(500), partition=0) for _ in range(1000)])
-    log.maintain()
-    log.close()
+def test_damaged_pages_raise_bus_damaged(path: Path, bus: SqliteBus) -> None:
+    bus.append([NewRecord("t", os.urandom(500), partition=0) for _ in range(1000)])
+    bus.maintain()
+    bus.close()
     with path.open("r+b") as file:
         for page in range(5, path.stat().st_size // 16384):
             file.seek(page * 16384)
@@ -291,37 +291,37 @@ def test_damaged_pages_are_found_out(path: Path, log: SqliteBus) -> None:
         damaged.read(TopicPartition("t", 0), 0)
 
 
-def test_headers_that_cannot_be_read_are_damage(path: Path, log: SqliteBus) -> None:
-    log.append(events("t", 1))
+def test_unreadable_headers_raise_bus_damaged(path: Path, bus: SqliteBus) -> None:
+    bus.append(events("t", 1))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE records SET headers = x'c1'")
     with pytest.raises(BusDamaged, match="headers"):
-        log.read(TopicPartition("t", 0), 0)
+        bus.read(TopicPartition("t", 0), 0)
 
 
-def test_a_newer_file_is_refused(path: Path, log: SqliteBus) -> None:
-    log.close()
+def test_a_file_of_a_newer_version_is_refused(path: Path, bus: SqliteBus) -> None:
+    bus.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {len(schema.STEPS) + 1}")
     with pytest.raises(BusUnavailable, match="newer Heliograph"):
         open_log(path)
 
 
-def test_an_older_file_is_brought_up_to_date(
-    path: Path, log: SqliteBus, monkeypatch: pytest.MonkeyPatch
+def test_a_file_of_an_older_version_is_upgraded(
+    path: Path, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log.append(events("t", 3))
-    log.close()
+    bus.append(events("t", 3))
+    bus.close()
     monkeypatch.setattr(schema, "STEPS", [*schema.STEPS, ["ALTER TABLE partitions ADD COLUMN later TEXT"]])
     with closing(open_log(path)) as migrated:
-        assert migrated.log_id == log.log_id
+        assert migrated.log_id == bus.log_id
         assert values(read_all(migrated, "t")) == [0, 1, 2]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),)
         assert connection.execute("SELECT later FROM partitions LIMIT 1").fetchone() == (None,)
 
 
-def test_a_folder_that_cannot_be_made_is_named() -> None:
+def test_a_folder_that_cannot_be_created_is_named() -> None:
     with pytest.raises(BusUnavailable, match=r"/proc/nowhere.*may write"):
         open_log(Path("/proc/nowhere/bus.db"))
 
@@ -332,16 +332,16 @@ def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
         open_log(path)
 
 
-def test_what_is_called_after_close_says_so(path: Path, log: SqliteBus) -> None:
-    log.append(events("t", 1))
-    log.close()
+def test_calls_after_close_raise_bus_unavailable(path: Path, bus: SqliteBus) -> None:
+    bus.append(events("t", 1))
+    bus.close()
     with pytest.raises(BusUnavailable, match="open the bus again"):
-        log.append(events("t", 1))
+        bus.append(events("t", 1))
     with pytest.raises(BusUnavailable, match="open the bus again"):
-        log.extents("t")
+        bus.extents("t")
 
 
-def test_a_full_disk_loses_nothing_and_mends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_bus_full_and_loses_no_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[sqlite3.Connection] = []
 
     def connect(path: Path, *, reader: bool) -> sqlite3.Connection:
@@ -349,19 +349,19 @@ def test_a_full_disk_loses_nothing_and_mends(path: Path, monkeypatch: pytest.Mon
         return kept[-1]
 
     monkeypatch.setattr(writer, "connect", connect)
-    with closing(open_log(path)) as log:
-        log.append(events("t", 3))
+    with closing(open_log(path)) as bus:
+        bus.append(events("t", 3))
         (pages,) = kept[0].execute("PRAGMA page_count").fetchone()
         kept[0].execute(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(BusFull, match="free some space"):
-            log.append([NewRecord("t", b"x" * 1000, partition=0)] * 1000)
-        assert values(read_all(log, "t")) == [0, 1, 2]
+            bus.append([NewRecord("t", b"x" * 1000, partition=0)] * 1000)
+        assert values(read_all(bus, "t")) == [0, 1, 2]
         kept[0].execute("PRAGMA max_page_count = 1000000")
-        log.append(events("t", 1, first=3))
-        assert values(read_all(log, "t")) == [0, 1, 2, 3]
+        bus.append(events("t", 1, first=3))
+        assert values(read_all(bus, "t")) == [0, 1, 2, 3]
 
 
-def test_below_the_reserve_producers_are_refused_and_commits_are_not(
+def test_below_the_reserve_appends_are_refused_and_commits_are_not(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [100 * 2**20]
@@ -371,24 +371,24 @@ def test_below_the_reserve_producers_are_refused_and_commits_are_not(
 
     monkeypatch.setattr("heliograph.bus.sqlite.reserve.free_bytes", free_bytes)
     monkeypatch.setattr("heliograph.bus.sqlite.reserve._LOOK_EVERY", 0.0)
-    with closing(open_log(path, reserve_bytes=64 * 2**20)) as log:
-        log.append(events("t", 3))
-        member = Member(log, "t", "g")
+    with closing(open_log(path, reserve_bytes=64 * 2**20)) as bus:
+        bus.append(events("t", 3))
+        member = Member(bus, "t", "g")
         records = member.collect(3)
         free[0] = 10 * 2**20
         with pytest.raises(BusFull, match=r"10 MiB free, below the reserve of 64 MiB; free some space"):
-            log.append(events("t", 1))
+            bus.append(events("t", 1))
         assert len(member.done(records, events("verdicts", 1))) == 1
-        assert log.lag("g")[TopicPartition("t", 0)].cursor == 3
+        assert bus.lag("g")[TopicPartition("t", 0)].cursor == 3
         free[0] = 65 * 2**20
-        log.append(events("t", 1))
+        bus.append(events("t", 1))
 
 
-def test_a_waiting_poll_is_woken_by_another_thread(log: SqliteBus) -> None:
-    log.create("t")
-    member = Member(log, "t", "g")
+def test_a_waiting_poll_is_woken_by_another_thread(bus: SqliteBus) -> None:
+    bus.create("t")
+    member = Member(bus, "t", "g")
     member.poll()
-    thread = threading.Thread(target=lambda: log.append(events("t", 1)))
+    thread = threading.Thread(target=lambda: bus.append(events("t", 1)))
     thread.start()
     assert values(member.poll(timeout=30)) == [0]
     thread.join()
@@ -398,12 +398,12 @@ def test_a_waiting_poll_is_woken_by_another_thread(log: SqliteBus) -> None:
     waker.join()
 
 
-def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_new_files_and_folders_are_accessible_to_their_owner_only(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         path = tmp_path / "home" / "bus.db"
-        with closing(SqliteBus(path, retention_seconds=None, reserve_bytes=0)) as log:
-            log.append([NewRecord("queue", b"x")])
+        with closing(SqliteBus(path, retention_seconds=None, reserve_bytes=0)) as bus:
+            bus.append([NewRecord("queue", b"x")])
             modes = {each: each.stat().st_mode & 0o777 for each in (path.parent, *path.parent.iterdir())}
     finally:
         os.umask(before)

@@ -1,4 +1,4 @@
-"""The parts of the embedded log, each by itself."""
+"""Parts of the embedded bus, each by itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WHERE = Path("/somewhere/bus.db")
 
 
 def primary_codes() -> dict[str, int]:
-    """Result codes of SQLite 3 (https://www.sqlite.org/rescode.html) that are errors; 1 to 28 without holes."""
+    """Lists the result codes of SQLite 3 that are errors (https://www.sqlite.org/rescode.html): 1 to 28 without holes."""
     names = (
         "ABORT AUTH BUSY CANTOPEN CONSTRAINT CORRUPT EMPTY ERROR FORMAT FULL INTERNAL INTERRUPT IOERR LOCKED MISMATCH "
         "MISUSE NOLFS NOMEM NOTADB NOTFOUND NOTICE PERM PROTOCOL RANGE READONLY SCHEMA TOOBIG WARNING"
@@ -42,7 +42,7 @@ def failed(code: int) -> sqlite3.Error:
     return error
 
 
-def test_the_table_of_errors_is_complete() -> None:
+def test_the_table_of_errors_has_every_result_code() -> None:
     assert set(TABLE) == set(primary_codes().values()) == set(range(1, 29))
     extended = {
         code
@@ -68,14 +68,14 @@ def test_the_table_of_errors_is_complete() -> None:
         (sqlite3.SQLITE_MISUSE, BusError, "report"),
     ],
 )
-def test_errors_name_the_file_and_the_remedy(code: int, kind: type[BusError], remedy: str) -> None:
+def test_sqlite_errors_name_the_file_and_the_remedy(code: int, kind: type[BusError], remedy: str) -> None:
     error = translate(failed(code), WHERE)
     assert type(error) is kind
     assert str(error).startswith("/somewhere/bus.db: it failed; ")
     assert remedy in str(error)
 
 
-def test_errors_of_the_file_system_are_told_apart() -> None:
+def test_a_full_disk_and_missing_permission_raise_different_errors() -> None:
     with pytest.raises(BusFull, match=r"^/x: No space left"), translated(WHERE):
         raise OSError(errno.ENOSPC, "No space left", "/x")
     with pytest.raises(BusUnavailable, match=r"^/somewhere/bus.db: Read-only"), translated(WHERE):
@@ -86,7 +86,7 @@ def test_errors_of_the_file_system_are_told_apart() -> None:
     topics=st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 13)),
     members=st.sets(st.text("xyz", min_size=1, max_size=4), min_size=1, max_size=5),
 )
-def test_shares_add_up_and_are_fair(topics: dict[str, int], members: set[str]) -> None:
+def test_shares_of_all_members_add_up_and_are_fair(topics: dict[str, int], members: set[str]) -> None:
     wanting = dict.fromkeys(topics, tuple(sorted(members)))
     each = [shares(member, topics, wanting) for member in members]
     for topic, partitions in topics.items():
@@ -112,7 +112,7 @@ def test_shares_add_up_when_members_want_different_topics(
 
 
 @given(sizes=st.lists(st.integers(1, 50), max_size=12), limit=st.integers(1, 200))
-def test_amounts_are_fair_and_leave_nothing_unused(sizes: list[int], limit: int) -> None:
+def test_fair_amounts_use_the_whole_limit(sizes: list[int], limit: int) -> None:
     behind = {TopicPartition("t", number): size for number, size in enumerate(sizes)}
     amounts = fair_amounts(behind, limit)
     assert sum(amounts.values()) == min(limit, sum(sizes))
@@ -134,8 +134,10 @@ class TestWriter:
         with closing(Writer(path)) as writer:
             yield writer
 
-    def test_what_waits_is_committed_together_and_a_failure_is_its_own(self, writer: Writer) -> None:
-        """The first holds the turn until all others wait; of those, one fails in the shared transaction."""
+    def test_waiting_work_shares_a_transaction_and_one_failure_fails_only_itself(
+        self, writer: Writer
+    ) -> None:
+        """The first work holds the turn until all others wait; one of these fails in the shared transaction."""
         waiting = threading.Semaphore(0)
         outcomes: dict[int, object] = {}
 
@@ -200,14 +202,14 @@ class TestFileLock:
         assert not filelock.is_held(path)
         assert not filelock.is_held(tmp_path / "missing")
 
-    def test_a_new_file_is_locked_from_the_first(self, tmp_path: Path) -> None:
+    def test_a_new_lock_file_is_never_visible_unlocked(self, tmp_path: Path) -> None:
         lock = filelock.take_new(tmp_path / "member", "text")
         assert [file.name for file in tmp_path.iterdir()] == ["member"]
         assert (tmp_path / "member").read_text() == "text"
         assert filelock.is_held(tmp_path / "member")
         filelock.release(lock)
 
-    def test_waiting_ends(self, tmp_path: Path) -> None:
+    def test_waiting_for_a_lock_ends_with_bus_unavailable(self, tmp_path: Path) -> None:
         with (
             filelock.waiting_lock(tmp_path / "lock", 0.01),
             pytest.raises(BusUnavailable, match="end that process"),
@@ -227,7 +229,7 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
         reader.execute("INSERT INTO made VALUES (1)")
 
 
-def test_a_watch_that_cannot_look_lets_those_who_wait_find_out(tmp_path: Path) -> None:
+def test_a_watch_that_fails_wakes_the_waiting_polls(tmp_path: Path) -> None:
     class Failing(Catalogue):
         def refresh(self) -> Snapshot:
             raise BusUnavailable("locked")

@@ -1,4 +1,4 @@
-"""Several real processes on one log: appending, sharing, waking each other, dying by kill -9."""
+"""Several real processes on one bus file: appending, sharing, waking each other, dying by kill -9."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from heliograph.bus.sqlite import SqliteBus
 from schemas.record import NewRecord, TopicPartition
 from tests.conformance.bus_driver import Member, events, eventually, values
-from tests.conformance.bus_log import read_all
+from tests.conformance.bus_topics import read_all
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,14 +66,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log(path: Path) -> Iterator[SqliteBus]:
+def bus(path: Path) -> Iterator[SqliteBus]:
     with closing(SqliteBus(path, retention_seconds=None, reserve_bytes=0)) as opened:
         yield opened
 
 
 @pytest.fixture
 def start(path: Path) -> Iterator[Start]:
-    """Runs a program on the log in a process of its own."""
+    """Runs a program on the bus in a process of its own."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(program: str, *arguments: str) -> subprocess.Popen[str]:
@@ -100,26 +100,24 @@ def within(seconds: float) -> Generator[Callable[[], bool]]:
     yield lambda: time.monotonic() < deadline
 
 
-def test_processes_append_at_once_and_nothing_is_lost(log: SqliteBus, start: Start) -> None:
+def test_processes_that_append_at_once_lose_no_record(bus: SqliteBus, start: Start) -> None:
     writers = [start(APPEND, str(number)) for number in range(3)]
     for _ in range(20):
-        log.append(events("t", 5, first=9000))
+        bus.append(events("t", 5, first=9000))
     assert [process.wait(timeout=60) for process in writers] == [0, 0, 0]
-    counts = Counter(values(read_all(log, "t")))
+    counts = Counter(values(read_all(bus, "t")))
     assert sum(counts.values()) == 3 * 200 + 100
     for number in range(3):
-        own = [value for value in values(read_all(log, "t")) if value // 1000 == number]
+        own = [value for value in values(read_all(bus, "t")) if value // 1000 == number]
         assert own == list(range(number * 1000, number * 1000 + 200))
 
 
-def test_workers_killed_in_the_middle_lose_and_double_nothing_that_was_committed(
-    log: SqliteBus, start: Start
-) -> None:
-    log.append([NewRecord("t", b"%d" % number, partition=number % 4) for number in range(4000)])
+def test_killed_workers_neither_lose_nor_repeat_committed_work(bus: SqliteBus, start: Start) -> None:
+    bus.append([NewRecord("t", b"%d" % number, partition=number % 4) for number in range(4000)])
     workers = [start(WORK), start(WORK)]
     killed = 0
     with within(60) as time_is_left:
-        while (finished := sum(lag.cursor for lag in log.lag("g").values())) < 4000:
+        while (finished := sum(lag.cursor for lag in bus.lag("g").values())) < 4000:
             assert time_is_left(), finished
             if finished > 1000 * killed and killed < 3:
                 kill(workers[0])
@@ -128,54 +126,56 @@ def test_workers_killed_in_the_middle_lose_and_double_nothing_that_was_committed
             time.sleep(0.005)
     assert killed >= 1
     # One transaction finishes a record and appends what follows from it, so there is one of each, whoever dies.
-    assert Counter(values(read_all(log, "out"))) == Counter(range(4000))
+    assert Counter(values(read_all(bus, "out"))) == Counter(range(4000))
 
 
-def test_another_member_takes_over_what_was_in_flight_and_no_more(log: SqliteBus, start: Start) -> None:
-    log.append([NewRecord("t", b"%d" % number, partition=number % 4) for number in range(40)])
+def test_the_next_owner_gets_only_the_unfinished_records_of_a_killed_member(
+    bus: SqliteBus, start: Start
+) -> None:
+    bus.append([NewRecord("t", b"%d" % number, partition=number % 4) for number in range(40)])
     holder = start(HOLD_ON)
     assert holder.stdout is not None
     handed_out = 0
     while handed_out < 40:
         handed_out += int(holder.stdout.readline())
-    kill_at_rest(log, holder)
-    member = Member(log, "t", "g")
+    kill_at_rest(bus, holder)
+    member = Member(bus, "t", "g")
     records = member.collect(20)
     assert {record.offset % 2 for record in records} == {0}
     member.expect_quiet()
-    assert log.members("g") == {member.consumer.member}
+    assert bus.members("g") == {member.consumer.member}
 
 
-def kill_at_rest(log: SqliteBus, holder: subprocess.Popen[str]) -> None:
-    assert len(log.members("g")) == 1
+def kill_at_rest(bus: SqliteBus, holder: subprocess.Popen[str]) -> None:
+    assert len(bus.members("g")) == 1
     kill(holder)
-    assert log.members("g") == frozenset()
+    assert bus.members("g") == frozenset()
 
 
-def test_a_member_that_waits_gets_the_partitions_of_one_that_is_killed(log: SqliteBus, start: Start) -> None:
-    log.create("t")
+def test_a_waiting_member_takes_over_the_partitions_of_a_killed_one(bus: SqliteBus, start: Start) -> None:
+    bus.create("t")
     holder = start(WORK)
     with within(30) as time_is_left:
-        while not log.lag("g"):
+        while not bus.lag("g"):
             assert time_is_left()
             time.sleep(0.01)
-    member = Member(log, "t", "g")
+    member = Member(bus, "t", "g")
     eventually(lambda: len(member.consumer.assigned()) == 2, member)
     kill(holder)
     eventually(lambda: len(member.consumer.assigned()) == 4, member)
 
 
-def test_an_append_wakes_a_poll_of_another_process(log: SqliteBus, start: Start) -> None:
-    log.create("ping")
-    log.create("pong")
+def test_an_append_wakes_a_poll_of_another_process(bus: SqliteBus, start: Start) -> None:
+    bus.create("ping")
+    bus.create("pong")
     start(ECHO)
     with within(30) as time_is_left:
-        while len(log.lag("echo")) < 4:
+        while len(bus.lag("echo")) < 4:
             assert time_is_left()
             time.sleep(0.01)
-    consumer = log.consumer(["pong"], "here")
+    consumer = bus.consumer(["pong"], "here")
     for number in range(20):
-        log.append([NewRecord("ping", b"%d" % number)])
+        bus.append([NewRecord("ping", b"%d" % number)])
         # Both polls wait 30 s if nobody wakes them: twenty rounds would pass the test's time limit.
         assert values(consumer.poll(timeout=30.0).records) == [number]
     assert TopicPartition("pong", 0) in consumer.assigned()

@@ -12,7 +12,7 @@ from schemas.errors import StoreRefused
 
 
 class Replacing(MemoryStore):
-    """A store that ignores the condition."""
+    """A store that ignores the condition of `put_new`."""
 
     def put_new(self, key: str, body: bytes) -> bool:
         self.put(key, body)
@@ -20,7 +20,7 @@ class Replacing(MemoryStore):
 
 
 class Losing(MemoryStore):
-    """A store that answers as it should, and stores the second."""
+    """A store that answers correctly, but stores the second body."""
 
     def put_new(self, key: str, body: bytes) -> bool:
         free = self.head(key) is None

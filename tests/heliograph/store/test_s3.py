@@ -1,4 +1,4 @@
-"""The suite of stores on real S3 servers, and what a second client reads of what we wrote."""
+"""`S3Store` passes the conformance suite on real S3 servers, and a second client reads its objects."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestMinIO(SharedStoreConformance):
         yield from opened(minio)
 
     def test_writers_and_deletes_in_one_folder(self, store: ObjectStore) -> None:
-        """An object stays: MinIO answers AccessDenied to a write while the last object of its folder is deleted."""
+        """Keeps one object: MinIO answers AccessDenied to a write while the last object of its folder is being deleted."""
         store.put("deep/er/stays", b"")
         write_and_delete(store)
         assert keys_of(store) == ["deep/er/stays"]
@@ -76,7 +76,7 @@ class TestMinIO(SharedStoreConformance):
 
 @pytest.fixture
 def second(service: Service) -> Minio:
-    """The second opinion."""
+    """Another client library, as a second opinion."""
     return Minio(urlsplit(service.endpoint).netloc, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
 
 
@@ -231,7 +231,7 @@ def _an_hour_ago(*_: object, **__: object) -> datetime:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Service]:
-    """A server whose buckets are in another region."""
+    """Starts a server whose buckets are in another region."""
     try:
         found = run_minio(MINIO_SITE_REGION="eu-west-3")
     except Unavailable as error:

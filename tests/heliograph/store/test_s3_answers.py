@@ -1,4 +1,4 @@
-"""Answers that are late, lost or wrong: a proxy lies between the store and a real server."""
+"""`S3Store` with answers that are late, lost or wrong: a proxy between the store and a real server lies."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_write_that_fails_once_is_retried(
 def test_a_taken_key_stays_taken_after_a_lost_answer(
     lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
 ) -> None:
-    """Even by the same bytes: they are another's."""
+    """The existing object has the same bytes, but another writer stored it."""
     honest.put_new("a", b"the same")
     proxy.lies = [lie]
     assert not lied_to.put_new("a", b"the same")
@@ -97,7 +97,7 @@ def test_a_write_without_any_answer_raises_store_unavailable(
 def test_a_write_whose_answer_and_owner_stay_unknown_raises_store_unavailable(
     lied_to: S3Store, proxy: Proxy, honest: ObjectStore
 ) -> None:
-    """The write was done, its answer lost, and the store cannot be asked whose the object is."""
+    """The write is done, its answer is lost, and reading the object's id fails, too."""
     proxy.wanted = lambda asked: asked.method in {"PUT", "HEAD"}
     proxy.lies = [Lie.FAIL_AFTER]
     original = proxy.lie_to

@@ -1,4 +1,4 @@
-"""A writer that dies between the head and the body of its request leaves nothing."""
+"""A writer that dies between the head and the body of its request leaves no object."""
 
 from __future__ import annotations
 

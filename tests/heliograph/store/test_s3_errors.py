@@ -1,4 +1,4 @@
-"""Every error of boto3 and of the stores has words of ours."""
+"""Errors of boto3 and of the stores become store errors with one line of text."""
 
 from __future__ import annotations
 

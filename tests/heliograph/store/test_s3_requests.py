@@ -1,4 +1,4 @@
-"""What is sent: recorded by a server that answers as it is told."""
+"""Requests of `S3Store`, recorded by a server with prepared answers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def lower(asked: Asked) -> dict[str, str]:
 
 
 def multipart(asked: Asked) -> Answer:
-    """A store that takes uploads in parts."""
+    """Answers as a store that accepts uploads in parts."""
     if asked.method == "GET" and "uploads" in asked.path:
         return Answer(200, {}, b"<ListMultipartUploadsResult/>")
     if asked.method == "POST" and "uploads" in asked.path:
@@ -153,7 +153,7 @@ def test_a_versioned_bucket_on_oss_is_refused(header: str) -> None:
 
 
 def test_a_taken_key_without_an_object_raises_store_unavailable() -> None:
-    """Deleted meanwhile, or by a folder that the store shows nobody."""
+    """The object was deleted meanwhile, or the key is a folder that the store does not list."""
     answers = {"PUT": Answer(412), "HEAD": Answer(404)}
     with (
         recording(lambda asked: answers[asked.method]) as (endpoint, _),

@@ -1,4 +1,4 @@
-"""What every log does outside of groups."""
+"""Suite of topics, outside of groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETENTION = 60.0
 
 
 def read_all(bus: Bus, topic: str) -> list[Record]:
-    """Everything the log holds of a topic, partition after partition, in small pages."""
+    """Reads all records of a topic, partition after partition, in small pages."""
     records: list[Record] = []
     for partition, extent in sorted(bus.extents(topic).items()):
         at = extent.start
@@ -35,11 +35,11 @@ def read_all(bus: Bus, topic: str) -> list[Record]:
 
 
 class BusFixtures:
-    """What an implementation provides. The log is new and empty and has 4 partitions a topic."""
+    """Fixtures that an implementation provides. The bus is new and empty, and its topics have 4 partitions."""
 
     @pytest.fixture
     def clock(self) -> Clock:
-        """The clock the log was opened with; a ManualClock lets the suite test retention, too."""
+        """The clock that the bus was opened with; a ManualClock lets the suite test retention, too."""
         return SystemClock()
 
     @pytest.fixture
@@ -48,22 +48,22 @@ class BusFixtures:
 
     @pytest.fixture
     def another_handle(self, bus: Bus) -> Bus:
-        """The same log, opened a second time as another process would."""
+        """The same topics, opened a second time as another process would."""
         raise NotImplementedError
 
     @pytest.fixture
     def reopen(self, bus: Bus) -> Callable[[], Bus]:
-        """Close `bus` and open the same log again."""
+        """Closes `bus` and opens the same topics again."""
         raise NotImplementedError
 
     @pytest.fixture
     def truncate(self) -> Callable[[TopicPartition, int], None]:
-        """Remove the records of a partition below an offset, whoever still wants them."""
+        """Removes the records of a partition below an offset, finished or not."""
         pytest.skip("this log has no way to lose records on demand")
 
     @pytest.fixture
     def killed_consumer(self) -> Callable[[str, str, int], None]:
-        """Given topic, group and count: a consumer elsewhere is handed so many records, and dies as by kill -9."""
+        """Runs a consumer of a topic and group that gets `count` records and dies as by kill -9."""
         pytest.skip("this log has no way to kill a consumer")
 
     @pytest.fixture
@@ -75,7 +75,7 @@ class BusFixtures:
         return f"g{uuid.uuid4().hex[:10]}"
 
 
-class LogConformance(BusFixtures):
+class TopicConformance(BusFixtures):
     """Appending, reading, topics, retention."""
 
     @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ class LogConformance(BusFixtures):
         assert (record.position, record.key, record.headers, record.value) == (position, key, headers, value)
         assert before <= record.timestamp <= clock.now()
 
-    def test_positions_are_given_in_the_order_of_the_records(self, bus: Bus, topic: str) -> None:
+    def test_append_returns_positions_in_the_order_of_the_records(self, bus: Bus, topic: str) -> None:
         records = [NewRecord(topic, b"%d" % number, partition=number % 3) for number in range(30)]
         positions = bus.append(records)
         assert [position.partition for position in positions] == [number % 3 for number in range(30)]
@@ -109,7 +109,7 @@ class LogConformance(BusFixtures):
         assert offsets == sorted(set(offsets))
         assert values(read_all(bus, topic)) == list(range(20))
 
-    def test_an_append_of_nothing_is_nothing(self, bus: Bus) -> None:
+    def test_an_append_of_no_records_returns_no_positions(self, bus: Bus) -> None:
         assert list(bus.append([])) == []
 
     def test_one_append_may_fill_several_topics(self, bus: Bus, topic: str) -> None:
@@ -133,12 +133,12 @@ class LogConformance(BusFixtures):
             bus.append([*events(topic, 1), *events(topic, 1, partition=4)])
         assert read_all(bus, topic) == []
 
-    def test_many_records_at_once(self, bus: Bus, topic: str) -> None:
+    def test_one_append_may_hold_many_records(self, bus: Bus, topic: str) -> None:
         positions = bus.append(events(topic, 12_000, partition=None))
         assert len(set(positions)) == 12_000
         assert sorted(values(read_all(bus, topic))) == list(range(12_000))
 
-    def test_a_record_at_the_limit_passes_and_one_above_does_not(self, bus: Bus, topic: str) -> None:
+    def test_a_record_at_the_size_limit_passes_and_one_above_does_not(self, bus: Bus, topic: str) -> None:
         room = RECORD_LIMIT - len(b"key") - len("h") - len(b"header")
         bus.append([NewRecord(topic, b"x" * room, b"key", (("h", b"header"),))])
         with pytest.raises(RecordTooLarge, match=str(RECORD_LIMIT)):
@@ -156,14 +156,14 @@ class LogConformance(BusFixtures):
         assert name not in bus.topics()
         assert read_all(bus, topic) == []
 
-    def test_a_topic_is_made_by_its_first_append(self, bus: Bus, topic: str) -> None:
+    def test_a_topic_is_created_by_its_first_append(self, bus: Bus, topic: str) -> None:
         assert topic not in bus.topics()
         assert bus.extents(topic) == {}
         bus.append([NewRecord(topic, b"1"), NewRecord("subscriptions", b"2")])
         assert bus.topics()[topic] == 4
         assert bus.topics()["subscriptions"] == 1
 
-    def test_a_topic_is_made_with_the_partitions_asked_for(
+    def test_a_topic_is_created_with_the_requested_partitions(
         self, bus: Bus, another_handle: Bus, topic: str
     ) -> None:
         bus.create(topic, 7)
@@ -173,7 +173,7 @@ class LogConformance(BusFixtures):
         assert bus.topics()[f"{topic}.default"] == 4
         assert sorted(bus.extents(topic)) == [TopicPartition(topic, number) for number in range(7)]
 
-    def test_extents_say_what_there_is(self, bus: Bus, topic: str) -> None:
+    def test_extents_give_the_offsets_of_each_partition(self, bus: Bus, topic: str) -> None:
         bus.append([*events(topic, 5, partition=1), *events(topic, 2, partition=3)])
         extents = bus.extents(topic)
         assert [extents[TopicPartition(topic, number)] for number in range(4)] == [
@@ -183,7 +183,7 @@ class LogConformance(BusFixtures):
             Extent(0, 2),
         ]
 
-    def test_reading_keeps_to_the_limit_and_ends_at_the_end(self, bus: Bus, topic: str) -> None:
+    def test_reading_respects_the_limit_and_ends_at_the_end(self, bus: Bus, topic: str) -> None:
         partition = TopicPartition(topic, 0)
         bus.append(events(topic, 10))
         assert values(bus.read(partition, 3, 4).records) == [3, 4, 5, 6]
@@ -191,7 +191,7 @@ class LogConformance(BusFixtures):
         assert list(bus.read(partition, 10).records) == []
         assert list(bus.read(TopicPartition(f"{topic}.none", 0), 0).records) == []
 
-    def test_what_was_lost_is_read_as_a_gap(
+    def test_removed_records_are_read_as_a_gap(
         self, bus: Bus, truncate: Callable[[TopicPartition, int], None], topic: str
     ) -> None:
         partition = TopicPartition(topic, 0)
@@ -203,7 +203,7 @@ class LogConformance(BusFixtures):
         assert list(bus.read(partition, 4, 2).gaps) == []
         assert bus.extents(topic)[partition] == Extent(4, 10)
 
-    def test_offsets_go_on_where_they_were_after_everything_was_lost(
+    def test_offsets_continue_after_all_records_were_removed(
         self, bus: Bus, truncate: Callable[[TopicPartition, int], None], topic: str
     ) -> None:
         bus.append(events(topic, 10))
@@ -224,7 +224,7 @@ class LogConformance(BusFixtures):
         assert bus.offset_at(partition, timestamp) == third.offset
         assert bus.offset_at(partition, timestamp + 60_000) == third.offset + 1
 
-    def test_the_log_id_belongs_to_the_log(
+    def test_the_log_id_is_the_same_in_every_handle_and_after_reopening(
         self, bus: Bus, another_handle: Bus, reopen: Callable[[], Bus], topic: str
     ) -> None:
         bus.append(events(topic, 3))
@@ -235,12 +235,12 @@ class LogConformance(BusFixtures):
         assert again.log_id == first
         assert values(read_all(again, topic)) == [0, 1, 2]
 
-    def test_another_handle_reads_what_was_appended(self, bus: Bus, another_handle: Bus, topic: str) -> None:
+    def test_another_handle_reads_appended_records(self, bus: Bus, another_handle: Bus, topic: str) -> None:
         bus.append(events(topic, 3))
         another_handle.append(events(topic, 3, first=3))
         assert values(read_all(bus, topic)) == values(read_all(another_handle, topic)) == [0, 1, 2, 3, 4, 5]
 
-    def test_threads_append_at_once(self, bus: Bus, another_handle: Bus, topic: str) -> None:
+    def test_threads_append_at_once_without_loss(self, bus: Bus, another_handle: Bus, topic: str) -> None:
         def work(worker: int) -> list[Position]:
             handle = (bus, another_handle)[worker % 2]
             return [
@@ -260,10 +260,10 @@ class LogConformance(BusFixtures):
 
 
 class RetentionConformance(BusFixtures):
-    """What `maintain` does by the clock that the log was opened with, which is a ManualClock; not for logs whose
+    """What `maintain` does by the clock that the bus was opened with, which is a ManualClock; not for buses whose
     retention is a server's."""
 
-    def test_retention_removes_what_nobody_waits_for(self, bus: Bus, clock: Clock, topic: str) -> None:
+    def test_retention_removes_records_that_no_group_needs(self, bus: Bus, clock: Clock, topic: str) -> None:
         manual = needs_manual(clock)
         bus.append([*events(topic, 3), *events("subscriptions", 3)])
         manual.advance(RETENTION / 2)
@@ -275,7 +275,7 @@ class RetentionConformance(BusFixtures):
         assert values(read_all(bus, topic)) == [3, 4, 5]
         assert values(read_all(bus, "subscriptions")) == [0, 1, 2]
 
-    def test_retention_never_passes_a_known_group(
+    def test_retention_never_removes_records_that_a_group_has_not_finished(
         self, bus: Bus, clock: Clock, topic: str, group: str
     ) -> None:
         manual = needs_manual(clock)
@@ -290,10 +290,10 @@ class RetentionConformance(BusFixtures):
         bus.maintain()
         assert values(read_all(bus, topic))[0] == 3
 
-    def test_what_is_kept_until_consumed_waits_for_its_first_reader(
+    def test_topics_kept_until_consumed_keep_everything_until_a_group_reads_them(
         self, bus: Bus, clock: Clock, group: str
     ) -> None:
-        """Deliveries are promised: a deliverer that was never started yet finds them however late it begins."""
+        """A deliverer that starts for the first time, however late, must find all deliveries."""
         manual = needs_manual(clock)
         bus.append(events("deliveries", 3))
         manual.advance(RETENTION + 1)
@@ -308,6 +308,6 @@ class RetentionConformance(BusFixtures):
 
 
 def needs_manual(clock: Clock) -> ManualClock:
-    """The clock that the test turns by hand."""
+    """Returns the clock, which the test sets by hand."""
     assert isinstance(clock, ManualClock)
     return clock
