@@ -75,7 +75,7 @@ def interrupted(product: Product, number: signal.Signals, *words: str) -> list[s
     assert process.wait(30) == (130 if number is signal.SIGINT else -number)
     assert product.count(DELIVERIES) < before + 2 * EACH
     (found,) = re.findall(
-        r"^redrive .*?; if it is interrupted: heliograph (.*)$", product.log(), re.MULTILINE
+        r"^redrive .*?; if interrupted, resume with: heliograph (.*)$", product.log(), re.MULTILINE
     )
     return shlex.split(found)
 
