@@ -57,10 +57,10 @@ class Router(ConsumerRole[Consumer]):
         self._configuration = Configuration(bus)
         self._configuration.refresh()
         self._compile()
-        self._reported: int | None = None
+        self._recorded_version: int | None = None
         self._polled: deque[Record] = deque()
-        self._repeated: Mapping[Position, Position] = {}
-        self._underway = False
+        self._originals: Mapping[Position, Position] = {}
+        self._uncommitted = False
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._drop_partitions)
 
     @property
@@ -78,64 +78,64 @@ class Router(ConsumerRole[Consumer]):
         if not self._polled:
             polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
             self._polled.extend(polled.records)
-            self._repeated = self._duplicates.find_duplicates(polled.records)
+            self._originals = self._duplicates.find_duplicates(polled.records)
             report_gaps(self.name, polled.gaps)
-        self._underway = bool(self._polled)
+        self._uncommitted = bool(self._polled)
         if self._configuration.refresh():
             self._compile()
         batch = _Batch()
         self._route(batch)
-        follows = [*self._routing_record(), *batch.follows]
-        if follows or batch.taken:
-            self._consumer.done(map(_position, batch.taken), append=follows)
-            self._reported = self._configuration.version
+        records = [*self._routing_record(), *batch.records]
+        if records or batch.events:
+            self._consumer.done(map(_position, batch.events), append=records)
+            self._recorded_version = self._configuration.version
         batch.count()
-        self._underway = bool(self._polled)
+        self._uncommitted = bool(self._polled)
 
     def busy(self) -> bool:
         """True if events were polled and are not committed."""
-        return self._underway
+        return self._uncommitted
 
     def _route(self, batch: _Batch) -> None:
         """Routes polled records until the batch is full. A record that cannot be read does not stop the others."""
-        match, deliveries, mutes = self._table.match, self._deliveries.build, self._table.mutes
-        repeated = self._repeated
-        polled, taken, routed = self._polled, batch.taken, batch.routed
+        match, build, mutes = self._table.match, self._deliveries.build, self._table.mutes
+        originals = self._originals
+        polled, events, routed = self._polled, batch.events, batch.routed
         while polled and not batch.full:
             record = polled.popleft()
-            taken.append(record)
+            events.append(record)
             try:
                 routing = decode(record)
             except InvalidNotification as error:
                 batch.reject(record, str(error))
                 continue
-            if repeated and record.position in repeated:
-                batch.reject_duplicate(record, repeated[record.position])
+            if originals and record.position in originals:
+                batch.reject_duplicate(record, originals[record.position])
                 continue
             routed.append(record.topic)
             matches = match(routing)
             if matches:
                 batch.matched.append(matches)
-                going = self._unmuted(batch, record, routing, matches) if mutes else matches
-                made = deliveries(record, routing.resource_id, going)
-                batch.follows += made
-                batch.size += len(record.value) * len(made)
+                unmuted = self._apply_mutes(batch, record, routing, matches) if mutes else matches
+                built = build(record, routing.resource_id, unmuted)
+                batch.records += built
+                batch.size += len(record.value) * len(built)
 
-    def _unmuted(
+    def _apply_mutes(
         self, batch: _Batch, record: Record, routing: Routing, matches: Sequence[Match]
     ) -> Sequence[Match]:
         """Returns the matches that are not muted; adds verdicts of the others, and new mutes, to the batch."""
-        going: list[Match] = []
+        unmuted: list[Match] = []
         for match in matches:
-            opener = self._mutes.find_muting(record, routing, match) if match.mute_for else None
-            if opener is not None:
-                batch.follows += self._deliveries.build_muted(record, routing.resource_id, match, opener)
+            muting = self._mutes.find_muting(record, routing, match) if match.mute_for else None
+            if muting is not None:
+                batch.records += self._deliveries.build_muted(record, routing.resource_id, match, muting)
                 batch.muted.append(match)
                 continue
-            going.append(match)
+            unmuted.append(match)
             if match.mute_for:
-                batch.follows.append(self._mutes.open_mute(record, routing, match))
-        return going
+                batch.records.append(self._mutes.open_mute(record, routing, match))
+        return unmuted
 
     def _compile(self) -> None:
         configuration = self._configuration
@@ -150,7 +150,7 @@ class Router(ConsumerRole[Consumer]):
         """Makes the next commit name the version under which the new partitions are routed."""
         _log.info("partitions gained", partitions=[str(partition) for partition in partitions])
         self._drop_partitions(partitions)
-        self._reported = None
+        self._recorded_version = None
 
     def _drop_partitions(self, partitions: Sequence[TopicPartition]) -> None:
         self._duplicates.drop_partitions(partitions)
@@ -159,7 +159,7 @@ class Router(ConsumerRole[Consumer]):
     def _routing_record(self) -> Sequence[NewRecord]:
         """Returns a record for `routing` if it has none yet for the version of the next commit."""
         version = self._configuration.version
-        if version == self._reported:
+        if version == self._recorded_version:
             return ()
         cursors = self._bus.lag(self.name)
         start = {
@@ -173,9 +173,9 @@ class _Batch:
     """The records to append in one commit, and the counts for the metrics after it."""
 
     def __init__(self) -> None:
-        self.taken: list[Record] = []
+        self.events: list[Record] = []
         self.size = 0
-        self.follows: list[NewRecord] = []
+        self.records: list[NewRecord] = []
         self.routed: list[str] = []
         self.matched: list[Sequence[Match]] = []
         self.muted: list[Match] = []
@@ -185,7 +185,7 @@ class _Batch:
     @property
     def full(self) -> bool:
         """True if the batch must be committed before more is routed."""
-        return len(self.follows) >= _COMMIT_RECORDS or self.size >= _COMMIT_BYTES
+        return len(self.records) >= _COMMIT_RECORDS or self.size >= _COMMIT_BYTES
 
     def reject(self, record: Record, reason: str) -> None:
         self._append_rejected(record, reason)
@@ -208,4 +208,4 @@ class _Batch:
             REJECTED.labels(ROUTERS).inc(self.rejected)
 
     def _append_rejected(self, record: Record, reason: str) -> None:
-        self.follows.append(rejected_record(record.value, reason, f"router {record.position}"))
+        self.records.append(rejected_record(record.value, reason, f"router {record.position}"))

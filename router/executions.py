@@ -41,25 +41,25 @@ class ExecutionRouter(ConsumerRole[Consumer]):
         self._configuration = Configuration(bus)
         self._configuration.refresh()
         self._compile()
-        self._underway = False
+        self._uncommitted = False
         self._consumer = bus.consumer(self.topics, self.name)
 
     def step(self, timeout: float) -> None:
         """Routes the records of one poll. Raises BusError."""
         polled = self._consumer.poll(_BATCH, min(timeout, _LONGEST_POLL))
         report_gaps(self.name, polled.gaps)
-        self._underway = bool(polled.records)
+        self._uncommitted = bool(polled.records)
         if self._configuration.refresh():
             self._compile()
-        follows = [new for record in polled.records for new in self._route(record)]
+        records = [new for record in polled.records for new in self._route(record)]
         if polled.records:
-            self._consumer.done([record.position for record in polled.records], follows)
+            self._consumer.done([record.position for record in polled.records], records)
             ROUTED.labels(EXECUTIONS).inc(len(polled.records))
-        self._underway = False
+        self._uncommitted = False
 
     def busy(self) -> bool:
         """True if records were polled and are not committed."""
-        return self._underway
+        return self._uncommitted
 
     def _route(self, record: Record) -> list[NewRecord]:
         try:
