@@ -80,9 +80,10 @@ def build_head(method: str, url: URL, headers: Mapping[str, str] = _NO_HEADERS) 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
     """Returns the lines of a head. Raises ValueError for a name or value that HTTP does not allow."""
+    _check_names(tuple(headers))
     for name, value in headers.items():
-        _check_name(name)
-        check_header_value(name, value)
+        if not (value and value.isascii() and value.isprintable()):
+            check_header_value(name, value)
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
 
 
@@ -97,10 +98,11 @@ def check_header_value(name: str, value: str) -> None:
         raise ValueError(f"the value of {name} is empty, or has a line break or another control character")
 
 
-@lru_cache(maxsize=1024)
-def _check_name(name: str) -> None:
-    if not is_header_name(name) or name.lower() in FRAMING:
-        raise ValueError(f"{name!r} is not a header that a request may set")
+@lru_cache(maxsize=256)
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not is_header_name(name) or name.lower() in FRAMING:
+            raise ValueError(f"{name!r} is not a header that a request may set")
 
 
 def _encode_request_line(method: str, url: URL) -> bytes:

@@ -55,8 +55,8 @@ class ResponseReader:
         self._fed = self._read = 0
         self._interim = False
         self._headers: dict[str, str] = {}
-        self._body = bytearray()
-        self._body_kept = body_kept
+        self._body: list[bytes] = []
+        self._room = body_kept
         self._body_read = max(BODY_READ, body_kept)
 
     def feed(self, data: bytes) -> bool:
@@ -78,12 +78,12 @@ class ResponseReader:
 
     def response(self, address: str) -> Response:
         """Returns what has arrived of a response that has a status. `address`: the connection's other end."""
-        return Response(self.status, bytes(self._body), self._headers, address)
+        return Response(self.status, b"".join(self._body), self._headers, address)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keeps a header; trailers are ignored."""
         if not self.status:
-            self._headers[name.decode("latin-1").lower()] = value.decode(errors="replace")
+            self._headers[str(name.lower(), "latin-1")] = str(value, "utf-8", "replace")
 
     def on_headers_complete(self) -> None:
         """Takes the status, unless it is that of an interim response."""
@@ -100,9 +100,9 @@ class ResponseReader:
         """Keeps a piece of the body, up to the limit."""
         if self.ended:
             return
-        room = self._body_kept - len(self._body)
-        if room > 0:
-            self._body += body[:room]
+        if self._room > 0:
+            self._body.append(body[: self._room])
+            self._room -= len(body)
         self._read += len(body)
 
     def on_message_begin(self) -> None:
