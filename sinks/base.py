@@ -12,9 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
-from schemas.delivery import Delivery, Outcome
+from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Retry
 from schemas.errors import InputError
 from schemas.problems import problems
+
+CLOSED = Retry(Reason(ReasonCode.UNAVAILABLE, "the target is being closed"))
+"""The outcome of each delivery that a sink gets after its close."""
 
 
 class Sink(Protocol):
@@ -23,12 +26,13 @@ class Sink(Protocol):
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Sends the batch and returns one outcome for each delivery, in order.
 
-        A failed send is an outcome; an exception is a bug. A cancelled call leaves the sink usable.
+        A failed send is an outcome, CLOSED after the close; an exception is a bug. A cancelled call leaves the sink
+        usable.
         """
         ...
 
     async def close(self) -> None:
-        """Closes connections and ends workers. A second call changes nothing."""
+        """Closes connections and ends workers; deliveries under way still get outcomes. A second call changes nothing."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Kind `topic`: the delivery becomes a record of a topic, a queue that `heliograph tail` or any client reads."""
+"""Kind `topic`: appends each delivery to a topic, a queue that `heliograph tail` or any other client reads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import BusError, RecordTooLarge, TopicMissing
 from schemas.record import FORMAT, FORMAT_VERSION, NewRecord
 from schemas.topics import is_internal, valid_name
-from sinks.base import SinkContext, SinkKind
+from sinks.base import CLOSED, SinkContext, SinkKind
 
 
 class TopicSettings(BaseModel):
-    """`topic`: where the records go; none of the topics that only heliograph itself writes to."""
+    """`topic`: the topic that gets the records; none that only heliograph itself writes to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,20 +34,24 @@ class TopicSettings(BaseModel):
 
 
 class TopicSink:
-    """Appends a batch at once, from a thread of its own, since an append waits for the disk."""
+    """Appends a whole batch at once, in a thread of its own, since an append waits for the disk."""
 
     def __init__(self, settings: TopicSettings, bus: Bus) -> None:
         self._topic = settings.topic
         self._bus = bus
+        self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sink-{settings.topic}")
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Delivered with the new record's position as receipt."""
-        records = [queue_record(self._topic, delivery) for delivery in batch]
+        """Appends the batch; the receipt of each delivery is the position of its record."""
+        if self._closed:
+            return [CLOSED] * len(batch)
+        records = [build_record(self._topic, delivery) for delivery in batch]
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._append, records)
 
     async def close(self) -> None:
-        """Let the thread go."""
+        """Ends the thread after the append under way."""
+        self._closed = True
         self._thread.shutdown(wait=False)
 
     def _append(self, records: Sequence[NewRecord]) -> Sequence[Outcome]:
@@ -63,8 +67,8 @@ class TopicSink:
             return [Retry(Reason(ReasonCode.UNAVAILABLE, str(error)))] * len(records)
 
 
-def queue_record(topic: str, delivery: Delivery) -> NewRecord:
-    """The event's bytes, keyed by its resource; the headers tell a repeat and where it came from."""
+def build_record(topic: str, delivery: Delivery) -> NewRecord:
+    """Returns the record: the event's bytes under its resource as key; the headers name delivery, source and subscription."""
     headers = (
         (FORMAT, FORMAT_VERSION),
         ("delivery", delivery.id.encode()),

@@ -28,6 +28,10 @@ class Resolved(NamedTuple):
     signers: Sequence[Signer]
     hidden: Sequence[str]
 
+    def __repr__(self) -> str:
+        """Leaves the values out."""
+        return f"Resolved(headers={sorted(self.headers)}, signers={len(self.signers)})"
+
 
 class Credentials:
     """The secrets of one target. A changed secret is in use within a second."""

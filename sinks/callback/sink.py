@@ -15,7 +15,7 @@ from yarl import URL
 from schemas.clock import Clock, SystemClock
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InputError
-from sinks.base import SinkContext, SinkKind
+from sinks.base import CLOSED, SinkContext, SinkKind
 from sinks.callback import cloudevents
 from sinks.callback.credentials import Credentials, Resolved, mask, mask_response
 from sinks.callback.query import query_url
@@ -51,16 +51,20 @@ class CallbackSink:
         self._resolved: Resolved | None = None
         self._head = build_head(settings.method, self._url)
         self._prepare = _choose_format(settings, self._url)
+        self._closed = False
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Calls the URL. A 2xx response is Delivered, with the beginning of its body as receipt. Deliveries that share
         a call share its outcome."""
+        if self._closed:
+            return [CLOSED] * len(batch)
         if self._settings.format == "cloudevents-batch":
             return await self._deliver_together(batch)
         return [await self._deliver_one(delivery) for delivery in batch]
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; each that is in use when its call ends."""
+        self._closed = True
         await self._client.close()
 
     async def _deliver_one(self, delivery: Delivery) -> Outcome:

@@ -1,5 +1,5 @@
-"""Kind `python`: a function of the user's, `handler(event: bytes, context)` as Function Compute has it, is called in a
-worker process that is ended when it takes too long."""
+"""Kind `python`: calls a function of the user, `handler(event: bytes, context)` as in Function Compute, in a worker
+process that is killed when a call exceeds its time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.delivery import Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.policy import Duration
-from sinks.base import SinkContext, SinkKind
+from sinks.base import CLOSED, SinkContext, SinkKind
 from sinks.function.process import END_LIMIT, Worker, WorkerFailed
 
 DEFAULT_FUNCTION = "handler"
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
 
 
 class FunctionSettings(BaseModel):
-    """`function`: `module:name`, or `module` for its `handler`; `timeout`: seconds for a call; `workers`:
+    """`function`: `module:name`, or `module` for its `handler`; `timeout`: seconds that a call may take; `workers`:
     processes, each of which runs one call at a time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,16 +39,16 @@ class FunctionSettings(BaseModel):
 
     @property
     def module(self) -> str:
-        """The module that holds the function."""
+        """Name of the module that holds the function."""
         return self.function.partition(":")[0]
 
 
 class FunctionSink:
-    """Hands each delivery to an idle worker, and starts one where there is none."""
+    """Passes each delivery to an idle worker, and starts a worker if none is idle."""
 
     def __init__(self, settings: FunctionSettings, context: SinkContext) -> None:
         self._settings = settings
-        self._permitted = permitted(settings.module, context.function_modules)
+        self._permitted = is_permitted(settings.module, context.function_modules)
         self._folder = context.function_path
         self._threads = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="function")
         self._lock = threading.Lock()
@@ -57,14 +57,16 @@ class FunctionSink:
         self._closed = False
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Delivered, with what the function returned as receipt."""
+        """Calls the function; its return value is the receipt."""
+        if self._closed:
+            return [CLOSED] * len(batch)
         if not self._permitted:
             return [Rejected(_not_permitted(self._settings.module))] * len(batch)
         loop = asyncio.get_running_loop()
         return await asyncio.gather(*(loop.run_in_executor(self._threads, self._call, one) for one in batch))
 
     async def close(self) -> None:
-        """End every worker; a call that runs comes back as one to retry."""
+        """Ends every worker; the outcome of a call that runs is a retry."""
         with self._lock:
             self._closed = True
             idle, busy = [*self._idle], [*self._busy]
@@ -96,7 +98,7 @@ class FunctionSink:
             closed = self._closed
         if closed:
             self._give_back(worker, usable=False)
-            raise WorkerFailed(ReasonCode.UNAVAILABLE, "the target is being closed")
+            raise WorkerFailed(CLOSED.reason.code, CLOSED.reason.detail)
         return worker
 
     def _give_back(self, worker: Worker, *, usable: bool) -> None:
@@ -109,8 +111,8 @@ class FunctionSink:
             worker.end()
 
 
-def permitted(module: str, allowed: Sequence[str]) -> bool:
-    """Whether `allowed` names the module, itself or as one below `package.*`."""
+def is_permitted(module: str, allowed: Sequence[str]) -> bool:
+    """True if `allowed` names the module itself, or as `package.*` a package above it."""
     return any(module == one or (one.endswith(".*") and module.startswith(one[:-1])) for one in allowed)
 
 

@@ -41,6 +41,10 @@ class RequestHead(NamedTuple):
     request_line: bytes
     headers: bytes
 
+    def __repr__(self) -> str:
+        """Leaves the headers out: they may hold secrets."""
+        return f"RequestHead(method={self.method!r})"
+
     def with_target_of(self, url: URL) -> RequestHead:
         """Returns this head with the path and query of another URL of the same origin."""
         return self._replace(request_line=_encode_request_line(self.method, url))

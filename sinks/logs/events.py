@@ -1,7 +1,7 @@
-"""Kind `logs`: each delivery becomes a log of a project and logstore, as in Log Service, kept in a local folder.
+"""Kind `logs`: writes each delivery as a log to a project and logstore, as in Log Service, kept in a local folder.
 
 When `deliver` returns, the logs of the batch are durable: one Zstandard frame of JSON lines, appended to the current
-file of this sink and synced. The form of files and lines is in `schemas.log_line`.
+file of this sink and synced. `schemas.log_line` defines files and lines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import InvalidNotification
 from schemas.log_line import SUFFIX, LogLine
 from schemas.notification import read_routing
-from sinks.base import Sink, SinkContext, SinkKind
+from sinks.base import CLOSED, Sink, SinkContext, SinkKind
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -66,7 +66,7 @@ class LogsSettings(BaseModel):
 
 
 class LogWriter:
-    """The current file of one logstore. Safe from several threads; a file is never opened again once closed."""
+    """The current file of one logstore. Thread-safe; a file that was closed is never opened again."""
 
     def __init__(self, folder: Path, clock: Clock, suffix: str = SUFFIX) -> None:
         self._folder = folder
@@ -81,7 +81,7 @@ class LogWriter:
         self._lock = Lock()
 
     def append(self, lines: bytes) -> Path:
-        """Append whole lines; durable when it returns. Raises OSError, and then nothing of them is kept."""
+        """Appends whole lines; they are durable when it returns. Raises OSError, after which none of them is kept."""
         frame = zstd.compress(lines)
         with self._lock:
             if self._file is not None and self._is_due():
@@ -99,7 +99,7 @@ class LogWriter:
             return self._path
 
     def close(self) -> None:
-        """Finish the current file; a later append begins another."""
+        """Finishes the current file; a later append begins another."""
         with self._lock:
             self._finish()
 
@@ -128,7 +128,7 @@ class LogWriter:
             self._file = None
 
     def _abandon(self, file: FileIO) -> None:
-        """After a failed write or sync: keep what was acknowledged, and never write to this file again."""
+        """Ends the file after a failed write or sync: what was acknowledged is kept, and nothing more is written to it."""
         self._file = None
         with suppress(OSError):
             os.ftruncate(file.fileno(), self._size)
@@ -140,18 +140,22 @@ class LogWriter:
 
 
 class LogsSink:
-    """Writes deliveries to one logstore; `line` makes the log of one, or says why there is none."""
+    """Writes deliveries to one logstore. `line` encodes a delivery as a log line, or rejects it."""
 
     def __init__(self, writer: LogWriter, line: Callable[[Delivery], bytes | Rejected]) -> None:
         self._writer = writer
         self._line = line
+        self._closed = False
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """One frame for the batch. The receipt is the name of the file that holds it."""
+        """Appends one frame for the batch. The receipt is the name of the file that holds it."""
+        if self._closed:
+            return [CLOSED] * len(batch)
         return await asyncio.to_thread(self._deliver, batch)
 
     async def close(self) -> None:
-        """Finish the current file."""
+        """Finishes the current file."""
+        self._closed = True
         await asyncio.to_thread(self._writer.close)
 
     def _deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
@@ -178,7 +182,7 @@ _DETAILS = {
 
 
 def event_line(delivery: Delivery) -> bytes | Rejected:
-    """The log of a notification (`schemas.log_line.LogLine`), as JSON."""
+    """Encodes a notification as a log line (`schemas.log_line.LogLine`) of JSON, or rejects it."""
     try:
         routing = read_routing(delivery.event)
         text = delivery.event.decode()
@@ -209,13 +213,13 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def writer_of(settings: LogsSettings, context: SinkContext, suffix: str) -> LogWriter:
-    """A writer of files of the named logstore; `suffix` of a file's name says what its lines are."""
+def build_writer(settings: LogsSettings, context: SinkContext, suffix: str) -> LogWriter:
+    """Returns a writer for the named logstore; the `suffix` of a file's name says which lines it holds."""
     return LogWriter(context.logs / settings.project / settings.logstore, SystemClock(), suffix)
 
 
 def _build(settings: LogsSettings, context: SinkContext) -> Sink:
-    return LogsSink(writer_of(settings, context, SUFFIX), event_line)
+    return LogsSink(build_writer(settings, context, SUFFIX), event_line)
 
 
 KIND = SinkKind(LogsSettings, _build, batch=1000)

@@ -1,6 +1,6 @@
-"""Kind `result-logs`: each execution record becomes a log, with the record's fields by their names, values as text.
+"""Kind `result-logs`: writes each execution record as a log that has the record's fields, their values as text.
 
-Files and lines are as `schemas.log_line` says of execution records; the writer is that of kind `logs`.
+`schemas.log_line` defines files and lines of execution records; the writer is that of kind `logs`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from schemas.errors import InvalidExecution
 from schemas.execution import check_execution
 from schemas.log_line import RECORD_SUFFIX
 from sinks.base import Sink, SinkContext, SinkKind
-from sinks.logs.events import LogsSettings, LogsSink, writer_of
+from sinks.logs.events import LogsSettings, LogsSink, build_writer
 
 _encode = msgspec.json.Encoder().encode
 
 
 def record_line(delivery: Delivery) -> bytes | Rejected:
-    """The log of an execution record, as JSON. A field that the record does not have is not there."""
+    """Encodes an execution record as a log line of JSON, or rejects it. Fields that the record lacks are left out."""
     try:
         record = check_execution(delivery.event)
     except InvalidExecution as error:
@@ -29,12 +29,12 @@ def record_line(delivery: Delivery) -> bytes | Rejected:
 
 
 def _text(value: object) -> str:
-    """A value as JSON writes it; text as it is."""
+    """Returns text unchanged, and any other value as JSON."""
     return value if isinstance(value, str) else _encode(value).decode()
 
 
 def _build(settings: LogsSettings, context: SinkContext) -> Sink:
-    return LogsSink(writer_of(settings, context, RECORD_SUFFIX), record_line)
+    return LogsSink(build_writer(settings, context, RECORD_SUFFIX), record_line)
 
 
 KIND = SinkKind(LogsSettings, _build, batch=1000)

@@ -1,4 +1,4 @@
-"""Kind `object`: each delivery becomes one object of the deployment's object store, its key made from a template."""
+"""Kind `object`: stores each delivery as one object of the deployment's object store, under a key from a template."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heliograph.store.keys import key_problem
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.errors import InvalidNotification, ObjectMissing, StoreRefused, StoreUnavailable
 from schemas.notification import read_routing
-from sinks.base import Sink, SinkContext, SinkKind
+from sinks.base import CLOSED, Sink, SinkContext, SinkKind
 
 DEFAULT_KEY = "events/{product}/{type}/{date}/{name}/{delivery}.json"
 FIELDS: tuple[str, ...] = (
@@ -36,20 +36,20 @@ FIELDS: tuple[str, ...] = (
     "target",
     "delivery",
 )
-"""Fields of a key template. `type` is the last part of the event's topic (`instance`, `disk` …), `resource_id` what
-follows the `/` of the resource name, `date` (`2019-04-09`) and `hour` (`04`) are UTC and of the event's record."""
+"""Fields of a key template. `type` is the last part of the event's topic (`instance`, `disk` …), `resource_id` the part of
+the resource name after `/`; `date` (`2019-04-09`) and `hour` (`04`) are the UTC time of the event's record."""
 
 _UNIQUE = {"delivery", "source"}
 _WORKERS = 8
 _VALUE_LIMIT = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
-"""Milliseconds of the years 1 to 9999: producers of others may give a record any time."""
+"""Milliseconds of the years 1 to 9999: other Kafka producers may give a record any time."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]")
 
 
 class ObjectSettings(BaseModel):
-    """`key`: the template. It holds `{delivery}` or `{source}`, so that two events never share a key."""
+    """`key`: the template; it must hold `{delivery}` or `{source}`, so that two events never share a key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,14 +65,17 @@ class ObjectSettings(BaseModel):
 
 
 class ObjectSink:
-    """Puts deliveries into a store, several at once; `put` puts one, and is called from several threads."""
+    """Puts deliveries into a store, several at once. `put` puts one; it is called from several threads."""
 
     def __init__(self, put: Callable[[Delivery], Outcome]) -> None:
         self._put = put
+        self._closed = False
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="object-sink")
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """One call of `put` per delivery."""
+        """Calls `put` for each delivery."""
+        if self._closed:
+            return [CLOSED] * len(batch)
         loop = asyncio.get_running_loop()
         shares = [batch[start::_WORKERS] for start in range(min(_WORKERS, len(batch)))]
         done = await asyncio.gather(
@@ -81,7 +84,8 @@ class ObjectSink:
         return [done[index % _WORKERS][index // _WORKERS] for index in range(len(batch))]
 
     async def close(self) -> None:
-        """Wait for puts under way; the store is its owner's, and stays open."""
+        """Waits for puts under way; the store belongs to the deployment and stays open."""
+        self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
 
     def _put_all(self, share: Sequence[Delivery]) -> Sequence[Outcome]:
@@ -89,9 +93,9 @@ class ObjectSink:
 
 
 def put_event(store: ObjectStore, template: str, delivery: Delivery) -> Outcome:
-    """One `put_new` of the event; the receipt is the key. A repeat finds its own object and is delivered."""
+    """Stores the event unless the key is taken; the receipt is the key. A repeat finds its own object and is delivered."""
     try:
-        key = object_key(template, delivery)
+        key = build_key(template, delivery)
         if store.put_new(key, delivery.event) or store.get(key) == delivery.event:
             return Delivered(key)
     except InvalidNotification as error:
@@ -103,8 +107,8 @@ def put_event(store: ObjectStore, template: str, delivery: Delivery) -> Outcome:
     return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds something else"))
 
 
-def object_key(template: str, delivery: Delivery) -> str:
-    """The key of a delivery's object. Raises InvalidNotification. What makes it unique is never cut."""
+def build_key(template: str, delivery: Delivery) -> str:
+    """Returns the key of a delivery's object. Raises InvalidNotification. The fields that make it unique are never cut."""
     values = {name: _safe(value[:_VALUE_LIMIT]) for name, value in _values(delivery).items()}
     return template.format_map(values | {"source": _safe(str(delivery.source))})
 
@@ -131,11 +135,12 @@ def _values(delivery: Delivery) -> Mapping[str, str]:
 
 
 def _safe(value: str) -> str:
-    """A value that is one part of a key, or a piece of one, in every store: never empty, `.` or `..`."""
+    """Returns the value as text that every store accepts as a part of a key: never empty, `.` or `..`."""
     return _UNSAFE.sub("-", value).lstrip(".") or "-"
 
 
 def _template_problem(template: str) -> str:
+    """Returns what is wrong with the template; empty if nothing is."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:

@@ -1,9 +1,9 @@
-"""Kind `results`: execution records as objects, where Operation Content and Result Delivery puts them.
+"""Kind `results`: stores execution records as objects under the keys of Operation Content and Result Delivery.
 
 `<prefix>/invocationResults/<InvokeId>/commandContent.sh` (`.bat`, `.ps1`) and `<InstanceId>/<Repeats>.json` beside it;
 `<prefix>/sendFileResults/<InvokeId>/fileContent.txt` and `<InstanceId>/1.json` beside it (ECS user manual, query O&M
-task execution records in the OSS console). Nothing that is there is replaced, and nothing need be read: permission to
-write new objects is enough. Where reading is permitted, another record of the same name is found out.
+task execution records in the OSS console). Existing objects are never replaced, and permission to write new objects is
+enough. With permission to read, a different record under the same key is detected.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ EXTENSIONS = {CommandType.SHELL: "sh", CommandType.BAT: "bat", CommandType.POWER
 
 _SSE = {"AES256": "AES256", "kms": "aws:kms"}
 _REMEMBERED = 10_000
-"""InvokeIds whose content is known to be stored, by its digest, so that it is not sent again for each instance."""
+"""Keys of contents that are known to be stored, with their digests, so that they are not sent for each instance again."""
 _log = structlog.get_logger()
 
 
 class ResultsSettings(BucketDelivery):
-    """As delivery settings say, with a URL, a root directory and a name that can work."""
+    """Delivery settings of a bucket, whose URL, root directory and record name are checked."""
 
     @field_validator("prefix")
     @classmethod
@@ -71,7 +71,7 @@ class ResultsSettings(BucketDelivery):
 
     @property
     def store_url(self) -> str:
-        """The URL with the encryption in it. Raises ValueError where the store has no encryption of its own."""
+        """The store's URL with the encryption as a parameter. Raises ValueError if the store cannot encrypt."""
         if self.encryption == "inherit":
             return self.url
         if not self.url.startswith("s3://"):
@@ -81,19 +81,19 @@ class ResultsSettings(BucketDelivery):
 
 
 class Layout:
-    """Where a record and its content go, below the root directory. Pure."""
+    """The keys of a record and of its content, below the root directory. Does no I/O."""
 
     def __init__(self, prefix: str, record_name: str) -> None:
         self._base = f"{prefix}/" if prefix else ""
         self._record_name = record_name
 
     def record(self, record: ExecutionRecord) -> str:
-        """Key of the record's object."""
+        """Returns the key of the record's object."""
         name = self._record_name.format(Repeats=record.key.repeats)
         return f"{self._folder(record)}/{record.instance_id}/{name}"
 
     def content(self, record: ExecutionRecord) -> str:
-        """Key of the object that holds the script or the file, one for all instances."""
+        """Returns the key of the object with the script or the file, one for all instances."""
         match record:
             case CommandRecord():
                 return f"{self._folder(record)}/commandContent.{EXTENSIONS[record.command_type]}"
@@ -106,7 +106,7 @@ class Layout:
 
 
 class Results:
-    """Puts records into one store, which is opened at the first. Safe from several threads."""
+    """Puts records into one store, which the first record opens. Thread-safe."""
 
     def __init__(self, settings: ResultsSettings, open_store: Callable[[], ObjectStore]) -> None:
         self._layout = Layout(settings.prefix, settings.record_name)
@@ -117,13 +117,13 @@ class Results:
         self._stored: dict[str, bytes] = {}
 
     def put(self, delivery: Delivery) -> Outcome:
-        """The content, then the record, each where there is none; the receipt is the record's key.
+        """Stores the content, then the record, unless they are stored already; the receipt is the record's key.
 
-        What the store does not permit is tried again: it is for somebody to mend, and records are to be complete.
+        A store that denies access is retried, since records must be complete: somebody has to grant the permission.
         """
         try:
             record = check_execution(delivery.event)
-            store = self._opened()
+            store = self._open_once()
             self._put_content(store, self._layout.content(record), _content(record, as_sent=self._as_sent))
             return self._put_record(store, self._layout.record(record), delivery.event)
         except InvalidExecution as error:
@@ -134,22 +134,23 @@ class Results:
             return Retry(Reason(ReasonCode.UNAVAILABLE, f"object store: {error}"))
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Closes the store."""
         if self._store is not None:
             self._store.close()
 
-    def _opened(self) -> ObjectStore:
+    def _open_once(self) -> ObjectStore:
         with self._lock:
             if self._store is None:
                 self._store = self._open()
             return self._store
 
     def _put_content(self, store: ObjectStore, key: str, content: bytes) -> None:
-        """Once for all instances. Other content of the name harms no record, which has its own in it; it is told."""
+        """Stores the content once for all instances. Different content under the key is logged and left: each record holds
+        its own content as well."""
         digest = blake2b(content, digest_size=16).digest()
         if self._stored.get(key) == digest:
             return
-        if not store.put_new(key, content) and _found(store, key) not in {None, content}:
+        if not store.put_new(key, content) and _read(store, key) not in {None, content}:
             _log.error("another content was there already, this one is in its record alone", key=key)
             return
         with self._lock:
@@ -160,7 +161,7 @@ class Results:
     def _put_record(self, store: ObjectStore, key: str, body: bytes) -> Outcome:
         if store.put_new(key, body):
             return Delivered(key)
-        there = _found(store, key)
+        there = _read(store, key)
         if there is None:
             _log.warning("a record was there already, and may not be read to compare it", key=key)
             return Delivered(f"{key}: was there already, and may not be read to compare it")
@@ -169,8 +170,8 @@ class Results:
         return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds another record"))
 
 
-def _found(store: ObjectStore, key: str) -> bytes | None:
-    """What an object holds; None where it may not be read."""
+def _read(store: ObjectStore, key: str) -> bytes | None:
+    """Returns the content of an object, or None if it may not be read."""
     try:
         return store.get(key)
     except StoreRefused:
@@ -178,7 +179,7 @@ def _found(store: ObjectStore, key: str) -> bytes | None:
 
 
 def _content(record: ExecutionRecord, *, as_sent: bool) -> bytes:
-    """The script as plain text; the file as it arrived, or as it was sent where its form was refused."""
+    """Returns the script as plain text, or the file: decoded, or as it was sent if it cannot be decoded or is wanted so."""
     if isinstance(record, CommandRecord):
         return record.command_content.encode()
     try:
@@ -188,14 +189,14 @@ def _content(record: ExecutionRecord, *, as_sent: bool) -> bytes:
 
 
 class ResultsSink(ObjectSink):
-    """Puts records, and closes the store, which is its own."""
+    """Puts records into a store of its own, which it closes."""
 
     def __init__(self, results: Results) -> None:
         super().__init__(results.put)
         self._results = results
 
     async def close(self) -> None:
-        """Wait for puts under way, and let go of the store."""
+        """Waits for puts under way, then closes the store."""
         await super().close()
         self._results.close()
 

@@ -27,7 +27,7 @@ from schemas.delivery import (
 )
 from sinks.base import Sink, SinkContext
 from sinks.function import sink as module
-from sinks.function.sink import KIND, FunctionSettings, permitted
+from sinks.function.sink import KIND, FunctionSettings, is_permitted
 from tests.sinks.receiver import EVENT, delivery
 
 AUDIT = dedent("""
@@ -383,7 +383,7 @@ def test_a_module_that_is_not_permitted_is_not_started() -> None:
     ],
 )
 def test_what_is_permitted(module: str, allowed: Sequence[str], expected: bool) -> None:
-    assert permitted(module, allowed) is expected
+    assert is_permitted(module, allowed) is expected
 
 
 @pytest.mark.parametrize(

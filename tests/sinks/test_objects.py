@@ -18,7 +18,7 @@ from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected,
 from schemas.errors import StoreRefused, StoreUnavailable
 from schemas.record import Position
 from sinks.base import SinkContext
-from sinks.objects.events import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, object_key, put_event
+from sinks.objects.events import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, build_key, put_event
 
 EVENT = (
     b'{"ver": "1.0", "id": "5E-1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",'
@@ -60,7 +60,7 @@ def test_an_event_becomes_an_object_byte_for_byte() -> None:
 
 def test_every_field() -> None:
     template = "/".join(f"{{{field}}}" for field in FIELDS)
-    assert object_key(ObjectSettings(key=template).key, delivery(1)) == (
+    assert build_key(ObjectSettings(key=template).key, delivery(1)) == (
         "ECS/disk/Disk-Stalled-Executing/CRITICAL/cn-hangzhou/1690/d-1/5E-1/2019-04-09/04/events.ecs.disk-0-1/sub/ops/id1"
     )
 
@@ -166,7 +166,7 @@ def test_whatever_an_event_says_is_a_key(fields: dict[str, str], template: str) 
     event = msgspec.json.encode(
         {"level": "INFO", "resourceId": f"acs:ecs:a:b:{fields['name']}/../{fields['id']}", **fields}
     )
-    key = object_key(template, delivery(1, event))
+    key = build_key(template, delivery(1, event))
     assert key_problem(key) == ""
     assert key.count("/") == template.count("/")
 
@@ -192,5 +192,5 @@ def test_any_time_of_a_record_makes_a_key(time: int) -> None:
 def test_the_source_is_not_cut() -> None:
     topic = f"events.rds.{'x' * 200}"
     batch = [msgspec.structs.replace(delivery(n), source=Position(topic, 0, n)) for n in (1, 2)]
-    keys = {object_key("{source}", one) for one in batch}
+    keys = {build_key("{source}", one) for one in batch}
     assert len(keys) == 2
