@@ -156,7 +156,8 @@ _is_id = re.compile(ID).fullmatch
 def _checked_id(text: str) -> str:
     if not _is_id(text):
         raise PydanticCustomError(
-            "form", "is not an id: 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+            "form",
+            "is not an id; write 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit",
         )
     return text
 
@@ -420,7 +421,7 @@ def _text(problem: ErrorDetails, field: str, fields: list[str]) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return f"is not a field of this record{suggestion(field, fields)}"
+            return f"is not a field of this record{suggestion(field, fields) or '; leave it out'}"
         case "form" | "field":
             return problem["msg"]
         case _:

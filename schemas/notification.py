@@ -62,9 +62,9 @@ EXPECTED: Mapping[str, str] = MappingProxyType(
 """Form of each of the ten fields, for error messages."""
 
 
-def _must(holds: Callable[[str], object]) -> AfterValidator:
+def _must(match: Callable[[str], object]) -> AfterValidator:
     def check_text(text: str) -> str:
-        if not holds(text):
+        if not match(text):
             raise PydanticCustomError("form", "not of the form")
         return text
 
@@ -108,10 +108,10 @@ class Notification(BaseModel):
     def _content_fits_the_name(
         cls, content: dict[str, Any] | str, info: ValidationInfo
     ) -> dict[str, Any] | str:
-        held = _held_by(content) if isinstance(content, str) else content
-        if isinstance(held, Mapping):
+        members = _read_content(content) if isinstance(content, str) else content
+        if isinstance(members, Mapping):
             entry = catalogue.CATALOGUE.get(info.data.get("name", ""))
-            for field, expected in field_problems(entry.family, held) if entry else ():
+            for field, expected in field_problems(entry.family, members) if entry else ():
                 raise PydanticCustomError("content", "{field}", {"field": field, "expected": expected})
         return content
 
@@ -121,15 +121,15 @@ def _names_an_event(name: str, product: str) -> bool:
     return bool(_is_ecs_name(name) if product.upper() == "ECS" else _is_any_name(name))
 
 
-def _held_by(text: str) -> dict[str, Any] | list[Any]:
+def _read_content(text: str) -> dict[str, Any] | list[Any]:
     try:
         _decode_anything(text.encode())
-        held = json.loads(text, parse_int=float)
+        content = json.loads(text, parse_int=float)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        held = None
-    if not isinstance(held, (dict, list)):
+        content = None
+    if not isinstance(content, (dict, list)):
         raise PydanticCustomError("form", "not JSON text of an object or an array")
-    return cast("dict[str, Any] | list[Any]", held)
+    return cast("dict[str, Any] | list[Any]", content)
 
 
 class Routing(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -291,7 +291,7 @@ def warnings(value: bytes) -> list[str]:
     """Returns a line for each suspicious field of a notification that `check` accepts."""
     routing = check(value)
     content: dict[str, Any] | str = json.loads(value, parse_int=float)["content"]
-    held = _held_by(content) if isinstance(content, str) else content
+    members = _read_content(content) if isinstance(content, str) else content
     entry = catalogue.CATALOGUE.get(routing.name)
     if entry is None:
         known = routing.product.upper() != "ECS" or routing.name in catalogue.ELSEWHERE
@@ -301,20 +301,22 @@ def warnings(value: bytes) -> list[str]:
     return [
         *_level_warnings(routing, entry),
         *_resource_warnings(routing, entry),
-        *(_content_warnings(entry, held) if isinstance(held, dict) else ()),
+        *(_content_warnings(entry, members) if isinstance(members, dict) else ()),
     ]
 
 
 def _level_warnings(routing: Routing, entry: catalogue.Entry) -> list[str]:
     if routing.level in entry.levels:
         return []
-    return [f"level: {routing.level}, but {entry.name} is known with {' or '.join(entry.levels)}"]
+    return [f"level: {routing.level}, but the levels of {entry.name} are {' or '.join(entry.levels)}"]
 
 
 def _resource_warnings(routing: Routing, entry: catalogue.Entry) -> list[str]:
     kind = arn.parse(routing.resource_id).type
     expected = arn.RESOURCE_TYPES[entry.resource_type]
-    return [] if kind == expected else [f"resourceId: names a {kind}, but {entry.name} is of a {expected}"]
+    if kind == expected:
+        return []
+    return [f"resourceId: names a {kind}, but {entry.name} is an event of a {expected}"]
 
 
 def _content_warnings(entry: catalogue.Entry, content: Mapping[str, Any]) -> list[str]:
@@ -322,10 +324,10 @@ def _content_warnings(entry: catalogue.Entry, content: Mapping[str, Any]) -> lis
     status = content.get("eventStatus")
     if isinstance(status, str) and entry.status and status != entry.status:
         found.append(
-            f"content.eventStatus: {status!r}, but the name says {entry.status}; the content is trusted"
+            f"content.eventStatus: {status!r} contradicts {entry.status} in the name; the content counts"
         )
     if entry.family == "stalled" and entry.status == "Executing" and "executeFinishTime" in content:
-        found.append("content.executeFinishTime: says that the event has ended, but the name says Executing")
+        found.append("content.executeFinishTime: a finish time contradicts the status Executing in the name")
     try:
         FAMILIES[entry.family].model_validate(content)
     except ValidationError as error:

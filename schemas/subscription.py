@@ -41,7 +41,7 @@ _ARN = re.compile(arn.PATTERN)
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is not a name: 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+            f"{name!r} is not a name; write 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
         )
     return name
 

@@ -262,9 +262,9 @@ def test_a_correct_notification_has_no_warnings() -> None:
     [
         (
             {"content": {**VALID["content"], "eventStatus": "Avoided"}},
-            "content.eventStatus: 'Avoided', but the name says Scheduled",
+            "content.eventStatus: 'Avoided' contradicts Scheduled in the name",
         ),
-        ({"level": "INFO"}, "level: INFO, but .* is known with CRITICAL"),
+        ({"level": "INFO"}, "level: INFO, but the levels of .* are CRITICAL"),
         ({"resourceId": "acs:ecs:cn-hangzhou:1:disk/d-1"}, "resourceId: names a disk"),
         ({"name": "Instance:StateChanged"}, "name: .* did you mean Instance:StateChange"),
         ({"content": {"eventStatus": "Scheduled"}}, "content.eventId: field required"),

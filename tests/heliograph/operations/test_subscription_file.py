@@ -82,7 +82,7 @@ def test_every_problem_of_a_file_is_listed() -> None:
         "subscription 2: target: is missing",
         "subscription 2: levles: is not a known key, did you mean levels?",
         'subscription \'no good\': names: must be a list, as in ["a", "b"]',
-        "subscription 'no good': name: 'no good' is not a name: 1 to 128 letters, digits, '.', '_' or '-',"
+        "subscription 'no good': name: 'no good' is not a name; write 1 to 128 letters, digits, '.', '_' or '-',"
         " the first a letter or digit",
         "subscription 'no good': target[1].retry.tries: must be greater than or equal to 1",
         "subscription 'no good': target[1].retry.frist: is not a known key, did you mean first?",

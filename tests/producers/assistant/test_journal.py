@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -119,18 +120,24 @@ def test_only_journalled_results_are_reported_after_a_crash(
     assert len(all_records(fleet.bus, EVENTS)) == 1
 
 
-def test_a_report_that_was_not_journalled_is_repeated_with_the_same_bytes(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(_journal: Journal, _invoke_id: str, _repeats: int) -> None:
-        raise BusUnavailable("killed here")
+@contextmanager
+def failing(owner: type, method: str, error: Exception) -> Generator[None]:
+    """Makes a method raise `error`, and expects that error."""
 
+    def fail(*_: object) -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, fail)
+        with pytest.raises(type(error)):
+            yield
+
+
+def test_a_report_that_was_not_journalled_is_repeated_with_the_same_bytes(fleet: Fleet) -> None:
     fleet.start()
     fleet.ask("echo done")
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "mark_reported", killed)
-        with pytest.raises(BusUnavailable):
-            fleet.step()
+    with failing(Journal, "mark_reported", BusUnavailable("killed here")):
+        fleet.step()
     fleet.crash()
     fleet.start()
     fleet.step()
@@ -177,48 +184,32 @@ def ended(agent: Agent) -> bool:
     return agent.running() == 0
 
 
-def test_a_schedule_is_recorded_as_accepted_once_the_bus_is_back(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_schedule_is_recorded_as_accepted_once_the_bus_is_back(fleet: Fleet) -> None:
     agent = fleet.start()
     fleet.schedule("echo again")
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryBus, "append", away)
-        with pytest.raises(BusUnavailable):
-            agent.step(0)
+    with failing(MemoryBus, "append", BusUnavailable("away")):
+        agent.step(0)
     assert fleet.records() == []
     fleet.step()
     assert [one.invocation_status for one in fleet.records()] == [RecordState.SCHEDULED]
 
 
-def test_a_result_that_cannot_be_journalled_is_journalled_later(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise JournalUnusable("disk full")
-
+def test_a_result_that_cannot_be_journalled_is_journalled_later(fleet: Fleet) -> None:
     fleet.start()
     fleet.ask("echo done")
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "end", full)
-        with pytest.raises(JournalUnusable):
-            fleet.step()
+    with failing(Journal, "end", JournalUnusable("disk full")):
+        fleet.step()
     fleet.step()
     assert fleet.command_record().output == "done\n"
 
 
-def test_a_stop_between_two_crashes_takes_effect(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
-        raise JournalUnusable("killed here")
-
+def test_a_stop_between_two_crashes_takes_effect(fleet: Fleet) -> None:
     agent = fleet.start()
     (asked,) = fleet.caller.run(command(), ("i-1",), parameters={}, mode=RepeatMode.EVERY_REBOOT)
     fleet.step()
     fleet.caller.stop(asked)
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "end", killed)
-        with pytest.raises(JournalUnusable):
-            agent.step(0)
+    with failing(Journal, "end", JournalUnusable("killed here")):
+        agent.step(0)
     fleet.crash()
     fleet.start()
     fleet.step()
