@@ -7,8 +7,8 @@ import enum
 import structlog
 
 LIMIT_SECONDS = 30.0
-"""Longest wait in seconds. Every bus shows appended records sooner. If one does not, it has lost them, and deliveries must
-not block their partition for ever."""
+"""Longest wait in seconds. A bus that has not shown an appended record by then has lost it. A longer wait would block the
+partition for ever."""
 _log = structlog.get_logger()
 
 
@@ -19,7 +19,7 @@ class _State(enum.Enum):
 
 
 class AwaitedVersion:
-    """Limits the wait for a later version. After a wait in vain there is none until another version is read."""
+    """Limits the wait for a later version. After a wait up to the limit, none starts before another version is read."""
 
     def __init__(self) -> None:
         self._state = _State.IDLE

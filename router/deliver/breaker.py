@@ -57,7 +57,10 @@ class FailureWindow:
 def open_condition(
     target: str, policy: BreakerPolicy, before: Condition | None, *, why: str, now: int
 ) -> Condition:
-    """Returns the open breaker; each `before` it doubles the rest. `now`: milliseconds since the epoch."""
+    """Returns the condition of a breaker that opens; its rest doubles each time in a row.
+
+    `before`: the condition on record, None if the breaker was closed. `now`: milliseconds since the epoch.
+    """
     times = before.times + 1 if before is not None else 1
     rest = min(policy.rest * 2.0 ** min(times - 1, 30), policy.longest)
     since = before.since if before is not None else now

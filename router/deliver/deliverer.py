@@ -33,7 +33,7 @@ from schemas.topics import VERDICTS as VERDICTS_TOPIC
 from sinks.base import SinkContext, SinkKind
 
 LIMIT = 1000
-"""Records of one poll. A partition with waiting deliveries is not read on, so this bounds how many wait."""
+"""Records of one poll. A partition with waiting deliveries is paused, so this bounds how many wait."""
 
 _POLL_SECONDS = 0.1
 """Longest poll while deliveries wait in this process."""
@@ -46,7 +46,7 @@ _log = structlog.get_logger()
 
 
 class Deliverer(ConsumerRole[Consumer]):
-    """Ends every record of `deliveries` as a verdict, on the wheel, parked, or as a dead letter; commits it only then.
+    """Turns each record of `deliveries` into a verdict, a wait or a dead letter, and only then commits it.
 
     Deliveries of a disabled or deleted subscription are still sent. Only a delivery whose target belongs to no
     subscription any more becomes a dead letter.
@@ -264,7 +264,7 @@ class Deliverer(ConsumerRole[Consumer]):
                 self._pending.settle(lane, claimed, settlement)
 
     def _hold_partitions(self) -> None:
-        """Stops reading partitions of which deliveries wait here; reads the others on."""
+        """Pauses the partitions whose deliveries wait in this process, and resumes the others."""
         waiting = {claimed.position.partition for claimed in self._unplaced}
         for lane in self._backlogged:
             waiting.update(lane.partitions_to_hold)
@@ -330,13 +330,13 @@ class Deliverer(ConsumerRole[Consumer]):
         """Commits all that was settled. If that fails, everything is kept, and nothing is sent before it succeeds."""
         self._uncommitted -= self._pending.commit(self._consumer)
 
-    # Partitions are assigned and revoked.
+    # Partitions are assigned to this process and revoked.
 
     def _gained(self, partitions: Sequence[TopicPartition]) -> None:
         self._parking.load_partitions([partition.partition for partition in partitions])
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commits what was settled while the partitions are still ours, and drops what waits of them."""
+        """Commits what was settled while the partitions are still ours; drops their waiting deliveries."""
         try:
             self._settle_results()
             self._commit()

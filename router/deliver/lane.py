@@ -32,7 +32,7 @@ _RATE_SECONDS = 2.0
 class Lane:
     """A bounded number of deliveries in flight; the others wait in order. Limits are this lane's share of the target's.
 
-    A lane is full when nothing more may be sent, or when an ordered lane has so much waiting that it holds its
+    A lane is full when nothing more may be sent, or when an ordered lane has so much waiting that it pauses its
     partitions. A lane becomes stuck when it was full and had no answer for a second. An answer is `Delivered` or
     `Rejected`: the timeouts of a dead receiver come at any pace, and are none. A lane stays stuck until half of what
     was in flight has ended, so that a few answers do not make other targets wait again and again.
@@ -69,9 +69,9 @@ class Lane:
 
     @property
     def partitions_to_hold(self) -> Iterable[int]:
-        """Partitions of `deliveries` that must not be read on before fewer deliveries wait.
+        """Partitions of `deliveries` to pause until fewer deliveries wait.
 
-        An ordered lane holds none until it is crowded: its deliveries wait for each other, and other targets must not
+        An ordered lane pauses none until it is crowded: its deliveries wait for each other, and other targets must not
         wait for them.
         """
         return self._waiting_by_partition if self._ordered is None or self._crowded else ()
@@ -100,7 +100,7 @@ class Lane:
         return self._queue.take_all()
 
     def take_resource(self, resource: str) -> list[ClaimedDelivery]:
-        """Removes what waits of a resource; nothing if the target is not ordered."""
+        """Removes the waiting deliveries of a resource; none if the target is not ordered."""
         taken = self._ordered.take_resource(resource) if self._ordered is not None else []
         self._count_as_taken(taken)
         return taken
@@ -110,7 +110,7 @@ class Lane:
         return self._ordered.find_in_flight(resource) if self._ordered is not None else None
 
     def drop_partitions(self, partitions: Container[int]) -> int:
-        """Removes what waits of these partitions; returns how many records of `deliveries` that were."""
+        """Removes the waiting deliveries of these partitions; returns how many were records of `deliveries`."""
         dropped = 0
         for claimed in self.take_all():
             if claimed.position.partition not in partitions:

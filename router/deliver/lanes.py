@@ -124,7 +124,7 @@ class Lanes:
         return self._answers_read_at
 
     def drop_partitions(self, partitions: frozenset[int]) -> int:
-        """Removes what waits of these partitions; returns how many records of `deliveries` that were."""
+        """Removes the waiting deliveries of these partitions; returns how many were records of `deliveries`."""
         return sum(lane.drop_partitions(partitions) for lane in self._lanes.values())
 
     def close(self) -> None:

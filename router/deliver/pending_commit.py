@@ -32,7 +32,7 @@ class PendingCommit:
         self._records: list[NewRecord] = []
 
     def commit(self, consumer: Consumer) -> int:
-        """Commits everything at once; returns how many records of `deliveries` that were.
+        """Commits everything at once; returns how many of it were records of `deliveries`.
 
         Raises BusError, and keeps everything for the next call.
         """

@@ -53,16 +53,15 @@ class Sender:
         """Queues deliveries, and starts workers up to the lane's concurrency."""
         self._queue.extend(batch)
         wanted = -(-len(self._queue) // self._lane.batch)
-        running = sum(
-            not worker.done() for worker in self._workers
-        )  # a worker may be done and still be listed
+        # A worker that is done may still be in the set.
+        running = sum(not worker.done() for worker in self._workers)
         for _ in range(min(wanted, self._lane.concurrency - running)):
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 
     def recall(self) -> None:
-        """Returns the queued deliveries that no call has begun with."""
+        """Publishes the queued deliveries as `Recalled`. Calls that have begun go on."""
         batch = list(self._queue)
         self._queue.clear()
         if batch:

@@ -158,7 +158,7 @@ class Wheel(ConsumerRole[Consumer]):
         )
 
     def _hold(self) -> None:
-        """Stops reading partitions with fetched records; reads the others on."""
+        """Pauses partitions with fetched records, and resumes the others."""
         waiting = {partition for partition, records in self._fetched.items() if records}
         for partition in waiting - self._held:
             self._consumer.hold(partition, math.inf)
