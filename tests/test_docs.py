@@ -330,7 +330,7 @@ def test_the_fields_of_a_key_template_are_documented() -> None:
 
 def test_every_status_is_documented() -> None:
     stated: dict[int, tuple[str, str]] = {}
-    for statuses, outcome, code in rows(section(POLICIES, "What an attempt leads to")):
+    for statuses, outcome, code in rows(section(POLICIES, "Outcomes")):
         first, _, last = statuses.partition("–")
         for status in range(int(first), int(last or first) + 1):
             assert status not in stated
