@@ -325,15 +325,6 @@ def test_tail_starts_at_from_and_stops_at_limit(used: Commands) -> None:
     assert tailed("--from", "latest") == tailed("--from", "100") == 0
 
 
-def test_header_values_of_targets_are_masked(call: Commands) -> None:
-    headers = b'headers = { X-Team = "hunter2", Authorization = "env:TOKEN" }'
-    target = b'[[subscription.target]]\nid = "ops"\nkind = "callback"\nurl = "http://ops.test/"\n'
-    call.done("subscriptions", "apply", "-", feed=b'[[subscription]]\nname = "a"\n' + target + headers)
-    for words in (("show", "a"), ("show", "a", "--json"), ("list",)):
-        assert "hunter2" not in call.done("subscriptions", *words).out
-    assert "env:TOKEN" in call.done("subscriptions", "show", "a").out
-
-
 def test_records_that_are_no_notifications_are_skipped(call: Commands) -> None:
     position = call.emit()
     with closing(open_bus(f"sqlite://{call.home}/bus.db", reserve=0)) as bus:

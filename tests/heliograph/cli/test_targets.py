@@ -57,6 +57,7 @@ def test_header_values_are_masked_wherever_a_target_is_shown(call: Commands, sho
         assert "compute" not in out
         assert "env:PAGER_REF" in out
         assert "***" in out
+    assert "compute" not in call.done("subscriptions", "list").out
 
 
 def test_deliveries_of_a_suspended_target_become_dead_letters_until_it_is_resumed(two: Commands) -> None:
