@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test check lock bench soak schemas format clean
+.PHONY: help demo test check lock bench soak docs schemas format clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -42,6 +42,9 @@ KILLS ?= 0
 SEED ?= 1
 soak: $(VENV)/dev.stamp ## break a deployment for MINUTES=n or until KILLS=n, with SEED=n, on Kafka and S3 with WHERE=cluster; nothing may be lost
 	$(BIN)/python -m $(if $(filter cluster,$(WHERE)),tests.acceptance.soak,heliograph chaos) --for $(MINUTES)m --kills $(KILLS) --seed $(SEED)
+
+docs: $(VENV)/run.stamp ## write the pages that are made from the code
+	$(BIN)/python -m heliograph.app.settings_reference > docs/reference/settings.md
 
 schemas: $(VENV)/run.stamp ## write the published JSON Schema files again
 	$(BIN)/python -m schemas.publish

@@ -200,7 +200,7 @@ def test_yaml_is_yaml(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*FILES, GUIDE], ids=relative)
 def test_every_setting_named_exists(path: Path) -> None:
-    known = {name for _, name, _ in settings()} | {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG"}
+    known = {setting.environment for setting in settings()} | {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG"}
     assert set(re.findall(r"\bHELIOGRAPH_[A-Z0-9_]*[A-Z0-9]", path.read_text())) <= known
 
 

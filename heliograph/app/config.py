@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import platformdirs
@@ -25,6 +25,8 @@ from schemas.topics import NAMESPACE
 
 PREFIX = "HELIOGRAPH_"
 FILE_NAME = "heliograph.toml"
+_UNWRITTEN = ("", (), None)
+"""Defaults that depend on the home or say that there is nothing."""
 _NO_SETTINGS = {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG", "HELIOGRAPH_REQUIRE_SERVICES"}
 
 
@@ -46,51 +48,118 @@ class _Section(BaseModel):
 
 
 class BusSection(_Section):
-    """`[bus]`: the log. `partitions`: of topics made from now on; without it 4, on Kafka 12. `namespace`: what the
-    names of topics and groups begin with on Kafka, where a `namespace=` of the URL says the same; elsewhere it has no
-    meaning. `retention_hours`: how long records stay that every group has finished, on Kafka how long they stay at
-    all; configuration topics stay for ever. `reserve_mb`: below this much free disk space producers are refused."""
+    """Topics: where they are, and how long their records stay."""
 
-    url: str = ""
-    namespace: str = Field(default=NAMESPACE, pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    partitions: int | None = Field(default=None, ge=1, le=1000)
-    retention_hours: float = Field(default=168.0, gt=0)
-    reserve_mb: int = Field(default=256, ge=0)
+    url: str = Field(
+        default="",
+        description="URL of the bus: `sqlite:///absolute/path/bus.db`, `kafka://host:port,host:port` or `memory://`;"
+        " by default `bus.db` in the home",
+        examples=["kafka://host:9092,host:9092"],
+    )
+    namespace: str = Field(
+        default=NAMESPACE,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="prefix of the names of topics and groups on Kafka; without effect elsewhere",
+    )
+    partitions: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="partitions of topics that are created from now on; by default 4, on Kafka 12. Configuration topics"
+        " and `routing` have 1",
+        examples=[4],
+    )
+    retention_hours: float = Field(
+        default=168.0,
+        gt=0,
+        description="hours that records stay once every group has finished them; on Kafka hours that they stay at all."
+        " Configuration topics stay for ever",
+    )
+    reserve_mb: int = Field(
+        default=256,
+        ge=0,
+        description="MiB of free disk below which the embedded bus refuses producers; 0 never refuses",
+    )
 
 
 class EventsSection(_Section):
-    """`[events]`. `topics`: names or patterns beyond ECS that get a topic `events.<product>.<type>` of their own.
-    `duplicate_window`: seconds in which an event with the same bytes as one before it is not routed; 0 routes all."""
+    """Events: their topics and their duplicates."""
 
-    topics: tuple[str, ...] = ()
-    duplicate_window: float = Field(default=WINDOW, ge=0, le=86_400)
+    topics: tuple[str, ...] = Field(
+        default=(),
+        description="names or `*` patterns of event topics beside the four of ECS; other events go to `events.other`",
+        examples=[["events.rds.*"]],
+    )
+    duplicate_window: float = Field(
+        default=WINDOW,
+        ge=0,
+        le=86_400,
+        description="seconds in which an event with the same bytes as an earlier one is a duplicate and not routed; at most"
+        " 86400, 0 routes all",
+    )
 
 
 class DeliverySection(_Section):
-    """`[delivery]`. `allow_networks`: private networks (CIDR) that callbacks may reach. `function_modules`: modules
-    that targets of kind `python` may name; `function_path`: the folder they are found in. `objects`: URL of the store
-    that targets of kind `object` write to. `logs`: folder of the local log store."""
+    """Deliveries: what sinks may reach, and where local ones write."""
 
-    allow_networks: tuple[Network, ...] = ()
-    function_modules: tuple[str, ...] = ()
-    function_path: Path | None = None
-    objects: str = ""
-    logs: Path | None = None
+    allow_networks: tuple[Network, ...] = Field(
+        default=(),
+        description="networks (CIDR) that callbacks may reach although they are private, loopback or otherwise special",
+        examples=[["127.0.0.0/8"]],
+    )
+    function_modules: tuple[str, ...] = Field(
+        default=(),
+        description="modules that targets of kind `python` may name; `a.*` is every module below `a`",
+        examples=[["handlers"]],
+    )
+    function_path: Path | None = Field(
+        default=None,
+        description="folder in which these modules are looked for first",
+        examples=["/etc/heliograph/functions"],
+    )
+    objects: str = Field(
+        default="",
+        description="URL of the object store of targets of kind `object`; by default `objects` in the home",
+        examples=["file:///var/lib/heliograph/objects"],
+    )
+    logs: Path | None = Field(
+        default=None,
+        description="folder of the local log store; by default `logs` in the home",
+        examples=["/var/lib/heliograph/logs"],
+    )
 
 
 class ArchiveSection(_Section):
-    """`[archive]`: where segments go, and when a segment is closed: at so many records, so many MiB, so many seconds
-    after its first record, or so many seconds without a new one."""
+    """Archive: where segments are stored, and when one is closed."""
 
-    url: str = ""
-    segment_records: int = Field(default=ArchivePolicy.max_records, ge=1)
-    segment_mb: float = Field(default=ArchivePolicy.max_bytes / 2**20, gt=0, le=64)
-    segment_seconds: float = Field(default=ArchivePolicy.max_age, gt=0)
-    idle_seconds: float = Field(default=ArchivePolicy.max_idle, gt=0)
+    url: str = Field(
+        default="",
+        description="URL of the object store of the archive; by default `archive` in the home",
+        examples=["file:///var/lib/heliograph/archive"],
+    )
+    segment_records: int = Field(
+        default=ArchivePolicy.max_records, ge=1, description="records at which a segment is closed"
+    )
+    segment_mb: float = Field(
+        default=ArchivePolicy.max_bytes / 2**20,
+        gt=0,
+        le=64,
+        description="MiB before compression at which a segment is closed; at most 64",
+    )
+    segment_seconds: float = Field(
+        default=ArchivePolicy.max_age,
+        gt=0,
+        description="seconds after its first record at which a segment is closed",
+    )
+    idle_seconds: float = Field(
+        default=ArchivePolicy.max_idle,
+        gt=0,
+        description="seconds without a new record at which a segment is closed",
+    )
 
     @property
     def policy(self) -> ArchivePolicy:
-        """When a segment is closed."""
+        """Returns the limits at which a segment is closed."""
         return ArchivePolicy(
             max_bytes=int(self.segment_mb * 2**20),
             max_records=self.segment_records,
@@ -100,24 +169,35 @@ class ArchiveSection(_Section):
 
 
 class AssistantSection(_Section):
-    """`[assistant]`. `keys`: references to the keys of requests, the first of which signs and all of which verify.
-    `kept_commands`: how many commands and versions of them a region may keep. `daily_runs`: how many runs and files
-    may be asked for in a region on one day (UTC)."""
+    """Commands and files for instances: who signs requests, and how many a region may make."""
 
-    keys: tuple[Secret, ...] = ()
-    kept_commands: int = Field(default=100, ge=0)
-    daily_runs: int = Field(default=5000, ge=0)
+    keys: tuple[Secret, ...] = Field(
+        default=(),
+        description="references to the keys of requests: the first signs, all verify; by default `assistant.key` in the home",
+        examples=[["file:/var/lib/heliograph/assistant.key"]],
+    )
+    kept_commands: int = Field(
+        default=100, ge=0, description="commands and versions of commands that a region may keep"
+    )
+    daily_runs: int = Field(
+        default=5000, ge=0, description="runs and files that may be asked for in a region on one day (UTC)"
+    )
 
 
 class LogSection(_Section):
-    """`[log]`. `format` auto: lines for people on a terminal, JSON elsewhere."""
+    """Log lines of the processes."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is written: `debug`, `info`, `warning` or `error`"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="`console`, `json` or `auto`, which is `console` on a terminal and `json` elsewhere",
+    )
 
 
 class Config(_Section):
-    """Everything, with defaults that hold without any file."""
+    """The whole configuration, with defaults that hold without any file."""
 
     home: Path
     bus: BusSection = BusSection()
@@ -129,27 +209,27 @@ class Config(_Section):
 
     @property
     def bus_url(self) -> str:
-        """URL of the log; by default the SQLite file under the home."""
+        """Returns the URL of the bus; by default the SQLite file in the home."""
         return self.bus.url or f"sqlite://{quote(str(self.home / 'bus.db'))}"
 
     @property
     def archive_url(self) -> str:
-        """URL of the archive; by default a folder under the home."""
+        """Returns the URL of the archive; by default a folder in the home."""
         return self.archive.url or f"file://{quote(str(self.home / 'archive'))}"
 
     @property
     def objects_url(self) -> str:
-        """URL of the store that targets of kind `object` write to."""
+        """Returns the URL of the store that targets of kind `object` write to."""
         return self.delivery.objects or f"file://{quote(str(self.home / 'objects'))}"
 
     @property
     def assistant_keys(self) -> tuple[Secret, ...]:
-        """References to the keys of requests; by default the file that `heliograph assistant key` makes."""
+        """Returns references to the keys of requests; by default the file that `heliograph assistant key` makes."""
         return self.assistant.keys or (Secret(f"file:{self.home / 'assistant.key'}"),)
 
     @property
     def logs_folder(self) -> Path:
-        """Folder of the local log store."""
+        """Returns the folder of the local log store."""
         return self.delivery.logs or self.home / "logs"
 
 
@@ -169,15 +249,47 @@ def load(environment: Mapping[str, str]) -> Config:
     return config
 
 
-def settings() -> list[tuple[str, str, str]]:
-    """Every setting as (section.key, environment name, default), for documentation and its test."""
-    rows: list[tuple[str, str, str]] = []
-    for section, field in Config.model_fields.items():
-        model = field.annotation
-        if isinstance(model, type) and issubclass(model, _Section):
-            for key, inner in model.model_fields.items():
-                rows.append((f"{section}.{key}", f"{PREFIX}{section}_{key}".upper(), str(inner.default)))
-    return rows
+class Setting(NamedTuple):
+    """A key of the configuration. `default`: empty if there is none that can be written down; `example`: a value to
+    begin with."""
+
+    section: str
+    key: str
+    environment: str
+    default: str
+    example: object
+    description: str
+
+    @property
+    def name(self) -> str:
+        """The section and the key: `bus.url`."""
+        return f"{self.section}.{self.key}"
+
+
+def settings() -> list[Setting]:
+    """Lists every setting, in the order of the file."""
+    return [
+        Setting(
+            section,
+            key,
+            f"{PREFIX}{section}_{key}".upper(),
+            "" if field.default in _UNWRITTEN else str(field.default),
+            (field.examples or [field.default])[0],
+            field.description or "",
+        )
+        for section, model in sections().items()
+        for key, field in model.model_fields.items()
+    ]
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """Returns the model of each section of the file."""
+    found = {name: field.annotation for name, field in Config.model_fields.items()}
+    return {
+        name: model
+        for name, model in found.items()
+        if isinstance(model, type) and issubclass(model, _Section)
+    }
 
 
 def _home(environment: Mapping[str, str]) -> Path:
@@ -203,9 +315,9 @@ def _read_file(home: Path, named: str | None) -> dict[str, Any]:
 
 
 def _overlay(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Put the environment's values over the file's. Returns a line for each name that is no setting, and which
-    settings now come from which name."""
-    known = {name: setting for setting, name, _ in settings()}
+    """Puts the environment's values over the file's. Returns a line for each unknown name, and the name in the
+    environment of each setting that has its value from there."""
+    known = {setting.environment: setting for setting in settings()}
     unknown: list[str] = []
     named: dict[str, str] = {}
     for name, text in environment.items():
@@ -214,24 +326,22 @@ def _overlay(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[li
         if name not in known:
             unknown.append(f"{name}: no such setting{suggestion(name, tuple(known))}")
             continue
-        section, key = known[name].split(".")
-        table = values.setdefault(section, {})
+        setting = known[name]
+        table = values.setdefault(setting.section, {})
         if isinstance(table, dict):
-            table[key] = _parse(section, key, text)
-            named[known[name]] = name
+            table[setting.key] = _parse(setting, text)
+            named[setting.name] = name
     return unknown, named
 
 
-def _parse(section: str, key: str, text: str) -> Any:  # noqa: ANN401 - what a setting holds
-    model = Config.model_fields[section].annotation
-    assert isinstance(model, type)  # noqa: S101 - narrows for the type checker
-    assert issubclass(model, _Section)  # noqa: S101
-    if isinstance(model.model_fields[key].default, tuple):
+def _parse(setting: Setting, text: str) -> str | list[str]:
+    """Splits the value of a list at its commas; the models read all others."""
+    if isinstance(sections()[setting.section].model_fields[setting.key].default, tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
 
 def _lines(error: ValidationError, named: Mapping[str, str]) -> list[str]:
-    """Problems by their keys in the file, or by the name in the environment where the value comes from there."""
+    """Names each problem by its key in the file, or by its name in the environment if the value comes from there."""
     found = (line.partition(": ") for line in problems(error, Config))
     return [f"{named.get(key, key)}: {problem}" for key, _, problem in found]

@@ -1,4 +1,4 @@
-"""`heliograph archive …` and `query`: what was kept, read from the object store alone."""
+"""`heliograph archive …` and `query`: the archive, read from the object store alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from heliograph.cli.output import Json, document, moment, note, open_deployment,
 from schemas.errors import InputError
 
 app = typer.Typer(
-    help="The archive: list, read, verify and compact what was kept.",
+    help="The archive: list, read, verify and compact it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Topic = Annotated[str | None, typer.Argument(help="A topic; all without one.")]
-Since = Annotated[str, typer.Option("--since", help="A time (2h, 2026-01-31, 2026-01-31T12:00:00Z).")]
-Until = Annotated[str, typer.Option("--until", help="A time; records before it.")]
+Topic = Annotated[str | None, typer.Argument(help="A topic; default all.")]
+Since = Annotated[
+    str,
+    typer.Option(
+        "--since", help="Only records at or after this time: 2h (ago), 2026-01-31, 2026-01-31T12:00:00Z."
+    ),
+]
+Until = Annotated[str, typer.Option("--until", help="Only records before this time; same forms as --since.")]
 
 
 def register(root: typer.Typer) -> None:
-    """Add the commands that stand at the root, and those of upkeep."""
+    """Adds the commands at the root, and those that maintain the archive."""
     root.command()(query)
     upkeep.register(app)
 
@@ -31,7 +36,7 @@ def register(root: typer.Typer) -> None:
 @app.command("list")
 def list_segments(topic: Topic = None, as_json: Json = False) -> None:
     """List segments with their offsets, times and sizes."""
-    from archiver.read.reader import list_segments
+    from heliograph.operations import archive
 
     with open_deployment() as deployment:
         rows = (
@@ -48,7 +53,7 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
                 "bytes": info.size,
                 "file": info.file.key if info.file else "",
             }
-            for info in list_segments(deployment.archive, topic)
+            for info in archive.list_segments(deployment, topic)
         )
         show(
             rows,
@@ -60,14 +65,14 @@ def list_segments(topic: Topic = None, as_json: Json = False) -> None:
 @app.command()
 def read(topic: Topic = None, since: Since = "", until: Until = "", as_json: Json = False) -> None:
     """Print archived records, each partition in its order."""
-    from archiver.read.reader import read_records
+    from heliograph.operations.archive import read_records
     from schemas.times import parse_when
 
     with open_deployment() as deployment:
         now = deployment.clock.now()
         records = read_records(
-            deployment.archive,
-            [topic] if topic else None,
+            deployment,
+            topic,
             since=parse_when(since, now) if since else None,
             until=parse_when(until, now) if until else None,
         )
@@ -86,21 +91,21 @@ def verify(
     expect_head: Annotated[
         list[str] | None,
         typer.Option(
-            "--expect-head", metavar="KEY=SHA256", help="A head noted earlier: finds a tail cut off since."
+            "--expect-head",
+            metavar="KEY=SHA256",
+            help="Head noted earlier, which shows a chain that was cut off since; repeatable.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check every segment and chain.
 
-    Needs nothing but the archive; exit status 1 names the first thing wrong.
+    Needs nothing but the archive; exit status 1, and the first problem, if one is not sound.
     """
-    from archiver.read.verify import verify
+    from heliograph.operations.archive import verify_archive
 
     with open_deployment() as deployment:
-        report = verify(
-            deployment.archive, topic, expect_head=dict(_head(text) for text in expect_head or [])
-        )
+        report = verify_archive(deployment, topic, dict(map(_read_head, expect_head or [])))
     if as_json:
         document(report.row(), as_json=True)
     else:
@@ -111,37 +116,31 @@ def verify(
 
 @app.command()
 def heads(as_json: Json = False) -> None:
-    """Print the head of every chain.
+    """Print the head of every chain, those of the manifests included.
 
-    Those of the topics' manifests too. Keep them elsewhere, for `verify --expect-head`.
+    Keep them elsewhere, for `verify --expect-head`.
     """
-    from archiver.read.verify import heads, manifest_heads
+    from heliograph.operations.archive import read_heads
 
     with open_deployment() as deployment:
-        archive = deployment.archive
-        rows = [{"key": head.key, "sha256": head.object_sha256} for head in heads(archive)]
-        rows += [{"key": key, "sha256": sha256} for key, sha256 in manifest_heads(archive)]
-        if as_json:
-            show(rows, (), as_json=True)
-        else:
-            for row in rows:
-                say(f"{row['key']}={row['sha256']}")
+        found = list(read_heads(deployment))
+    if as_json:
+        show((head._asdict() for head in found), (), as_json=True)
+        return
+    for head in found:
+        say(f"{head.key}={head.sha256}")
 
 
 @app.command("new-epoch")
 def new_epoch(
-    topic: Annotated[str, typer.Argument(help="A topic, or a pattern: '*' for all that is archived.")],
+    topic: Annotated[str, typer.Argument(help="A topic, or a `*` pattern; '*' is all that are archived.")],
 ) -> None:
-    """Begin new chains after a log was lost or made anew."""
-    from archiver.maintain.epochs import begin_epoch
-    from archiver.read.reader import list_segments
+    """Begin new chains after the topics of the bus were lost or made again."""
+    from heliograph.operations.archive import begin_epochs
 
     with open_deployment() as deployment:
-        store = deployment.archive
-        found = sorted({info.topic for info in list_segments(store, topic)}) if "*" in topic else [topic]
-        for one in found:
-            for key in begin_epoch(store, deployment.bus, one):
-                say(key)
+        for key in begin_epochs(deployment, topic):
+            say(key)
 
 
 def query(
@@ -151,17 +150,10 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Answer SQL over the archive and the log store."""
-    from archiver.read.query import query as answer
+    from heliograph.operations import archive
 
     with open_deployment() as deployment:
-        config = deployment.config
-        result = answer(
-            deployment.archive,
-            sql,
-            cache=config.home / "cache" / "query",
-            logs=config.logs_folder,
-            bus=lambda: deployment.bus,
-        )
+        result = archive.query(deployment, sql)
         count = show(result.rows(), result.columns, as_json=as_json)
     if not as_json:
         note(f"{count} rows")
@@ -171,7 +163,7 @@ def _moment(milliseconds: int | None) -> str:
     return "" if milliseconds is None else moment(milliseconds)
 
 
-def _head(text: str) -> tuple[str, str]:
+def _read_head(text: str) -> tuple[str, str]:
     key, equals, digest = text.rpartition("=")
     if not equals or len(digest) != 64:
         raise InputError(f"--expect-head {text!r}: expected KEY=SHA256, as `heliograph archive heads` prints")

@@ -10,36 +10,6 @@ import typer
 
 from heliograph.cli.output import Json, note, open_deployment, say, show
 
-STARTER = """\
-# heliograph.toml: every key may be left out. `heliograph doctor` shows what holds and whether it works.
-
-[bus]
-# url = "sqlite:///var/lib/heliograph/bus.db"      # or kafka://host:9092,host:9092
-# namespace = "heliograph"
-# partitions = 4
-# retention_hours = 168
-# reserve_mb = 256
-
-[events]
-# topics = ["events.rds.*"]
-
-[delivery]
-# allow_networks = ["127.0.0.0/8"]
-# function_modules = ["handlers"]
-# function_path = "/etc/heliograph/functions"
-
-[archive]
-# url = "file:///var/lib/heliograph/archive"
-
-[assistant]
-# keys = ["file:/var/lib/heliograph/assistant.key"]
-# kept_commands = 100
-# daily_runs = 5000
-
-[log]
-# level = "info"
-"""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -51,17 +21,12 @@ def register(app: typer.Typer) -> None:
 
 def init() -> None:
     """Make the home, with a commented heliograph.toml."""
+    from heliograph.operations.home import make_home
+
     with open_deployment() as deployment:
-        home = deployment.config.home
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = home / "heliograph.toml"
-        if path.exists():
-            say(f"{path} is there already; left as it is")
-        else:
-            path.touch(mode=0o600)
-            path.write_text(STARTER)
-            say(f"wrote {path}")
-        say(f"log {deployment.bus.log_id} at {deployment.config.bus_url.partition('?')[0]}")
+        made = make_home(deployment)
+    say(f"wrote {made.file}" if made.written else f"{made.file} is there already; left as it is")
+    say(f"log {made.log_id} at {made.bus_url}")
 
 
 def doctor(as_json: Json = False) -> None:

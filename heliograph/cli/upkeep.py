@@ -1,4 +1,4 @@
-"""`heliograph archive compact`, `retention` and `erase`: an archive that stays small, and lawful."""
+"""`heliograph archive compact`, `retention` and `erase`: keep the archive small and lawful."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from heliograph.app.deployment import Deployment
 
-Pattern = Annotated[str | None, typer.Argument(help="A topic or `*` pattern; all without one.")]
+Pattern = Annotated[str | None, typer.Argument(help="A topic or `*` pattern; default all.")]
 Grace = Annotated[
     str,
     typer.Option(
-        "--grace", metavar="TIME", help="How long what is not needed stays, for readers that are on it (24h)."
+        "--grace", metavar="TIME", help="Time that unneeded objects stay, for readers under way; default 24h."
     ),
 ]
 
 
 def register(archive: typer.Typer) -> None:
-    """Add the commands below `archive`."""
+    """Adds the commands below `archive`."""
     archive.command()(compact)
     archive.command()(retention)
     archive.command()(erase)
@@ -34,7 +34,9 @@ def compact(
     closed_after: Annotated[
         str,
         typer.Option(
-            "--closed-after", metavar="TIME", help="How long after its end a day (UTC) is closed (6h)."
+            "--closed-after",
+            metavar="TIME",
+            help="Time from its end (UTC) to when a day is closed; default 6h.",
         ),
     ] = "6h",
     grace: Grace = "24h",
@@ -42,16 +44,13 @@ def compact(
 ) -> None:
     """Merge the segments of closed days into Parquet.
 
-    Those that were merged a grace period ago are removed.
+    Segments that were merged a grace period ago are removed.
     """
-    from archiver.maintain.compaction import CompactionPolicy
-    from archiver.maintain.compaction import compact as compact_topic
-    from archiver.read.survey import topics_of
+    from heliograph.operations import archive
 
     with open_deployment() as deployment:
-        policy = CompactionPolicy(closed_after=_span("--closed-after", closed_after))
-        graced = _span("--grace", grace)
-        topics = topics_of(deployment.archive, topic)
+        closed, graced = _span("--closed-after", closed_after), _span("--grace", grace)
+        topics = archive.find_topics(deployment, topic)
         days = (
             {
                 "topic": done.topic,
@@ -63,8 +62,7 @@ def compact(
                 "before": done.size_before,
                 "bytes": done.size,
             }
-            for name in topics
-            for done in compact_topic(deployment.archive, deployment.clock, name, policy)
+            for done in archive.compact(deployment, topics, closed)
         )
         columns = ("topic", "day", "generation", "segments", "records", "files", "before", "bytes")
         show(days, columns, as_json=as_json)
@@ -73,30 +71,28 @@ def compact(
 
 def retention(
     topic: Annotated[str, typer.Argument(help="A topic or `*` pattern.")],
-    keep: Annotated[str, typer.Option("--keep", metavar="TIME", help="What is kept: 365d, or since a date.")],
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; without it only say what would go.")] = False,
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="TIME", help="Age up to which records stay, or a date: 365d.")
+    ],
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it; without it only show what would go.")
+    ] = False,
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
-    """Remove what is wholly older from the beginnings of chains.
+    """Remove the segments that are wholly older from the beginnings of chains.
 
     The rest stays verifiable.
     """
-    from archiver.maintain.retention import expired, retire
-    from archiver.read.survey import topics_of
+    from heliograph.operations import archive
     from schemas.times import parse_when
 
     with open_deployment() as deployment:
-        archive, clock = deployment.archive, deployment.clock
-        before, graced = parse_when(keep, clock.now()), _span("--grace", grace)
-        topics = topics_of(archive, topic)
-        found = (
-            retire(archive, clock, name, before) if apply else expired(archive, name, before)
-            for name in topics
-        )
+        before, graced = parse_when(keep, deployment.clock.now()), _span("--grace", grace)
+        topics = archive.find_topics(deployment, topic)
         rows = (
             {"topic": one.topic, "chains": one.chains, "segments": one.segments, "records": one.records}
-            for one in found
+            for one in archive.retire(deployment, topics, before, dry_run=not apply)
         )
         show(rows, ("topic", "chains", "segments", "records"), as_json=as_json)
         if apply:
@@ -108,36 +104,30 @@ def retention(
 def erase(
     topic: Pattern = None,
     resource: Annotated[
-        str, typer.Option("--resource", metavar="ARN", help="Records that name this resource.")
+        str, typer.Option("--resource", metavar="ARN", help="Only records that name this resource.")
     ] = "",
-    user: Annotated[str, typer.Option("--user", metavar="ID", help="Records that name this user.")] = "",
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="Only records that name this user.")] = "",
     reason: Annotated[
-        str, typer.Option("--reason", help="Why, kept in the archive for ever: without personal data.")
+        str, typer.Option("--reason", help="Why, without personal data: the archive keeps it for ever.")
     ] = "",
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; without it only say what would go.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it; without it only show what would go.")
+    ] = False,
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
-    """Erase what compacted records hold about a resource or a user.
+    """Erase the contents of compacted records about a resource or a user.
 
     The chain stays verifiable.
     """
-    from archiver.maintain.erasure import about_resource, about_user, erasable
-    from archiver.maintain.erasure import erase as erase_topic
-    from archiver.read.survey import topics_of
+    from heliograph.operations import archive
 
-    if bool(resource) == bool(user):
-        raise InputError("archive erase: give either --resource ARN or --user ID")
-    if apply and not reason:
-        raise InputError("--reason: say why, in words that name nobody; the archive keeps it")
-    wanted = about_resource(resource) if resource else about_user(user)
     with open_deployment() as deployment:
-        archive, clock, graced = deployment.archive, deployment.clock, _span("--grace", grace)
-        topics = topics_of(archive, topic)
-        found = [
-            erase_topic(archive, clock, name, wanted, reason) if apply else erasable(archive, name, wanted)
-            for name in topics
-        ]
+        graced = _span("--grace", grace)
+        topics = archive.find_topics(deployment, topic)
+        found = archive.erase(
+            deployment, topics, resource=resource, user=user, reason=reason, dry_run=not apply
+        )
         rows = (
             {
                 "topic": one.topic,
@@ -155,22 +145,20 @@ def erase(
             note("nothing was erased: add --apply to do it")
         if any(one.waiting for one in found):
             note(
-                "waiting: records not compacted yet, or of the last segment of a chain; compact and erase again"
+                "waiting: records that are not compacted yet, or of the last segment of a chain; compact and erase again"
             )
 
 
 def _remove(deployment: Deployment, topics: Sequence[str], grace: int) -> None:
-    from archiver.maintain.removal import Removed, remove
+    from heliograph.operations.archive import remove_unneeded
 
-    removed = sum(
-        (remove(deployment.archive, name, deployment.clock.now(), grace) for name in topics), Removed()
-    )
+    removed = remove_unneeded(deployment, topics, grace)
     gone = removed.segments + removed.files + removed.orphans
     note(f"{gone} objects removed; {removed.waiting} go once their grace is over, when this is run again")
 
 
 def _span(option: str, text: str) -> int:
-    """A time like 6h, in milliseconds."""
+    """Reads a span of time, as 6h, in milliseconds. Raises InputError."""
     from schemas.times import parse_when
 
     if text == "0":

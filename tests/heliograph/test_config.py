@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from heliograph.app.config import FILE_NAME, Config, load, settings
+from heliograph.app.settings_reference import starter
 from schemas.errors import InvalidConfiguration
 
 
@@ -108,8 +110,22 @@ def test_a_home_that_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_every_setting_can_be_set_in_the_environment(tmp_path: Path) -> None:
-    assert ("bus.partitions", "HELIOGRAPH_BUS_PARTITIONS", "None") in settings()
+    assert ("bus.partitions", "HELIOGRAPH_BUS_PARTITIONS") in {
+        (one.name, one.environment) for one in settings()
+    }
     values = {"url": "memory://", "level": "debug", "format": "json", "allow_networks": "::1/128"}
-    for setting, name, default in settings():
-        value = values.get(setting.partition(".")[2], default.strip("()") or "1")
-        assert loaded(tmp_path, **{name: "1" if value == "None" else value})
+    for setting in settings():
+        value = values.get(setting.key, setting.default or "1")
+        assert loaded(tmp_path, **{setting.environment: value})
+
+
+def test_the_starter_file_holds_every_setting_and_loads_with_each_of_them(tmp_path: Path) -> None:
+    text = starter()
+    (tmp_path / "heliograph.toml").write_text(re.sub(r"(?m)^# (\w+ = )", r"\1", text))
+    config = load({"HELIOGRAPH_HOME": str(tmp_path)})
+    written = config.model_dump(exclude_unset=True)
+    assert {f"{section}.{key}" for section in written if section != "home" for key in written[section]} == {
+        setting.name for setting in settings()
+    }
+    (tmp_path / "heliograph.toml").write_text(text)
+    assert load({"HELIOGRAPH_HOME": str(tmp_path)}) == Config(home=tmp_path)

@@ -210,7 +210,7 @@ def test_quotas_of_the_configuration_hold(asking: Commands, monkeypatch: pytest.
 
 def test_a_key_elsewhere_is_not_made(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_ASSISTANT_KEYS", "env:SOME_KEY")
-    assert "env:SOME_KEY is no file" in call.refused("assistant", "key")
+    assert "env:SOME_KEY is not a file" in call.refused("assistant", "key")
 
 
 def test_a_second_agent_of_an_instance_is_refused(asking: Commands) -> None:
