@@ -7,8 +7,8 @@ import enum
 import structlog
 
 LIMIT_SECONDS = 30.0
-"""Longest wait in seconds. A bus that has not shown an appended record by then has lost it. A longer wait would block the
-partition for ever."""
+"""Longest wait in seconds. A bus that has not shown an appended record by then has lost it, and a longer wait would
+block the partition for ever."""
 _log = structlog.get_logger()
 
 

@@ -1,3 +1,5 @@
+"""The breaker and the throttle of a target."""
+
 from __future__ import annotations
 
 from hypothesis import given

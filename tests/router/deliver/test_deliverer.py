@@ -1,3 +1,5 @@
+"""The deliverer: deliveries sent through doubles of sinks, and the records that follow."""
+
 from __future__ import annotations
 
 import asyncio

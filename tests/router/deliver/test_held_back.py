@@ -115,18 +115,7 @@ def test_a_condition_of_another_process_applies_within_half_a_second(engine: Eng
     role = engine.start(plain=hanging)
     engine.offer([delivery(number) for number in range(10)])
     engine.turn(role, lambda: len(hanging.seen) == 2)
-    engine.bus.append(
-        [
-            condition_record(
-                Condition(
-                    target="ops",
-                    status=TargetStatus.OPEN,
-                    since=engine.clock.now(),
-                    until=engine.clock.now() + 60_000,
-                )
-            )
-        ]
-    )
+    engine.put_condition(TargetStatus.OPEN, until=engine.clock.now()
     engine.clock.advance(0.5)
     engine.turn(role, lambda: len(engine.waiting()) == 8)
     hanging.release()
@@ -160,15 +149,7 @@ def test_a_delivery_on_the_wheel_of_a_suspended_target_ends_when_it_is_due(engin
     role, wheel = engine.start(plain=Scripted(broken)), engine.start_wheel()
     engine.offer([delivery(1)])
     engine.settle(role)
-    engine.bus.append(
-        [
-            condition_record(
-                Condition(
-                    target="ops", status=TargetStatus.SUSPENDED, since=engine.clock.now(), why="holiday"
-                )
-            )
-        ]
-    )
+    engine.put_condition(TargetStatus.SUSPENDED, why="holiday")
     engine.pass_time(8, wheel, role, step=0.25)
     (verdict,) = engine.verdicts()
     assert (verdict.state, verdict.exhausted, verdict.attempts.count) == (VerdictState.DEAD, "suspended", 1)
@@ -207,29 +188,11 @@ def test_a_delivery_older_than_its_target_accepts_expires(engine: Engine) -> Non
 def test_a_delivery_deferred_beyond_its_age_limit_becomes_a_dead_letter(engine: Engine) -> None:
     engine.apply({**PATIENT, "retry": {"age": 20}})
     until = engine.clock.now() + 3_600_000
-    engine.bus.create(STATE)
-    engine.bus.append(
-        [
-            condition_record(
-                Condition(
-                    target="ops",
-                    status=TargetStatus.OPEN,
-                    since=engine.clock.now(),
-                    until=engine.clock.now() + 15_000,
-                )
-            )
-        ]
-    )
+    engine.put_condition(TargetStatus.OPEN, until=engine.clock.now()
     role, wheel = engine.start(plain=Scripted()), engine.start_wheel()
     engine.offer([delivery(1)])
     engine.pass_time(10, wheel, role, step=0.25)
-    engine.bus.append(
-        [
-            condition_record(
-                Condition(target="ops", status=TargetStatus.OPEN, since=engine.clock.now(), until=until)
-            )
-        ]
-    )
+    engine.put_condition(TargetStatus.OPEN, until=until)
     assert not engine.verdicts()
     engine.pass_time(8, wheel, role, step=0.25)
     (verdict,) = engine.verdicts()

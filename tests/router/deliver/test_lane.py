@@ -1,3 +1,5 @@
+"""The limits of a lane, and when it is full or stuck."""
+
 from __future__ import annotations
 
 import msgspec

@@ -23,7 +23,7 @@ from schemas.delivery import (
     VerdictState,
     read_delivery,
 )
-from schemas.target_state import Condition, TargetStatus, condition_record
+from schemas.target_state import TargetStatus
 from tests.router.deliver.engine import Engine
 from tests.router.deliver.sinks import BROKEN, Hanging, Scripted, Wired, broken, delivery
 
@@ -167,15 +167,7 @@ def test_parked_deliveries_of_a_suspended_target_become_dead_letters(engine: Eng
     role = engine.start(plain=sink)
     engine.offer([ordered_delivery(number, "i-1") for number in range(5)])
     engine.settle(role)
-    engine.bus.append(
-        [
-            condition_record(
-                Condition(
-                    target="ops", status=TargetStatus.SUSPENDED, since=engine.clock.now(), why="holiday"
-                )
-            )
-        ]
-    )
+    engine.put_condition(TargetStatus.SUSPENDED, why="holiday")
     engine.pass_time(3, role)
     assert {verdict.exhausted for verdict in engine.verdicts()} == {"suspended"}
     assert len(engine.dead_letters()) == 5

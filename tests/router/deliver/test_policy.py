@@ -1,3 +1,5 @@
+"""The retry policy: waits, limits, jitter and deferrals."""
+
 from __future__ import annotations
 
 import math

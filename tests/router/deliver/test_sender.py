@@ -1,3 +1,5 @@
+"""The sender of a lane."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The settlement of outcomes: verdicts, waits and dead letters."""
+
 from __future__ import annotations
 
 import msgspec

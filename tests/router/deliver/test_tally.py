@@ -1,3 +1,5 @@
+"""The counts of outcomes for the metrics."""
+
 from __future__ import annotations
 
 from prometheus_client import REGISTRY

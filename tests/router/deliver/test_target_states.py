@@ -1,3 +1,5 @@
+"""The conditions of targets, and their availability."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The timing wheel: its tiers, and the records that it moves."""
+
 from __future__ import annotations
 
 import math
