@@ -89,16 +89,15 @@ class SinkDriver(ABC):
 
     takes_any_size: ClassVar[bool] = False
     """True if no counterpart of the kind has a limit."""
-    can_hang: ClassVar[bool] = True
-    """False for a counterpart that fails by itself rather than hang for longer than a kind's limit."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Runs the counterpart on the test's loop, if it needs one."""
         return nullcontext()
 
     @abstractmethod
-    def build(self) -> Sink:
-        """Builds a sink for the counterpart, as the deliverer does."""
+    def build(self, *, patient: bool = True) -> Sink:
+        """Builds a sink for the counterpart, as the deliverer does. `patient`: False for the shortest time limit that
+        still lets a delivery succeed, where the kind has one."""
 
     def make(self, number: int, text: bytes = b"ok") -> Delivery:
         """Returns a delivery that the counterpart takes, with `text` in it."""
@@ -143,10 +142,10 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 @asynccontextmanager
-async def opened(driver: SinkDriver) -> AsyncGenerator[Sink]:
+async def opened(driver: SinkDriver, *, patient: bool = True) -> AsyncGenerator[Sink]:
     """A sink with its running counterpart, closed at the end."""
     async with driver.running():
-        sink = driver.build()
+        sink = driver.build(patient=patient)
         try:
             yield sink
         finally:
@@ -199,7 +198,7 @@ class SinkConformance:
 
     @on_loop
     async def test_a_counterpart_that_times_out_is_a_retry(self, driver: SinkDriver) -> None:
-        async with opened(driver) as sink:
+        async with opened(driver, patient=False) as sink:
             driver.time_out()
             (outcome,) = await sink.deliver([driver.make(1)])
             assert isinstance(outcome, Retry)

@@ -28,6 +28,7 @@ from schemas.delivery import (
 from sinks.base import Sink, SinkContext
 from sinks.function import sink as module
 from sinks.function.sink import KIND, FunctionSettings, is_permitted
+from tests.conformance.sink import SinkConformance, SinkDriver, make_delivery
 from tests.sinks.receiver import EVENT, delivery
 
 AUDIT = dedent("""
@@ -409,5 +410,56 @@ def test_settings_that_cannot_work(settings: dict[str, object]) -> None:
         FunctionSettings.model_validate(settings)
 
 
-def test_a_sink_that_was_never_used_closes() -> None:
-    assert call(None, "audit", []) == []
+class FunctionDriver(SinkDriver):
+    """Sinks of kind `python`; the function does what the files in its folder say."""
+
+    takes_any_size = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "audit.py").write_text(
+            dedent(f"""
+            import json, time
+            from pathlib import Path
+
+            FOLDER = Path({str(folder)!r})
+
+            def handler(event, context):
+                if event == b"bad":
+                    raise ValueError("bad")
+                while (FOLDER / "hold").exists():
+                    (FOLDER / "reached").touch()
+                    time.sleep(0.001)
+                return event.decode(errors="replace")
+            """)
+        )
+
+    def build(self, *, patient: bool = True) -> Sink:
+        context = SinkContext(
+            MemoryBus(), MemoryStore(), Path(), function_modules=("audit",), function_path=self._folder
+        )
+        return KIND.build(FunctionSettings(function="audit", timeout=30 if patient else 1), context)
+
+    def make_bad(self, number: int) -> Delivery:
+        return make_delivery(number, b"bad")
+
+    def refuse_large(self) -> None:
+        """A function takes events of any size."""
+
+    def time_out(self) -> None:
+        self.hold()
+
+    def hold(self) -> None:
+        (self._folder / "hold").touch()
+
+    def is_holding(self) -> bool:
+        return (self._folder / "reached").exists()
+
+    def release(self) -> None:
+        (self._folder / "hold").unlink(missing_ok=True)
+
+
+class TestFunctionConformance(SinkConformance):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> SinkDriver:
+        return FunctionDriver(tmp_path)

@@ -16,9 +16,10 @@ from schemas.clock import ManualClock
 from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected, Retry
 from schemas.log_line import LogLine
 from schemas.record import Position
-from sinks.base import SinkContext
+from sinks.base import Sink, SinkContext
 from sinks.logs import events as logs
 from sinks.logs.events import KIND, LogsSettings, LogsSink, LogWriter, event_line
+from tests.conformance.sink import Gate, SinkConformance, SinkDriver, make_delivery
 
 EVENT = (
     b'{"ver": "1.0", "id": "1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",\n'
@@ -214,3 +215,51 @@ def test_names_are_those_of_log_service(name: str) -> None:
         LogsSettings(project=name, logstore="store")
     with pytest.raises(ValidationError, match="logstore"):
         LogsSettings(project="project", logstore=name)
+
+
+class LogsDriver(SinkDriver):
+    """Sinks of kind `logs`, whose syncs of the disk are held at a gate."""
+
+    takes_any_size = True
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.context = SinkContext(MemoryBus(), MemoryStore(), folder)
+        self._gate = Gate()
+        self._problem: OSError | None = None
+        sync = os.fsync
+
+        def gated(descriptor: int) -> None:
+            self._gate.enter()
+            if self._problem is not None:
+                raise self._problem
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", gated)
+
+    def build(self, *, patient: bool = True) -> Sink:
+        return KIND.build(LogsSettings(project="ops", logstore="events"), self.context)
+
+    def make_bad(self, number: int) -> Delivery:
+        return make_delivery(number, b"[]")
+
+    def refuse_large(self) -> None:
+        """A file takes lines of any size."""
+
+    def time_out(self) -> None:
+        self._problem = OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    def hold(self) -> None:
+        self._gate.shut()
+
+    def is_holding(self) -> bool:
+        return self._gate.reached.is_set()
+
+    def release(self) -> None:
+        self._problem = None
+        self._gate.open()
+
+
+class TestLogsConformance(SinkConformance):
+    @pytest.fixture
+    def driver(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SinkDriver:
+        return LogsDriver(tmp_path, monkeypatch)

@@ -17,8 +17,10 @@ from heliograph.store.memory import MemoryStore
 from schemas.delivery import Delivered, Delivery, Outcome, ReasonCode, Rejected, Retry
 from schemas.errors import StoreRefused, StoreUnavailable
 from schemas.record import Position
-from sinks.base import SinkContext
+from schemas.topics import EVENT_LIMIT
+from sinks.base import Sink, SinkContext
 from sinks.objects.events import DEFAULT_KEY, FIELDS, KIND, ObjectSettings, ObjectSink, build_key, put_event
+from tests.conformance.sink import Gate, SinkConformance, SinkDriver, make_delivery
 
 EVENT = (
     b'{"ver": "1.0", "id": "5E-1", "product": "ECS", "name": "Disk:Stalled:Executing", "level": "CRITICAL",'
@@ -75,10 +77,6 @@ def test_outcomes_are_in_order_of_the_batch(tmp_path: Path) -> None:
         else:
             assert outcome == Delivered(f"id{number}")
             assert store.get(f"id{number}") == EVENT
-
-
-def test_an_empty_batch() -> None:
-    assert deliver(MemoryStore(), []) == []
 
 
 def test_a_repeat_is_delivered_and_stored_once() -> None:
@@ -194,3 +192,60 @@ def test_the_source_is_not_cut() -> None:
     batch = [msgspec.structs.replace(delivery(n), source=Position(topic, 0, n)) for n in (1, 2)]
     keys = {build_key("{source}", one) for one in batch}
     assert len(keys) == 2
+
+
+class GatedStore(MemoryStore):
+    """Holds writes at a gate, and has a limit for objects once `limit` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.limit: int | None = None
+        self.problem: StoreUnavailable | None = None
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        self.gate.enter()
+        if self.problem is not None:
+            raise self.problem
+        if self.limit is not None and len(body) > self.limit:
+            raise StoreRefused("the object is too large")
+        return super().put_new(key, body)
+
+
+class StoreDriver(SinkDriver):
+    """Control of a store in memory."""
+
+    def __init__(self) -> None:
+        self.store = GatedStore()
+
+    def refuse_large(self) -> None:
+        self.store.limit = EVENT_LIMIT
+
+    def time_out(self) -> None:
+        self.store.problem = StoreUnavailable("timed out")
+
+    def hold(self) -> None:
+        self.store.gate.shut()
+
+    def is_holding(self) -> bool:
+        return self.store.gate.reached.is_set()
+
+    def release(self) -> None:
+        self.store.problem = None
+        self.store.gate.open()
+
+
+class ObjectDriver(StoreDriver):
+    """Sinks of kind `object`."""
+
+    def build(self, *, patient: bool = True) -> Sink:
+        return KIND.build(ObjectSettings(), SinkContext(MemoryBus(), self.store, Path()))
+
+    def make_bad(self, number: int) -> Delivery:
+        return make_delivery(number, b"[]")
+
+
+class TestObjectConformance(SinkConformance):
+    @pytest.fixture
+    def driver(self) -> SinkDriver:
+        return ObjectDriver()

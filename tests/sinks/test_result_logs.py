@@ -7,14 +7,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from archiver.read.query_cache import read_lines
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
-from schemas.delivery import Delivered, Outcome, Rejected
+from schemas.delivery import Delivered, Delivery, Outcome, Rejected
 from schemas.log_line import RECORD_SUFFIX
-from sinks.base import SinkContext
+from sinks.base import Sink, SinkContext
+from sinks.logs.events import LogsSettings
 from sinks.logs.executions import KIND
+from tests.conformance.sink import SinkConformance, SinkDriver
 from tests.executions import command, file
+from tests.sinks.test_logs import LogsDriver
 from tests.sinks.test_results import delivery
 
 
@@ -52,3 +57,24 @@ def test_what_is_no_record_is_rejected_alone(tmp_path: Path) -> None:
     assert isinstance(bad, Rejected)
     assert isinstance(good, Delivered)
     assert len(lines(tmp_path)) == 1
+
+
+class ResultLogsDriver(LogsDriver):
+    """Sinks of execution records that go to a log store; records have a limit of their own."""
+
+    takes_any_size = False
+
+    def build(self, *, patient: bool = True) -> Sink:
+        return KIND.build(LogsSettings(project="ops", logstore="runs"), self.context)
+
+    def make(self, number: int, text: bytes = b"ok") -> Delivery:
+        return delivery(command(Output="TEXT").replace(b"TEXT", text), number)
+
+    def make_bad(self, number: int) -> Delivery:
+        return delivery(b"{}", number)
+
+
+class TestResultLogsConformance(SinkConformance):
+    @pytest.fixture
+    def driver(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SinkDriver:
+        return ResultLogsDriver(tmp_path, monkeypatch)

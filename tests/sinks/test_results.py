@@ -16,14 +16,17 @@ from heliograph.bus.memory import MemoryBus
 from heliograph.store.base import ObjectStore
 from heliograph.store.keys import key_problem
 from heliograph.store.memory import MemoryStore
+from heliograph.store.open import store_at
 from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, Rejected, Retry
 from schemas.delivery_settings import PREFIX_LIMIT
 from schemas.errors import InputError, StoreRefused, StoreUnavailable
 from schemas.execution import ID, check_execution
 from schemas.record import Position
-from sinks.base import SinkContext
+from sinks.base import Sink, SinkContext
 from sinks.objects.executions import KIND, Layout, Results, ResultsSettings, ResultsSink
+from tests.conformance.sink import SecretDriver, SecretSinkConformance, SinkDriver
 from tests.executions import command, file
+from tests.sinks.test_objects import StoreDriver
 
 
 def delivery(value: bytes, number: int = 0) -> Delivery:
@@ -214,7 +217,7 @@ def test_what_is_no_record_is_rejected_alone() -> None:
         ({"url": "ftp://x"}, "unknown kind; known are file://, memory://, s3://"),
         ({"url": "s3://audit?access_key=plain"}, "write env:NAME or file:PATH"),
         ({"encryption": "AES256"}, "only buckets (s3://) encrypt"),
-        ({"kms_key": "k"}, "needs the encryption kms"),
+        ({"kms_key": "k"}, "only encryption kms uses a key"),
         ({"url": "s3://audit?sse=AES256", "encryption": "AES256"}, "sse: is given twice"),
     ],
 )
@@ -271,3 +274,30 @@ def test_every_record_has_a_name_of_its_own_in_any_store(keys: list[tuple[str, s
     names = {layout.record(record) for record in records}
     assert len(names) == 2
     assert not any(key_problem(key) for key in (*names, *map(layout.content, records)))
+
+
+class ResultsDriver(StoreDriver, SecretDriver):
+    """Sinks of execution records that go to a store."""
+
+    def build(self, *, patient: bool = True) -> Sink:
+        return ResultsSink(Results(ResultsSettings(url="memory://"), lambda: self.store))
+
+    def make(self, number: int, text: bytes = b"ok") -> Delivery:
+        record = command(Repeats=number + 1, RepeatMode="Period", Output="TEXT")
+        return delivery(record.replace(b"TEXT", text), number)
+
+    def make_bad(self, number: int) -> Delivery:
+        return delivery(b"{}", number)
+
+    def build_failing(self, secret: str, monkeypatch: pytest.MonkeyPatch) -> Sequence[Sink]:
+        monkeypatch.setenv("S3_SECRET", secret)
+        monkeypatch.setenv("S3_KEY", secret)
+        url = "s3://audit?endpoint=http://127.0.0.1:9&access_key=env:S3_KEY&secret_key=env:S3_SECRET&region=a"
+        settings = ResultsSettings.model_validate({"url": url})
+        return [ResultsSink(Results(settings, store_at(settings.store_url)))]
+
+
+class TestResultsConformance(SecretSinkConformance):
+    @pytest.fixture
+    def driver(self) -> SinkDriver:
+        return ResultsDriver()

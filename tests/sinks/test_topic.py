@@ -11,8 +11,9 @@ from schemas.delivery import Delivered, Delivery, Outcome, Reason, ReasonCode, R
 from schemas.errors import BusDamaged, BusError, BusFull, BusUnavailable, RecordTooLarge, TopicMissing
 from schemas.record import NewRecord, Position, Record, TopicPartition
 from schemas.topics import EVENT_LIMIT
-from sinks.base import SinkContext
+from sinks.base import Sink, SinkContext
 from sinks.topic import KIND, TopicSettings, TopicSink
+from tests.conformance.sink import Gate, SinkConformance, SinkDriver, make_delivery
 from tests.sinks.receiver import EVENT, delivery
 
 
@@ -146,3 +147,53 @@ def test_a_topic_that_is_ours_or_no_name_is_refused(topic: str) -> None:
 @pytest.mark.parametrize("topic", ["queue.ops", "audit", "A_b-1"])
 def test_any_other_name_will_do(topic: str) -> None:
     assert TopicSettings(topic=topic).topic == topic
+
+
+class GatedBus(CountingBus):
+    """Holds appends at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.problem: BusError | None = None
+
+    def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+        self.gate.enter()
+        if self.problem is not None:
+            raise self.problem
+        return super().append(records)
+
+
+class TopicDriver(SinkDriver):
+    """Sinks of kind `topic` on a bus in memory."""
+
+    def __init__(self) -> None:
+        self._bus = GatedBus()
+
+    def build(self, *, patient: bool = True) -> Sink:
+        return KIND.build(TopicSettings(topic="queue.ops"), SinkContext(self._bus, MemoryStore(), Path()))
+
+    def make_bad(self, number: int) -> Delivery:
+        return make_delivery(number, bytes(EVENT_LIMIT + 1))
+
+    def refuse_large(self) -> None:
+        """The bus has the limit of the edge."""
+
+    def time_out(self) -> None:
+        self._bus.problem = BusUnavailable("timed out")
+
+    def hold(self) -> None:
+        self._bus.gate.shut()
+
+    def is_holding(self) -> bool:
+        return self._bus.gate.reached.is_set()
+
+    def release(self) -> None:
+        self._bus.problem = None
+        self._bus.gate.open()
+
+
+class TestTopicConformance(SinkConformance):
+    @pytest.fixture
+    def driver(self) -> SinkDriver:
+        return TopicDriver()
