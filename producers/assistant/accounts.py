@@ -60,9 +60,9 @@ def find_account(username: str) -> Account:
     )
 
 
-def read_groups(who: Account) -> list[int]:
+def read_groups(account: Account) -> list[int]:
     """Returns the ids of all groups of a user."""
-    return os.getgrouplist(who.name, who.gid)
+    return os.getgrouplist(account.name, account.gid)
 
 
 def owner_ids(owner: str, group: str) -> tuple[int, int]:

@@ -103,7 +103,7 @@ class Agent:
             kill_left_over(mark)
             progress = interrupted(execution.request, started, self.clock.now())
             self._end(execution, repeats, progress)
-        remove_left_over(self.host.folders)
+        remove_left_over(self.host.folder_prefix)
         for execution in self.journal.executions():
             if isinstance(execution.request, Run) and _waits_for_a_start(execution, execution.request):
                 self.journal.reschedule(execution.request.invoke_id, self.clock.now())

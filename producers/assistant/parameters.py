@@ -15,7 +15,7 @@ MOST_PARAMETERS = 20
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 _is_name = re.compile(_NAME).fullmatch
-_PLACE = re.compile(rf"\{{\{{(secret:)?({_NAME})\}}\}}")
+_PLACEHOLDER = re.compile(rf"\{{\{{(secret:)?({_NAME})\}}\}}")
 
 
 def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
@@ -24,7 +24,7 @@ def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
         raise InputError(f"parameters: {len(parameters)} are given; at most {MOST_PARAMETERS} are accepted")
     for name in parameters:
         check_name("parameter", name)
-    used = {name for secret, name in _PLACE.findall(content) if not secret}
+    used = {name for secret, name in _PLACEHOLDER.findall(content) if not secret}
     if missing := sorted(used - parameters.keys()):
         raise InputError(f"parameter {missing[0]!r}: the command uses it; give {missing[0]}=VALUE")
     if unknown := sorted(parameters.keys() - used):
@@ -43,9 +43,9 @@ def check_name(what: str, name: str) -> None:
 
 def secret_names(content: str) -> frozenset[str]:
     """Returns the names of the secrets that a command uses."""
-    return frozenset(name for secret, name in _PLACE.findall(content) if secret)
+    return frozenset(name for secret, name in _PLACEHOLDER.findall(content) if secret)
 
 
-def fill_places(content: str, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> str:
+def fill_placeholders(content: str, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> str:
     """Returns the script with all placeholders filled. Placeholders inside a value are not filled."""
-    return _PLACE.sub(lambda place: (secrets if place[1] else parameters)[place[2]], content)
+    return _PLACEHOLDER.sub(lambda found: (secrets if found[1] else parameters)[found[2]], content)

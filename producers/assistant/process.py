@@ -30,16 +30,16 @@ _LAST_PIECES = 16
 class Launch:
     """A command to start. `timeout`: seconds; `mark`: the value of `MARK`."""
 
-    words: Sequence[str]
+    arguments: Sequence[str]
     folder: Path
-    who: Account
+    account: Account
     timeout: float
     mark: str
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The command's whole environment."""
-        return {**self.who.environment, MARK: self.mark}
+        return {**self.account.environment, MARK: self.mark}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class Process:
     def run(self, launch: Launch, output: Output) -> Ended:
         """Starts the command; returns when it has ended and its output was added. Processes that a command left in the
         background go on, and their output is not read. Raises OSError if the command cannot be started."""
-        user, group = (launch.who.uid, launch.who.gid) if launch.who.other else (None, None)
+        user, group = (launch.account.uid, launch.account.gid) if launch.account.other else (None, None)
         with subprocess.Popen(  # noqa: S603 - running commands is what this is for
-            launch.words,
+            launch.arguments,
             cwd=launch.folder,
             env=launch.environment,
             stdin=subprocess.DEVNULL,
@@ -88,7 +88,7 @@ class Process:
             umask=0o022,
             user=user,
             group=group,
-            extra_groups=read_groups(launch.who) if launch.who.other else None,
+            extra_groups=read_groups(launch.account) if launch.account.other else None,
         ) as process:
             try:
                 return self._listen(process, output, launch.timeout)

@@ -41,7 +41,7 @@ def interpreter(kind: CommandType, content: str) -> list[str]:
 
 
 @contextmanager
-def script_file(kind: CommandType, content: str, who: Account, prefix: str) -> Generator[Path]:
+def script_file(kind: CommandType, content: str, account: Account, prefix: str) -> Generator[Path]:
     """Writes the script into a folder that only the user that runs it can read, and removes both at the end."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
@@ -49,9 +49,9 @@ def script_file(kind: CommandType, content: str, who: Account, prefix: str) -> G
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(content)
-        if who.other:
-            os.chown(path, who.uid, who.gid)
-            os.chown(folder, who.uid, who.gid)
+        if account.other:
+            os.chown(path, account.uid, account.gid)
+            os.chown(folder, account.uid, account.gid)
         yield path
     finally:
         shutil.rmtree(folder, ignore_errors=True)

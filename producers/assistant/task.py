@@ -9,7 +9,7 @@ from pathlib import Path
 from producers.assistant.accounts import Account, find_account
 from producers.assistant.files import write_file
 from producers.assistant.output import Output
-from producers.assistant.parameters import fill_places, secret_names
+from producers.assistant.parameters import fill_placeholders, secret_names
 from producers.assistant.process import Ended, Exited, Launch, Process, Stopped, TimedOut
 from producers.assistant.refusal import Refusal
 from producers.assistant.reporting import Error, Progress
@@ -31,7 +31,7 @@ class Host:
     clock: Callable[[], int]
 
     @property
-    def folders(self) -> str:
+    def folder_prefix(self) -> str:
         """Prefix of the folders of running scripts."""
         return f"heliograph-{self.mark}-"
 
@@ -83,15 +83,19 @@ class Task:
     def _run(self, run: Run) -> Progress:
         secrets = self._reveal(run)
         self._output = Output(secrets.values())
-        who = find_account(run.username)
-        folder = _folder(run, who)
-        words = interpreter(run.command.type, run.command.content)
-        script = fill_places(run.command.content, run.parameters, secrets)
+        account = find_account(run.username)
+        folder = _folder(run, account)
+        command_line = interpreter(run.command.type, run.command.content)
+        script = fill_placeholders(run.command.content, run.parameters, secrets)
         try:
-            with script_file(run.command.type, script, who, self._host.folders) as path:
+            with script_file(run.command.type, script, account, self._host.folder_prefix) as path:
                 mark = self._host.run_mark(run.invoke_id, self.repeats)
                 launch = Launch(
-                    words=[*words, str(path)], folder=folder, who=who, timeout=run.command.timeout, mark=mark
+                    arguments=[*command_line, str(path)],
+                    folder=folder,
+                    account=account,
+                    timeout=run.command.timeout,
+                    mark=mark,
                 )
                 return self._ended(self._process.run(launch, self._output))
         except OSError as error:
@@ -151,14 +155,14 @@ def _usual(code: ErrorCode) -> Error:
     return Error(code, ERRORS[code].info)
 
 
-def _folder(run: Run, who: Account) -> Path:
+def _folder(run: Run, account: Account) -> Path:
     """Returns the working directory: the command's own, or else the user's home, or else the root directory."""
     named = run.command.working_dir
     try:
         if not named:
-            return who.home if who.home.is_dir() else Path("/")
+            return account.home if account.home.is_dir() else Path("/")
         if Path(named).is_dir():
             return Path(named)
     except OSError as error:
-        raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, f"{named or who.home}: {error.strerror}") from None
+        raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, f"{named or account.home}: {error.strerror}") from None
     raise Refusal(ErrorCode.DIRECTORY_NOT_EXISTS, named)

@@ -168,7 +168,7 @@ def outputs(fleet: Fleet) -> list[str]:
     return [one.output for one in fleet.records() if isinstance(one, CommandRecord)]
 
 
-# Who is meant, and who may ask.
+# Addressees and authorisation.
 
 
 def test_each_agent_runs_only_requests_for_its_instance(fleet: Fleet) -> None:
@@ -258,7 +258,7 @@ def test_a_request_that_is_too_old_is_recorded_and_not_run(fleet: Fleet) -> None
     assert fleet.outcome()[:2] == (RecordState.ABORTED, ErrorCode.DELIVERY_TIMEOUT)
 
 
-# Stops, and many at once.
+# Stops and concurrency.
 
 
 def test_a_run_is_stopped_while_it_runs(fleet: Fleet, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_stop_for_an_instance_outside_the_execution_is_refused(fleet: Fleet) -
     assert stopped_instances([unknown]) == {"t-other": frozenset()}
 
 
-# How executions stand.
+# States of executions.
 
 
 def test_an_execution_is_followed_to_its_end(fleet: Fleet) -> None:
@@ -153,7 +153,7 @@ def test_a_scheduled_run_is_answered_by_its_first_record(
     assert follower.newest(asked.invoke_id)["i-1"].key.repeats == 1
 
 
-# Commands that are kept.
+# Kept commands.
 
 
 def test_a_quota_of_kept_commands_counts_versions(fleet: Fleet) -> None:

@@ -130,7 +130,7 @@ def test_a_wrong_expression_is_refused_with_the_field(expression: str, field: st
         parse(expression)
 
 
-# Against brute force: every second of a stretch of time, looked at on the wall.
+# Comparison with brute force: every second of an interval, by its wall time.
 
 
 def field(low: int, high: int) -> st.SearchStrategy[str]:

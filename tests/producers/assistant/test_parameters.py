@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.assistant.parameters import check_parameters, fill_places, secret_names
+from producers.assistant.parameters import check_parameters, fill_placeholders, secret_names
 from schemas.errors import InputError
 
 
@@ -14,7 +14,7 @@ def test_placeholders_inside_values_are_not_filled() -> None:
     content = "tar -cf {{of}} {{file}} {{of}} # {{.State}} {{ file }} {{secret:pw}}"
     values = {"of": "/x.tgz", "file": "{{of}}"}
     check_parameters(content, values)
-    assert fill_places(content, values, {"pw": "{{file}}"}) == (
+    assert fill_placeholders(content, values, {"pw": "{{file}}"}) == (
         "tar -cf /x.tgz {{of}} /x.tgz # {{.State}} {{ file }} {{file}}"
     )
     assert secret_names(content) == {"pw"}
@@ -46,4 +46,4 @@ def test_a_wrong_parameter_is_named(content: str, parameters: dict[str, str], sa
 @given(st.text())
 def test_a_script_without_placeholders_is_unchanged(content: str) -> None:
     if "{{" not in content:
-        assert fill_places(content, {}, {}) == content
+        assert fill_placeholders(content, {}, {}) == content

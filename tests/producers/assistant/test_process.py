@@ -38,9 +38,9 @@ STUBBORN = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $!; w
 
 def launch(script: str, *, timeout: float = 60, mark: str = "") -> Launch:
     return Launch(
-        words=["/bin/sh", "-c", script],
+        arguments=["/bin/sh", "-c", script],
         folder=Path("/"),
-        who=find_account(""),
+        account=find_account(""),
         timeout=timeout,
         mark=mark or uuid4().hex,
     )
@@ -248,9 +248,13 @@ def test_only_root_runs_commands_as_another_user() -> None:
         with pytest.raises(Refusal, match="may not act as nobody"):
             find_account("nobody")
         return
-    who, output = find_account("nobody"), Output()
-    with script_file(CommandType.SHELL, "id -un; id -Gn; cat $0 | wc -l", who, "heliograph-test-") as path:
-        found = Launch(words=["/bin/sh", str(path)], folder=Path("/"), who=who, timeout=60, mark="x")
+    account, output = find_account("nobody"), Output()
+    with script_file(
+        CommandType.SHELL, "id -un; id -Gn; cat $0 | wc -l", account, "heliograph-test-"
+    ) as path:
+        found = Launch(
+            arguments=["/bin/sh", str(path)], folder=Path("/"), account=account, timeout=60, mark="x"
+        )
         assert Process().run(found, output) == Exited(0)
     assert output.tail().text.splitlines()[0] == "nobody"
     assert "root" not in output.tail().text
