@@ -20,9 +20,7 @@ from schemas.target_state import (
     GRAVITY,
     Condition,
     TargetStatus,
-    condition_record,
 )
-from schemas.topics import STATE
 from tests.router.deliver.engine import Engine
 from tests.router.deliver.sinks import Hanging, Scripted, Wired, broken, delivery
 
@@ -115,7 +113,7 @@ def test_a_condition_of_another_process_applies_within_half_a_second(engine: Eng
     role = engine.start(plain=hanging)
     engine.offer([delivery(number) for number in range(10)])
     engine.turn(role, lambda: len(hanging.seen) == 2)
-    engine.put_condition(TargetStatus.OPEN, until=engine.clock.now()
+    engine.put_condition(TargetStatus.OPEN, until=engine.clock.now() + 60_000)
     engine.clock.advance(0.5)
     engine.turn(role, lambda: len(engine.waiting()) == 8)
     hanging.release()
@@ -188,7 +186,7 @@ def test_a_delivery_older_than_its_target_accepts_expires(engine: Engine) -> Non
 def test_a_delivery_deferred_beyond_its_age_limit_becomes_a_dead_letter(engine: Engine) -> None:
     engine.apply({**PATIENT, "retry": {"age": 20}})
     until = engine.clock.now() + 3_600_000
-    engine.put_condition(TargetStatus.OPEN, until=engine.clock.now()
+    engine.put_condition(TargetStatus.OPEN, until=engine.clock.now() + 15_000)
     role, wheel = engine.start(plain=Scripted()), engine.start_wheel()
     engine.offer([delivery(1)])
     engine.pass_time(10, wheel, role, step=0.25)
