@@ -1,4 +1,4 @@
-"""Partitions that a consumer was told to hold."""
+"""Holds of a consumer on its partitions."""
 
 from __future__ import annotations
 

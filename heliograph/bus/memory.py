@@ -46,15 +46,14 @@ class _Partition:
 
 
 class _Group:
-    """Commits (cursor and note), live members in the order of joining, and owners of partitions."""
+    """Commits (cursor and note), and live members in the order of joining."""
 
     def __init__(self) -> None:
         self.commits: dict[TopicPartition, tuple[int, str]] = {}
         self.members: dict[str, MemoryConsumer] = {}
-        self.owners: dict[TopicPartition, MemoryConsumer] = {}
 
     def share_of(self, member: MemoryConsumer, partitions: Iterable[TopicPartition]) -> set[TopicPartition]:
-        """Deals partitions out in turn to the members who want them, and returns those of `member`."""
+        """Deals partitions out in turn to the members that want them, and returns those of `member`."""
         share: set[TopicPartition] = set()
         turn = count()
         for partition in partitions:
@@ -64,65 +63,26 @@ class _Group:
         return share
 
 
-class _Broker:
-    """State that a bus and its consumers share, under one lock, `changed`, which is notified of every change."""
-
-    def __init__(self, clock: Clock, partitions: int) -> None:
-        self.clock = clock
-        self.changed = threading.Condition()
-        self.generation = 0  # grows with every change of topics, members and owners
-        self.partitions: dict[TopicPartition, _Partition] = {}
-        self.topics: dict[str, int] = {}
-        self.groups: dict[str, _Group] = {}
-        self._default_partitions = partitions
-        self._turn = count()
-
-    def regroup(self) -> None:
-        """Makes every consumer look at its share again."""
-        self.generation += 1
-        self.changed.notify_all()
-
-    def create(self, topic: str, partitions: int | None = None) -> None:
-        check_topic(topic)
-        if topic not in self.topics:
-            self.topics[topic] = partitions or self._partitions_of(topic)
-            for number in range(self.topics[topic]):
-                self.partitions[TopicPartition(topic, number)] = _Partition()
-            self.regroup()
-
-    def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
-        """Appends all or none: every record is checked before the first is written."""
-        check_sizes(records)
-        numbers: list[int] = []
-        for record in records:
-            check_topic(record.topic)
-            numbers.append(place(record, self._partitions_of(record.topic), next(self._turn)))
-        now = self.clock.now()
-        positions: list[Position] = []
-        for new, number in zip(records, numbers, strict=True):
-            self.create(new.topic)
-            partition = self.partitions[TopicPartition(new.topic, number)]
-            position = Position(new.topic, number, partition.end)
-            partition.records.append(Record(*position, now, new.key, new.headers, new.value))
-            positions.append(position)
-        self.changed.notify_all()
-        return positions
-
-    def _partitions_of(self, topic: str) -> int:
-        return self.topics.get(topic) or kind_of(topic).partitions or self._default_partitions
-
-
 class MemoryBus:
-    """A bus in memory. `partitions`: of a topic that says nothing else. `retention`: seconds; None keeps everything."""
+    """A bus in memory. `partitions`: of a topic that says nothing else. `retention`: seconds; None keeps everything.
+
+    Its consumers share its state, under one lock, `changed`, which is notified of every change.
+    """
 
     def __init__(
         self, clock: Clock | None = None, partitions: int = 4, *, retention: float | None = None
     ) -> None:
-        self._broker = _Broker(clock or SystemClock(), partitions)
-        self._changed = self._broker.changed
+        self.clock = clock or SystemClock()
+        self.changed = threading.Condition()
+        self.generation = 0  # grows with every change of topics, members and owners
+        self.partitions: dict[TopicPartition, _Partition] = {}
+        self._default_partitions = partitions
         self._retention = retention
-        self._members = count(1)
         self._log_id = uuid.uuid4().hex
+        self._topics: dict[str, int] = {}
+        self._groups: dict[str, _Group] = {}
+        self._members = count(1)
+        self._turn = count()
 
     @property
     def log_id(self) -> str:
@@ -130,9 +90,23 @@ class MemoryBus:
         return self._log_id
 
     def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
-        """Appends all or none."""
-        with self._changed:
-            return self._broker.append(records)
+        """Appends all or none: checks every record before the first is written."""
+        with self.changed:
+            check_sizes(records)
+            numbers: list[int] = []
+            for record in records:
+                check_topic(record.topic)
+                numbers.append(place(record, self._partitions_of(record.topic), next(self._turn)))
+            now = self.clock.now()
+            positions: list[Position] = []
+            for new, number in zip(records, numbers, strict=True):
+                self.create(new.topic)
+                partition = self.partitions[TopicPartition(new.topic, number)]
+                position = Position(new.topic, number, partition.end)
+                partition.records.append(Record(*position, now, new.key, new.headers, new.value))
+                positions.append(position)
+            self.changed.notify_all()
+            return positions
 
     def consumer(
         self,
@@ -143,69 +117,72 @@ class MemoryBus:
         lost: PartitionsChanged | None = None,
     ) -> MemoryConsumer:
         """Joins a group; the new member's share comes with its next polls."""
-        with self._changed:
-            shared = self._broker.groups.setdefault(group, _Group())
+        with self.changed:
+            shared = self._groups.setdefault(group, _Group())
             name = f"{group}-{next(self._members)}"
-            member = MemoryConsumer(
-                self._broker, shared, member=name, wanted=topics, gained=gained, lost=lost
-            )
+            member = MemoryConsumer(self, shared, member=name, wanted=topics, gained=gained, lost=lost)
             shared.members[name] = member
-            self._broker.regroup()
+            self.regroup()
             return member
 
     def read(self, partition: TopicPartition, offset: int, limit: int = 5000) -> Polled:
         """Reads records outside any group; nothing of a partition that does not exist."""
-        with self._changed:
-            found = self._broker.partitions.get(partition, _Partition())
+        with self.changed:
+            found = self.partitions.get(partition, _Partition())
             gaps = [Gap(*partition, offset, found.start)] if offset < found.start else []
             return Polled(found.read(offset, limit), gaps)
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int:
         """Finds the first offset whose record is not older than `timestamp` (milliseconds)."""
-        with self._changed:
-            return self._broker.partitions.get(partition, _Partition()).offset_at(timestamp)
+        with self.changed:
+            return self.partitions.get(partition, _Partition()).offset_at(timestamp)
 
     def create(self, topic: str, partitions: int | None = None) -> None:
         """Creates a topic. Raises TopicMissing for a name that Apache Kafka would refuse."""
-        with self._changed:
-            self._broker.create(topic, partitions)
+        check_topic(topic)
+        with self.changed:
+            if topic not in self._topics:
+                self._topics[topic] = partitions or self._partitions_of(topic)
+                for number in range(self._topics[topic]):
+                    self.partitions[TopicPartition(topic, number)] = _Partition()
+                self.regroup()
 
     def topics(self) -> Mapping[str, int]:
         """Lists every topic with its number of partitions."""
-        with self._changed:
-            return dict(self._broker.topics)
+        with self.changed:
+            return dict(self._topics)
 
     def extents(self, topic: str) -> Mapping[TopicPartition, Extent]:
         """Returns the extent of each partition of a topic."""
-        with self._changed:
-            every = self._broker.partitions.items()
+        with self.changed:
+            every = self.partitions.items()
             return {name: Extent(each.start, each.end) for name, each in every if name.topic == topic}
 
     def lag(self, group: str) -> Mapping[TopicPartition, Lag]:
         """Returns cursor and end of each partition that the group has a cursor for."""
-        with self._changed:
-            commits = self._broker.groups.get(group, _Group()).commits
-            every = self._broker.partitions
+        with self.changed:
+            commits = self._groups.get(group, _Group()).commits
+            every = self.partitions
             return {name: Lag(cursor, every[name].end) for name, (cursor, _) in commits.items()}
 
     def groups(self) -> Sequence[str]:
         """Lists every group that has a cursor."""
-        with self._changed:
-            return sorted(name for name, group in self._broker.groups.items() if group.commits)
+        with self.changed:
+            return sorted(name for name, group in self._groups.items() if group.commits)
 
     def members(self, group: str) -> frozenset[str]:
         """Lists the members that were neither closed nor killed."""
-        with self._changed:
-            return frozenset(self._broker.groups.get(group, _Group()).members)
+        with self.changed:
+            return frozenset(self._groups.get(group, _Group()).members)
 
     def maintain(self) -> None:
         """Removes records that are older than the retention and behind every cursor."""
         if self._retention is None:
             return
-        with self._changed:
-            oldest = self._broker.clock.now() - round(self._retention * 1000)
-            commits = [group.commits for group in self._broker.groups.values()]
-            for name, partition in self._broker.partitions.items():
+        with self.changed:
+            oldest = self.clock.now() - round(self._retention * 1000)
+            commits = [group.commits for group in self._groups.values()]
+            for name, partition in self.partitions.items():
                 kind, cursors = kind_of(name.topic), [each[name][0] for each in commits if name in each]
                 if not kind.retained_forever and (cursors or not kind.until_consumed):
                     partition.truncate(min([partition.offset_at(oldest), *cursors]))
@@ -215,17 +192,25 @@ class MemoryBus:
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         """Loses the records of a partition below offset `before`, finished or not."""
-        with self._changed:
-            found = self._broker.partitions[partition]
+        with self.changed:
+            found = self.partitions[partition]
             found.truncate(min(before, found.end))
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def kill(self, member: str) -> None:
         """Removes a consumer as kill -9 would: without callbacks or commit, and it commits nothing later."""
-        with self._changed:
-            for group in self._broker.groups.values():
+        with self.changed:
+            for group in self._groups.values():
                 if member in group.members:
                     group.members[member].vanish()
+
+    def regroup(self) -> None:
+        """Makes every consumer look at its share again. The caller holds the lock."""
+        self.generation += 1
+        self.changed.notify_all()
+
+    def _partitions_of(self, topic: str) -> int:
+        return self._topics.get(topic) or kind_of(topic).partitions or self._default_partitions
 
 
 class MemoryConsumer:
@@ -233,7 +218,7 @@ class MemoryConsumer:
 
     def __init__(
         self,
-        broker: _Broker,
+        bus: MemoryBus,
         group: _Group,
         *,
         member: str,
@@ -243,13 +228,13 @@ class MemoryConsumer:
     ) -> None:
         self.member = member
         self.wanted = tuple(wanted)
-        self._broker = broker
+        self._bus = bus
         self._group = group
         self._gained = gained
         self._lost = lost
-        self._changed = broker.changed
-        self._owned: dict[TopicPartition, Progress] = {}  # those served longest ago come first
-        self._holds = Holds(broker.clock)
+        self._changed = bus.changed
+        self.owned: dict[TopicPartition, Progress] = {}  # those served longest ago come first
+        self._holds = Holds(bus.clock)
         self._seen = -1
         self._woken = False
         self._closed = False
@@ -265,15 +250,15 @@ class MemoryConsumer:
                 if polled.records or polled.gaps or self._woken or left <= 0 or self._closed:
                     self._woken = False
                     return polled
-                if self._seen == self._broker.generation:
+                if self._seen == self._bus.generation:
                     self._changed.wait(min([left, *self._holds.remaining()]))
 
     def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
         """Finishes and appends in one step; positions of partitions that were lost are not finished."""
         with self._changed:
-            appended = self._broker.append(append)
+            appended = MemoryBus.append(self._bus, append)  # a subclass may count or fail the others
             for partition, offsets in by_partition(positions).items():
-                progress = self._owned.get(partition)
+                progress = self.owned.get(partition)
                 if progress is not None:
                     progress.finish(offsets)
                     # After a seek backwards nothing is stored until the cursor is past the stored one.
@@ -288,13 +273,13 @@ class MemoryConsumer:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Hands out `offset` next; does nothing if the partition is not owned."""
         with self._changed:
-            if partition in self._owned:
-                self._owned[partition].seek(offset)
+            if partition in self.owned:
+                self.owned[partition].seek(offset)
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Returns the partitions that this member owns now."""
         with self._changed:
-            return frozenset(self._owned)
+            return frozenset(self.owned)
 
     def wake(self) -> None:
         """Makes the poll that waits, or else the next one, return at once."""
@@ -304,62 +289,58 @@ class MemoryConsumer:
 
     def close(self) -> None:
         """Gives all partitions back; `lost` may still finish work."""
-        if self._owned and self._lost is not None:
-            self._lost(sorted(self._owned))
+        if self.owned and self._lost is not None:
+            self._lost(sorted(self.owned))
         with self._changed:
             self.vanish()
 
     def vanish(self) -> None:
-        """Leaves the group for ever, without callbacks. The caller holds the broker's lock."""
+        """Leaves the group for ever, without callbacks. The caller holds the lock."""
         self._closed = True
         self._group.members.pop(self.member, None)
-        self._release(list(self._owned))
+        self.owned.clear()
+        self._bus.regroup()
 
     def _rebalance(self) -> None:
         """Gives up partitions beyond the share, takes those of the share without an owner. Callbacks run unlocked."""
         with self._changed:
-            if self._closed or self._seen == self._broker.generation:
+            if self._closed or self._seen == self._bus.generation:
                 return
-            self._seen = self._broker.generation
-            share = self._group.share_of(self, self._broker.partitions)
-            leaving = sorted(self._owned.keys() - share)
+            self._seen = self._bus.generation
+            share = self._group.share_of(self, self._bus.partitions)
+            leaving = sorted(self.owned.keys() - share)
         if leaving:
             if self._lost is not None:
                 self._lost(leaving)
             with self._changed:
-                self._release(leaving)
+                for partition in leaving:
+                    self.owned.pop(partition, None)
+                self._bus.regroup()
         with self._changed:
-            coming = [] if self._closed else sorted(share - self._group.owners.keys())
+            taken = {partition for member in self._group.members.values() for partition in member.owned}
+            coming = [] if self._closed else sorted(share - taken)
             for partition in coming:
-                start = self._broker.partitions[partition].start
+                start = self._bus.partitions[partition].start
                 commit = self._group.commits.setdefault(partition, (start, ""))
-                self._owned[partition] = Progress.from_note(*commit)
-                self._group.owners[partition] = self
+                self.owned[partition] = Progress.from_note(*commit)
         if coming and self._gained is not None:
             self._gained(coming)
-
-    def _release(self, partitions: Iterable[TopicPartition]) -> None:
-        for partition in partitions:
-            self._owned.pop(partition, None)
-            if self._group.owners.get(partition) is self:
-                del self._group.owners[partition]
-        self._broker.regroup()
 
     def _fetch(self, limit: int) -> Polled:
         records: list[Record] = []
         gaps: list[Gap] = []
         held = self._holds.active()
-        for name, progress in list(self._owned.items()):
+        for name, progress in list(self.owned.items()):
             if len(records) == limit:
                 break
             if name in held:
                 continue
-            partition = self._broker.partitions[name]
+            partition = self._bus.partitions[name]
             if progress.position < partition.start:
                 gaps.append(Gap(*name, progress.position, partition.start))
                 progress.skip_to(partition.start)
             taken = progress.take(partition.read(progress.position, limit - len(records)))
             if taken:
                 records.extend(taken)
-                self._owned[name] = self._owned.pop(name)
+                self.owned[name] = self.owned.pop(name)
         return Polled(records, gaps)

@@ -20,7 +20,7 @@ class MemoryStore:
 
     @property
     def url(self) -> str:
-        """`memory://`, whichever store it is: each object is another one."""
+        """`memory://`; each object is a store of its own."""
         return "memory://"
 
     def put_new(self, key: str, body: bytes) -> bool:

@@ -123,7 +123,7 @@ class ConfluentMember(_Reading):
         )
 
     def poll(self, limit: int, timeout: float) -> Fetched:
-        """Polls, and keeps the position behind what came."""
+        """Polls, and keeps the position behind the last record."""
         fetched = super().poll(limit, timeout)
         for partition, records in fetched.records.items():
             self._at[partition] = records[-1].offset + 1
@@ -137,7 +137,7 @@ class ConfluentMember(_Reading):
         self._assign()
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Drops what was fetched and reads on there. librdkafka cannot seek a partition that it has stopped because its
+        """Drops the fetched records and reads on there. librdkafka cannot seek a partition that it has stopped because its
         position was out of range; that one is assigned again."""
         self._at[partition] = offset
         try:
@@ -214,7 +214,7 @@ class ConfluentReader(_Reading):
         super().__init__(settings, consumer_config(settings, "__reader", "heliograph-reader"))
 
     def assign(self, partition: TopicPartition, offset: int) -> None:
-        """Reads another partition, and drops what was fetched of the one before."""
+        """Reads another partition, and drops the fetched records of the one before."""
         with self._translated():
             self._consumer.assign([self._place(partition, offset)])
 

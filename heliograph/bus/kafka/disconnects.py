@@ -1,4 +1,4 @@
-"""Reasons for which kafka-python closed a connection: it tells a refused login or a failed handshake to its logger only."""
+"""Reasons for which kafka-python closed connections. It reports a refused login or a failed handshake to its logger only."""
 
 from __future__ import annotations
 

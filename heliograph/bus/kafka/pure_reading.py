@@ -120,7 +120,7 @@ class PureMember(_Reading):
             self.resume(list(offsets))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Drops what was fetched and reads on there."""
+        """Drops the fetched records and reads on there."""
         with self._translated():
             self._consumer.seek(self._place(partition), offset)
 
@@ -179,8 +179,8 @@ class PureMember(_Reading):
     def lose(self, places: Iterable[Any]) -> None:
         """Calls `lost` while the partitions are still ours, and makes the library join the group again.
 
-        When topics have changed, the library forgets to join if the group's answer comes between two polls, unless
-        somebody has asked for it. It has no public way to ask.
+        When topics have changed and the group's answer comes between two polls, the library forgets to join, unless it
+        was asked to. It has no public way to ask.
         """
         if self._closing:
             return
@@ -205,7 +205,7 @@ class PureReader(_Reading):
     """A consumer outside of groups."""
 
     def assign(self, partition: TopicPartition, offset: int) -> None:
-        """Reads another partition, and drops what was fetched of the one before."""
+        """Reads another partition, and drops the fetched records of the one before."""
         with self._translated():
             place = self._place(partition)
             self._positions.clear()
