@@ -197,7 +197,7 @@ def find_letters(
     include_dropped: bool = False,
     sent_as: Callable[[str], str] = str,
 ) -> tuple[list[Letter], LetterStates]:
-    """Finds the selected deliveries that are dead letters still, by time of death, and the states of them all.
+    """Finds the selected deliveries that are still dead letters, by time of death, and the states of all selected ones.
 
     Leaves out deliveries that were delivered since, and dropped ones unless `include_dropped` or the filter names their
     ids. `sent_as` gives the id under which a redrive sends a delivery as new, whose state is watched too.

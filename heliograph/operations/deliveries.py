@@ -211,7 +211,7 @@ def _list(history: History, selection: DeliveryFilter, archived_since: int) -> I
             if verdict.redrive:
                 ended_again.add((verdict.delivery, verdict.redrive))
     listed: set[str] = set()
-    for record, delivery in _read_unended(history.bus, unfinished):
+    for record, delivery in _read_pending(history.bus, unfinished):
         if not selection.selects(delivery) or delivery.id in listed:
             continue
         known = ended.get(delivery.id)
@@ -222,7 +222,7 @@ def _list(history: History, selection: DeliveryFilter, archived_since: int) -> I
         )
         if not is_over:
             listed.add(delivery.id)
-            state = _unended_state(record, delivery)
+            state = _pending_state(record, delivery)
             if selection.selects_state(state):
                 yield state
     states = (_ended_state(verdict) for one, verdict in ended.items() if one not in listed)
@@ -241,7 +241,7 @@ def _keep_first(found: dict[str, Verdict], verdict: Verdict) -> None:
         found[verdict.delivery] = verdict
 
 
-def _read_unended(bus: Bus, cursors: Mapping[TopicPartition, int]) -> Iterator[tuple[Record, Delivery]]:
+def _read_pending(bus: Bus, cursors: Mapping[TopicPartition, int]) -> Iterator[tuple[Record, Delivery]]:
     for partition, offset in cursors.items():
         end = bus.extents(partition.topic)[partition].end
         yield from read_deliveries(read_on(bus, partition, offset, end))
@@ -267,7 +267,7 @@ def _ended_state(verdict: Verdict) -> DeliveryState:
     )
 
 
-def _unended_state(record: Record, delivery: Delivery) -> DeliveryState:
+def _pending_state(record: Record, delivery: Delivery) -> DeliveryState:
     waits = record.topic != DELIVERIES
     return DeliveryState(
         id=delivery.id,

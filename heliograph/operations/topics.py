@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from heliograph.app.config import Config
@@ -145,19 +145,19 @@ def _find_cursors(bus: Bus, topic: str, start: Start) -> dict[TopicPartition, in
             return {partition: bus.offset_at(partition, start.value) for partition in extents}
 
 
-def _read_to_end(bus: Bus, topic: str, cursors: dict[TopicPartition, int]) -> Iterator[Record]:
-    """Reads what the topic has now, and moves the cursors with each record."""
+def _read_to_end(bus: Bus, topic: str, cursors: Mapping[TopicPartition, int]) -> Iterator[Record]:
+    """Reads what the topic has now, each partition from its cursor."""
     for partition, extent in bus.extents(topic).items():
-        for record in read_on(bus, partition, cursors.get(partition, extent.start), extent.end):
-            cursors[partition] = record.offset + 1
-            yield record
+        yield from read_on(bus, partition, cursors.get(partition, extent.start), extent.end)
 
 
-def _follow(bus: Bus, topic: str, cursors: dict[TopicPartition, int]) -> Iterator[Record]:
+def _follow(bus: Bus, topic: str, start: Mapping[TopicPartition, int]) -> Iterator[Record]:
+    cursors = dict(start)
     while True:
         found = False
         for record in _read_to_end(bus, topic, cursors):
             found = True
+            cursors[record.position.topic_partition] = record.offset + 1
             yield record
         if not found:
             time.sleep(FOLLOW_SECONDS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from heliograph.bus.memory import MemoryBus
+from heliograph.operations.deliveries import DeliveryStatus
+from heliograph.operations.history import History
 from heliograph.operations.subscriptions import apply, delete
-from heliograph.operations.why import explain_routing
+from heliograph.operations.why import answer_why, explain_routing
 from router.events import Router
 from schemas.clock import ManualClock
 from schemas.delivery import read_delivery
@@ -83,3 +85,23 @@ def test_a_rejected_event_raises_with_the_reason(bus: MemoryBus) -> None:
     (position,) = routed(bus, NewRecord("events.other", event(level="FATAL")))
     with pytest.raises(InvalidNotification, match="level"):
         explain_routing(bus, position)
+
+
+def test_the_answer_of_an_event_has_the_state_of_each_delivery(bus: MemoryBus) -> None:
+    apply(bus, [subscription("yes"), subscription("no", levels=["CRITICAL"])], KINDS)
+    (position,) = routed(bus, event_record())
+    (answer,) = answer_why(History(bus), "E-1")
+    assert (answer.position, answer.duplicate_of) == (position, "")
+    assert [one.matched for one in answer.explanations] == [True, False]
+    (delivery,) = answer.explanations[0].deliveries
+    assert {one: state.state for one, state in answer.states.items()} == {
+        delivery.id: DeliveryStatus.UNDER_WAY
+    }
+
+
+def test_the_answer_of_a_duplicate_names_the_original(bus: MemoryBus) -> None:
+    apply(bus, [subscription("yes")], KINDS)
+    original, repeat = routed(bus, event_record(), event_record())
+    answers = {one.position: one for one in answer_why(History(bus), "E-1")}
+    assert answers[original].duplicate_of == ""
+    assert (answers[repeat].duplicate_of, answers[repeat].explanations) == (str(original), ())
