@@ -1,1 +1,1 @@
-"""How to say a delivery on a wire. One module a kind; each sends once and knows nothing of retry or order."""
+"""Kinds of targets, a module or a folder for each. A sink sends each delivery once; retries and order are not its work."""

@@ -24,7 +24,7 @@ from sinks.http.client import GuardedClient
 from sinks.http.outcomes import judge_failure, judge_response
 from sinks.http.request import Request, RequestHead, build_head
 from sinks.http.tls import TlsSettings
-from sinks.http.url import origin, parse_url
+from sinks.http.url import find_origin, parse_url
 
 BATCH_BYTES = 1024 * 1024
 """Most bytes in the body of one call for several deliveries; a larger delivery is a call of its own."""
@@ -187,7 +187,7 @@ def _reject(error: ValueError) -> Outcome:
 
 def _build(settings: CallbackSettings, context: SinkContext) -> CallbackSink:
     client = GuardedClient(
-        origin(parse_url(settings.url)),
+        find_origin(parse_url(settings.url)),
         context.allow_networks,
         timeout=settings.timeout,
         tls=settings.tls or TlsSettings(),

@@ -1,4 +1,4 @@
-"""The server's side of one worker process of kind `python`: start it, call it within a time, end it."""
+"""The deliverer's side of one worker process of kind `python`: starts it, calls it within a time limit, ends it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sinks.function.worker import Frame, encode_frame, read_frame
 from sinks.http.lines import one_line
 
 START_LIMIT = 60.0
-"""Seconds that a worker has to start and to import its module; a call's own limit begins after that."""
+"""Seconds in which a worker must start and import its module; the time limit of a call begins after that."""
 END_LIMIT = 2.0
-"""Seconds that an idle worker has to end by itself."""
+"""Seconds in which an idle worker must end by itself before it is killed."""
 _LINE_LIMIT = 2000
 
 _log = structlog.get_logger()
 
 
 class WorkerFailed(Exception):  # noqa: N818 - becomes an outcome within this module
-    """A worker did not start, or did not answer; it is of no further use."""
+    """A worker that did not start or did not answer, and must be replaced. `reason`: for the outcome."""
 
     def __init__(self, code: ReasonCode, detail: str) -> None:
         self.reason = Reason(code, detail)
@@ -38,9 +38,9 @@ class WorkerFailed(Exception):  # noqa: N818 - becomes an outcome within this mo
 
 
 class Worker:
-    """One worker process. Blocking; used by one thread at a time, but `end` may come from any.
+    """One worker process. Its methods block; one thread uses it at a time, but any thread may call `end`.
 
-    Raises WorkerFailed where the function cannot be imported.
+    Raises WorkerFailed if the process cannot start or the function cannot be imported.
     """
 
     def __init__(self, handler: str, folder: Path | None) -> None:
@@ -72,7 +72,7 @@ class Worker:
             raise
 
     def call(self, delivery: Delivery, timeout: float) -> Outcome:
-        """Run the function on one delivery for at most `timeout` seconds. Raises WorkerFailed."""
+        """Runs the function on one delivery for at most `timeout` seconds. Raises WorkerFailed."""
         meta = {
             "request_id": delivery.id,
             "deadline": time.time_ns() // 1_000_000 + round(timeout * 1000),
@@ -86,7 +86,7 @@ class Worker:
         return Delivered(one_line(receipt))
 
     def end(self, grace: float = 0.0) -> None:
-        """End the process: by itself within `grace` seconds, or else by force, with what it started."""
+        """Ends the process, which may end by itself within `grace` seconds, or kills it and its child processes."""
         with self._ending:
             if self._process.returncode is None:
                 self._leave(grace)
@@ -99,7 +99,7 @@ class Worker:
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError, PermissionError):  # it has just ended; macOS says the latter
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended; macOS raises the latter
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _wait_until_ready(self) -> None:
@@ -124,9 +124,9 @@ class Worker:
                 ReasonCode.TIMED_OUT, f"{self._handler} took longer than {timeout:g} s"
             ) from None
         except (EOFError, OSError, ValueError):
-            raise WorkerFailed(ReasonCode.UNAVAILABLE, self._how_it_ended()) from None
+            raise WorkerFailed(ReasonCode.UNAVAILABLE, self._describe_end()) from None
 
-    def _how_it_ended(self) -> str:
+    def _describe_end(self) -> str:
         try:
             code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
@@ -137,7 +137,7 @@ class Worker:
 
 
 def _log_lines(handler: str, output: IO[bytes]) -> None:
-    """Log what the function prints, until its process ends."""
+    """Writes a log line for each line that the function prints, until its process ends."""
     with output:
         while line := output.readline(_LINE_LIMIT):
             _log.info("function printed", handler=handler, line=line.decode(errors="replace").rstrip())

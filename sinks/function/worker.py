@@ -1,10 +1,10 @@
-"""The process that a user's function runs in: `python -P function_worker.py MODULE:FUNCTION [FOLDER]`.
+"""The process in which a user's function runs: `python -P worker.py MODULE:FUNCTION [FOLDER]`.
 
-Uses the standard library only, so that it starts quickly and the function's module meets nothing of ours. Frames go
-both ways over the socket that is its standard input: two lengths (unsigned, 32 bits, big-endian), a JSON object of the
-first length, a body of the second. The first frame out says that the function was found; after that each frame in is a
-call, and gets one frame out. The process ends when the other side closes the socket, whatever the function is doing.
-What the function prints goes to standard error.
+It uses the standard library only, so that it starts quickly and imports none of our modules beside the user's. Its
+standard input is a socket that carries frames in both directions: two lengths (unsigned, 32 bits, big-endian), a JSON
+object of the first length, a body of the second. The first frame out says whether the function was found; after that
+each frame in is a call and gets one frame out. The process ends when the other side closes the socket, even during a
+call. The function's output goes to standard output and standard error, which the other side reads.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from dataclasses import dataclass
 from typing import Any
 
 RECEIPT_LIMIT = 200
-"""Characters of what the function returned or raised that are reported."""
+"""Characters that are reported of the function's return value or exception."""
 _LENGTHS = struct.Struct(">II")
 _GRACE = 1.0
-"""Seconds that a running function has after the other side is gone."""
+"""Seconds that a running function has after the other side has closed."""
 
 Frame = tuple[dict[str, Any], bytes]
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a function is told beside the event. `request_id`: the delivery's id, the same for every repeat;
-    `function_name`: `module:function`; `deadline`: milliseconds since the epoch, when this process is ended;
-    `source`: the event's position as `topic:partition:offset`; `attempt` counts from 1."""
+    """The second argument of a function.
+
+    `request_id`: the delivery's id, the same for every repeat; `function_name`: `module:function`; `deadline`: when this
+    process will be killed, in milliseconds since the epoch; `source`: the event's position as `topic:partition:offset`;
+    `attempt`: counts from 1.
+    """
 
     request_id: str
     function_name: str
@@ -50,20 +53,20 @@ Handler = Callable[[bytes, Context], object]
 
 
 def encode_frame(meta: dict[str, Any], body: bytes = b"") -> bytes:
-    """One frame as bytes."""
+    """Returns a frame as bytes."""
     head = json.dumps(meta).encode()
     return b"".join((_LENGTHS.pack(len(head), len(body)), head, body))
 
 
 def read_frame(receive: Callable[[int], bytes]) -> Frame:
-    """Read one frame; `receive` gives at most so many bytes. Raises EOFError where the other side has closed."""
+    """Reads one frame. `receive` returns at most the given number of bytes. Raises EOFError if the other side has closed."""
     head_length, body_length = _LENGTHS.unpack(_exactly(receive, _LENGTHS.size))
     meta = json.loads(_exactly(receive, head_length))
     return meta, _exactly(receive, body_length)
 
 
-def find(name: str) -> Handler:
-    """Import `module:function`. Raises whatever the import raises; TypeError if it finds no function."""
+def find_function(name: str) -> Handler:
+    """Imports `module:function`. Raises whatever the import raises, and TypeError if there is no such function."""
     module, _, function = name.partition(":")
     found: Handler | None = getattr(importlib.import_module(module), function, None)
     if not callable(found):
@@ -72,7 +75,7 @@ def find(name: str) -> Handler:
 
 
 def answer(handler: Handler, name: str, call: Frame) -> bytes:
-    """Call the function and encode what came of it: `{"ok": true}` or `{"error": "Type: message"}`."""
+    """Calls the function and encodes the result: `{"ok": true}` with a receipt, or `{"error": "Type: message"}`."""
     meta, event = call
     try:
         result = handler(event, Context(function_name=name, **meta))
@@ -82,14 +85,14 @@ def answer(handler: Handler, name: str, call: Frame) -> bytes:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one short line."""
+    """Returns the exception as one short line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:RECEIPT_LIMIT]
 
 
 def serve(connection: socket.socket, name: str) -> None:
-    """Find the function, then answer calls until the other side closes."""
+    """Finds the function, then answers calls until the other side closes."""
     try:
-        handler = find(name)
+        handler = find_function(name)
     except BaseException as error:  # noqa: BLE001 - whatever a module does when imported
         connection.sendall(encode_frame({"error": describe(error)}))
         return
@@ -100,12 +103,12 @@ def serve(connection: socket.socket, name: str) -> None:
     while (call := calls.get()) is not None:
         reply = answer(handler, name, call)
         if os.getpid() != worker:
-            os._exit(0)  # a child that the function forked: its answer would pass for the next call's
+            os._exit(0)  # a forked child: its answer would be taken for the answer to the next call
         connection.sendall(reply)
 
 
 def main(name: str, folder: str = "") -> None:
-    """Serve over standard input, which the function itself finds empty."""
+    """Serves over standard input, in whose place the function gets an empty one."""
     connection = socket.socket(fileno=os.dup(0))
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -116,7 +119,7 @@ def main(name: str, folder: str = "") -> None:
     try:
         serve(connection, name)
     except OSError:
-        return  # the other side is gone; so is whoever would read of it
+        return  # the other side has closed; nobody would read an error
 
 
 def _take_calls(connection: socket.socket, calls: queue.SimpleQueue[Frame | None]) -> None:
@@ -145,7 +148,7 @@ def _receipt(result: object) -> str:
         return ""
     try:
         return (result if isinstance(result, str) else repr(result))[:RECEIPT_LIMIT]
-    except Exception as error:  # noqa: BLE001 - a repr of the user's; the call itself succeeded
+    except Exception as error:  # noqa: BLE001 - the user's repr failed; the call itself succeeded
         return f"unprintable {type(result).__name__}: {describe(error)}"[:RECEIPT_LIMIT]
 
 

@@ -104,8 +104,8 @@ class GuardedClient:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline):
-                addresses = await self._resolver.addresses()
-            context = self._tls.context() if self._origin.tls else None
+                addresses = await self._resolver.find_addresses()
+            context = self._tls.read_context() if self._origin.tls else None
         except RAISED as error:
             return describe_failure(error, "", self._timeout)
         result: Connection | Reason = Reason(ReasonCode.UNREACHABLE)

@@ -1,7 +1,7 @@
-"""Which addresses an outgoing connection may go to. Pure: no look-ups, no sockets.
+"""The addresses that an outgoing connection may reach. Does no look-ups and no I/O.
 
-Ranges: the IANA registries of special-purpose IPv4 and IPv6 addresses (RFC 6890 and its successors), and the metadata
-services of the clouds, which lie in them.
+The ranges are those of the IANA registries of special-purpose IPv4 and IPv6 addresses (RFC 6890 and its successors);
+the metadata services of the clouds lie in them and are named apart.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def refusal(address: Address, allowed: Sequence[Network]) -> str | None:
-    """The kind of range for which `address` may not be reached; None if it may.
+    """Returns the kind of range because of which `address` is refused, or None if it may be reached.
 
-    An IPv4 address inside an IPv6 one (mapped, 6to4, NAT64) is judged as what it is: that is where packets go.
+    An IPv4 address inside an IPv6 one (mapped, 6to4, NAT64) is judged as IPv4, since that is where packets go.
     """
     if any(address in network for network in allowed):
         return None
     if isinstance(address, IPv6Address):
-        inner = _inside(address)
+        inner = _embedded_ipv4(address)
         if inner is not None:
             return refusal(inner, allowed)
     for network, kind in _REFUSED:
@@ -72,11 +72,11 @@ def refusal(address: Address, allowed: Sequence[Network]) -> str | None:
     return None
 
 
-def literal(host: str) -> Address | None:
-    """The address that a URL's host is; None for a name.
+def parse_address(host: str) -> Address | None:
+    """Returns the address if a URL's host is one, or None for a name.
 
-    Raises ValueError for what is neither, and for an address written so that programs differ over what it means:
-    as one number, octal, hexadecimal, with parts left out, with a zone.
+    Raises ValueError for a host that is neither, and for an address in a form that programs read differently: one
+    number, octal, hexadecimal, parts left out, or with a zone.
     """
     if ":" in host:
         if "%" in host:
@@ -94,12 +94,12 @@ def literal(host: str) -> Address | None:
 
 
 def explain(host: str, address: Address, kind: str) -> str:
-    """Why a connection is not made, and the setting that would permit it."""
+    """Returns why no connection is made, and the setting that would permit it."""
     found = f"{host} is" if host == str(address) else f"{host} resolves to {address},"
     return f"{found} a {kind} address; [delivery] allow_networks must name its network to permit it"
 
 
-def _inside(address: IPv6Address) -> IPv4Address | None:
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour

@@ -1,4 +1,4 @@
-"""From a host to the addresses that may be reached: looked up once for each connection, every one judged."""
+"""Resolves a host to the addresses that may be reached: looks it up once for each connection and checks every address."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 
-from sinks.http.guard import Address, Network, explain, literal, refusal
+from sinks.http.guard import Address, Network, explain, parse_address, refusal
 
 Lookup = Callable[[str], Sequence[Address]]
 
 
-class Forbidden(Exception):  # noqa: N818 - it is our own refusal, not a failure
-    """No address of the host may be reached."""
+class Forbidden(Exception):  # noqa: N818 - our own refusal, not an error
+    """Raised if no address of a host may be reached."""
 
 
 class Resolver:
-    """The addresses of one host. Connections that begin at the same time share a look-up, so that a name server that
-    does not answer costs one thread."""
+    """The addresses of one host. Connections that start at the same time share a look-up, so that a name server that
+    does not answer occupies one thread."""
 
     def __init__(self, host: str, allowed: Sequence[Network], lookup: Lookup) -> None:
         self._host = host
@@ -29,27 +29,27 @@ class Resolver:
         self._lookup = lookup
         self._under_way: asyncio.Future[Sequence[Address]] | None = None
 
-    async def addresses(self) -> Sequence[Address]:
-        """Those that may be reached, at least one. Raises Forbidden, and OSError where there is none."""
+    async def find_addresses(self) -> Sequence[Address]:
+        """Returns the addresses that may be reached, at least one. Raises Forbidden, or OSError if the host has none."""
         try:
-            address = literal(self._host)
+            address = parse_address(self._host)
         except ValueError as error:
             raise Forbidden(str(error)) from None
         if address is not None:
-            return permitted(str(address), [address], self._allowed)
+            return select_permitted(str(address), [address], self._allowed)
         if self._under_way is None:
             self._under_way = _in_thread(partial(self._lookup, self._host))
             self._under_way.add_done_callback(self._looked_up)
-        return permitted(self._host, await asyncio.shield(self._under_way), self._allowed)
+        return select_permitted(self._host, await asyncio.shield(self._under_way), self._allowed)
 
     def _looked_up(self, done: asyncio.Future[Sequence[Address]]) -> None:
         self._under_way = None
         if not done.cancelled():
-            done.exception()  # seen, also when nobody waits for it any more
+            done.exception()  # marks the exception as retrieved, also if nobody waits for it any more
 
 
-def permitted(host: str, found: Sequence[Address], allowed: Sequence[Network]) -> Sequence[Address]:
-    """Those of the addresses that may be reached. Raises Forbidden, which names the first, if none may."""
+def select_permitted(host: str, found: Sequence[Address], allowed: Sequence[Network]) -> Sequence[Address]:
+    """Returns the addresses that may be reached. Raises Forbidden, which names the first address, if none may."""
     refusals = [refusal(address, allowed) for address in found]
     reachable = [address for address, kind in zip(found, refusals, strict=True) if kind is None]
     if reachable:
@@ -60,26 +60,26 @@ def permitted(host: str, found: Sequence[Address], allowed: Sequence[Network]) -
 
 
 def with_port(address: Address, port: int) -> str:
-    """What is connected to: `192.0.2.7:443`, `[2001:db8::1]:443`."""
+    """Returns address and port as `192.0.2.7:443` or `[2001:db8::1]:443`."""
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
 def look_up(host: str) -> Sequence[Address]:
-    """Every address of a name, by the machine's own resolver. Blocks; raises OSError."""
+    """Returns every address of a name, from the machine's resolver. Blocks; raises OSError."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
 
 
 def _in_thread(call: Callable[[], Sequence[Address]]) -> asyncio.Future[Sequence[Address]]:
-    """Run `call` in a thread of its own, which nobody waits for: a name server that does not answer must neither keep
-    other targets from looking up theirs nor the process from ending."""
+    """Runs `call` in a daemon thread of its own: a name server that does not answer must neither delay the look-ups of
+    other targets nor keep the process from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Sequence[Address]] = loop.create_future()
 
     def run() -> None:
         try:
             result = call()
-        except (OSError, ValueError) as error:  # ValueError: a name that no encoding of names takes
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded for DNS
             failure = error if isinstance(error, OSError) else OSError(str(error))
             _from_thread(loop, future, partial(future.set_exception, failure))
         else:

@@ -1,4 +1,4 @@
-"""What a receiver must prove, and what we prove to it: contexts of TLS, made again when their files change."""
+"""TLS contexts: authorities that are trusted and our own certificate, read again when their files change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from schemas.secrets import NamedSecret
 
 
 class TlsSettings(BaseModel):
-    """Paths of PEM files. `ca`: certificates of the authorities that are trusted, instead of the system's;
-    `certificate` and `key`: our own, the key in the certificate's file where it is not named."""
+    """Paths of PEM files. `ca`: certificates of the authorities to trust instead of the system's; `certificate` and `key`:
+    our own; without `key` the key is in the certificate's file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,32 +31,32 @@ class TlsSettings(BaseModel):
 
 
 class Tls:
-    """The context for connections to come. The certificate and the name of a receiver are always verified."""
+    """The context for new connections. Certificate and name of a receiver are always verified."""
 
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self._seen: object = None
         self._context: ssl.SSLContext | None = None
 
-    def context(self) -> ssl.SSLContext:
-        """As the files are now. Raises InputError that names the setting."""
+    def read_context(self) -> ssl.SSLContext:
+        """Returns a context for the files as they are now. Raises InputError that names the setting."""
         if self._settings == TlsSettings():
-            return _of_the_system()
+            return _system_context()
         files = {f"tls.{name}": path for name, path in self._settings if isinstance(path, Path)}
         password = _password(self._settings)
         seen = ([_version(name, path) for name, path in files.items()], password)
         if self._context is None or seen != self._seen:
-            self._context = _made(self._settings, password)
+            self._context = _build(self._settings, password)
             self._seen = seen
         return self._context
 
 
 @cache
-def _of_the_system() -> ssl.SSLContext:
+def _system_context() -> ssl.SSLContext:
     return _strict(ssl.create_default_context())
 
 
-def _made(settings: TlsSettings, password: str) -> ssl.SSLContext:
+def _build(settings: TlsSettings, password: str) -> ssl.SSLContext:
     try:
         context = _strict(ssl.create_default_context(cafile=settings.ca))
     except (ssl.SSLError, OSError):

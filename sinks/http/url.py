@@ -1,4 +1,4 @@
-"""URLs of receivers: what may be called, and what of it a connection needs."""
+"""URLs of receivers: their checks, and the parts that a connection needs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from urllib.parse import quote, urlsplit
 
 from yarl import URL
 
-from sinks.http.guard import literal
+from sinks.http.guard import parse_address
 
 _AS_WRITTEN = "/%:@!$&'()*+,;=?-._~[]"
 
 
 class Origin(NamedTuple):
-    """Where connections go. `host`: an address or a name as in a URL, without brackets; `tls`: whether it is https."""
+    """The destination of connections. `host`: an address or a name as in a URL, without brackets; `tls`: True for https."""
 
     host: str
     port: int
     tls: bool
 
 
-def origin(url: URL) -> Origin:
-    """The origin of a URL that `parse_url` gave."""
+def find_origin(url: URL) -> Origin:
+    """Returns the origin of a URL from `parse_url`."""
     return Origin(url.raw_host or "", url.port or 0, url.scheme == "https")
 
 
 def parse_url(text: str) -> URL:
-    """The URL of a receiver, its path and query escaped as they were written: receivers may have signed them.
+    """Parses the URL of a receiver. Path and query keep the escapes they were written with: receivers may have signed
+    them.
 
-    Raises ValueError, never with the URL itself: it may hold a secret.
+    Raises ValueError, without the URL in its text: it may hold a secret.
     """
     if not text.isprintable() or " " in text:
         raise ValueError("has white space or characters that cannot be printed")
@@ -41,7 +42,7 @@ def parse_url(text: str) -> URL:
         raise ValueError("names no host")
     if not url.port:
         raise ValueError("port 0 cannot be called")
-    literal(url.raw_host)
+    parse_address(url.raw_host)
     parts = urlsplit(text)
     return URL.build(
         scheme=url.scheme,

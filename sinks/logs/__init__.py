@@ -1,1 +1,1 @@
-"""Writes to the local log store: events by kind `logs`, execution records by delivery settings."""
+"""Sinks that write to the local log store: of events (kind `logs`) and of execution records (delivery settings)."""

@@ -1,1 +1,1 @@
-"""Writes objects: events by kind `object`, execution records by delivery settings."""
+"""Sinks that write objects: of events (kind `object`) and of execution records (delivery settings)."""

@@ -16,7 +16,6 @@ from sinks.function.worker import (
     answer,
     describe,
     encode_frame,
-    find,
     read_frame,
 )
 
@@ -111,13 +110,13 @@ def folder(tmp_path: Path) -> Generator[Path]:
 
 
 def test_a_function_is_found_by_name(folder: Path) -> None:
-    assert find("helio_found:handler")(b"", Context("", "", 0, "", "", 1)) == 1
+    assert find_function("helio_found:handler")(b"", Context("", "", 0, "", "", 1)) == 1
 
 
 @pytest.mark.parametrize("name", ["helio_found:value", "helio_found:gone"])
 def test_what_is_no_function_is_told(folder: Path, name: str) -> None:
     with pytest.raises(TypeError, match="module helio_found has no function"):
-        find(name)
+        find_function(name)
 
 
 def test_frames_cross_a_socket() -> None:

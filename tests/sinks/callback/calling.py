@@ -15,7 +15,7 @@ from sinks.base import Sink, SinkContext
 from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import KIND, CallbackSink
 from sinks.http.client import GuardedClient
-from sinks.http.url import origin, parse_url
+from sinks.http.url import find_origin, parse_url
 from tests.sinks.receiver import LOOPBACK, Receiver, Reply, delivery, receiving
 
 SURROUNDINGS = SinkContext(MemoryBus(), MemoryStore(), Path(), allow_networks=LOOPBACK)
@@ -25,7 +25,7 @@ def sink_of(url: str, clock: Clock | None = None, **settings: Any) -> Sink:
     checked = CallbackSettings.model_validate({"url": url, "timeout": 30, **settings})
     if clock is None:
         return KIND.build(checked, SURROUNDINGS)
-    client = GuardedClient(origin(parse_url(url)), LOOPBACK, timeout=checked.timeout)
+    client = GuardedClient(find_origin(parse_url(url)), LOOPBACK, timeout=checked.timeout)
     return CallbackSink(checked, client, clock)
 
 

@@ -19,7 +19,7 @@ from sinks.http.names import Lookup, look_up
 from sinks.http.request import Request, build_head
 from sinks.http.response import Response
 from sinks.http.tls import TlsSettings
-from sinks.http.url import origin
+from sinks.http.url import find_origin
 from tests.sinks.receiver import LOOPBACK, Reply, receiving
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def client_of(
     lookup: Lookup = look_up,
     tls: TlsSettings = TlsSettings(),  # noqa: B008 - immutable
 ) -> GuardedClient:
-    return GuardedClient(origin(URL(url)), allowed, timeout=limit, tls=tls, lookup=lookup)
+    return GuardedClient(find_origin(URL(url)), allowed, timeout=limit, tls=tls, lookup=lookup)
 
 
 async def ask(

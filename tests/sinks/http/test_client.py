@@ -15,7 +15,7 @@ from sinks.http.client import GuardedClient
 from sinks.http.guard import Address
 from sinks.http.request import BODY_KEPT
 from sinks.http.response import BODY_READ, Response
-from sinks.http.url import Origin, origin
+from sinks.http.url import Origin, find_origin
 from tests.sinks.http.asking import (
     ask,
     ask_replying,
@@ -340,5 +340,5 @@ def test_closing_what_was_never_opened() -> None:
 
 
 def test_the_origin_of_a_url() -> None:
-    assert origin(URL("https://[::1]/a")) == Origin("::1", 443, tls=True)
-    assert origin(URL("http://ops.test:81/a")) == Origin("ops.test", 81, tls=False)
+    assert find_origin(URL("https://[::1]/a")) == Origin("::1", 443, tls=True)
+    assert find_origin(URL("http://ops.test:81/a")) == Origin("ops.test", 81, tls=False)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.http.guard import explain, literal, refusal
+from sinks.http.guard import explain, parse_address, refusal
 
 REFUSED = [
     ("0.0.0.0", "unspecified"),
@@ -154,7 +154,7 @@ ODD = [
 @pytest.mark.parametrize("host", ODD)
 def test_an_oddly_written_address_is_refused(host: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the standard library's words for some
-        literal(host)
+        parse_address(host)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_an_oddly_written_address_is_refused(host: str) -> None:
 )
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="is not a host name"):
-        literal(host)
+        parse_address(host)
 
 
 @pytest.mark.parametrize(
@@ -180,23 +180,23 @@ def test_what_is_no_host_is_refused(host: str) -> None:
     ],
 )
 def test_a_name_is_a_name(host: str) -> None:
-    assert literal(host) is None
+    assert parse_address(host) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "8.8.8.8", "::1", "::ffff:127.0.0.1", "2001:DB8::1"])
 def test_an_address_is_read(host: str) -> None:
-    assert literal(host) == ip_address(host)
+    assert parse_address(host) == ip_address(host)
 
 
 @given(st.ip_addresses())
 def test_every_plain_address_is_read_as_itself(address: IPv4Address | IPv6Address) -> None:
-    assert literal(str(address)) == address
+    assert parse_address(str(address)) == address
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_an_address_a_name_or_refused(host: str) -> None:
     try:
-        found = literal(host)
+        found = parse_address(host)
     except ValueError as error:
         problem = str(error)
         assert "\n" not in problem

@@ -3,7 +3,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from sinks.http.names import Forbidden, Resolver, look_up, permitted, with_port
+from sinks.http.names import Forbidden, Resolver, look_up, select_permitted, with_port
 from tests.sinks.http.asking import finds
 
 PUBLIC, PRIVATE = ip_address("1.1.1.1"), ip_address("10.0.0.1")
@@ -20,20 +20,20 @@ def test_what_is_connected_to_is_written_with_its_port() -> None:
 
 def test_of_several_addresses_those_that_pass_are_kept_in_order() -> None:
     found = [PRIVATE, PUBLIC, ip_address("::1"), ip_address("8.8.8.8")]
-    assert permitted("ops.test", found, ()) == [PUBLIC, ip_address("8.8.8.8")]
-    assert permitted("ops.test", found, [ip_network("10.0.0.0/8")])[0] == PRIVATE
+    assert select_permitted("ops.test", found, ()) == [PUBLIC, ip_address("8.8.8.8")]
+    assert select_permitted("ops.test", found, [ip_network("10.0.0.0/8")])[0] == PRIVATE
 
 
 def test_the_first_that_is_refused_is_told() -> None:
     with pytest.raises(Forbidden, match=r"ops\.test resolves to 10\.0\.0\.1, a private address"):
-        permitted("ops.test", [PRIVATE, ip_address("::1")], ())
+        select_permitted("ops.test", [PRIVATE, ip_address("::1")], ())
 
 
 def test_no_address_is_not_a_refusal() -> None:
     with pytest.raises(OSError, match=r"ops\.test has none"):
-        permitted("ops.test", [], ())
+        select_permitted("ops.test", [], ())
 
 
 def test_an_address_is_not_looked_up() -> None:
     resolver = Resolver("127.0.0.1", [ip_network("127.0.0.0/8")], finds("8.8.8.8"))
-    assert asyncio.run(resolver.addresses()) == [ip_address("127.0.0.1")]
+    assert asyncio.run(resolver.find_addresses()) == [ip_address("127.0.0.1")]

@@ -96,13 +96,13 @@ def test_a_client_certificate_that_is_missing_or_of_others(ca: Path, tmp_path: P
 
 
 def test_no_old_tls(ca: Path) -> None:
-    context = Tls(TlsSettings(ca=ca)).context()
+    context = Tls(TlsSettings(ca=ca)).read_context()
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     for one in (Tls(TlsSettings()), Tls(TlsSettings())):
-        assert one.context() is Tls(TlsSettings()).context()
-        assert one.context().minimum_version is ssl.TLSVersion.TLSv1_2
+        assert one.read_context() is Tls(TlsSettings()).read_context()
+        assert one.read_context().minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_files_that_change_are_read_again_by_the_next_connection(ca: Path) -> None:
@@ -128,10 +128,10 @@ def test_files_that_change_are_read_again_by_the_next_connection(ca: Path) -> No
 
 def test_files_that_stay_are_read_once(ca: Path) -> None:
     tls = Tls(TlsSettings(ca=ca))
-    before = tls.context()
-    assert tls.context() is before
+    before = tls.read_context()
+    assert tls.read_context() is before
     os.utime(ca, ns=(1, 1))
-    assert tls.context() is not before
+    assert tls.read_context() is not before
 
 
 def test_files_that_cannot_be_used_are_named(
@@ -161,7 +161,7 @@ def test_files_that_cannot_be_used_are_named(
         ),
     ):
         with pytest.raises(InputError) as refused:
-            Tls(files).context()
+            Tls(files).read_context()
         assert problem in str(refused.value)
         assert "hunter2" not in str(refused.value)
         found = asyncio.run(ask("https://127.0.0.1:9/", tls=files))
