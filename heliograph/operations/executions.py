@@ -1,4 +1,4 @@
-"""Execution records, read from topic and archive alike, and delivered after the fact."""
+"""Execution records: reads them from topic and archive, counts them, delivers earlier ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import msgspec
 
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_topic
-from heliograph.operations.delivery_settings import current
 from heliograph.operations.history import archived_only
 from heliograph.store.base import ObjectStore
+from router.configuration import Configuration
 from router.deliveries import RecordDeliveries
 from schemas.delivery_settings import DeliverySettings
 from schemas.errors import InvalidExecution
@@ -27,20 +27,20 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
-    """Which records; what is empty wants all. `since`: milliseconds since the epoch, when the log took a record."""
+    """Selects records; an empty field selects all. `since`: milliseconds since the epoch, by the time of the append."""
 
     invoke_id: str = ""
     instance_id: str = ""
     region: str = ""
     since: int | None = None
 
-    def may_be(self, value: bytes) -> bool:
-        """Whether a record's bytes may hold what is wanted, if only behind JSON's escapes, before they are read."""
+    def may_match(self, value: bytes) -> bool:
+        """True if a record's bytes may match: a cheap test before they are decoded, which allows for JSON's escapes."""
         needles = (self.invoke_id, self.instance_id, self.region)
         return b"\\u" in value or all(needle.encode(errors="surrogateescape") in value for needle in needles)
 
-    def takes(self, record: ExecutionRecord) -> bool:
-        """Whether the record is one."""
+    def matches(self, record: ExecutionRecord) -> bool:
+        """True if the record matches."""
         return (
             self.invoke_id in {"", record.invoke_id}
             and self.instance_id in {"", record.instance_id}
@@ -50,7 +50,7 @@ class RecordFilter:
 
 @dataclass(frozen=True, slots=True)
 class FoundRecord:
-    """A record, and the record of the topic that holds it. `log_id`: of the log that its position is of."""
+    """An execution record, and the record that holds it. `log_id`: of the bus that its position belongs to."""
 
     execution: ExecutionRecord
     record: Record
@@ -58,8 +58,8 @@ class FoundRecord:
 
 
 def read_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> list[FoundRecord]:
-    """One record of each (InvokeId, InstanceId, Repeats), in the order in which the runs were made: the first final
-    one, while there is none the last. What the log no longer has comes from the archive.
+    """Reads one record of each (InvokeId, InstanceId, Repeats), in the order of the runs: the first final one, or the
+    last while there is none. Records that the topic no longer holds come from the archive.
 
     Raises BusError, StoreError.
     """
@@ -72,30 +72,32 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> list[F
 
 
 def each_record(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> Iterator[FoundRecord]:
-    """Every record that is wanted, progress and repeats too; what is no execution record is left out."""
+    """Yields every record that matches, progress and repeats too; leaves out what is not an execution record."""
     since = wanted.since or 0
     archived = archived_only(bus, archive, EXECUTIONS, since)
     for log_id, record in chain(
         ((segment.read_header().log_id, record) for segment, record in archived),
         ((bus.log_id, record) for record in read_topic(bus, EXECUTIONS, since)),
     ):
-        if wanted.may_be(record.value):
+        if wanted.may_match(record.value):
             try:
                 execution = check_execution(record.value)
             except InvalidExecution:
                 continue
-            if wanted.takes(execution):
+            if wanted.matches(execution):
                 yield FoundRecord(execution, record, log_id)
 
 
 def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, since: int) -> int:
-    """Make the deliveries of a region's final records since a time; returns of how many records.
+    """Appends the deliveries of a region's final records since a time; returns the number of records.
 
-    To be called once the settings are in force: the router makes those of what comes from then on. One that is made
-    twice has the same id, and finds its own object.
+    Call it once the settings are in force: the router makes the deliveries of later records. A delivery that is made
+    twice has one id, and finds its own object.
     """
     bus.create(DELIVERIES)
-    deliveries = RecordDeliveries(bus, current(bus).version)
+    configuration = Configuration(bus)
+    configuration.refresh()
+    deliveries = RecordDeliveries(bus, configuration.version)
     final = (
         found
         for found in each_record(bus, archive, RecordFilter(region=settings.region, since=since))
@@ -119,7 +121,7 @@ class _Regional(msgspec.Struct, gc=False, rename="pascal"):
 
 
 def count_regions(bus: Bus) -> Counter[str]:
-    """How many records the topic holds of each region, progress and repeats too."""
+    """Counts the records that the topic holds of each region, progress and repeats too."""
     counts = Counter[str]()
     for record in read_topic(bus, EXECUTIONS):
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

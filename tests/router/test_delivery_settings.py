@@ -154,7 +154,9 @@ def test_settings_with_unfinished_deliveries_cannot_be_removed() -> None:
 def test_removing_a_region_without_settings_is_refused() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-beijing", on=False))
-    with pytest.raises(NotFound, match=r"cn-hangzhou: no delivery settings; there are some for cn-beijing"):
+    with pytest.raises(
+        NotFound, match=r"region 'cn-hangzhou': has no delivery settings; regions that have some: cn-beijing"
+    ):
         remove(bus, ["cn-hangzhou"])
 
 

@@ -142,9 +142,15 @@ def test_removing_takes_two_steps(call: Commands) -> None:
         ("set cn-hangzhou --bucket none --prefix x", "--bucket none: leave out --prefix"),
         ("set cn-hangzhou --logstore none --project ops", "--logstore none: leave out --project"),
         ("set cn-hangzhou --bucket memory:// --since never", "time 'never': expected 2h"),
-        ("show cn-hangzhou", "cn-hangzhou: no delivery settings; its 0 records stay in the topic"),
-        ("on cn-hangzhou", "cn-hangzhou: no delivery settings; there are some for none"),
-        ("remove cn-hangzhou", "cn-hangzhou: no delivery settings; there are some for none"),
+        (
+            "show cn-hangzhou",
+            "region 'cn-hangzhou': has no delivery settings; its 0 records stay in the topic",
+        ),
+        ("on cn-hangzhou", "region 'cn-hangzhou': has no delivery settings; regions that have some: none"),
+        (
+            "remove cn-hangzhou",
+            "region 'cn-hangzhou': has no delivery settings; regions that have some: none",
+        ),
     ],
 )
 def test_wrong_words(call: Commands, words: str, says: str) -> None:
