@@ -279,11 +279,11 @@ def _decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
     try:
         return decode(text)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("JSON is nested too deeply") from error
 
 
 def _number(headers: Mapping[str, bytes], name: str) -> int:
     number = int(headers[name])
     if not -_SIXTY_FOUR_BITS <= number < _SIXTY_FOUR_BITS:
-        raise ValueError(f"header {name}: has more than 64 bits")
+        raise ValueError(f"header {name}: expected an integer of at most 64 bits")
     return number

@@ -62,7 +62,7 @@ def read_condition(record: Record) -> Condition | tuple[str, TargetStatus]:
         try:
             return _decoder.decode(record.value)
         except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+            raise ValueError("JSON is nested too deeply") from error
     status, _, target = (record.key or b"").decode().partition(":")
     return target, TargetStatus(status)
 

@@ -80,7 +80,7 @@ class PendingCommit:
             self._positions.append(claimed.position)
             self._records.append(self._parking.park(claimed))
         else:
-            reason = Reason(ReasonCode.PARKED, "too many deliveries wait for others of their resources")
+            reason = Reason(ReasonCode.PARKED, "too many deliveries of the target are parked")
             self.dead_letter(claimed, reason, Exhausted.PARKED)
 
     def put_back(self, lane: Lane, claimed: ClaimedDelivery) -> None:

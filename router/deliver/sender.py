@@ -120,7 +120,9 @@ class Sender:
             if self._stopping:
                 raise
             if time.expired():
-                reason = Reason(ReasonCode.TIMED_OUT, f"no outcome within the target's {limit:g} s")
+                reason = Reason(
+                    ReasonCode.TIMED_OUT, f"no outcome within the target's time limit of {limit:g} s"
+                )
                 return [Retry(reason)] * len(batch)
             _log.exception("sink raised", target=self._lane.target.id, kind=self._lane.target.kind)
             return [Retry(Reason(ReasonCode.BUG, f"the sink raised {type(error).__name__}"))] * len(batch)

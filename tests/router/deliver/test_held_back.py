@@ -206,7 +206,10 @@ def test_a_call_ends_at_the_time_limit_of_its_target(engine: Engine) -> None:
     (one,) = engine.waiting()
     reason = one.attempts.last[-1].reason
     assert reason is not None
-    assert (reason.code, reason.detail) == (ReasonCode.TIMED_OUT, "no outcome within the target's 0.05 s")
+    assert (reason.code, reason.detail) == (
+        ReasonCode.TIMED_OUT,
+        "no outcome within the target's time limit of 0.05 s",
+    )
 
 
 def test_a_full_lane_does_not_block_another_lane_of_its_target(engine: Engine) -> None:
