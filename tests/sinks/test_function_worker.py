@@ -16,6 +16,7 @@ from sinks.function.worker import (
     answer,
     describe,
     encode_frame,
+    find_function,
     read_frame,
 )
 
