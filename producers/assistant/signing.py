@@ -67,7 +67,7 @@ class Keys:
         request = decode(record.value)
         if abs(record.timestamp - request.time) > WINDOW:
             raise InputError(
-                f"the request was appended {abs(record.timestamp - request.time) // 1000} s from the time that it "
+                f"the request was appended {abs(record.timestamp - request.time) / 1000:g} s from the time that it "
                 f"names, more than {WINDOW // 1000} s: it is a copy, or the caller's clock is wrong"
             )
         return request
