@@ -29,7 +29,7 @@ class ReasonCode(enum.StrEnum):
     MISCONFIGURED = "misconfigured"  # the target's settings cannot work
     NO_TARGET = "no-target"  # the target was deleted
     SUSPENDED = "suspended"  # the target is suspended, by its receiver or by an operator
-    PARKED = "parked"  # too many deliveries of an ordered target wait for others of their resources
+    PARKED = "parked"  # too many deliveries of the ordered target are parked
     BUG = "bug"  # the sink raised
 
 
