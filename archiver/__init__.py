@@ -1,1 +1,1 @@
-"""Topics become files: segments, the chain that proves them, queries that read them."""
+"""Archives topics as files: segments, the chain that proves them, and queries over them."""

@@ -1,1 +1,1 @@
-"""Names, bytes and rows of archived files. Pure: no input or output."""
+"""The keys, bytes and rows of archived files. Pure: no I/O."""

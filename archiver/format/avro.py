@@ -1,7 +1,7 @@
 """Segments as Avro object container files (Avro 1.12), zstd; read by any Avro reader.
 
 The schema is `schemas/avro/segment.avsc`. The file's metadata holds the segment's header and a seal: the sha256 of the
-whole file with the seal's own digits as zeros, so that a change of any byte is found in the file alone.
+whole file with the seal's own digits as zeros, so that a change of any byte is found without any other file.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SCHEMA = fastavro.parse_schema(
     json.loads(resources.files("schemas.avro").joinpath("segment.avsc").read_bytes())
 )
 _BLOCK_BYTES = 256 * 1024
-"""Bytes of records in a block: at 64 KiB files are 7 % larger, at 1 MiB hardly smaller."""
+"""Bytes of records in a block; at 64 KiB files are 7 % larger, at 1 MiB hardly smaller."""
 _COMPRESSION_LEVEL = 1
-"""Of zstd: on notifications level 3 is slower and not smaller."""
+"""Level of zstd; on notifications level 3 is slower and files are not smaller."""
 _UNSEALED = b"0" * 64
 _SEAL = re.compile(re.escape(SEAL_ENTRY.encode()) + rb"\x80\x01([0-9a-f]{64})")
 """The entry as Avro writes it: the name, the length of 64 as a zigzag integer, the digits."""
 
 
 def encode(header: SegmentHeader, records: Sequence[Record]) -> bytes:
-    """The file of a segment. The same segment is always the same bytes, while the libraries are the same."""
+    """Encodes a segment. The same segment always gives the same bytes with the same versions of the libraries."""
     buffer = BytesIO()
     fastavro.writer(
         buffer,
@@ -56,7 +56,7 @@ def encode(header: SegmentHeader, records: Sequence[Record]) -> bytes:
 
 
 def decode(body: bytes) -> Segment:
-    """Read a whole segment. Raises ArchiveBroken if it is not what was written, or of a newer format."""
+    """Reads a whole segment. Raises ArchiveBroken if it is not what was written, or of a newer format."""
     rows, header = _open(body)
     topic, partition, headers = header.topic, header.partition, ParsedHeaders()
     with _translated():
@@ -76,7 +76,7 @@ def decode(body: bytes) -> Segment:
 
 
 def read_header(body: bytes) -> SegmentHeader:
-    """Read a segment's header alone. Raises as `decode` does."""
+    """Reads a segment's header alone. Raises as `decode` does."""
     return _open(body)[1]
 
 
@@ -93,7 +93,7 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _open(body: bytes) -> tuple[Iterator[Mapping[str, Any]], SegmentHeader]:
-    """Nothing of a file is parsed before its seal was found whole: so what is parsed is what we wrote."""
+    """Checks the seal before anything of the file is parsed, so that only unchanged files reach the Avro library."""
     start, end = _seal_span(body)
     unsealed = hashlib.sha256(body[:start])
     unsealed.update(_UNSEALED)
@@ -108,7 +108,7 @@ def _open(body: bytes) -> tuple[Iterator[Mapping[str, Any]], SegmentHeader]:
 
 @contextmanager
 def _translated() -> Generator[None]:
-    """The seal keeps no secret: a file that somebody else sealed makes the library fail in any way."""
+    """Translates every exception to ArchiveBroken: anyone can seal a file that makes the Avro library fail in any way."""
     try:
         yield
     except ArchiveBroken:

@@ -1,9 +1,9 @@
-"""The canonical byte form of archived records: what their sha256 is taken over, whatever format stores them.
+"""The canonical byte form of archived records: the input of their sha256, the same for every format of files.
 
 All integers are big-endian. A record is its offset and timestamp (8 bytes each, signed), the length of its key (4
 bytes; -1 for no key) and the key, its headers, the length of its value (4 bytes) and the value. Headers are their
 number (4 bytes) and for each the length of its name (4 bytes), the name in UTF-8, the length of its value (4 bytes)
-and the value. A segment's records follow each other without anything between.
+and the value. A segment's records follow each other without a separator.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NO_KEY: Final = -1
 
 
 class HeaderBytes(dict[Headers, bytes]):
-    """The canonical bytes of headers, each combination encoded once. For one segment at a time: it only grows."""
+    """Caches the canonical bytes of headers. It only grows, so use one for each segment."""
 
     def __missing__(self, headers: Headers) -> bytes:
-        """Encode what was not seen before."""
+        """Encodes headers that are not in the cache."""
         parts = [_LENGTH.pack(len(headers))]
         for name, value in headers:
             text = name.encode()
@@ -34,16 +34,16 @@ class HeaderBytes(dict[Headers, bytes]):
 
 
 class ParsedHeaders(dict[bytes, Headers]):
-    """The headers that canonical bytes stand for, each combination parsed once. For one segment at a time."""
+    """Caches the headers parsed from canonical bytes. It only grows, so use one for each segment."""
 
     def __missing__(self, encoded: bytes) -> Headers:
-        """Parse what was not seen before. Raises ValueError if the bytes are not headers in canonical form."""
+        """Parses bytes that are not in the cache. Raises ValueError if they are not headers in canonical form."""
         parsed = self[encoded] = _parse(encoded)
         return parsed
 
 
 def records_sha256(records: Sequence[Record]) -> str:
-    """The sha256 over the canonical form of `records`, in hexadecimal digits."""
+    """Returns the sha256 of the canonical form of records, in hexadecimal digits."""
     parts: list[bytes] = []
     add, position, length, headers = parts.append, _POSITION.pack, _LENGTH.pack, HeaderBytes()
     for record in records:
@@ -60,7 +60,7 @@ def records_sha256(records: Sequence[Record]) -> str:
 
 
 def object_sha256(body: bytes) -> str:
-    """The sha256 of a whole object, in hexadecimal digits."""
+    """Returns the sha256 of a whole object, in hexadecimal digits."""
     return hashlib.sha256(body).hexdigest()
 
 
@@ -76,7 +76,7 @@ def _parse(encoded: bytes) -> Headers:
     except struct.error as error:
         raise ValueError("headers end too early") from error
     if at != len(encoded):
-        raise ValueError("headers do not end where they should")
+        raise ValueError("headers have more bytes than they say")
     return tuple(headers)
 
 

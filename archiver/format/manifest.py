@@ -1,8 +1,8 @@
-"""Manifests: what became of a topic's segments, and what they held.
+"""Manifests: records of the compaction, retention and erasure of a topic's segments.
 
 A topic's manifests are a chain of their own: numbered, each naming the sha256 of the one before it, each put in place
-by compare-and-swap. What they say together is `archiver.read.ledger`. A manifest is a zstd file of JSON that `zstdcat`
-shows; a skippable frame before it holds the sha256 of the rest, so that a change of any byte is found.
+by compare-and-swap. `archiver.read.ledger` is their sum. A manifest is a zstd file of JSON that `zstdcat` shows; a
+skippable frame before it holds the sha256 of the rest, so that a change of any byte is found.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ else:
     from backports import zstd
 
 ROOT: Final = "compacted/"
-"""What the keys of manifests and Parquet files begin with."""
+"""Prefix of the keys of manifests and Parquet files."""
 FORMAT_VERSION: Final = 1
-"""Version of the manifests' form. A newer reader reads older ones."""
+"""Version of the manifests' format. A newer reader reads older versions."""
 DAY: Final = 86_400_000
-"""Milliseconds."""
+"""Milliseconds of a day."""
 
 _SEAL: Final = b"\x50\x2a\x4d\x18" + (64).to_bytes(4, "little")
-"""Head of a skippable frame of 64 bytes (RFC 8878, section 3.1.2)."""
+"""Header of a skippable frame of 64 bytes (RFC 8878, section 3.1.2)."""
 _BODY: Final = len(_SEAL) + 64
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_DAY: Final = -719_162
-"""Of year 1, in days since the epoch."""
+"""The first day of year 1, in days since the epoch."""
 _FILE = re.compile(
     r"compacted/[a-zA-Z0-9._-]+/day=\d{4}-\d\d-\d\d/(?P<made>\d{13})-[0-9a-f]{16}\.parquet", re.ASCII
 )
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A segment whose records a Parquet file holds: all that proves it once its object is gone. `size` in bytes."""
+    """A segment whose records a Parquet file holds: the data that proves it once its object is gone. `size` in bytes."""
 
     key: str
     size: int
@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A Parquet file, and the segments whose records it holds, each wholly. `size` in bytes."""
+    """A Parquet file, and the segments whose records it holds, each as a whole. `size` in bytes."""
 
     key: str
     sha256: str
@@ -62,7 +62,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compacted(msgspec.Struct, frozen=True, kw_only=True, tag="compacted", tag_field="kind"):
-    """Segments of a day became Parquet. `generation` counts those of the day from 1: late records make a further one.
+    """Compaction of a day's segments to Parquet. `generation`: 1 for the first of the day; late records make the next.
 
     `made_at`, as in all manifests: milliseconds since the epoch. The day is UTC, in the form 2026-01-31.
     """
@@ -77,7 +77,7 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True, tag="compacted", tag_
 
 
 class RetiredChain(msgspec.Struct, frozen=True, kw_only=True):
-    """The last segment that retention removed from the beginning of a partition's chain, and what comes after it."""
+    """The last segment that retention removed from the beginning of a partition's chain, and the offset after it."""
 
     partition: int
     log_id: str
@@ -88,7 +88,7 @@ class RetiredChain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retired(msgspec.Struct, frozen=True, kw_only=True, tag="retired", tag_field="kind"):
-    """The beginnings of chains were removed: everything up to and with the named segments, as `before` asked for."""
+    """Removal of the beginnings of chains, up to and including the named segments, which are older than `before`."""
 
     format: int = FORMAT_VERSION
     topic: str
@@ -101,8 +101,8 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True, tag="retired", tag_fiel
 
 
 class ErasedSegment(msgspec.Struct, frozen=True):
-    """A segment some of whose records were erased. `records_sha256` is over what is left and the erasures' marks;
-    the header of the segment keeps what it was before."""
+    """A segment with erased records. `records_sha256` covers the records left and the marks of erased ones; the segment's
+    header keeps the sha256 from before."""
 
     key: str
     offsets: tuple[int, ...]
@@ -110,7 +110,7 @@ class ErasedSegment(msgspec.Struct, frozen=True):
 
 
 class Rewritten(msgspec.Struct, frozen=True):
-    """A Parquet file in place of the one with the key `replaces`; it holds the same segments."""
+    """A Parquet file that replaces the one with the key `replaces`; it holds the same segments."""
 
     replaces: str
     key: str
@@ -119,7 +119,7 @@ class Rewritten(msgspec.Struct, frozen=True):
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True, tag="erased", tag_field="kind"):
-    """The contents of records were erased. Whose they were is not said; `reason` is what the operator gave."""
+    """Erasure of the contents of records. It does not name their subject; `reason` is the operator's."""
 
     format: int = FORMAT_VERSION
     topic: str
@@ -134,49 +134,49 @@ Manifest = Compacted | Retired | Erased
 
 
 def manifests_prefix(topic: str) -> str:
-    """What the keys of a topic's manifests begin with."""
+    """Returns the prefix of the keys of a topic's manifests."""
     return f"{ROOT}{topic}/manifests/"
 
 
 def files_prefix(topic: str) -> str:
-    """What the keys of a topic's Parquet files begin with."""
+    """Returns the prefix of the keys of a topic's Parquet files."""
     return f"{ROOT}{topic}/day="
 
 
 def manifest_key(topic: str, number: int) -> str:
-    """Key of a topic's manifest; numbers begin at 1."""
+    """Returns the key of a topic's manifest; numbers begin at 1."""
     return f"{manifests_prefix(topic)}{number:010d}.json.zst"
 
 
 def file_key(topic: str, day: str, made: int, unique: str) -> str:
-    """Key of a Parquet file begun at `made`, in milliseconds; `unique`: 16 hexadecimal digits that no other has."""
+    """Returns the key of a Parquet file begun at `made`, in milliseconds; `unique`: 16 random hexadecimal digits."""
     return f"{files_prefix(topic)}{day}/{made:013d}-{unique}.parquet"
 
 
 def file_made(key: str) -> int | None:
-    """When a Parquet file was begun, in milliseconds, as its key says; None if it is not one's."""
+    """Reads from a Parquet file's key when it was begun, in milliseconds; None if `key` is not the key of one."""
     found = _FILE.fullmatch(key)
     return int(found["made"]) if found else None
 
 
 def day_number(timestamp: int) -> int:
-    """The UTC day of a time in milliseconds, counted from the epoch; times before year 1 are of its first day."""
+    """Returns the UTC day of a time in milliseconds, counted from the epoch; earlier times give the first day of year 1."""
     return max(timestamp // DAY, _FIRST_DAY)
 
 
 def day_name(number: int) -> str:
-    """A day as 2026-01-31. Raises OverflowError after year 9999."""
+    """Formats a day as 2026-01-31. Raises OverflowError after year 9999."""
     return (_EPOCH + timedelta(days=number)).date().isoformat()
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The object of a manifest."""
+    """Encodes a manifest as an object."""
     body = zstd.compress(msgspec.json.encode(manifest), 6)
     return b"".join((_SEAL, hashlib.sha256(body).hexdigest().encode(), body))
 
 
 def decode(data: bytes) -> Manifest:
-    """Read a manifest. Raises ArchiveBroken if it is not what was written, or of a newer format."""
+    """Reads a manifest. Raises ArchiveBroken if it is not what was written, or of a newer format."""
     body = data[_BODY:]
     if data[:_BODY] != _SEAL + hashlib.sha256(body).hexdigest().encode():
         raise ArchiveBroken("not what was written: its bytes do not match its own sha256")

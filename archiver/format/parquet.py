@@ -1,7 +1,7 @@
-"""Rows as Parquet files (pyarrow, zstd): what queries read, and what closed days become."""
+"""Writes and reads Parquet files (pyarrow, zstd), for queries and for compaction."""
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyarrow has no types; this module is the only one that calls it
+# pyarrow has no types; only this module calls it
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from schemas.errors import ArchiveBroken
 
 ColumnType = Literal["TIMESTAMP", "VARCHAR", "INTEGER", "BIGINT", "BLOB", "MAP(VARCHAR, BLOB)"]
-"""Types of columns, by their names in DuckDB. The rows hold milliseconds, text, integers, bytes, and mappings."""
+"""Types of columns, by their names in DuckDB. Rows hold them as milliseconds, text, integers, bytes and mappings."""
 Columns = Mapping[str, ColumnType]
 
 _TYPES: Mapping[ColumnType, Any] = {
@@ -31,30 +31,30 @@ _TYPES: Mapping[ColumnType, Any] = {
     "MAP(VARCHAR, BLOB)": pa.map_(pa.string(), pa.binary()),
 }
 _GROUP = 20_000
-"""Rows that are held in memory, and become one row group."""
+"""Rows of a row group, which is held in memory."""
 
 
 def write(path: Path, columns: Columns, rows: Iterator[Sequence[Any]]) -> None:
-    """Write a file, under a name of its own first, so that nobody ever reads a part. Raises OSError."""
+    """Writes a file under a temporary name and renames it, so that nobody reads a part of it. Raises OSError."""
     with _placed(path) as temporary:
         _write(temporary, columns, rows)
 
 
 def write_whole(path: Path, body: bytes) -> None:
-    """Write a file that was encoded elsewhere, as `write` does."""
+    """Writes an encoded file in the same way."""
     with _placed(path) as temporary:
         temporary.write_bytes(body)
 
 
 def encode(columns: Columns, rows: Iterator[Sequence[Any]]) -> bytes:
-    """The bytes of a file."""
+    """Encodes rows as a file."""
     buffer = BytesIO()
     _write(buffer, columns, rows)
     return buffer.getvalue()
 
 
 class Table:
-    """Columns of a file in memory, sorted by those named `by`, which hold integers."""
+    """Columns of a file in memory, sorted by the integer columns `by`."""
 
     def __init__(self, body: bytes, columns: Sequence[str], by: Sequence[str]) -> None:
         """Raises ArchiveBroken if `body` is no Parquet file, or has other columns."""
@@ -66,7 +66,7 @@ class Table:
             raise ArchiveBroken(f"Parquet: {' '.join(str(error).split())}") from error
 
     def values(self, name: str, start: int = 0, end: int | None = None) -> list[Any]:
-        """The values of a column in rows `[start, end)`. Times are milliseconds since the epoch."""
+        """Returns the values of a column in rows `[start, end)`. Times are milliseconds since the epoch."""
         column = self._table.column(name)[start:end]
         if pa.types.is_timestamp(column.type):
             column = column.cast(pa.int64())

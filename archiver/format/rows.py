@@ -1,4 +1,4 @@
-"""Archived records as rows, with the columns that queries read."""
+"""Converts archived records to rows, with the columns that queries read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ RECORDS: Columns = {
     "value": "BLOB",
     **dict.fromkeys(_ROUTED, "VARCHAR"),
 }
-"""Columns that queries read. `time` is UTC; of headers with one name the first is kept; what routing reads of an event
-is null where the record is none."""
+"""Columns that queries read. `time` is UTC; of headers with the same name the first is kept; the fields of an event are
+null for other records."""
 COMPACTED: Columns = {**RECORDS, "canonical_headers": "BLOB"}
-"""Columns of compacted files: with the headers in canonical form (`archiver.format.canonical`), which mappings cannot be."""
+"""Columns of compacted files: also the headers in canonical form (`archiver.format.canonical`), since a mapping cannot
+hold two headers of one name."""
 
 
 def record_row(record: Record, epoch: int) -> tuple[Any, ...]:
-    """A record in the columns of RECORDS."""
+    """Returns a record in the columns of RECORDS."""
     routing = _routing(record.value) if _holds_event(record.topic) else None
     return (
         record.timestamp,
@@ -47,7 +48,7 @@ def record_row(record: Record, epoch: int) -> tuple[Any, ...]:
 
 
 def compacted_row(record: Record, epoch: int, headers: HeaderBytes) -> Sequence[Any]:
-    """A record in the columns of COMPACTED."""
+    """Returns a record in the columns of COMPACTED."""
     return (*record_row(record, epoch), headers[record.headers])
 
 

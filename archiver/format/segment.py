@@ -1,4 +1,4 @@
-"""Segments: one archived file of one topic partition, and the header by which it proves itself."""
+"""Segments: a segment is one archived file of one topic partition; its header proves its records."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from schemas.errors import ArchiveBroken
 from schemas.record import Record
 
 FORMAT_VERSION = 1
-"""Version of the segment's form. A newer reader reads older ones."""
+"""Version of the segment's format. A newer reader reads older versions."""
 
 ERASED = "heliograph-erased"
-"""Header of what stands in place of a record whose content was erased (`archiver.maintain.erasure`)."""
+"""Header of a record whose content was erased (`archiver.maintain.erasure`)."""
 
 Span = tuple[int, int]
 """Offsets `[start, end)`."""
 
 
 class EpochStart(msgspec.Struct, frozen=True):
-    """What a segment without records that ends an epoch says of the one that it begins."""
+    """The next epoch, as named by the segment without records that ends the one before it."""
 
     epoch: int
     log_id: str
@@ -32,13 +32,13 @@ class EpochStart(msgspec.Struct, frozen=True):
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a segment says of itself and of the one before it.
+    """The description of a segment, and its link to the one before it.
 
-    `[expected_offset, next_offset)` is what it covers, `gaps` the parts of that which the log no longer had. Where
-    `holes_legal` (a log with transactions or compaction), other offsets may be missing as well. Timestamps are
-    milliseconds since the epoch: of the first and last record, and the earliest and latest of all. `records_sha256` is
-    over the canonical form (`archiver.format.canonical`), `previous_sha256` over the whole object before this one, empty for
-    the first of a chain. `begins` is set where an epoch ends here.
+    The segment covers the offsets `[expected_offset, next_offset)`; `gaps` are those that the bus no longer had. With
+    `holes_legal` (a topic with transactions or compaction) other offsets may be missing too. Timestamps are milliseconds
+    since the epoch: of the first and last record, and the earliest and latest of all. `records_sha256` covers the
+    canonical form (`archiver.format.canonical`); `previous_sha256` the whole object before this one, and is empty for the
+    first of a chain. `begins` is set if an epoch ends here.
     """
 
     format: int = FORMAT_VERSION
@@ -62,7 +62,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     begins: EpochStart | None = None
 
     def goes_on_in(self, log_id: str) -> bool:
-        """Whether what comes after this segment, the last of its chain, is in the log of that id."""
+        """Returns True if the chain whose last segment this is goes on with records of the bus with this log id."""
         return self.log_id == log_id and self.begins is None
 
 
@@ -79,7 +79,7 @@ class Draft:
 
 
 class Segment(NamedTuple):
-    """A segment as read."""
+    """A segment that was read."""
 
     header: SegmentHeader
     records: Sequence[Record]
@@ -98,7 +98,7 @@ class Place:
 
 
 def build_header(place: Place, draft: Draft) -> SegmentHeader:
-    """The header of a draft at its place."""
+    """Builds the header of a draft at its place."""
     offsets = [record.offset for record in draft.records]
     times = [record.timestamp for record in draft.records]
     return SegmentHeader(
@@ -124,7 +124,7 @@ def build_header(place: Place, draft: Draft) -> SegmentHeader:
 
 
 def read_place(header: SegmentHeader) -> Place:
-    """Where a segment says that it stands."""
+    """Reads the place of a segment from its header."""
     return Place(
         log_id=header.log_id,
         topic=header.topic,
@@ -145,22 +145,22 @@ def find_problem(segment: Segment) -> str | None:
     for field in header.__struct_fields__:
         said, found = getattr(header, field), getattr(computed, field)
         if said != found:
-            return f"its header says {field} {said}, and its records say {found}"
+            return f"its header says {field} {said}, and its records give {found}"
     return _find_coverage_problem(header, records)
 
 
 def is_erased(record: Record) -> bool:
-    """Whether the content of a record was erased."""
+    """Returns True if the content of the record was erased."""
     return not record.value and record.header(ERASED) is not None
 
 
 def encode_header(header: SegmentHeader) -> bytes:
-    """JSON in the order of the fields: the same header is always the same bytes."""
+    """Encodes a header as JSON in the order of its fields; the same header always gives the same bytes."""
     return msgspec.json.encode(header)
 
 
 def decode_header(data: bytes) -> SegmentHeader:
-    """Read a header. Raises ArchiveBroken, also for a format newer than this reader."""
+    """Reads a header. Raises ArchiveBroken, also for a format newer than this reader."""
     try:
         version = _VERSION.decode(data).format
         if version > FORMAT_VERSION:
@@ -173,14 +173,14 @@ def decode_header(data: bytes) -> SegmentHeader:
 
 
 def _find_coverage_problem(header: SegmentHeader, records: Sequence[Record]) -> str | None:
-    """Records and gaps must cover, in order and once, what the header says; holes may be left where they are legal."""
+    """Checks that records and gaps cover the header's offsets in order and once; holes may be left if they are legal."""
     spans = sorted([*header.gaps, *((record.offset, record.offset + 1) for record in records)])
     if any(one.offset >= two.offset for one, two in pairwise(records)):
         return "its records are not in order of offset"
     at = header.expected_offset
     for start, end in [*spans, (header.next_offset, header.next_offset)]:
         if start < at or end < start:
-            return f"offset {start} comes twice, or outside of what its header says"
+            return f"offset {start} comes twice, or outside of the offsets in its header"
         if start > at and not header.holes_legal:
             return f"offsets {at} to {start - 1} are missing"
         at = end

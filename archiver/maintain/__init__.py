@@ -1,1 +1,1 @@
-"""Changes an archive afterwards: compaction, retention, erasure, epochs."""
+"""Maintains an archive: compaction, retention, erasure, new epochs."""

@@ -1,9 +1,9 @@
-"""Small files become large ones: the segments of closed days become Parquet, and a manifest says so.
+"""Compaction: merges the segments of closed days into Parquet files, and commits them with a manifest.
 
-A segment belongs to the UTC day of its latest record, and is compacted wholly and once. In this order: the files are
-written, read back and held against the chain; one manifest makes them count; the segments go after a grace period
-(`archiver.maintain.removal`). A kill before the manifest leaves files that nobody reads, one after it segments that nobody
-needs. Of two compactors one puts the manifest, and the other begins again from what it says.
+A segment belongs to the UTC day of its latest record, and is compacted as a whole and once. First the files are written,
+read back and compared with the chain; then one manifest commits them; the segments are removed after a grace period
+(`archiver.maintain.removal`). A kill before the manifest leaves files that nobody reads, a kill after it segments that
+nobody needs. Of two compactions one stores the manifest, and the other starts again from it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class CompactionPolicy:
-    """A day is closed `closed_after` milliseconds after its end. A file is begun anew at `file_records` records, or
-    `file_bytes` of segments as they are stored; one segment may be more. That bounds memory: a few hundred MiB."""
+    """The limits of compaction.
+
+    `closed_after`: milliseconds after its end at which a day is compacted. `file_records`, `file_bytes`: maximum records
+    and stored bytes of segments in one file, which a single segment may exceed; they bound memory to a few hundred MiB.
+    """
 
     closed_after: int = 6 * 3_600_000
     file_records: int = 100_000
@@ -45,7 +48,7 @@ class CompactionPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactedDay:
-    """What one manifest brought. Sizes in bytes, as stored."""
+    """The result of compacting one day. Sizes in bytes, as stored."""
 
     topic: str
     day: str
@@ -57,33 +60,34 @@ class CompactedDay:
     size: int
 
 
-class _Beaten(Exception):  # noqa: N818 - nothing is wrong
-    """Another compaction, retention or erasure was first."""
+class _LostRace(Exception):  # noqa: N818 - no error
+    """Another compaction, retention or erasure stored its manifest first."""
 
 
 def compact(
     store: ObjectStore, clock: Clock, topic: str, policy: CompactionPolicy | None = None
-) -> Iterator[CompactedDay]:
-    """Compact every closed day of a topic that has segments not compacted yet; yields a day once it is committed.
+) -> list[CompactedDay]:
+    """Compacts every closed day of a topic that has segments not compacted yet; returns the days that it committed.
 
-    Raises ArchiveBroken where the chain does not hold, before anything was changed, and StoreError.
+    Raises ArchiveBroken for a broken chain, before it changes anything, and StoreError.
     """
     policy = policy or CompactionPolicy()
+    compacted: list[CompactedDay] = []
     while True:
         try:
             found = survey(store, topic)
             ledger = found.ledger
             for day, sources in _closed_days(found, clock.now() - policy.closed_after):
-                done, ledger = _compact_day(store, clock, ledger, day, sources, policy)
-                yield done
-        except (_Beaten, ObjectMissing):
-            log.info("another compaction or removal was first", topic=topic)
+                done, ledger = _compact_day(store, clock, ledger, day=day, sources=sources, policy=policy)
+                compacted.append(done)
+        except (_LostRace, ObjectMissing):
+            log.info("another compaction or removal was first, trying again", topic=topic)
             continue
-        return
+        return compacted
 
 
 def _closed_days(found: Survey, before: int) -> list[tuple[str, list[Source]]]:
-    """What is to be compacted: days that ended at `before` or earlier, in milliseconds, the oldest first."""
+    """Returns the segments to compact of each day that ended at `before` (milliseconds) or earlier, oldest first."""
     days: dict[int, list[Source]] = {}
     for link in found.links:
         latest = link.source.header.latest_timestamp
@@ -98,14 +102,15 @@ def _compact_day(
     store: ObjectStore,
     clock: Clock,
     ledger: Ledger,
+    *,
     day: str,
     sources: list[Source],
     policy: CompactionPolicy,
 ) -> tuple[CompactedDay, Ledger]:
-    """Write, prove, commit. Raises _Beaten."""
+    """Writes the files of a day, proves them, and commits them. Raises _LostRace."""
     began = clock.now()
     sources.sort(key=lambda source: (source.header.earliest_timestamp or 0, source.key))
-    files = [_write_file(store, ledger.topic, day, began, part) for part in _parts(sources, policy)]
+    files = [_write_file(store, ledger.topic, part, day=day, began=began) for part in _parts(sources, policy)]
     manifest = Compacted(
         topic=ledger.topic,
         made_at=clock.now(),
@@ -122,7 +127,7 @@ def _compact_day(
     if committed is None:
         for file in files:
             store.delete(file.key)
-        raise _Beaten
+        raise _LostRace
     done = CompactedDay(
         topic=ledger.topic,
         day=day,
@@ -138,7 +143,7 @@ def _compact_day(
 
 
 def _parts(sources: Iterable[Source], policy: CompactionPolicy) -> Iterator[list[Source]]:
-    """The sources of each file."""
+    """Divides the segments among files."""
     part: list[Source] = []
     records = size = 0
     for source in sources:
@@ -151,13 +156,15 @@ def _parts(sources: Iterable[Source], policy: CompactionPolicy) -> Iterator[list
     yield part
 
 
-def _write_file(store: ObjectStore, topic: str, day: str, began: int, sources: Sequence[Source]) -> DataFile:
-    """Write the file of some segments, and prove by reading it back that each can be had from it."""
+def _write_file(
+    store: ObjectStore, topic: str, sources: Sequence[Source], *, day: str, began: int
+) -> DataFile:
+    """Writes the file of some segments, and proves by reading it back that it holds each of them."""
     segments = [_read(store, source) for source in sources]
     body = encode_rows(segments)
     key = file_key(topic, day, began, secrets.token_hex(8))
     if not store.put_new(key, body):
-        raise ArchiveBroken(f"{key}: was there already")
+        raise ArchiveBroken(f"{key}: the key of this new file is taken")
     records = sum(source.header.count for source in sources)
     file = DataFile(
         key=key, sha256=object_sha256(body), size=len(body), records=records, sources=tuple(sources)
@@ -171,11 +178,11 @@ def _write_file(store: ObjectStore, topic: str, day: str, began: int, sources: S
 
 
 def prove(store: ObjectStore, topic: str, file: DataFile, segments: Sequence[Covered]) -> None:
-    """Read a file back and recompute the sha256 of each of its segments. Raises ArchiveBroken, naming the key."""
+    """Reads a file back and recomputes the sha256 of each of its segments. Raises ArchiveBroken, which names the key."""
     try:
         body = read_file(store, file)
     except ObjectMissing as error:
-        raise ArchiveBroken(f"{file.key}: is gone right after it was stored") from error
+        raise ArchiveBroken(f"{file.key}: disappeared right after it was stored") from error
     found = CompactedRecords(topic, body)
     if len(found) != file.records:
         raise ArchiveBroken(f"{file.key}: has {len(found)} records, and must have {file.records}")
@@ -186,7 +193,8 @@ def prove(store: ObjectStore, topic: str, file: DataFile, segments: Sequence[Cov
 
 
 def _read(store: ObjectStore, source: Source) -> Segment:
-    """A segment, held against itself and against what was surveyed. Raises ArchiveBroken, naming the key, ObjectMissing."""
+    """Reads a segment, and compares it with its header and with the survey. Raises ArchiveBroken, which names the key, and
+    ObjectMissing."""
     body = store.get(source.key)
     segment = decode_segment(source.key, body)
     problem = find_problem(segment)
@@ -198,7 +206,7 @@ def _read(store: ObjectStore, source: Source) -> Segment:
 
 
 def encode_rows(segments: Sequence[Segment]) -> bytes:
-    """The Parquet file of segments, its rows in order of time."""
+    """Encodes segments as a Parquet file, its rows in order of time."""
     epochs = [[segment.header.epoch] * len(segment.records) for segment in segments]
     records = chain.from_iterable(segment.records for segment in segments)
     rows = sorted(zip(records, chain.from_iterable(epochs), strict=True), key=_time)

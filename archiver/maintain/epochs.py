@@ -1,4 +1,4 @@
-"""Begins a new epoch of a chain whose log was lost, made anew or put back (docs/decisions/0004-archive-epochs.md)."""
+"""New epochs, for chains whose bus was lost, recreated or restored (docs/decisions/0004-archive-epochs.md)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _READ_LIMIT = 5000
 
 
 def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
-    """Begin a new epoch for each partition of a topic whose log is no longer what was archived.
+    """Begins a new epoch for each partition of a topic whose records on the bus differ from the archive.
 
-    Returns the keys of the segments that say so; partitions in order are left alone. A log put back to an earlier
-    state goes on where it first differs from the archive. Raises NotFound if nothing of the topic was archived.
+    Returns the keys of the segments that begin them; other partitions stay as they are. For a bus restored to an earlier
+    state the epoch starts at the first difference. Raises NotFound if nothing of the topic is archived.
     """
     begun: list[str] = []
     chains = _chains(store, topic)
@@ -38,7 +38,7 @@ def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
 
 
 def _chains(store: ObjectStore, topic: str) -> dict[int, list[SegmentInfo]]:
-    """Each partition's segments, in the order of the chain."""
+    """Returns each partition's segments, in the order of the chain."""
     chains: dict[int, list[SegmentInfo]] = {}
     for info in list_segments(store, topic):
         chains.setdefault(info.partition, []).append(info)
@@ -46,9 +46,9 @@ def _chains(store: ObjectStore, topic: str) -> dict[int, list[SegmentInfo]]:
 
 
 def _first_difference(bus: Bus, tail: Tail, chain: Sequence[SegmentInfo]) -> int:
-    """The first offset at which a log put back to an earlier state has another record than the archive, or none.
+    """Returns the first offset at which a bus restored to an earlier state differs from the archive.
 
-    Backwards through the chain, as far as the segments differ; what a later epoch covers counts in its version only.
+    It goes backward through the chain while segments differ. Offsets that a later epoch covers count in that epoch only.
     """
     extent = read_extent(bus, tail.topic_partition)
     first = covered = min(extent.end, tail.expected_offset)
@@ -58,15 +58,15 @@ def _first_difference(bus: Bus, tail: Tail, chain: Sequence[SegmentInfo]) -> int
             record for record in records if extent.start <= record.offset < covered and not is_erased(record)
         ]
         covered = min(covered, header.expected_offset)
-        logged = set(_log_records(bus, archived))
+        logged = set(_read_bus(bus, archived))
         if header.log_id != tail.log_id or (archived and logged.issuperset(archived)):
             break
         first = next((record.offset for record in archived if record not in logged), first)
     return first
 
 
-def _log_records(bus: Bus, archived: Sequence[Record]) -> Sequence[Record]:
-    """What the log has now between the first and the last of some archived records."""
+def _read_bus(bus: Bus, archived: Sequence[Record]) -> Sequence[Record]:
+    """Reads the records on the bus between the first and the last of some archived records."""
     records: list[Record] = []
     at, end = (archived[0].offset, archived[-1].offset + 1) if archived else (0, 0)
     while at < end:

@@ -1,8 +1,8 @@
-"""The contents of records go, and the chain stays checkable.
+"""Erasure: removes the contents of records, while the chain can still be verified.
 
-A compacted file is written anew with marks in place of the records that are wanted gone: offset and time stay, key,
-headers and value do not. A manifest names both files, the offsets, and the sha256 of what is left; the old file and
-segments go after a grace period (`archiver.maintain.removal`). What this proves and what not: docs/how-to/keep-the-archive-small.md.
+A compacted file is rewritten with marks in place of the erased records, which keep offset and time and lose key, headers
+and value. A manifest names both files, the offsets, and the sha256 of the result; the old file and segments are removed
+after a grace period (`archiver.maintain.removal`). docs/how-to/keep-the-archive-small.md: what verifying then proves.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from schemas.clock import Clock
 from schemas.errors import ObjectMissing
 from schemas.record import Record
 
-Wanted = Callable[[Record], bool]
-"""Whether a record is to be erased."""
+Selector = Callable[[Record], bool]
+"""Returns True if a record is to be erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What was, or would be, erased of a topic. `waiting`: records that are still in segments, to be erased once those
-    are compacted and no tail."""
+    """The counts of an erasure in one topic, done or planned.
+
+    `waiting`: selected records that are still in segments; they can be erased once those are compacted and no tail.
+    """
 
     topic: str
     records: int = 0
@@ -43,34 +45,34 @@ class Erasure:
     waiting: int = 0
 
 
-def about_resource(arn: str) -> Wanted:
-    """Records that name a resource in key, headers or value."""
-    return _naming(re.compile(re.escape(arn.encode()) + rb"(?![A-Za-z0-9_.-])"))
+def select_resource(arn: str) -> Selector:
+    """Selects the records that name a resource in key, headers or value."""
+    return _select_matching(re.compile(re.escape(arn.encode()) + rb"(?![A-Za-z0-9_.-])"))
 
 
-def about_user(user: str) -> Wanted:
-    """Records that name a user's id: as a JSON text, as the whole of a header, or inside of an ARN."""
+def select_user(user: str) -> Selector:
+    """Selects the records that have a user's id as a JSON text, as a whole header, or inside an ARN."""
     text = re.escape(user.encode())
-    return _naming(re.compile(rb'"' + text + rb'"|:' + text + rb":|\A" + text + rb"\Z"))
+    return _select_matching(re.compile(rb'"' + text + rb'"|:' + text + rb":|\A" + text + rb"\Z"))
 
 
-def erasable(store: ObjectStore, topic: str, wanted: Wanted) -> Erasure:
-    """What `erase` would erase; changes nothing. Raises ArchiveBroken, StoreError."""
-    ledger, found = _find(store, topic, wanted)
+def plan_erasure(store: ObjectStore, topic: str, select: Selector) -> Erasure:
+    """Counts what `erase` would erase, without changing anything. Raises ArchiveBroken, StoreError."""
+    ledger, found = _find(store, topic, select)
     return _erasure(ledger, found)
 
 
-def erase(store: ObjectStore, clock: Clock, topic: str, wanted: Wanted, reason: str) -> Erasure:
-    """Erase the contents of the records that are wanted, of all compacted segments of a topic.
+def erase(store: ObjectStore, clock: Clock, topic: str, select: Selector, *, reason: str) -> Erasure:
+    """Erases the contents of the selected records in all compacted segments of a topic.
 
-    Each file is held against the chain before it is written anew, and read back afterwards. A kill before the manifest
-    leaves files that nobody reads. Raises ArchiveBroken, naming the key, before anything was changed, and StoreError.
+    Each file is compared with the chain before it is rewritten, and read back afterwards. A kill before the manifest
+    leaves files that nobody reads. Raises ArchiveBroken, which names the key, before it changes anything, and StoreError.
     """
     while True:
         try:
-            ledger, found = _find(store, topic, wanted)
+            ledger, found = _find(store, topic, select)
             done = _erasure(ledger, found)
-            if not done.records or _commit(store, clock, ledger, found, reason):
+            if not done.records or _commit(store, clock, ledger, found, reason=reason):
                 return done
         except ObjectMissing:
             continue  # another removal was first
@@ -78,20 +80,20 @@ def erase(store: ObjectStore, clock: Clock, topic: str, wanted: Wanted, reason: 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Offsets to be erased, by the keys of their segments; `waiting`: how many records are not in files alone."""
+    """Offsets to erase, by the keys of their segments; `waiting`: number of records that are still in segments."""
 
     offsets: Mapping[str, frozenset[int]]
     waiting: int
 
 
-def _find(store: ObjectStore, topic: str, wanted: Wanted) -> tuple[Ledger, _Found]:
+def _find(store: ObjectStore, topic: str, select: Selector) -> tuple[Ledger, _Found]:
     objects = [info for _, found in list_objects(store, topic) for info in found]
     ledger = read_ledger(store, topic)
     tails = {info.key.rpartition("/")[0]: info.key for info in objects}
     offsets: dict[str, frozenset[int]] = {}
     waiting = 0
     for info in sorted(merge(store, objects, ledger), key=_by_file):
-        gone = frozenset(each.offset for each in info.load().records if not is_erased(each) and wanted(each))
+        gone = frozenset(each.offset for each in info.load().records if not is_erased(each) and select(each))
         if info.covered and gone:
             offsets[info.key] = gone
         if info.covered is None or info.key in tails.values():
@@ -113,11 +115,11 @@ def _erasure(ledger: Ledger, found: _Found) -> Erasure:
     )
 
 
-def _commit(store: ObjectStore, clock: Clock, ledger: Ledger, found: _Found, reason: str) -> bool:
-    """Write the files and the manifest; False if another manifest was first."""
+def _commit(store: ObjectStore, clock: Clock, ledger: Ledger, found: _Found, *, reason: str) -> bool:
+    """Writes the files and the manifest; returns False if another manifest was first."""
     began = clock.now()
     written = [
-        _rewrite(store, ledger, place, found.offsets, began)
+        _rewrite(store, ledger, place, offsets=found.offsets, began=began)
         for place in sorted({ledger.covered[key].file for key in found.offsets})
     ]
     manifest = Erased(
@@ -136,9 +138,9 @@ def _commit(store: ObjectStore, clock: Clock, ledger: Ledger, found: _Found, rea
 
 
 def _rewrite(
-    store: ObjectStore, ledger: Ledger, place: int, offsets: Mapping[str, frozenset[int]], began: int
+    store: ObjectStore, ledger: Ledger, place: int, *, offsets: Mapping[str, frozenset[int]], began: int
 ) -> tuple[Rewritten, Sequence[ErasedSegment]]:
-    """Write one file anew, and prove it."""
+    """Rewrites one file, and proves the old and the new one."""
     file = ledger.files[place]
     members = [ledger.covered[source.key] for source in file.sources]
     prove(store, ledger.topic, file, members)
@@ -174,11 +176,11 @@ def _erased(covered: Covered, records: Sequence[Record]) -> Covered:
     return Covered(covered.source, covered.file, covered.since, segment)
 
 
-def _naming(pattern: re.Pattern[bytes]) -> Wanted:
-    def wanted(record: Record) -> bool:
+def _select_matching(pattern: re.Pattern[bytes]) -> Selector:
+    def select(record: Record) -> bool:
         return any(pattern.search(part.replace(b"\\/", b"/")) for part in _parts(record))
 
-    return wanted
+    return select
 
 
 def _parts(record: Record) -> Iterator[bytes]:

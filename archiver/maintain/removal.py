@@ -1,4 +1,4 @@
-"""Removing what is not needed any more: by the ledger alone, and never what a reader may still be on."""
+"""Removal: deletes objects that the ledger no longer needs, after a grace period for readers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from archiver.read.ledger import Ledger, read_ledger
 from heliograph.store.base import ObjectStore
 
 ORPHAN_AGE = 86_400_000
-"""Milliseconds after which a Parquet file that no manifest names is what a killed compaction left. A compaction that
-took longer than half of that commits nothing."""
+"""Age in milliseconds at which a Parquet file that no manifest names was left by a killed compaction. A compaction that
+takes longer than half of it does not commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many objects were removed: `segments` whose records are in Parquet files or retired, `files` of retired or
-    replaced records, `orphans` that no manifest names. `waiting`: removed once their grace is over."""
+    """Counts of removed objects: `segments` that were compacted or retired, `files` that were retired or replaced, `orphans`
+    that no manifest names. `waiting`: objects still in their grace period."""
 
     segments: int = 0
     files: int = 0
@@ -27,7 +27,7 @@ class Removed:
     waiting: int = 0
 
     def __add__(self, other: Removed) -> Removed:
-        """Both together."""
+        """Adds the counts."""
         return Removed(
             self.segments + other.segments,
             self.files + other.files,
@@ -37,17 +37,18 @@ class Removed:
 
 
 def remove(store: ObjectStore, topic: str, now: int, grace: int) -> Removed:
-    """Remove the segments of a topic that were compacted or retired `grace` milliseconds ago or longer, the files that
-    were retired or replaced as long ago, and what killed compactions left. The last object of each chain stays.
+    """Removes a topic's objects that have not been needed for `grace` milliseconds.
 
-    What may go never becomes needed again, so this may be killed, repeated, and done by several at once.
+    These are segments that were compacted or retired, files that were retired or replaced, and files that killed
+    compactions left; the last object of each chain stays. Such objects are never needed again, so a removal may be killed,
+    repeated, and run by several processes at once.
     Raises ArchiveBroken for a damaged manifest, StoreError.
     """
     files = [info.key for info in store.list(files_prefix(topic))]
     segments = [(name, info.key) for info in store.list(topic_prefix(topic)) if (name := parse_key(info.key))]
     ledger = read_ledger(store, topic)
     removed = Removed()
-    for key, since in _segments(segments, ledger):
+    for key, since in _find_unneeded(segments, ledger):
         removed += _remove(store, key, Removed(segments=1), due=since + grace <= now)
     known = _files(ledger)
     for key in files:
@@ -61,8 +62,8 @@ def remove(store: ObjectStore, topic: str, now: int, grace: int) -> Removed:
     return removed
 
 
-def _segments(found: list[tuple[SegmentName, str]], ledger: Ledger) -> Iterator[tuple[str, int]]:
-    """Segments that may go, and since when."""
+def _find_unneeded(found: list[tuple[SegmentName, str]], ledger: Ledger) -> Iterator[tuple[str, int]]:
+    """Returns the segments that are not needed, with the time since when."""
     for partition, chain in groupby(found, key=lambda one: one[0].partition):
         *before, _ = (key for _, key in chain)
         for key in before:
@@ -73,7 +74,7 @@ def _segments(found: list[tuple[SegmentName, str]], ledger: Ledger) -> Iterator[
 
 
 def _files(ledger: Ledger) -> dict[str, int | None]:
-    """The files that manifests name, and since when they may go: None for those that readers need."""
+    """Returns the files that manifests name, with the time since when they are not needed; None for needed ones."""
     known: dict[str, int | None] = dict(ledger.replaced)
     needed = {each.file for each in ledger.live()}
     for place, file in enumerate(ledger.files):

@@ -1,7 +1,7 @@
-"""What is old goes: whole segments and compacted files from the beginnings of chains.
+"""Retention: removes old segments and compacted files, as wholes, from the beginnings of chains.
 
-A manifest names the last segment that was removed of each chain, with its sha256 and the offset that comes after it:
-so `archive verify` knows where chains begin. The objects go after a grace period (`archiver.maintain.removal`).
+A manifest names the last segment removed from each chain, with its sha256 and the offset after it, so that `archive
+verify` knows where chains begin. The objects are removed after a grace period (`archiver.maintain.removal`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from schemas.errors import ObjectMissing
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
-    """What is, or would be, removed of a topic. `chains`: how many lose segments."""
+class Retirement:
+    """The counts of a removal in one topic, done or planned. `chains`: number of chains that lose segments."""
 
     topic: str
     chains: int = 0
@@ -28,16 +28,16 @@ class Expired:
     records: int = 0
 
 
-def expired(store: ObjectStore, topic: str, before: int) -> Expired:
-    """What `retire` would remove; changes nothing. Raises as `retire` does."""
-    return _expired(topic, _prefixes(survey(store, topic), before))
+def plan_retirement(store: ObjectStore, topic: str, before: int) -> Retirement:
+    """Counts what `retire` would remove, without changing anything. Raises as `retire` does."""
+    return _count(topic, _prefixes(survey(store, topic), before))
 
 
-def retire(store: ObjectStore, clock: Clock, topic: str, before: int) -> Expired:
-    """Move the beginnings of a topic's chains behind what is wholly older than `before`, in milliseconds.
+def retire(store: ObjectStore, clock: Clock, topic: str, before: int) -> Retirement:
+    """Removes from the beginnings of a topic's chains the segments whose records are all older than `before` (milliseconds).
 
-    The last segment of each chain stays, and so does a compacted file while any of its segments has to.
-    Raises ArchiveBroken where a chain does not hold, before anything was changed, and StoreError.
+    The last segment of each chain stays, and so does a compacted file while any of its segments has to stay. Raises
+    ArchiveBroken for a broken chain, before it changes anything, and StoreError.
     """
     while True:
         try:
@@ -45,7 +45,7 @@ def retire(store: ObjectStore, clock: Clock, topic: str, before: int) -> Expired
         except ObjectMissing:
             continue  # compacted and removed meanwhile
         prefixes = _prefixes(found, before)
-        done = _expired(topic, prefixes)
+        done = _count(topic, prefixes)
         if not done.segments:
             return done
         manifest = Retired(
@@ -62,7 +62,7 @@ def retire(store: ObjectStore, clock: Clock, topic: str, before: int) -> Expired
 
 
 def _prefixes(found: Survey, before: int) -> list[list[Link]]:
-    """What goes of each chain. A file goes wholly or not at all: where one has to stay, chains keep all from it on."""
+    """Returns the segments to remove from each chain. If a file has to stay, chains keep all segments from it on."""
     chains = [list(links) for _, links in groupby(found.links, key=lambda link: link.partition)]
     old = [list(takewhile(lambda link: _is_old(link, before), links)) for links in chains]
     while True:
@@ -94,7 +94,7 @@ def _retired(link: Link) -> RetiredChain:
     )
 
 
-def _expired(topic: str, prefixes: list[list[Link]]) -> Expired:
+def _count(topic: str, prefixes: list[list[Link]]) -> Retirement:
     gone = [link for prefix in prefixes for link in prefix]
     records = sum(link.source.header.count for link in gone)
-    return Expired(topic, sum(map(bool, prefixes)), len(gone), records)
+    return Retirement(topic, sum(map(bool, prefixes)), len(gone), records)

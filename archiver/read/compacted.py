@@ -1,4 +1,4 @@
-"""The records of compacted files, put back into the segments that they came from."""
+"""Reads compacted files, and splits their records into the segments that they came from."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _COLUMNS = ("partition", "epoch", "offset", "time", "key", "canonical_headers", 
 
 
 class CompactedRecords:
-    """One file's records, by partition, epoch and offset. Holds about as much memory as the records have bytes."""
+    """The records of one file, sorted by partition, epoch and offset. It takes about as much memory as the records have bytes."""
 
     def __init__(self, topic: str, body: bytes) -> None:
-        """Raises ArchiveBroken if `body` is not a compacted file."""
+        """Decodes a file. Raises ArchiveBroken if `body` is not a compacted file."""
         self._topic = topic
         self._table = Table(body, _COLUMNS, _ORDER)
 
@@ -48,15 +48,15 @@ class CompactedRecords:
 
 
 class FileReader:
-    """Reads compacted files of one topic, and keeps the last ones, so that segments of one file read it once."""
+    """Reads compacted files of one topic, and keeps the last ones, so that the segments of a file read it only once."""
 
     def __init__(self, store: ObjectStore, topic: str) -> None:
         self._store = store
         self._topic = topic
         self._kept: dict[str, CompactedRecords] = {}
 
-    def records(self, file: DataFile) -> CompactedRecords:
-        """The records of a file. Raises ArchiveBroken, naming the key, and ObjectMissing."""
+    def read(self, file: DataFile) -> CompactedRecords:
+        """Returns the records of a file. Raises ArchiveBroken, which names the key, and ObjectMissing."""
         kept = self._kept.pop(file.key, None)
         if kept is None:
             body = read_file(self._store, file)
@@ -70,11 +70,11 @@ class FileReader:
 
 
 _KEPT = 2
-"""Files in memory: late records of a day are in another one than the day's."""
+"""Files in memory: a day's late records are in a second file."""
 
 
 def read_file(store: ObjectStore, file: DataFile) -> bytes:
-    """The bytes of a compacted file. Raises ArchiveBroken if they are not what the manifest says, ObjectMissing."""
+    """Reads the bytes of a compacted file. Raises ArchiveBroken if the manifest has another sha256, and ObjectMissing."""
     body = store.get(file.key)
     if object_sha256(body) != file.sha256:
         raise ArchiveBroken(f"{file.key}: not what was written: its manifest says another sha256")
@@ -84,7 +84,7 @@ def read_file(store: ObjectStore, file: DataFile) -> bytes:
 def find_covered_problem(records: CompactedRecords, covered: Covered) -> str | None:
     """Returns the first contradiction between a file's records and the header of one of its segments; None if none.
 
-    A segment with erased records is held against the sha256 that the erasure left.
+    A segment with erased records is compared with the sha256 in the manifest of the erasure.
     """
     header = covered.source.header
     found = records.read_segment(header)

@@ -1,4 +1,4 @@
-"""SQL over the archive and the local logs, with DuckDB inside this process. Queries read and change nothing."""
+"""SQL over the archive and the local log store, with DuckDB in this process. Queries cannot change anything."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from schemas.errors import InputError, StoreUnavailable
 
 _ROWS = 10_000
 _MEMORY = "50%"
-"""Of the machine, or of the container; what needs more is spilled, to at most half of the disk's free space: the log
-may lie there as well."""
+"""Memory limit, as a share of the machine's or container's memory. Larger queries spill to at most half of the free disk
+space, since the bus may use the same disk."""
 
 
 class QueryResult:
-    """What a query answers. `types` are DuckDB's names; times are UTC, JSON is text, BLOB is bytes.
+    """The answer to a query. `types` are DuckDB's names; times are UTC, JSON is text, BLOB is bytes.
 
-    A second column of one name is called `name_2`, and so on.
+    A second column of the same name is called `name_2`, and so on.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
@@ -36,7 +36,7 @@ class QueryResult:
         self.types = tuple(map(str, relation.types))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows, once, read while the query runs and in constant memory. May raise as `query` does."""
+        """Returns the rows, once, in constant memory while the query runs. Raises as `query` does."""
         try:
             for batch in self._batches:
                 columns = [column.to_pylist() for column in batch.columns]
@@ -58,12 +58,11 @@ def query(
     logs: Path | None = None,
     bus: Callable[[], Bus] | None = None,
 ) -> QueryResult:
-    """Run one SELECT over the views (`archiver.read.query_views.VIEWS`) of the archive in `store` and the logs in `logs`.
+    """Runs one SELECT over the views (`archiver.read.query_views.VIEWS`) of the archive and of the log store in `logs`.
 
-    `cache`: a folder of ours, best on a fast disk; it holds each segment once more, as Parquet. `bus`: the log, which
-    is opened where execution records are asked for, for those that are not archived yet. Files other than the
-    archive's, the network and everything that writes are out of reach of the query. Raises InputError with DuckDB's
-    words and line for SQL that cannot be run, ArchiveBroken, StoreError, BusError.
+    `cache`: a folder for a copy of each segment as Parquet, best on a fast disk. `bus`: opens the bus, if the query asks
+    for execution records, for those not archived yet. The query cannot reach other files or the network, or write.
+    Raises InputError with DuckDB's message and line for SQL that cannot be run, ArchiveBroken, StoreError, BusError.
     """
     sql = _one_select(sql)
     files = QueryCache(cache, store, logs)
@@ -96,13 +95,13 @@ def _one_select(sql: str) -> str:
 
 
 def _may_ask_for_executions(sql: str) -> bool:
-    """Whether the words of a SELECT name one of their views; DuckDB tells which it names only once there are views."""
+    """Returns True if the SELECT has the name of a view of executions; DuckDB cannot tell before the views exist."""
     return any(word in EXECUTION_VIEWS for word in re.findall(r"\w+", sql.casefold()))
 
 
 def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise what is wrong with a SELECT before it runs, and with one that writes: below the top level DuckDB refuses
-    `WITH … AS (COPY …)`, which otherwise counts as a SELECT and could write where a query may read."""
+    """Raises InputError for a SELECT that cannot run, or that writes: `WITH … AS (COPY …)` counts as a SELECT and could
+    write to the cache, but DuckDB refuses it below the top level."""
     try:
         connection.execute(f"EXPLAIN SELECT * FROM (\n{sql}\n)").fetchall()  # noqa: S608 - SQL is what it takes
     except duckdb.Error as error:
@@ -127,7 +126,7 @@ def _connect(spill: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """From here on the connection reaches the files of the cache and nothing else, and cannot be told otherwise."""
+    """Limits the connection to the files of the cache; SQL cannot lift the limit."""
     connection.execute("SET python_enable_replacements = false")
     connection.execute(f"SET allowed_directories = [{sql_text(f'{folder}/')}]")
     connection.execute("SET enable_external_access = false")

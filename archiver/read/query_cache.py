@@ -1,8 +1,8 @@
-"""The archive and the local logs as Parquet files, which queries read: each source is transcoded once.
+"""A cache of the archive and the local log store as Parquet files for queries: each source is transcoded once.
 
-DuckDB reads neither our segments nor our log files as they are, and Parquet of the columns is what makes a query
-quick. A source never changes (but for the log files being written, which grow and are then another source), so the
-name of its Parquet file is a hash of what it is. Several processes may share the folder.
+DuckDB cannot read segments or log files, and Parquet makes queries fast. A source never changes (a log file that grows
+counts as another source), so the name of its Parquet file is a hash of its identity. Several processes may share the
+folder.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_FORM = "1"
-"""Of the Parquet files; another form is another folder, and the files of the old one age and go."""
+_VERSION = "1"
+"""Version of the Parquet files; a new version uses another folder, and the old files are removed when unused."""
 _UNUSED_SECONDS = 3600.0
-"""After which a file that no query asks for is removed."""
+"""Age at which a file that no query uses is removed."""
 
 _SPILL_SECONDS = 86_400.0
-"""After which a folder of spilled rows is what a killed query left."""
+"""Age at which a folder of spilled rows was left by a killed query."""
 
 LOGS: Columns = {
     "time": "TIMESTAMP",
@@ -56,7 +56,7 @@ LOGS: Columns = {
     "logstore": "VARCHAR",
     **dict.fromkeys(LogLine.__struct_encode_fields__[1:], "VARCHAR"),
 }
-"""Columns of a transcoded log file."""
+"""Columns of a transcoded log file of events."""
 RECORD_LOGS: Columns = {
     "time": "TIMESTAMP",
     **dict.fromkeys(("project", "logstore", "delivery", "source", *FIELDS), "VARCHAR"),
@@ -70,19 +70,18 @@ _decode_record_line = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class QueryCache:
-    """The Parquet files of one archive and one folder of logs."""
+    """The Parquet files of one archive and one log store."""
 
     def __init__(self, folder: Path, store: ObjectStore, logs: Path | None) -> None:
         self._store = store
         self._logs = logs
-        self.folder = folder / f"form-{_FORM}-{_digest(store.url, str(logs))}"
+        self.folder = folder / f"form-{_VERSION}-{_digest(store.url, str(logs))}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def segments(self) -> dict[str, list[Path]]:
-        """The Parquet files of each archived topic: segments transcoded, compacted files as they are; fetched where
-        missing. Each record is in one of them.
+        """Returns the Parquet files of each archived topic, each record in one of them; fetches those not in the cache.
 
-        Raises ArchiveBroken for a segment or file that is not what was written, StoreError.
+        Raises ArchiveBroken for a segment or file that is not as it was written, StoreError.
         """
         found: dict[str, dict[Path, None]] = {}
         for info in list_segments(self._store):
@@ -91,9 +90,9 @@ class QueryCache:
         return {topic: list(paths) for topic, paths in found.items()}
 
     def recent_executions(self, bus: Bus) -> list[Path]:
-        """A Parquet file of the execution records that the log has and the archive has not, if there are some.
+        """Returns a Parquet file of the execution records that are not archived yet, if there are any.
 
-        To be asked for before `segments`: what is archived meanwhile is in both, and never in none. Raises BusError.
+        Call it before `segments`, so that a record archived meanwhile is in both and never missed. Raises BusError.
         """
         tails = {info.partition: info for info in list_segments(self._store, EXECUTIONS)}
         spans: list[tuple[TopicPartition, int, int]] = []
@@ -115,17 +114,17 @@ class QueryCache:
         return [path]
 
     def logs(self) -> list[Path]:
-        """The Parquet files of the log files of events; made where missing."""
+        """Returns the Parquet files of the log files of events; makes those not in the cache."""
         return self._transcoded(LOGS, _log_rows, lambda source: not source.name.endswith(RECORD_SUFFIX))
 
     def record_logs(self) -> list[Path]:
-        """The Parquet files of the log files of execution records; made where missing."""
+        """Returns the Parquet files of the log files of execution records; makes those not in the cache."""
         return self._transcoded(
             RECORD_LOGS, _record_log_rows, lambda source: source.name.endswith(RECORD_SUFFIX)
         )
 
     def clean(self, used: Iterable[Path]) -> None:
-        """Remove what was not asked for now, nor by another query within the hour, and what killed queries left."""
+        """Removes files that no query used within the hour, except `used`, and the folders that killed queries left."""
         kept = set(used)
         before = time.time() - _UNUSED_SECONDS
         for path in self.folder.parent.glob("form-*/*"):
@@ -138,7 +137,7 @@ class QueryCache:
                     shutil.rmtree(spill)
 
     def spill_folder(self) -> Path:
-        """A folder of its own for what one query cannot hold in memory; the query's end removes it."""
+        """Returns a folder for the rows that one query spills; DuckDB removes it at the end."""
         return self.folder.parent / f"spill-{uuid.uuid4().hex}"
 
     def _transcoded(
@@ -205,12 +204,12 @@ def _record_log_rows(source: Path) -> Iterator[Sequence[Any]]:
 
 
 def read_log_lines(source: Path) -> Iterator[LogLine]:
-    """The logs of one file of events, up to what a crash left incomplete at its end."""
+    """Reads the log lines of one file of events, up to a line that a crash cut off."""
     return read_lines(source, _decode_line)
 
 
 def read_lines(source: Path, decode: Callable[[bytes], _Line]) -> Iterator[_Line]:
-    """The lines of one file, up to what a crash left incomplete at its end."""
+    """Reads the lines of one file, up to a line that a crash cut off."""
     try:
         with zstd.ZstdFile(source) as file:
             for line in file:

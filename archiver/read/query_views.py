@@ -21,7 +21,7 @@ from schemas.execution import CommandRecord, FileRecord, RecordState
 from schemas.topics import DEAD_LETTERS, EVENTS, EXECUTIONS, REJECTS, VERDICTS
 
 _TEXT_OF_BYTES = "CREATE MACRO text(bytes) AS coalesce(try(decode(bytes)), bytes::VARCHAR)"
-"""Bytes that are not UTF-8 are shown with escapes: one bad record must not fail a query."""
+"""Shows bytes that are not UTF-8 with escapes, so that one bad record does not fail a query."""
 
 VIEWS = (
     "events",
@@ -36,7 +36,7 @@ VIEWS = (
     "records",
 )
 EXECUTION_VIEWS = ("executions", "files")
-"""What also shows records that are not archived yet."""
+"""Views that also show records that are not archived yet."""
 
 _VERDICT = (
     '{"delivery": "VARCHAR", "state": "VARCHAR", "source": "VARCHAR", "subscription": "VARCHAR",'
@@ -108,8 +108,8 @@ WHERE r.{mark} IS NOT NULL AND r.InvokeId IS NOT NULL AND r.InstanceId IS NOT NU
 QUALIFY row_number() OVER (
     PARTITION BY {key} ORDER BY {direction} DESC, {direction} * epoch_ms(time), {direction} * "offset") = 1
 """
-"""One row of each key: the first final record, while there is none the last. What the role `executions` refused is none.
-"""
+"""One row for each key: the first final record, or the last record if none is final; without those that the role
+`executions` rejected."""
 _EXECUTION_LOGS = """
 SELECT * FROM {logs}
 QUALIFY row_number() OVER (
@@ -119,9 +119,9 @@ _COLUMNS = {
     **dict.fromkeys(("ResourceOwnerUid", "CallerUid", "Timeout", "Repeats", "Dropped", "ExitCode"), "BIGINT"),
     "Overwrite": "BOOLEAN",
 }
-_GOING_ON = ", ".join(f"'{state}'" for state in RecordState if not state.final)
-_DIRECTION = f"CASE WHEN r.InvocationStatus IN ({_GOING_ON}) THEN -1 ELSE 1 END"
-"""Forwards over final records, backwards over those that go on."""
+_NOT_FINAL = ", ".join(f"'{state}'" for state in RecordState if not state.final)
+_DIRECTION = f"CASE WHEN r.InvocationStatus IN ({_NOT_FINAL}) THEN -1 ELSE 1 END"
+"""Sorts final records forward, and the others backward."""
 
 
 def view_statements(
@@ -130,10 +130,10 @@ def view_statements(
     record_logs: Sequence[Path] = (),
     recent: Sequence[Path] = (),
 ) -> Iterator[str]:
-    """The statements that make the views, to be run in order.
+    """Returns the SQL statements that create the views, in order.
 
     `segments`: the Parquet files of each topic; `logs`, `record_logs`: those of the log store; `recent`: those of
-    execution records that are not archived yet, of which some may be by now.
+    execution records that were not archived when they were read; some may be in `segments` too.
     """
 
     def records(pattern: str) -> str:
@@ -160,7 +160,7 @@ def view_statements(
 
 
 def _executions(records: str, model: type[CommandRecord | FileRecord], mark: str) -> str:
-    """The records of one kind, a column for each field; empty times are null."""
+    """Returns the view of one kind of records: a column for each field; empty times are null."""
     names = [to_pascal(name) for name in model.model_fields]
     return _EXECUTIONS.format(
         columns=", ".join(
@@ -176,7 +176,7 @@ def _executions(records: str, model: type[CommandRecord | FileRecord], mark: str
 
 
 def _table(paths: Iterable[Path], columns: Columns) -> str:
-    """What a view selects from: the files, or, where there are none, no rows of the same columns."""
+    """Returns the source of a view: the files, or no rows with the same columns if there are none."""
     names = ", ".join(sql_text(str(path)) for path in paths)
     if names:
         selected = ", ".join(f'"{name}"' for name in columns)
@@ -186,5 +186,5 @@ def _table(paths: Iterable[Path], columns: Columns) -> str:
 
 
 def sql_text(text: str) -> str:
-    """A text as a literal of SQL."""
+    """Quotes a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,8 +1,8 @@
-"""Reading the archive, with nothing but the object store: the one place that knows where a segment's records are.
+"""Reads the archive from the object store alone; only this module knows where a segment's records are.
 
 A segment is an object of its own until its day is compacted; then a Parquet file holds its records and a manifest its
-header. Objects are listed before the manifests are read. So a segment that is compacted meanwhile is seen in one of
-both, or in both and then counted by its manifest; never in none.
+header. Objects are listed before the manifests are read. So a segment that is compacted meanwhile is found in one of
+them or in both, and then its manifest counts; it is never missed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from schemas.topics import matches
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentInfo:
-    """A segment as its key and its object's size in bytes tell of it. `header` and `load` read what they need.
+    """A listed segment: the parts of its key and the size of its object in bytes.
 
-    `covered` and `file` say where its records are once it was compacted. `modified`: of its object, in milliseconds
-    since the epoch; of its manifest, once it was compacted.
+    `covered` and `file`: set if the segment was compacted; its records are in that file. `modified`: time of its object,
+    or of its manifest if it was compacted, in milliseconds since the epoch.
     """
 
     key: str
@@ -57,24 +57,24 @@ class SegmentInfo:
         return self.covered.source.header if self.covered else read_header(self.store, self.key)
 
     def load(self) -> Segment:
-        """Header and records. Raises ArchiveBroken, naming the key. Erased records are there, without their content."""
+        """Reads header and records; erased records have no content. Raises ArchiveBroken, which names the key."""
         if self.covered is None or self.file is None or self.files is None:
             return read_segment(self.store, self.key)
         header = self.covered.source.header
-        return Segment(header, self.files.records(self.file).read_segment(header))
+        return Segment(header, self.files.read(self.file).read_segment(header))
 
 
 def list_segments(store: ObjectStore, topic: str | None = None) -> Iterator[SegmentInfo]:
-    """The segments of a topic, of the topics that a `*` pattern names, or of all, in order of their keys.
+    """Lists the segments of a topic, of the topics that match a `*` pattern, or of all, in the order of their keys.
 
-    Within a partition that is the order of the chain, from its beginning or from where retention left it.
+    Within a partition this is the order of the chain, from its beginning or from the first that retention left.
     """
     for name, objects in list_objects(store, topic):
         yield from sorted(merge(store, objects, read_ledger(store, name)), key=_key)
 
 
 def list_objects(store: ObjectStore, topic: str | None = None) -> Iterator[tuple[str, list[ObjectInfo]]]:
-    """The segments that are objects of their own, by topic. Every archived topic has some: tails are never removed."""
+    """Lists the segments that are objects, by topic. Every archived topic has some, since tails are never removed."""
     prefix = topic_prefix(topic) if topic and "*" not in topic else ROOT
     found = ((name, info) for info in store.list(prefix) if (name := parse_key(info.key)))
     for each, group in groupby(found, key=lambda one: one[0].topic):
@@ -83,7 +83,7 @@ def list_objects(store: ObjectStore, topic: str | None = None) -> Iterator[tuple
 
 
 def merge(store: ObjectStore, objects: Iterable[ObjectInfo], ledger: Ledger) -> Iterator[SegmentInfo]:
-    """The segments of a topic, in no order: those that only are objects, and those that the ledger knows.
+    """Returns a topic's segments in any order: those that are objects only, and those of the ledger.
 
     The ledger must have been read after the objects were listed.
     """
@@ -103,10 +103,10 @@ def read_records(
     since: int | None = None,
     until: int | None = None,
 ) -> Iterator[Record]:
-    """Records of topics (names or `*` patterns; None: all) with a timestamp in `[since, until)`, in milliseconds.
+    """Reads the records of topics (names or `*` patterns; None: all) with a timestamp in `[since, until)`, in milliseconds.
 
-    One segment at a time is in memory, or the bytes of two compacted files, and one outside of the time range is not
-    decoded. Each partition's records come in order of offset. Raises ArchiveBroken for what is not what was written.
+    Memory holds one segment or two compacted files at a time; segments outside of the time range are not decoded. The
+    records of a partition are in order of offset. Raises ArchiveBroken for a segment that is not as it was written.
     """
     for topic in topics or (None,):
         for _, infos in groupby(list_segments(store, topic), key=lambda info: info.topic):
@@ -115,19 +115,19 @@ def read_records(
 
 
 def records_between(info: SegmentInfo, since: int | None, until: int | None = None) -> Iterator[Record]:
-    """Records of a segment with a timestamp in `[since, until)`, in milliseconds; one that has none is not decoded."""
+    """Reads the records of a segment with a timestamp in `[since, until)`, in milliseconds; decodes only if it has some."""
     for record in _records(info, lambda header: _overlaps(header, since, until)):
         if (since is None or record.timestamp >= since) and (until is None or record.timestamp < until):
             yield record
 
 
 def read_segment(store: ObjectStore, key: str) -> Segment:
-    """A whole segment that is an object. Raises ArchiveBroken, naming the key, and ObjectMissing."""
+    """Reads a whole segment that is an object. Raises ArchiveBroken, which names the key, and ObjectMissing."""
     return decode_segment(key, store.get(key))
 
 
 def read_header(store: ObjectStore, key: str) -> SegmentHeader:
-    """The header of a segment that is an object. Raises ArchiveBroken, naming the key, and ObjectMissing."""
+    """Reads the header of a segment that is an object. Raises ArchiveBroken, which names the key, and ObjectMissing."""
     return read_segment_header(key, store.get(key))
 
 
@@ -140,7 +140,7 @@ def _records(info: SegmentInfo, wanted: Callable[[SegmentHeader], bool]) -> Sequ
 
 
 def _by_file(infos: Iterable[SegmentInfo]) -> Iterator[SegmentInfo]:
-    """Each partition in its order; the partitions take turns, so that a file that holds several is read once."""
+    """Orders segments so that those of one file follow each other, and each partition keeps its order."""
     queues = [deque(found) for _, found in groupby(infos, key=lambda info: info.partition)]
     while queues := [queue for queue in queues if queue]:
         first = min(queues, key=lambda queue: _file_place(queue[0]))

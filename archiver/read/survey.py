@@ -1,4 +1,4 @@
-"""A topic's chains as they stand: each segment with its header and sha256, wherever its records are."""
+"""Surveys a topic's chains: every segment with its header and sha256, whether compacted or not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from schemas.errors import ArchiveBroken, NotFound
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One segment of a chain. `compacted`: index of its file in the ledger, None while it is an object alone.
-    `tail`: the last of its chain, which is never removed."""
+    """One segment of a chain. `compacted`: index of its file in the ledger, None if it is not compacted. `tail`: True for
+    the last of its chain, which is never removed."""
 
     source: Source
     partition: int
@@ -27,16 +27,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A topic's segments, each partition in the order of its chain, and the ledger that they were read by."""
+    """A topic's segments, each partition in the order of its chain, and the ledger that they were read with."""
 
     ledger: Ledger
     links: tuple[Link, ...]
 
 
 def survey(store: ObjectStore, topic: str) -> Survey:
-    """Read every segment that is an object, and hold its sha256 against what the next one says of it.
+    """Reads every segment that is an object, and compares its sha256 with the link in the next one.
 
-    Raises ArchiveBroken, naming the key, for a damaged segment or a broken chain, StoreError.
+    Raises ArchiveBroken, which names the key, for a damaged segment or a broken chain, StoreError.
     """
     objects = [info for _, found in list_objects(store, topic) for info in found]
     ledger = read_ledger(store, topic)
@@ -48,13 +48,13 @@ def survey(store: ObjectStore, topic: str) -> Survey:
     for one, two in pairwise(links):
         if one.partition == two.partition and two.source.header.previous_sha256 != one.source.object_sha256:
             raise ArchiveBroken(
-                f"{two.source.key}: does not go on from {one.source.key}; see `archive verify`"
+                f"{two.source.key}: does not link to {one.source.key}; run `heliograph archive verify`"
             )
     return Survey(ledger, tuple(links))
 
 
-def topics_of(store: ObjectStore, topic: str | None) -> list[str]:
-    """The archived topics that a name, a `*` pattern or None (all) names. Raises NotFound if one names none."""
+def find_topics(store: ObjectStore, topic: str | None) -> list[str]:
+    """Returns the archived topics that match a name, a `*` pattern or None (all). Raises NotFound if none does."""
     found = [name for name, _ in list_objects(store, topic)]
     if topic and not found:
         raise NotFound(f"topic {topic}: nothing of it is archived")

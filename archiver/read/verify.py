@@ -1,4 +1,4 @@
-"""Proving an archive, with nothing but its objects."""
+"""Verifies an archive from its objects alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.errors import ArchiveBroken, ObjectMissing
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The first thing that is wrong with a chain."""
+    """The first problem of a chain."""
 
     key: str
     why: str
@@ -30,11 +30,11 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What was checked, and the first thing wrong of each chain.
+class Verification:
+    """Counts of what was verified, and the first problem of each chain.
 
-    `records` counts those that are there whole, `erased` those whose content was erased, `retired` those that retention
-    removed. `compacted`: segments whose records are in Parquet files. `lost_offsets`: those of recorded gaps.
+    `records` counts whole records, `erased` those without their content, `retired` those that retention removed.
+    `compacted`: segments in Parquet files. `lost_offsets`: offsets in recorded gaps.
     """
 
     chains: int = 0
@@ -48,11 +48,11 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if there are no problems."""
         return not self.problems
 
     def line(self) -> str:
-        """The report for a person: one line, and one more for each problem."""
+        """Formats the result for a person: one line, and one more for each problem."""
         counts = f"{self.records} records in {self.segments} segments of {self.chains} chains"
         lost = f", {self.lost_offsets} offsets in recorded gaps" if self.lost_offsets else ""
         also = "".join(
@@ -68,7 +68,7 @@ class Report:
         return "\n".join([head, *map(str, self.problems)])
 
     def row(self) -> dict[str, object]:
-        """The report for a machine."""
+        """Returns the result as one JSON object."""
         return {
             "sound": self.sound,
             "chains": self.chains,
@@ -84,14 +84,13 @@ class Report:
 
 def verify(
     store: ObjectStore, topic: str | None = None, expect_head: Mapping[str, str] | None = None
-) -> Report:
-    """Check every segment and chain, of one topic or of all.
+) -> Verification:
+    """Verifies every segment and chain, of one topic or of all.
 
-    `expect_head`: keys and sha256 that `heads` gave earlier. Each must still be there, so that a chain whose end was
-    cut off is found, which nothing else in the archive tells. After the first problem of a chain, its rest is not
-    checked.
+    `expect_head`: keys and sha256 from an earlier `find_heads`. They must still be there; only this detects a chain whose
+    end was cut off. After the first problem of a chain, its rest is not verified.
     """
-    report = Report()
+    report = Verification()
     for name, found in groupby(_keys(store, topic), key=_topic):
         report = _added(report, _verify_topic(store, name, list(found)))
     missing = [
@@ -100,21 +99,21 @@ def verify(
         if (why := _find_head_problem(store, key, sha256))
     ]
     known = {problem.key for problem in report.problems}
-    return _added(report, Report(problems=tuple(each for each in missing if each.key not in known)))
+    return _added(report, Verification(problems=tuple(each for each in missing if each.key not in known)))
 
 
-def heads(store: ObjectStore, topic: str | None = None) -> Iterator[Tail]:
-    """The end of each chain: `key` and `object_sha256` are what `verify` takes as `expect_head`."""
+def find_heads(store: ObjectStore, topic: str | None = None) -> Iterator[Tail]:
+    """Returns the end of each chain; its `key` and `object_sha256` serve `verify` as `expect_head`."""
     for _, found in groupby(filter(parse_key, _keys(store, topic)), key=_folder):
         *_, key = found
         body = store.get(key)
         yield tail_after(key, read_segment_header(key, body), object_sha256(body))
 
 
-def manifest_heads(store: ObjectStore, topic: str | None = None) -> Iterator[tuple[str, str]]:
-    """Key and sha256 of each topic's last manifest, which `verify` takes as `expect_head` as well.
+def find_manifest_heads(store: ObjectStore, topic: str | None = None) -> Iterator[tuple[str, str]]:
+    """Returns key and sha256 of each topic's last manifest, which serve `verify` as `expect_head` too.
 
-    They prove what was compacted, retired and erased; the heads of chains prove the segments that still are objects.
+    They prove what was compacted, retired and erased; the heads of chains prove the segments that are still objects.
     """
     for name, _ in list_objects(store, topic):
         ledger = read_ledger(store, name)
@@ -122,15 +121,15 @@ def manifest_heads(store: ObjectStore, topic: str | None = None) -> Iterator[tup
             yield ledger.key, ledger.sha256
 
 
-def _verify_topic(store: ObjectStore, topic: str, keys: list[str]) -> Report:
-    """Check a topic's manifests, then its Parquet files, then each chain. `keys` were listed before."""
+def _verify_topic(store: ObjectStore, topic: str, keys: list[str]) -> Verification:
+    """Verifies a topic's manifests, then its Parquet files, then each chain. `keys` were listed before the manifests."""
     try:
         ledger = read_ledger(store, topic)
     except (ArchiveBroken, ObjectMissing) as error:
         key, _, why = str(error).partition(": ")
-        return Report(problems=(Problem(key, why),))
+        return Verification(problems=(Problem(key, why),))
     compacted = _Compacted(ledger, _file_problems(store, ledger))
-    report = Report(retired=ledger.retired_records)
+    report = Verification(retired=ledger.retired_records)
     chains: dict[str, set[str]] = {}
     for key in [*keys, *(each.source.key for each in ledger.live())]:
         if not ledger.is_retired(key):
@@ -143,14 +142,14 @@ def _verify_topic(store: ObjectStore, topic: str, keys: list[str]) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class _Compacted:
-    """A topic's ledger, and what is wrong with its segments by the Parquet files: the key that is to blame, and why."""
+    """A topic's ledger, and the problems of compacted segments by key; a problem names the Parquet file."""
 
     ledger: Ledger
     problems: Mapping[str, Problem]
 
 
 def _file_problems(store: ObjectStore, ledger: Ledger) -> dict[str, Problem]:
-    """Hold every file against its manifest and the segments that it came from; problems by segment."""
+    """Compares every file with its manifest and its segments; returns the problems by segment."""
     found: dict[str, Problem] = {}
     members: dict[int, list[Covered]] = {}
     for each in ledger.live():
@@ -160,7 +159,7 @@ def _file_problems(store: ObjectStore, ledger: Ledger) -> dict[str, Problem]:
         try:
             records = CompactedRecords(ledger.topic, read_file(store, file))
             if len(records) != file.records:
-                raise ArchiveBroken(f"has {len(records)} records, and its manifest says {file.records}")  # noqa: TRY301
+                raise ArchiveBroken(f"has {len(records)} records, and its manifest has {file.records}")  # noqa: TRY301
             problems = {each.source.key: find_covered_problem(records, each) for each in segments}
         except (ArchiveBroken, ObjectMissing) as error:
             why = str(error).removeprefix(f"{file.key}: ")
@@ -169,12 +168,12 @@ def _file_problems(store: ObjectStore, ledger: Ledger) -> dict[str, Problem]:
     return found
 
 
-def _verify_chain(store: ObjectStore, compacted: _Compacted, keys: list[str], last: str) -> Report:
-    """Walk a chain from its beginning, holding each segment against what the one before it says must come.
+def _verify_chain(store: ObjectStore, compacted: _Compacted, keys: list[str], last: str) -> Verification:
+    """Walks a chain from its beginning, and compares each segment with the link of the one before it.
 
-    `last`: its last key that is an object; there has to be one, for it is where the next segment is put.
+    `last`: the last key of the chain that is an object; the archiver finds the end of the chain by it.
     """
-    report = Report(chains=1)
+    report = Verification(chains=1)
     tail: Tail | None = None
     for key in keys:
         covered = compacted.ledger.covered.get(key)
@@ -183,16 +182,16 @@ def _verify_chain(store: ObjectStore, compacted: _Compacted, keys: list[str], la
             if covered is None:
                 header, tail = _verify_segment(store, key, tail)
             elif key in compacted.problems:
-                return _added(report, Report(problems=(compacted.problems[key],)))
+                return _added(report, Verification(problems=(compacted.problems[key],)))
             else:
                 header, tail = _verify_covered(covered, tail)
         except (ArchiveBroken, ObjectMissing) as error:
-            return _added(report, Report(problems=(Problem(key, str(error).removeprefix(f"{key}: ")),)))
+            return _added(report, Verification(problems=(Problem(key, str(error).removeprefix(f"{key}: ")),)))
         lost = sum(end - start for start, end in header.gaps)
         erased = len(covered.erased.offsets) if covered and covered.erased else 0
         report = _added(
             report,
-            Report(
+            Verification(
                 segments=1,
                 records=header.count - erased,
                 lost_offsets=lost,
@@ -201,7 +200,7 @@ def _verify_chain(store: ObjectStore, compacted: _Compacted, keys: list[str], la
             ),
         )
     why = _find_last_problem(store, tail, last)
-    return _added(report, Report(problems=(Problem(keys[-1], why),))) if why else report
+    return _added(report, Verification(problems=(Problem(keys[-1], why),))) if why else report
 
 
 def _find_last_problem(store: ObjectStore, tail: Tail | None, last: str) -> str | None:
@@ -209,12 +208,12 @@ def _find_last_problem(store: ObjectStore, tail: Tail | None, last: str) -> str 
         found = object_sha256(store.get(last)) if last else ""
         if tail is None or found == tail.object_sha256:
             return None
-        return "its object is not what its manifest says; the next segment would go on from it"
-    return "is the end of the chain, and its object is gone; the archiver would begin anew"
+        return "its object differs from its manifest, and the next segment would link to it"
+    return "is the end of the chain, and its object is gone: the archiver would start a new chain"
 
 
 def _beginning(ledger: Ledger, key: str) -> Tail:
-    """Where a chain begins: at offset 0, or where retention left it."""
+    """Returns the beginning of a chain: offset 0, or the first offset that retention left."""
     name = parse_key(key)
     if name is None:
         raise ArchiveBroken("not the key of a segment")
@@ -233,7 +232,7 @@ def _beginning(ledger: Ledger, key: str) -> Tail:
 
 
 def _verify_segment(store: ObjectStore, key: str, tail: Tail) -> tuple[SegmentHeader, Tail]:
-    """Check an object behind a tail; returns its header and the tail that it leaves."""
+    """Verifies an object after a tail; returns its header and the new tail."""
     _check_key(key, tail)
     body = store.get(key)
     segment = decode_segment(key, body)
@@ -245,7 +244,7 @@ def _verify_segment(store: ObjectStore, key: str, tail: Tail) -> tuple[SegmentHe
 
 
 def _verify_covered(covered: Covered, tail: Tail) -> tuple[SegmentHeader, Tail]:
-    """Check a compacted segment's place in its chain; its records were checked with their file."""
+    """Verifies a compacted segment's place in its chain; its records were verified with their file."""
     source = covered.source
     _check_key(source.key, tail)
     _check_place(source.header, tail)
@@ -278,7 +277,7 @@ def _check_place(header: SegmentHeader, tail: Tail) -> None:
 
 
 def _find_head_problem(store: ObjectStore, key: str, sha256: str) -> str | None:
-    """A head may have been compacted or retired since: then the ledger knows it."""
+    """Returns the problem of a head; None if it is there, or was compacted or retired since."""
     name = parse_key(key)
     try:
         ledger = read_ledger(store, name.topic) if name else None
@@ -305,8 +304,8 @@ def _folder(key: str) -> str:
     return key.rpartition("/")[0]
 
 
-def _added(one: Report, two: Report) -> Report:
-    return Report(
+def _added(one: Verification, two: Verification) -> Verification:
+    return Verification(
         chains=one.chains + two.chains,
         segments=one.segments + two.segments,
         records=one.records + two.records,

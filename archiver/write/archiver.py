@@ -1,4 +1,4 @@
-"""The archiver: topics become segments, each record once."""
+"""The archiver role: writes the records of topics into segments, each record once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archiver.format.naming import segment_key
 from archiver.format.segment import Span
 from archiver.write.buffer import Buffer
 from archiver.write.chain import Lost, Stored, Tail, append_segment, check_log, find_tail
-from archiver.write.policy import ArchivePolicy, due, due_at
+from archiver.write.policy import ArchivePolicy, due_at, is_due
 from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.store.base import ObjectStore
 from schemas import metrics, topics
@@ -24,22 +24,21 @@ from schemas.role import ConsumerRole
 log = structlog.get_logger()
 
 MEMORY_LIMIT = 64 * 2**20
-"""Bytes of records that wait in all buffers together; one poll may go beyond."""
+"""Maximum bytes of records in all buffers together; one poll may exceed it."""
 POLL_LIMIT = 2000
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Waits after the first, second … failure of the store in a row."""
+"""Seconds to wait after the first, second … consecutive failure of the store."""
 
 HOLD_SECONDS = 60.0
-"""How long a partition is held, unless what it waits for comes before; renewed at each step."""
+"""Seconds for which a partition is held; renewed at each step for as long as needed."""
 
 
 class Archiver(ConsumerRole[Consumer]):
-    """A Role: everything in `schemas.topics.ARCHIVED` goes into segments, behind the tails of their chains.
+    """Archives every topic in `schemas.topics.ARCHIVED`: appends segments to the chain of each partition.
 
-    The group's cursor is a hint only: where to go on is what the chain says. What was not stored was not finished
-    either, so a crash, a lost partition or a lost race repeats reading and never archives twice.
-    `holes_legal`: topics, by name or pattern, in which offsets may be missing without a loss: others write to them,
-    in transactions, on a log that has these.
+    The chain says where to resume; the committed cursor is only a hint. Records are committed after they are stored, so
+    a crash, a revoked partition or a lost race repeats reads and never archives a record twice. `holes_legal`: topics,
+    by name or pattern, in which missing offsets are no loss, since other producers write to them in transactions.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Archiver(ConsumerRole[Consumer]):
         self._clock = clock
         self._holes_legal = tuple(holes_legal)
         self._memory_limit = memory_limit
-        self._new: set[TopicPartition] = set()  # ours, and their tails not read yet
+        self._new: set[TopicPartition] = set()  # assigned, with their tails not read yet
         self._buffers: dict[TopicPartition, Buffer] = {}
         self._failures = 0
         self._retry_at = 0.0
@@ -69,42 +68,43 @@ class Archiver(ConsumerRole[Consumer]):
 
     @property
     def name(self) -> str:
-        """Name of the role and of its group."""
+        """Name of the role and of its consumer group."""
         return "archiver"
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """What is archived."""
+        """Names and patterns of the archived topics."""
         return topics.ARCHIVED
 
     def step(self, timeout: float) -> None:
-        """Read, buffer, store what is due, commit. Raises ArchiveBroken, StoreRefused and what the bus raises."""
+        """Reads records, buffers them, stores the segments that are due, and commits. Raises ArchiveBroken, StoreRefused,
+        BusError."""
         self._find_tails()
         if self._size() > self._memory_limit:
             self._store_due()  # before anything more is read: else each try of a store that is down reads more
-        self._buffer(self._consumer.poll(POLL_LIMIT, self._patience(timeout)))
+        self._buffer(self._consumer.poll(POLL_LIMIT, self._poll_timeout(timeout)))
         self._store_due()
 
     def busy(self) -> bool:
-        """Whether a segment is being stored, or is to be after `flush`, or a chain's end is not known yet."""
+        """Returns True while a segment is being stored, or is due after `flush`, or the end of a chain is not known."""
         return self._storing or bool(self._new) or (self._flush and self._waits())
 
     def flush(self) -> None:
-        """Close all segments at the next step, however small."""
+        """Closes all segments at the next step, however small."""
         self._flush = True
         self._consumer.wake()
 
     def close(self) -> None:
-        """Store what waits, if the store takes it now, and give the partitions back; the rest is read again."""
+        """Stores the buffered records if the store accepts them, and closes the consumer; others are read again later."""
         try:
             self._flush = True
             self._store_due()
         except HeliographError as error:
-            log.warning("left to the next archiver", error=str(error))
+            log.warning("buffered records not stored, the next archiver reads them again", error=str(error))
         finally:
             self._consumer.close()
 
-    # Partitions come and go.
+    # Partitions are assigned and revoked.
 
     def _gained(self, partitions: Sequence[TopicPartition]) -> None:
         self._new.update(partitions)
@@ -115,19 +115,19 @@ class Archiver(ConsumerRole[Consumer]):
             self._buffers.pop(partition, None)
 
     def _find_tails(self) -> None:
-        """Go on where the chains end. Until a tail is known, nothing of its partition is taken."""
+        """Resumes where the chains end. Until the tail is known, no record of the partition is read."""
         if not self._new or self._clock.monotonic() < self._retry_at:
             return
         cursors = self._bus.lag(self.name)
         try:
             for partition in sorted(self._new):
                 lag = cursors.get(partition)
-                self._go_on(partition, lag.cursor if lag else 0)
+                self._resume(partition, lag.cursor if lag else 0)
                 self._new.discard(partition)
         except StoreUnavailable as error:
             self._store_failed(error)
 
-    def _go_on(self, partition: TopicPartition, cursor: int) -> None:
+    def _resume(self, partition: TopicPartition, cursor: int) -> None:
         likely = max(0, cursor - self._policy.max_records)
         hint = segment_key(*partition, likely) if likely else ""
         tail = find_tail(self._store, *partition, hint=hint) or Tail(self._bus.log_id, *partition)
@@ -140,7 +140,7 @@ class Archiver(ConsumerRole[Consumer]):
         if tail.expected_offset > cursor:  # stored before a crash, and not committed
             self._commit(tail)
 
-    # Records wait for company.
+    # Records are buffered until their segment is due.
 
     def _buffer(self, polled: Polled) -> None:
         now = self._clock.monotonic()
@@ -151,7 +151,7 @@ class Archiver(ConsumerRole[Consumer]):
         for (topic, number), records in groupby(polled.records, _partition):
             buffer = self._buffers.get(TopicPartition(topic, number))
             if buffer is not None:
-                archived, gaps = buffer.offer(records, now)
+                archived, gaps = buffer.add(records, now)
                 self._report(buffer, gaps)
                 if archived:
                     self._commit(buffer.tail, archived)
@@ -164,8 +164,9 @@ class Archiver(ConsumerRole[Consumer]):
                 "gap in the log, recorded in the archive", partition=str(partition), start=start, end=end
             )
 
-    def _patience(self, timeout: float) -> float:
-        """Seconds to wait for records: until the next segment is due, the store is tried again, or `timeout`."""
+    def _poll_timeout(self, timeout: float) -> float:
+        """Returns the seconds to wait for records: until the next segment is due or the store is tried again, at most
+        `timeout`."""
         now = self._clock.monotonic()
         waiting = [buffer.waiting for buffer in self._buffers.values()]
         times = [due_at(self._policy, each) for each in waiting if each]
@@ -194,20 +195,20 @@ class Archiver(ConsumerRole[Consumer]):
         self._hold_back()
 
     def _due(self, now: float) -> Iterator[Buffer]:
-        """What is to be stored now: what the policy says, and the largest as long as all together is too much."""
+        """Returns the buffers to store now: those due by the policy, and the largest while memory is exceeded."""
         spare = self._memory_limit - self._size()
         for buffer in sorted(self._buffers.values(), key=_size, reverse=True):
             waiting = buffer.waiting
-            if waiting and (self._flush or spare < 0 or due(self._policy, waiting, now)):
+            if waiting and (self._flush or spare < 0 or is_due(self._policy, waiting, now)):
                 spare += buffer.size
                 yield buffer
 
     def _store_one(self, buffer: Buffer, now: float) -> None:
-        """Store the segments of a buffer that are due; what the last one leaves waits for company again."""
+        """Stores the due segments of a buffer; the records left wait until the next segment is due."""
         partition = buffer.tail.topic_partition
         waiting = buffer.waiting
         while waiting:
-            draft = buffer.draft(self._policy)
+            draft = buffer.build_draft(self._policy)
             match append_segment(self._store, buffer.tail, draft):
                 case Stored(tail):
                     self._commit(tail, buffer.rebase(tail))
@@ -224,7 +225,7 @@ class Archiver(ConsumerRole[Consumer]):
                     self._commit(tail, buffer.rebase(tail))
             self._failures = 0
             left = buffer.waiting
-            waiting = left if left and (self._flush or due(self._policy, left, now)) else None
+            waiting = left if left and (self._flush or is_due(self._policy, left, now)) else None
 
     def _count(self, tail: Tail, records: int) -> None:
         metrics.SEGMENTS.labels(tail.topic).inc()
@@ -232,8 +233,8 @@ class Archiver(ConsumerRole[Consumer]):
         log.info("segment stored", key=tail.key, records=records)
 
     def _commit(self, tail: Tail, records: Sequence[Record] = ()) -> None:
-        """Finish archived records. Where there are none (gaps, or stored before a crash), finishing the offset before
-        the tail's, which nobody holds any more, moves the cursor to the tail."""
+        """Commits archived records. Without records (gaps, or stored before a crash) it commits the offset before the
+        tail's, which moves the cursor to the tail."""
         last = Position(tail.topic, tail.partition, tail.expected_offset - 1)
         self._consumer.done([record.position for record in records] or [last])
 
@@ -244,7 +245,7 @@ class Archiver(ConsumerRole[Consumer]):
         log.error("store unavailable, records wait", error=str(error), retry_in=pause, bytes=self._size())
 
     def _hold_back(self) -> None:
-        """Read nothing whose tail is not known and, while the store takes nothing, nothing there is no memory for."""
+        """Pauses partitions whose tail is not known and, while the store fails and memory is full, all partitions."""
         until = self._clock.monotonic() + HOLD_SECONDS
         for partition in self._new:
             self._consumer.hold(partition, until)

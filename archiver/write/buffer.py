@@ -1,4 +1,4 @@
-"""What a partition has waiting for its next segment. Pure: no clock, no I/O."""
+"""The records and gaps of a partition that wait for its next segment. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from archiver.write.policy import SEGMENT_LIMIT, ArchivePolicy, Waiting
 from schemas.record import Headers, Record
 
 RECORD_OVERHEAD = 32
-"""Bytes that a record counts for beside its key, headers and value."""
+"""Bytes counted for a record in addition to its key, headers and value."""
 
 
 class Buffer:
-    """Records and gaps behind a chain's tail, without holes that nobody accounts for.
-
-    `stored` and `rebase` move it behind a new tail; `offer` takes what the log hands out.
-    """
+    """Records and gaps that follow a chain's tail; every offset is in a record or in a gap, unless holes are legal."""
 
     def __init__(self, tail: Tail, *, holes_legal: bool = False) -> None:
         self.tail = tail
@@ -35,13 +32,13 @@ class Buffer:
 
     @property
     def waiting(self) -> Waiting | None:
-        """What waits, and since when; None if nothing does."""
+        """The number, size and times of what waits; None if nothing waits."""
         if self.next_offset == self.tail.expected_offset:
             return None
         return Waiting(len(self._records), self.size, self._since, self._latest)
 
     def skip(self, end: int, now: float) -> Span | None:
-        """Offsets up to `end` are not in the log any more. Returns the gap that this leaves, if any."""
+        """Records that the bus no longer has the offsets before `end`; returns the gap, None if there is none."""
         if end <= self.next_offset:
             return None
         self._touch(now)
@@ -50,8 +47,8 @@ class Buffer:
         self.next_offset = end
         return gap
 
-    def offer(self, records: Iterable[Record], now: float) -> tuple[list[Record], list[Span]]:
-        """Take records in order of offset. Returns those that are archived already, and the gaps that were found."""
+    def add(self, records: Iterable[Record], now: float) -> tuple[list[Record], list[Span]]:
+        """Adds records in order of offset; returns the records that are archived already, and the gaps found."""
         archived: list[Record] = []
         gaps: list[Span] = []
         self._touch(now)
@@ -62,15 +59,15 @@ class Buffer:
                 continue
             if offset > self.next_offset and not self._holes_legal:
                 gaps += [gap for gap in (self.skip(offset, now),) if gap]
-            size = size_of(record)
+            size = count_bytes(record)
             self._records.append(record)
             self._sizes.append(size)
             self.size += size
             self.next_offset = offset + 1
         return archived, gaps
 
-    def draft(self, policy: ArchivePolicy) -> Draft:
-        """The next segment: all that waits, or as much as `policy` allows, one record at least."""
+    def build_draft(self, policy: ArchivePolicy) -> Draft:
+        """Builds the next segment: all that waits, or as much as `policy` allows, but at least one record."""
         count = self._fitting(policy.max_records, min(policy.max_bytes, SEGMENT_LIMIT))
         records = self._records[:count]
         end = self.next_offset if count == len(self._records) else records[-1].offset + 1
@@ -78,7 +75,7 @@ class Buffer:
         return Draft(records, end, gaps, holes_legal=self._holes_legal)
 
     def rebase(self, tail: Tail) -> Sequence[Record]:
-        """Stand behind a later tail of the same chain. Returns the records that it covers."""
+        """Drops what a later tail of the same chain covers; returns the dropped records."""
         at = bisect_left(self._records, tail.expected_offset, key=_offset)
         covered = self._records[:at]
         self.size -= sum(self._sizes[:at])
@@ -87,7 +84,7 @@ class Buffer:
         self._gaps = [gap for gap in self._gaps if gap[0] < gap[1]]
         self.tail = tail
         self.next_offset = max(self.next_offset, tail.expected_offset)
-        self._since = self._latest  # what is left came last
+        self._since = self._latest  # the records left arrived last
         return covered
 
     def _touch(self, now: float) -> None:
@@ -102,8 +99,8 @@ class Buffer:
         return max(1, sum(1 for _ in room))
 
 
-def size_of(record: Record) -> int:
-    """Bytes that a record counts for."""
+def count_bytes(record: Record) -> int:
+    """Counts the bytes of a record in memory."""
     return RECORD_OVERHEAD + len(record.value) + len(record.key or b"") + _headers_size(record.headers)
 
 

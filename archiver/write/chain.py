@@ -1,11 +1,11 @@
 """The chain of a partition's segments: exactly once by compare-and-swap.
 
-A segment's key is the offset that its predecessor says comes next. So all writers of a chain race for the same key,
-`put_new` lets one win, and the others read the new tail and drop what the winner archived.
+The key of a segment is made of the offset that its predecessor says comes next. So all writers of a chain race for the
+same key, `put_new` lets one win, and the others read the new tail and drop the records that the winner archived.
 
-When the log was lost, made anew or put back to an earlier state, its offsets no longer mean what they meant. Then a
-segment without records takes the key that comes next: it ends the epoch for every writer of it and says where the next
-one begins (docs/decisions/0004-archive-epochs.md).
+When the bus was lost, recreated or restored to an earlier state, its offsets have other records. Then a segment without
+records takes the next key: it ends the epoch for all its writers and says where the next one begins
+(docs/decisions/0004-archive-epochs.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.record import TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The end of a chain: what comes next, and what the next segment must say of the object before it.
+    """The end of a chain: the place of the next segment, and the object that it must link to.
 
     `key` and `object_sha256` are those of the last object, empty for a chain without any. `last_offset` and
     `last_timestamp` are its last record's, None if it has none.
@@ -45,12 +45,12 @@ class Tail:
 
     @property
     def topic_partition(self) -> TopicPartition:
-        """Whose chain it is."""
+        """The topic partition of the chain."""
         return TopicPartition(self.topic, self.partition)
 
     @property
     def place(self) -> Place:
-        """Where the next segment stands."""
+        """The place of the next segment."""
         return Place(
             log_id=self.log_id,
             topic=self.topic,
@@ -62,28 +62,28 @@ class Tail:
 
     @property
     def next_key(self) -> str:
-        """Key of the next segment."""
+        """The key of the next segment."""
         return segment_key(self.topic, self.partition, self.expected_offset, self.epoch)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The segment is the last of its chain."""
+    """The segment was stored, and `tail` is the new end of the chain."""
 
     tail: Tail
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Another writer was first: nothing was stored, and `tail` is what it left."""
+    """Another writer was first: nothing was stored, and `tail` is the end that it left."""
 
     tail: Tail
 
 
 def find_tail(store: ObjectStore, topic: str, partition: int, hint: str = "") -> Tail | None:
-    """The tail of a chain; None if nothing was archived.
+    """Returns the tail of a chain; None if nothing was archived.
 
-    One listing after `hint`, a key at or before the last one; a hint that proves to be beyond it costs a second.
+    It lists keys after `hint`, a key at or before the last one; if the hint is too late, it lists all keys.
     Raises StoreUnavailable, ArchiveBroken.
     """
     prefix = partition_prefix(topic, partition)
@@ -95,21 +95,23 @@ def find_tail(store: ObjectStore, topic: str, partition: int, hint: str = "") ->
 
 
 def append_segment(store: ObjectStore, tail: Tail, draft: Draft) -> Stored | Lost:
-    """Store a draft behind `tail`, if no other writer was first.
+    """Stores a draft after `tail`, unless another writer was first.
 
-    Raises StoreUnavailable when it is not known whether it was stored; the next try finds out by reading.
+    Raises StoreUnavailable if the store did not say whether it was stored; the next try finds out by reading.
     """
     header = build_header(tail.place, draft)
     key = tail.next_key
     body = encode_segment(key, header, draft.records)
-    # the same bytes: an earlier try whose answer was lost
+    # the same bytes are there if the answer to an earlier try was lost
     if store.put_new(key, body) or _holds(store, key, body):
         new = tail_after(key, header, object_sha256(body))
         if _in_chain(store, new):
             return Stored(new)
     winner = find_tail(store, tail.topic, tail.partition, hint=tail.key)
     if winner is None:
-        raise ArchiveBroken(f"{key}: an object was there, and is gone")
+        raise ArchiveBroken(
+            f"{key}: the object was there and has disappeared; nothing may delete the last segment of a chain"
+        )
     return Lost(winner)
 
 
@@ -120,10 +122,10 @@ def _holds(store: ObjectStore, key: str, body: bytes) -> bool:
 
 
 def _in_chain(store: ObjectStore, tail: Tail) -> bool:
-    """Whether the segment just stored is the end of its chain, or the next one goes on from it.
+    """Returns True if the segment just stored is the end of its chain, or the next segment links to it.
 
-    It is neither where the chain went on long ago and what had this key was compacted or retired and then removed: so
-    its key was free again. The object is then nobody's, all readers know it by its key, and the next removal takes it.
+    It is neither if the chain went on long ago and the segment with this key was compacted or retired and then removed,
+    which freed the key. Readers ignore such an object by its key, and the next removal deletes it.
     """
     later = store.list(partition_prefix(tail.topic, tail.partition), after=tail.key)
     following = next((info.key for info in later if parse_key(info.key)), None)
@@ -135,7 +137,7 @@ def _in_chain(store: ObjectStore, tail: Tail) -> bool:
 
 
 def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
-    """The tail of a chain whose last object has this key, header and sha256."""
+    """Returns the tail of a chain whose last object has this key, header and sha256."""
     begins = header.begins or EpochStart(header.epoch, header.log_id, header.next_offset)
     return Tail(
         log_id=begins.log_id,
@@ -151,7 +153,7 @@ def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
 
 
 def check_log(bus: Bus, tail: Tail) -> None:
-    """Raise ArchiveBroken unless the log still is what the chain was archived from."""
+    """Raises ArchiveBroken unless the bus still has the records that the chain was archived from."""
     problem = find_log_problem(bus, tail)
     if problem:
         raise ArchiveBroken(

@@ -1,4 +1,4 @@
-"""When a segment is closed: frozen data and pure functions."""
+"""The policy that closes segments: frozen data and pure functions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 SEGMENT_LIMIT = 63 * 2**20
-"""Bytes of records that a segment holds at most, whatever the policy says: with its header it stays under 64 MiB even
-where nothing can be compressed."""
+"""Maximum bytes of records in a segment under any policy; it keeps segments under 64 MiB even without compression."""
 
 
 @dataclass(frozen=True)
 class ArchivePolicy:
-    """A segment is closed at `max_bytes` of records before compression, at `max_records`, `max_age` seconds after its
-    first record came, or `max_idle` seconds after its last: whichever is first."""
+    """The limits at which a segment is closed, whichever is reached first.
+
+    `max_bytes`: bytes of records before compression; `max_age`: seconds after the first record arrived; `max_idle`:
+    seconds after the last one.
+    """
 
     max_bytes: int = 16 * 2**20
     max_records: int = 50_000
@@ -22,8 +24,10 @@ class ArchivePolicy:
 
 
 class Waiting(NamedTuple):
-    """What waits for company in a segment. `since` and `latest`: when the first and the last of it came, in seconds of
-    a monotonic clock."""
+    """The number and bytes of records that wait for a segment.
+
+    `since` and `latest`: monotonic time in seconds at which the first and the last of them arrived.
+    """
 
     records: int
     size: int
@@ -32,12 +36,12 @@ class Waiting(NamedTuple):
 
 
 def due_at(policy: ArchivePolicy, waiting: Waiting) -> float:
-    """When the segment is to be closed, in seconds of the same clock; already past if it is full."""
+    """Returns the monotonic time in seconds at which the segment is due; a time in the past if it is full."""
     if waiting.records >= policy.max_records or waiting.size >= min(policy.max_bytes, SEGMENT_LIMIT):
         return waiting.since
     return min(waiting.since + policy.max_age, waiting.latest + policy.max_idle)
 
 
-def due(policy: ArchivePolicy, waiting: Waiting, now: float) -> bool:
-    """Whether the segment is to be closed now."""
+def is_due(policy: ArchivePolicy, waiting: Waiting, now: float) -> bool:
+    """Returns True if the segment is due."""
     return due_at(policy, waiting) <= now

@@ -8,14 +8,13 @@ from typing import NamedTuple
 from archiver.maintain import compaction, erasure, retention
 from archiver.maintain.compaction import CompactedDay, CompactionPolicy
 from archiver.maintain.epochs import begin_epoch
-from archiver.maintain.erasure import Erasure, about_resource, about_user
+from archiver.maintain.erasure import Erasure, select_resource, select_user
 from archiver.maintain.removal import Removed, remove
-from archiver.maintain.retention import Expired
+from archiver.maintain.retention import Retirement
 from archiver.read import query as sql_query
-from archiver.read import reader, verify
+from archiver.read import reader, survey, verify
 from archiver.read.query import QueryResult
 from archiver.read.reader import SegmentInfo
-from archiver.read.survey import topics_of
 from heliograph.app.deployment import Deployment
 from schemas.errors import InputError
 from schemas.record import Record
@@ -45,16 +44,16 @@ def read_records(
 
 def verify_archive(
     deployment: Deployment, topic: str | None = None, heads: Mapping[str, str] | None = None
-) -> verify.Report:
+) -> verify.Verification:
     """Checks every segment and chain, and that `heads` (key to SHA-256), noted earlier, are still there."""
     return verify.verify(deployment.archive, topic, expect_head=dict(heads or {}))
 
 
 def read_heads(deployment: Deployment) -> Iterator[Head]:
     """Yields the head of every chain of segments, and of every chain of manifests. Raises StoreError, ArchiveBroken."""
-    for tail in verify.heads(deployment.archive):
+    for tail in verify.find_heads(deployment.archive):
         yield Head(tail.key, tail.object_sha256)
-    for key, sha256 in verify.manifest_heads(deployment.archive):
+    for key, sha256 in verify.find_manifest_heads(deployment.archive):
         yield Head(key, sha256)
 
 
@@ -63,7 +62,7 @@ def begin_epochs(deployment: Deployment, topic: str) -> Iterator[str]:
 
     Yields the keys of the segments that say so. Raises NotFound if nothing of the topic is archived.
     """
-    topics = topics_of(deployment.archive, topic) if "*" in topic else [topic]
+    topics = survey.find_topics(deployment.archive, topic) if "*" in topic else [topic]
     for one in topics:
         yield from begin_epoch(deployment.archive, deployment.bus, one)
 
@@ -82,7 +81,7 @@ def query(deployment: Deployment, sql: str) -> QueryResult:
 
 def find_topics(deployment: Deployment, topic: str | None) -> list[str]:
     """Lists the archived topics of a name, a `*` pattern or None for all. Raises NotFound if there is none."""
-    return topics_of(deployment.archive, topic)
+    return survey.find_topics(deployment.archive, topic)
 
 
 def compact(deployment: Deployment, topics: Iterable[str], closed_after: int) -> Iterator[CompactedDay]:
@@ -95,14 +94,16 @@ def compact(deployment: Deployment, topics: Iterable[str], closed_after: int) ->
         yield from compaction.compact(deployment.archive, deployment.clock, topic, policy)
 
 
-def retire(deployment: Deployment, topics: Iterable[str], before: int, *, dry_run: bool) -> Iterator[Expired]:
+def retire(
+    deployment: Deployment, topics: Iterable[str], before: int, *, dry_run: bool
+) -> Iterator[Retirement]:
     """Retires from the beginnings of chains the segments that are wholly older; yields how many, topic by topic.
 
     `before`: milliseconds since the epoch. Raises StoreError, ArchiveBroken.
     """
     for topic in topics:
         if dry_run:
-            yield retention.expired(deployment.archive, topic, before)
+            yield retention.plan_retirement(deployment.archive, topic, before)
         else:
             yield retention.retire(deployment.archive, deployment.clock, topic, before)
 
@@ -125,12 +126,12 @@ def erase(
         raise InputError("archive erase: give either --resource ARN or --user ID")
     if not dry_run and not reason:
         raise InputError("--reason: say why, in words that name nobody; the archive keeps it")
-    matches = about_resource(resource) if resource else about_user(user)
+    matches = select_resource(resource) if resource else select_user(user)
     archive = deployment.archive
     return [
-        erasure.erasable(archive, topic, matches)
+        erasure.plan_erasure(archive, topic, matches)
         if dry_run
-        else erasure.erase(archive, deployment.clock, topic, matches, reason)
+        else erasure.erase(archive, deployment.clock, topic, matches, reason=reason)
         for topic in topics
     ]
 

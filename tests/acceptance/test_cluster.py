@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from archiver.maintain.compaction import CompactionPolicy, compact
-from archiver.read.survey import topics_of
+from archiver.read.survey import find_topics
 from heliograph.bus.kafka.administration import Administration
 from heliograph.bus.kafka.settings import KafkaSettings, parse
 from heliograph.demo.reconcile import read_topics
@@ -167,7 +167,7 @@ def _compact(product: Cluster) -> None:
         clock = ManualClock(SystemClock().now() + 2 * 86_400_000)
         done = [
             day.records
-            for topic in topics_of(parts.archive, "events.*")
+            for topic in find_topics(parts.archive, "events.*")
             for day in compact(parts.archive, clock, topic, CompactionPolicy())
         ]
         assert 0 < sum(done) <= 402

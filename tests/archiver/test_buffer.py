@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from archiver.format.segment import Draft
-from archiver.write.buffer import Buffer, size_of
+from archiver.write.buffer import Buffer, count_bytes
 from archiver.write.chain import Tail
 from archiver.write.policy import ArchivePolicy, Waiting
 from tests.archiver.making import LOG, TOPIC, record
@@ -24,25 +24,25 @@ def test_nothing_waits_at_first() -> None:
 def test_records_wait_since_the_first_came() -> None:
     buffer = _buffer()
     one, two = record(5), record(6)
-    assert buffer.offer([one], 10.0) == ([], [])
-    buffer.offer([two], 12.0)
-    assert buffer.waiting == Waiting(2, size_of(one) + size_of(two), 10.0, 12.0)
+    assert buffer.add([one], 10.0) == ([], [])
+    buffer.add([two], 12.0)
+    assert buffer.waiting == Waiting(2, count_bytes(one) + count_bytes(two), 10.0, 12.0)
 
 
 def test_what_is_archived_already_is_given_back() -> None:
     buffer = _buffer()
-    archived, gaps = buffer.offer([record(3), record(4), record(5)], 0)
+    archived, gaps = buffer.add([record(3), record(4), record(5)], 0)
     assert [one.offset for one in archived] == [3, 4]
     assert not gaps
-    assert [one.offset for one in buffer.draft(POLICY).records] == [5]
+    assert [one.offset for one in buffer.build_draft(POLICY).records] == [5]
 
 
 def test_a_gap_is_recorded_with_what_follows() -> None:
     buffer = _buffer()
     assert buffer.skip(8, 1.0) == (5, 8)
     assert buffer.skip(8, 1.0) is None
-    buffer.offer([record(8)], 1.0)
-    draft = buffer.draft(POLICY)
+    buffer.add([record(8)], 1.0)
+    draft = buffer.build_draft(POLICY)
     assert (draft.next_offset, draft.gaps) == (9, ((5, 8),))
 
 
@@ -50,48 +50,48 @@ def test_a_gap_alone_makes_a_segment() -> None:
     buffer = _buffer()
     buffer.skip(8, 1.0)
     assert buffer.waiting == Waiting(0, 0, 1.0, 1.0)
-    assert buffer.draft(POLICY) == Draft([], 8, ((5, 8),))
+    assert buffer.build_draft(POLICY) == Draft([], 8, ((5, 8),))
 
 
 def test_a_hole_that_nobody_reported_is_a_gap_unless_holes_are_legal() -> None:
-    assert _buffer().offer([record(7)], 0) == ([], [(5, 7)])
+    assert _buffer().add([record(7)], 0) == ([], [(5, 7)])
     legal = _buffer(holes_legal=True)
-    assert legal.offer([record(7)], 0) == ([], [])
-    assert legal.draft(POLICY).holes_legal
+    assert legal.add([record(7)], 0) == ([], [])
+    assert legal.build_draft(POLICY).holes_legal
 
 
 def test_a_draft_keeps_to_the_policy_and_takes_the_gaps_below_its_end() -> None:
     buffer = _buffer()
-    buffer.offer([record(5), record(6), record(9), record(10)], 0)
-    draft = buffer.draft(ArchivePolicy(max_records=2))
+    buffer.add([record(5), record(6), record(9), record(10)], 0)
+    draft = buffer.build_draft(ArchivePolicy(max_records=2))
     assert ([one.offset for one in draft.records], draft.next_offset, draft.gaps) == ([5, 6], 7, ())
     assert buffer.rebase(_tail(7)) == [record(5), record(6)]
-    rest = buffer.draft(POLICY)
+    rest = buffer.build_draft(POLICY)
     assert ([one.offset for one in rest.records], rest.next_offset, rest.gaps) == ([9, 10], 11, ((7, 9),))
 
 
 def test_a_draft_keeps_to_the_bytes_but_takes_one_record_at_least() -> None:
     buffer = _buffer()
-    buffer.offer([record(offset, value=b"x" * 100) for offset in range(5, 10)], 0)
-    size = size_of(record(5, value=b"x" * 100))
-    assert len(buffer.draft(ArchivePolicy(max_bytes=3 * size)).records) == 3
-    assert len(buffer.draft(ArchivePolicy(max_bytes=3 * size - 1)).records) == 2
-    assert len(buffer.draft(ArchivePolicy(max_bytes=1)).records) == 1
+    buffer.add([record(offset, value=b"x" * 100) for offset in range(5, 10)], 0)
+    size = count_bytes(record(5, value=b"x" * 100))
+    assert len(buffer.build_draft(ArchivePolicy(max_bytes=3 * size)).records) == 3
+    assert len(buffer.build_draft(ArchivePolicy(max_bytes=3 * size - 1)).records) == 2
+    assert len(buffer.build_draft(ArchivePolicy(max_bytes=1)).records) == 1
 
 
 def test_behind_a_later_tail_only_what_it_does_not_cover_waits() -> None:
     buffer = _buffer()
     buffer.skip(8, 1.0)
-    buffer.offer([record(8), record(9)], 2.0)
+    buffer.add([record(8), record(9)], 2.0)
     assert not buffer.rebase(_tail(7))
-    assert buffer.draft(POLICY).gaps == ((7, 8),)
+    assert buffer.build_draft(POLICY).gaps == ((7, 8),)
     assert buffer.rebase(_tail(9)) == [record(8)]
-    assert buffer.waiting == Waiting(1, size_of(record(9)), 2.0, 2.0)
+    assert buffer.waiting == Waiting(1, count_bytes(record(9)), 2.0, 2.0)
 
 
 def test_behind_a_tail_that_covers_all_nothing_waits() -> None:
     buffer = _buffer()
-    buffer.offer([record(5)], 0)
+    buffer.add([record(5)], 0)
     assert buffer.rebase(_tail(20)) == [record(5)]
     assert buffer.waiting is None
     assert (buffer.size, buffer.next_offset) == (0, 20)

@@ -11,7 +11,7 @@ from archiver.format.segment import Draft
 from archiver.maintain.compaction import CompactionPolicy
 from archiver.maintain.removal import ORPHAN_AGE
 from archiver.read.reader import list_segments
-from archiver.read.verify import heads, manifest_heads, verify
+from archiver.read.verify import find_heads, find_manifest_heads, verify
 from archiver.write.chain import Lost, Tail, append_segment, find_tail
 from heliograph.store.base import ObjectStore
 from heliograph.store.folder import FolderStore
@@ -285,7 +285,9 @@ def test_an_object_that_is_gone_is_found(store: ObjectStore) -> None:
     fill(store)
     run(store, 2.5)
     clean(store, 3)
-    heads_before = dict(manifest_heads(store)) | {head.key: head.object_sha256 for head in heads(store)}
+    heads_before = dict(find_manifest_heads(store)) | {
+        head.key: head.object_sha256 for head in find_heads(store)
+    }
     for key in keys(store):
         body = store.get(key)
         store.delete(key)
@@ -296,7 +298,7 @@ def test_an_object_that_is_gone_is_found(store: ObjectStore) -> None:
 
 def test_a_head_that_was_compacted_since_is_still_known(store: ObjectStore) -> None:
     fill(store)
-    old = {head.key: head.object_sha256 for head in heads(store)}
+    old = {head.key: head.object_sha256 for head in find_heads(store)}
     add(store, 3 * DAY)
     add(store, 3 * DAY, partition=1)
     run(store, 4)
@@ -328,7 +330,7 @@ def test_a_damaged_segment_is_not_compacted(store: ObjectStore) -> None:
 def test_a_broken_chain_is_not_compacted(store: ObjectStore) -> None:
     fill(store)
     store.delete(keys(store)[1])
-    with pytest.raises(ArchiveBroken, match="does not go on from"):
+    with pytest.raises(ArchiveBroken, match="does not link to"):
         run(store, 2.5)
     assert not keys(store, "compacted/")
 

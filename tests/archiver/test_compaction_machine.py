@@ -14,7 +14,7 @@ from archiver.maintain.erasure import erase
 from archiver.maintain.removal import ORPHAN_AGE
 from archiver.maintain.retention import retire
 from archiver.read.reader import list_segments, read_records
-from archiver.read.verify import heads, manifest_heads, verify
+from archiver.read.verify import find_heads, find_manifest_heads, verify
 from archiver.write.chain import Stored, Tail, append_segment, find_tail
 from heliograph.store.base import ObjectStore
 from heliograph.store.memory import MemoryStore
@@ -120,7 +120,7 @@ class CompactionMachine(RuleBasedStateMachine):
             return one.offset % modulo == 0
 
         with suppress(Crash):
-            erase(self._mortal(kill, after=after), self._clock(), TOPIC, wanted, "asked for")
+            erase(self._mortal(kill, after=after), self._clock(), TOPIC, wanted, reason="asked for")
         now = {(each.partition, each.offset) for each in read_records(self.store) if is_erased(each)}
         assert all(offset % modulo == 0 for _, offset in now - self.erased)
         assert {each for each in self.erased if each[1] >= self.retired[each[0]]} <= now
@@ -128,8 +128,8 @@ class CompactionMachine(RuleBasedStateMachine):
 
     @rule()
     def note_heads(self) -> None:
-        self.noted = dict(manifest_heads(self.store))
-        self.noted |= {head.key: head.object_sha256 for head in heads(self.store)}
+        self.noted = dict(find_manifest_heads(self.store))
+        self.noted |= {head.key: head.object_sha256 for head in find_heads(self.store)}
 
     @invariant()
     def every_record_is_there_once(self) -> None:

@@ -4,9 +4,9 @@ import pytest
 
 from archiver.format.manifest import DAY, file_made
 from archiver.format.segment import ERASED, is_erased
-from archiver.maintain.erasure import Wanted, about_resource, about_user, erasable, erase
+from archiver.maintain.erasure import Selector, erase, plan_erasure, select_resource, select_user
 from archiver.read.reader import list_segments
-from archiver.read.verify import manifest_heads, verify
+from archiver.read.verify import find_manifest_heads, verify
 from heliograph.store.base import ObjectStore
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
@@ -20,8 +20,8 @@ VALUE = b'{"resourceId":"acs:ecs:cn-hangzhou:1690:disk/d-1","userId":"1690"}'
 NOW = ManualClock(START + 3 * DAY)
 
 
-def erase_now(store: ObjectStore, wanted: Wanted | None = None) -> int:
-    return erase(store, NOW, TOPIC, wanted or about_resource(ARN), "asked for").records
+def erase_now(store: ObjectStore, wanted: Selector | None = None) -> int:
+    return erase(store, NOW, TOPIC, wanted or select_resource(ARN), reason="asked for").records
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def store() -> MemoryStore:
 def test_contents_go_and_positions_stay(store: MemoryStore) -> None:
     before = records_of(store)
     files = {key for key in keys(store) if file_made(key)}
-    assert erasable(store, TOPIC, about_resource(ARN)).records == 2
+    assert plan_erasure(store, TOPIC, select_resource(ARN)).records == 2
     assert records_of(store) == before
     assert erase_now(store) == 2
     after = records_of(store)
@@ -75,13 +75,13 @@ def test_records_not_compacted_yet_are_counted_and_wait() -> None:
     store = MemoryStore()
     add(store, 0, value=VALUE)
     add(store, DAY, value=VALUE)
-    assert erase(store, NOW, TOPIC, about_resource(ARN), "").waiting == 2
+    assert erase(store, NOW, TOPIC, select_resource(ARN), reason="").waiting == 2
     run(store, 3)
-    done = erase(store, NOW, TOPIC, about_resource(ARN), "")
+    done = erase(store, NOW, TOPIC, select_resource(ARN), reason="")
     assert (done.records, done.waiting) == (2, 1), "the tail is an object as well"
     add(store, 2 * DAY)
     clean(store, 4)
-    assert erase(store, NOW, TOPIC, about_resource(ARN), "").waiting == 0
+    assert erase(store, NOW, TOPIC, select_resource(ARN), reason="").waiting == 0
     assert verify(store).sound
     assert not any(VALUE in one.value for one in records_of(store))
 
@@ -130,7 +130,7 @@ def test_a_compactor_that_was_first_makes_it_begin_again(store: MemoryStore) -> 
 def test_what_is_left_is_held_against_its_own_sha256(store: MemoryStore) -> None:
     erase_now(store)
     clean(store, 9)
-    heads = dict(manifest_heads(store))
+    heads = dict(find_manifest_heads(store))
     last = keys(store, "compacted/")[-1]
     store.delete(last)
     assert not verify(store, expect_head=heads).sound
@@ -153,6 +153,6 @@ def test_whose_a_record_is(text: bytes, resource: bool, user: bool) -> None:
         Record(TOPIC, 0, 0, 0, text, (), b""),
         Record(TOPIC, 0, 0, 0, b"", (("h", text),), b""),
     ):
-        assert about_resource(ARN)(record) is resource
-        assert about_user("1690")(record) is user
-    assert about_user("1690")(Record(TOPIC, 0, 0, 0, None, (("userId", b"1690"),), b""))
+        assert select_resource(ARN)(record) is resource
+        assert select_user("1690")(record) is user
+    assert select_user("1690")(Record(TOPIC, 0, 0, 0, None, (("userId", b"1690"),), b""))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from archiver.write.policy import SEGMENT_LIMIT, ArchivePolicy, Waiting, due, due_at
+from archiver.write.policy import SEGMENT_LIMIT, ArchivePolicy, Waiting, due_at, is_due
 
 POLICY = ArchivePolicy(max_bytes=1000, max_records=10, max_age=60, max_idle=5)
 
@@ -20,10 +20,10 @@ POLICY = ArchivePolicy(max_bytes=1000, max_records=10, max_age=60, max_idle=5)
     ],
 )
 def test_count_size_age_and_idleness(waiting: Waiting, now: float, expected: bool) -> None:
-    assert due(POLICY, waiting, now) is expected
+    assert is_due(POLICY, waiting, now) is expected
     assert (due_at(POLICY, waiting) <= now) is expected
 
 
 def test_no_policy_lets_a_segment_grow_beyond_the_limit() -> None:
     huge = ArchivePolicy(max_bytes=2**40)
-    assert due(huge, Waiting(1, SEGMENT_LIMIT, since=9, latest=9), 9)
+    assert is_due(huge, Waiting(1, SEGMENT_LIMIT, since=9, latest=9), 9)

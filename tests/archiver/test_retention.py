@@ -5,9 +5,9 @@ import pytest
 from archiver.format.manifest import DAY
 from archiver.format.segment import Draft
 from archiver.maintain.removal import remove
-from archiver.maintain.retention import Expired, expired, retire
+from archiver.maintain.retention import Retirement, plan_retirement, retire
 from archiver.read.reader import list_segments
-from archiver.read.verify import heads, verify
+from archiver.read.verify import find_heads, verify
 from archiver.write.chain import Lost, append_segment
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
@@ -30,7 +30,7 @@ from tests.archiver.stores import Crash
 NOW = ManualClock(START + 10 * DAY)
 
 
-def retire_before(store: MemoryStore | WatchedStore, day: float) -> Expired:
+def retire_before(store: MemoryStore | WatchedStore, day: float) -> Retirement:
     return retire(store, NOW, TOPIC, START + round(day * DAY))
 
 
@@ -42,7 +42,7 @@ def test_what_is_wholly_older_goes_and_the_rest_verifies(*, compacted: bool) -> 
         run(store, 2.5)
         clean(store, 3)
     before, objects = records_of(store), keys(store)
-    done = expired(store, TOPIC, START + 2 * DAY)
+    done = plan_retirement(store, TOPIC, START + 2 * DAY)
     assert (done.chains, done.segments, done.records) == (2, 12, 24)
     assert keys(store) == objects, "asking changes nothing"
     assert retire_before(store, 2) == done
@@ -88,7 +88,7 @@ def test_the_tail_is_never_removed() -> None:
     run(store, 2)
     assert retire_before(store, 9).segments == 0
     clean(store, 11)
-    assert [head.key for head in heads(store)] == [tail.key]
+    assert [head.key for head in find_heads(store)] == [tail.key]
     assert add(store, DAY).expected_offset == 2
     assert verify(store).sound
 
@@ -107,7 +107,7 @@ def test_chains_go_on_and_are_retired_again() -> None:
 def test_a_head_that_was_retired_since_is_no_cut() -> None:
     store = MemoryStore()
     add(store, 0)
-    old = {head.key: head.object_sha256 for head in heads(store)}
+    old = {head.key: head.object_sha256 for head in find_heads(store)}
     add(store, DAY)
     retire_before(store, 1)
     clean(store, 11)

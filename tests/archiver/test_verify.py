@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from archiver.format import avro
 from archiver.format.naming import segment_key
 from archiver.format.segment import encode_header
-from archiver.read.verify import Problem, heads, verify
+from archiver.read.verify import Problem, find_heads, verify
 from archiver.write.chain import Tail
 from heliograph.store.memory import MemoryStore
 from tests.archiver.making import LOG, TOPIC, chain
@@ -125,7 +125,7 @@ def test_a_header_that_does_not_fit_is_named_with_its_field(field: str, value: o
 
 def test_heads_find_a_tail_that_was_cut_off() -> None:
     store = _store()
-    expected = {head.key: head.object_sha256 for head in heads(store)}
+    expected = {head.key: head.object_sha256 for head in find_heads(store)}
     assert set(expected) == {_key(6), segment_key(TOPIC, 1, 0), segment_key("rejects", 0, 0)}
     assert verify(store, expect_head=expected).sound
     store.delete(_key(6))
@@ -137,7 +137,7 @@ def test_heads_find_a_tail_that_was_cut_off() -> None:
 
 def test_heads_find_a_tail_that_was_replaced() -> None:
     store = _store()
-    expected = {head.key: head.object_sha256 for head in heads(store)}
+    expected = {head.key: head.object_sha256 for head in find_heads(store)}
     header, records = avro.decode(store.get(_key(6)))
     store.put(_key(6), avro.encode(msgspec.structs.replace(header, holes_legal=True), records))
     assert verify(store).sound
@@ -146,7 +146,7 @@ def test_heads_find_a_tail_that_was_replaced() -> None:
 
 def test_a_chain_that_has_grown_still_has_its_old_head() -> None:
     store = _store()
-    expected = {head.key: head.object_sha256 for head in heads(store)}
-    (tail,) = (head for head in heads(store) if head.key == _key(6))
+    expected = {head.key: head.object_sha256 for head in find_heads(store)}
+    (tail,) = (head for head in find_heads(store) if head.key == _key(6))
     chain(store, range(9, 12), tail=tail)
     assert verify(store, expect_head=expected).sound
