@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def test_the_packages_of_the_table_are_all_there_are() -> None:
 
 def test_bus_and_store_stay_leaves() -> None:
     assert (ROOT / "heliograph" / "__init__.py").read_text() == ""
+
+
+def test_the_bus_knows_no_role_and_no_home() -> None:
+    for path in sorted((ROOT / "heliograph" / "bus").rglob("*.py")):
+        named = re.findall(r"\b(?:router|deliverer|archiver|wheel|home)\b", path.read_text(), re.IGNORECASE)
+        assert not named, f"{path} names {named}"
 
 
 def test_sizes() -> None:

@@ -119,7 +119,9 @@ def _check_settings(
     for topic in KNOWN_TOPICS:
         if topic in there:
             wanted = _wanted(settings, config, topic)
-            for finding in _differences(settings, topic, wanted, there[topic], configs.get(topic, {})):
+            for finding in _differences(
+                settings, topic, wanted, partitions=there[topic], configs=configs.get(topic, {})
+            ):
                 differing = True
                 yield finding
     if not differing:
@@ -127,7 +129,7 @@ def _check_settings(
 
 
 def _differences(
-    settings: KafkaSettings, topic: str, wanted: NewTopic, partitions: int, configs: Mapping[str, str]
+    settings: KafkaSettings, topic: str, wanted: NewTopic, *, partitions: int, configs: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Compares a topic with the plan. A difference fails the check for a topic with settings of its own, since wrong
     retention would lose records that must stay; for a topic of events it is a warning."""
@@ -154,4 +156,9 @@ def _differences(
 
 def _wanted(settings: KafkaSettings, config: Config, topic: str) -> NewTopic:
     section = config.bus
-    return new_topic(settings, topic, section.partitions or KAFKA_PARTITIONS, section.retention_hours * 3600)
+    return new_topic(
+        settings,
+        topic,
+        partitions=section.partitions or KAFKA_PARTITIONS,
+        retention=section.retention_hours * 3600,
+    )

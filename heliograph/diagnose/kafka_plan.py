@@ -124,7 +124,7 @@ def plan(
     such as those of other products' events or of targets of kind `topic`.
     """
     wanted = [*KNOWN_TOPICS, *(name for name in extra if name not in KNOWN_TOPICS)]
-    made = [new_topic(settings, name, partitions, retention) for name in wanted]
+    made = [new_topic(settings, name, partitions=partitions, retention=retention) for name in wanted]
     return Plan(
         tuple(topic._replace(name=settings.full(topic.name)) for topic in made),
         tuple(acl for role in READS for acl in _acls(settings, role, extra)),
@@ -140,14 +140,16 @@ def _acls(settings: KafkaSettings, role: Role, extra: Sequence[str]) -> Sequence
         (READS[role], ("Read", "Describe")),
         ((*WRITES[role], *targets), ("Write", "Describe")),
     ):
-        found.extend(_acl(settings, role, "topic", name, operations) for name in names)
-    found.extend(_acl(settings, role, "group", name, ("Read", "Describe")) for name in GROUPS[role])
-    found.append(_acl(settings, role, "group", "*", ("Describe",)))
+        found.extend(_acl(settings, role, "topic", name, operations=operations) for name in names)
+    found.extend(
+        _acl(settings, role, "group", name, operations=("Read", "Describe")) for name in GROUPS[role]
+    )
+    found.append(_acl(settings, role, "group", "*", operations=("Describe",)))
     if role == "operator":
-        found.append(_acl(settings, role, "topic", "*", ("DescribeConfigs",)))
+        found.append(_acl(settings, role, "topic", "*", operations=("DescribeConfigs",)))
     if role in {"deliverer", "operator"}:
         found.extend(
-            _acl(settings, role, "topic", name, ("Delete", "Describe"))
+            _acl(settings, role, "topic", name, operations=("Delete", "Describe"))
             for name in (topics.DELIVERIES, f"{topics.RETRIES}*")
         )
     return found
@@ -158,6 +160,7 @@ def _acl(
     role: Role,
     resource: Literal["topic", "group"],
     name: str,
+    *,
     operations: Sequence[str],
 ) -> Acl:
     prefixed = name.endswith("*")

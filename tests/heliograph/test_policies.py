@@ -126,7 +126,10 @@ def test_records_are_not_delivered_without_the_permission_and_the_reason_is_told
     url = users.url(bucket, "", {"Version": "2012-10-17", "Statement": [nothing]})
     (outcome,) = deliver(url, "", command())
     assert isinstance(outcome, Retry)
-    assert "not permitted; allow this access key what `heliograph policy s3` prints" in outcome.reason.detail
+    assert (
+        "not permitted; give this access key the permissions that `heliograph policy s3` prints"
+        in outcome.reason.detail
+    )
 
 
 @pytest.mark.parametrize("missing", ["", *ACTIONS[Use.OBJECTS]])
@@ -142,7 +145,10 @@ def test_targets_of_objects_work_under_their_policy_and_not_under_less(users: Us
         return
     refused = outcomes[-1]
     assert isinstance(refused, Rejected)
-    assert "not permitted; allow this access key what `heliograph policy s3` prints" in refused.reason.detail
+    assert (
+        "not permitted; give this access key the permissions that `heliograph policy s3` prints"
+        in refused.reason.detail
+    )
 
 
 def archive(url: str, home: Path, runs: int) -> subprocess.CompletedProcess[str]:
@@ -182,7 +188,10 @@ def test_the_archiver_does_not_work_without_any_one_permission(
     url = users.url(bucket, "events", without(s3_policy(Use.ARCHIVE, bucket, "events"), action))
     done = archive(url, tmp_path / "home", runs=1)
     assert done.returncode == 1
-    assert "not permitted; allow this access key what `heliograph policy s3` prints" in done.stderr
+    assert (
+        "not permitted; give this access key the permissions that `heliograph policy s3` prints"
+        in done.stderr
+    )
 
 
 def test_the_manuals_permissions_of_oss_and_of_the_log_service() -> None:
@@ -248,6 +257,6 @@ def test_acls_are_those_of_the_plan() -> None:
     allowed = {
         (one["principal"], one["resource_name"], one["pattern_type"], one["operation"]) for one in data
     }
-    assert ("User:router", "heliograph.operations.executions", "LITERAL", "READ") in allowed
+    assert ("User:router", "heliograph.executions", "LITERAL", "READ") in allowed
     assert ("User:archiver", "heliograph.events.", "PREFIXED", "READ") in allowed
     assert not any(role == "User:archiver" and operation == "WRITE" for role, _, _, operation in allowed)

@@ -213,7 +213,9 @@ class KafkaBus:
         return known if not missing else self._known()
 
     def _new_topic(self, topic: str, partitions: int | None = None) -> NewTopic:
-        return new_topic(self._settings, topic, self._partitions, self._retention, partitions)
+        return new_topic(
+            self._settings, topic, partitions=self._partitions, retention=self._retention, wanted=partitions
+        )
 
     def _create(self, topic: NewTopic) -> None:
         """Creates a topic and waits until its partitions have leaders."""

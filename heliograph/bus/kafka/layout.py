@@ -10,7 +10,12 @@ from schemas.topics import kind_of
 
 
 def new_topic(
-    settings: KafkaSettings, topic: str, partitions: int, retention: float | None, wanted: int | None = None
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    partitions: int,
+    retention: float | None,
+    wanted: int | None = None,
 ) -> NewTopic:
     """Builds the topic to create. `partitions`: of a topic that says nothing else; `wanted`: asked for by the caller;
     `retention`: seconds, None keeps everything."""

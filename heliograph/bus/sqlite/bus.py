@@ -75,7 +75,7 @@ class SqliteBus:
             return Polled()
         span = Extent(offset, snapshot.extents[identity].end)
         with self._file.readers.lend() as connection:
-            found = rows.read(connection, partition, identity, span, limit)
+            found = rows.read(connection, partition, identity, span=span, limit=limit)
         return Polled(found.records, [] if found.gap is None else [found.gap])
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int:

@@ -229,7 +229,7 @@ class SqliteConsumer:
             for partition, amount in fair_amounts(behind, limit).items():
                 identity, _, progress = owned = self._owned[partition]
                 span = Extent(progress.position, snapshot.extents[identity].end)
-                found = rows.read(connection, partition, identity, span, amount)
+                found = rows.read(connection, partition, identity, span=span, limit=amount)
                 if found.gap is not None:
                     gaps.append(found.gap)
                     progress.skip_to(found.gap.end)

@@ -96,7 +96,7 @@ class Found(NamedTuple):
 
 
 def read(
-    connection: sqlite3.Connection, partition: TopicPartition, identity: int, span: Extent, limit: int
+    connection: sqlite3.Connection, partition: TopicPartition, identity: int, *, span: Extent, limit: int
 ) -> Found:
     """Reads up to `limit` records of `span`, fewer if they are large."""
     cursor = connection.execute(

@@ -16,16 +16,18 @@ from schemas.errors import StoreRefused
 Page = Mapping[str, Any]
 
 
-def list_objects(client: Client, do: Do, location: Location, prefix: str, after: str) -> Iterator[ObjectInfo]:
+def list_objects(
+    client: Client, do: Do, location: Location, *, prefix: str, after: str
+) -> Iterator[ObjectInfo]:
     """Yields the objects whose key begins with `prefix` and follows `after`, page by page; skips keys that break our rules.
 
     SeaweedFS lists folder by folder, so that `a/b` comes before `a-b`; its listing is read whole and sorted. Raises
     StoreRefused if another store lists keys out of order.
     """
-    pages = _pages(client, do, location, prefix, after)
+    pages = _pages(client, do, location, prefix=prefix, after=after)
     first = next(pages)
     if _server(first).startswith("SeaweedFS"):
-        everything = _pages(client, do, location, prefix, "") if after else chain([first], pages)
+        everything = _pages(client, do, location, prefix=prefix, after="") if after else chain([first], pages)
         found: Iterable[ObjectInfo] = sorted(_infos(everything, location), key=_order)
     else:
         found = _in_order(_infos(chain([first], pages), location), location)
@@ -42,7 +44,7 @@ def _in_order(infos: Iterable[ObjectInfo], location: Location) -> Iterator[Objec
         yield info
 
 
-def _pages(client: Client, do: Do, location: Location, prefix: str, after: str) -> Iterator[Page]:
+def _pages(client: Client, do: Do, location: Location, *, prefix: str, after: str) -> Iterator[Page]:
     wanted = {"Bucket": location.bucket, "Prefix": location.base + _acceptable(prefix)}
     start = {"StartAfter": location.base + _acceptable(after)} if after else {}
     while True:

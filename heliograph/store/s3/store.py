@@ -80,7 +80,7 @@ class S3Store:
 
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         """Yields objects in the order of their keys' bytes; requests each page when it is needed."""
-        return list_objects(self._client, self._do, self._location, prefix, after)
+        return list_objects(self._client, self._do, self._location, prefix=prefix, after=after)
 
     def delete(self, key: str) -> None:
         """Deletes an object, if it exists."""
