@@ -1,4 +1,4 @@
-"""A receiver on loopback that answers exactly what a test says, and keeps what it was sent."""
+"""A receiver on loopback that sends the bytes a test gives it and keeps the requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
 
 @asynccontextmanager
 async def receiving(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Receiver]:
-    """Answer every request with `reply`: bytes, or what writes them and may take its time."""
+    """Answers every request with `reply`: bytes, or a coroutine function that writes them."""
     receiver = Receiver()
     conversations: set[asyncio.Task[None]] = set()
 

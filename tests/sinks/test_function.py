@@ -1,3 +1,5 @@
+"""Sinks of kind `python`, with real worker processes."""
+
 import asyncio
 import os
 import signal
@@ -151,7 +153,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has waited for does not."""
+    """True if the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -183,12 +185,12 @@ def test_a_thousand_calls_use_one_process(folder: Path) -> None:
     assert len(set(found)) == 1
 
 
-def test_a_child_that_the_function_forked_answers_nothing(folder: Path) -> None:
+def test_a_forked_child_of_the_function_sends_no_reply(folder: Path) -> None:
     batch = [delivery(number, str(number).encode()) for number in range(3)]
     assert receipts(call(folder, "audit:forks", batch, timeout=5)) == ["0", "1", "2"]
 
 
-def test_no_more_processes_than_workers_and_they_run_at_once(folder: Path) -> None:
+def test_workers_run_at_once_and_never_exceed_their_number(folder: Path) -> None:
     one, two = folder / "one", folder / "two"
     events = [f"{one},{two}".encode(), f"{two},{one}".encode()]
     batch = [delivery(number, event) for number, event in enumerate(events)]
@@ -197,7 +199,7 @@ def test_no_more_processes_than_workers_and_they_run_at_once(folder: Path) -> No
     assert len(set(pids)) <= 2
 
 
-def test_an_event_of_any_size(folder: Path) -> None:
+def test_events_of_any_size_reach_the_function(folder: Path) -> None:
     sizes = [0, 1, 65_536, 262_144, 1_000_000]
     assert receipts(call(folder, "audit:size", [delivery(1, bytes(size)) for size in sizes])) == [
         str(s) for s in sizes
@@ -218,13 +220,13 @@ def test_an_event_of_any_size(folder: Path) -> None:
         ("audit:nothing", ReasonCode.MISCONFIGURED, "audit:nothing cannot be imported: TypeError: module audit has no function nothing"),
     ],
 )  # fmt: skip
-def test_every_way_to_fail_is_an_outcome_to_retry(
+def test_every_failure_of_a_function_is_a_retry(
     folder: Path, function: str, code: ReasonCode, detail: str
 ) -> None:
     assert call(folder, function, [delivery(1), delivery(2)]) == [Retry(Reason(code, detail))] * 2
 
 
-def test_a_call_that_takes_too_long_is_ended_and_the_next_gets_a_new_process(folder: Path) -> None:
+def test_a_call_that_exceeds_its_time_limit_is_killed_and_the_worker_replaced(folder: Path) -> None:
     async def work() -> None:
         async with opened(folder, "audit:by_event", timeout=2) as sink:
             (first,) = receipts(await sink.deliver([delivery(1)]))
@@ -237,7 +239,7 @@ def test_a_call_that_takes_too_long_is_ended_and_the_next_gets_a_new_process(fol
     asyncio.run(work())
 
 
-def test_a_worker_that_is_stopped_cannot_hold_a_large_event(folder: Path) -> None:
+def test_sending_to_a_stopped_worker_ends_with_the_time_limit(folder: Path) -> None:
     async def work() -> None:
         async with opened(folder, "audit:by_event", timeout=1) as sink:
             (pid,) = receipts(await sink.deliver([delivery(1)]))
@@ -249,7 +251,7 @@ def test_a_worker_that_is_stopped_cannot_hold_a_large_event(folder: Path) -> Non
     asyncio.run(work())
 
 
-def test_a_worker_that_somebody_killed_is_replaced(folder: Path) -> None:
+def test_a_killed_worker_is_replaced(folder: Path) -> None:
     async def work() -> None:
         async with opened(folder, "audit") as sink:
             (pid,) = receipts(await sink.deliver([delivery(1)]))
@@ -286,7 +288,7 @@ def test_closing_ends_idle_and_busy_workers(folder: Path) -> None:
     asyncio.run(work())
 
 
-def test_an_idle_worker_may_say_goodbye(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_worker_runs_its_exit_handlers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "END_LIMIT", 60.0)
     (folder / "package" / "polite.py").write_text(
         "import atexit, pathlib\n"
@@ -326,7 +328,7 @@ def test_a_worker_ends_when_the_server_is_killed(folder: Path, function: str) ->
     asyncio.run(until(lambda: not alive(pid), "the worker ends"))
 
 
-def test_what_a_function_prints_is_logged_and_harms_nothing(folder: Path) -> None:
+def test_output_of_a_function_becomes_log_lines(folder: Path) -> None:
     async def work() -> None:
         with structlog.testing.capture_logs() as entries:
             async with opened(folder, "audit:prints") as sink:
@@ -383,7 +385,9 @@ def test_a_module_that_is_not_permitted_is_not_started() -> None:
         ("audit", ("*",), False),
     ],
 )
-def test_what_is_permitted(module: str, allowed: Sequence[str], expected: bool) -> None:
+def test_a_module_is_permitted_by_name_or_by_package(
+    module: str, allowed: Sequence[str], expected: bool
+) -> None:
     assert is_permitted(module, allowed) is expected
 
 
@@ -405,7 +409,7 @@ def test_what_is_permitted(module: str, allowed: Sequence[str], expected: bool) 
         {"function": "a", "more": 1},
     ],
 )
-def test_settings_that_cannot_work(settings: dict[str, object]) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         FunctionSettings.model_validate(settings)
 

@@ -1,3 +1,5 @@
+"""The worker process of a function, without a process."""
+
 import socket
 import sys
 import threading
@@ -35,12 +37,12 @@ def receiving(data: bytes, at_most: int = 1 << 20) -> Callable[[int], bytes]:
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers()), st.binary(), st.integers(1, 5))
-def test_a_frame_is_read_back_however_it_arrives(meta: dict[str, Any], body: bytes, at_most: int) -> None:
+def test_a_frame_is_read_in_any_pieces(meta: dict[str, Any], body: bytes, at_most: int) -> None:
     assert read_frame(receiving(encode_frame(meta, body), at_most)) == (meta, body)
 
 
 @given(st.integers(0, 20))
-def test_a_frame_that_breaks_off_is_the_end(length: int) -> None:
+def test_an_incomplete_frame_is_an_eof(length: int) -> None:
     frame = encode_frame({"ok": True}, b"receipt")
     assert len(frame) > 20
     with pytest.raises(EOFError):
@@ -79,7 +81,7 @@ class Unprintable:
         (Unprintable(), "unprintable Unprintable: ValueError: no words"),
     ],
 )
-def test_whatever_it_returns_is_delivered(result: object, receipt: str) -> None:
+def test_any_return_value_is_a_receipt(result: object, receipt: str) -> None:
     assert outcome(lambda event, context: result) == ({"ok": True}, receipt.encode())
 
 
@@ -93,7 +95,7 @@ def test_whatever_it_returns_is_delivered(result: object, receipt: str) -> None:
         (RuntimeError("x" * 1000), ("RuntimeError: " + "x" * 1000)[:RECEIPT_LIMIT]),
     ],
 )
-def test_whatever_it_raises_is_told(error: BaseException, text: str) -> None:
+def test_any_exception_is_reported(error: BaseException, text: str) -> None:
     def handler(event: bytes, context: Context) -> None:
         raise error
 
@@ -115,7 +117,7 @@ def test_a_function_is_found_by_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["helio_found:value", "helio_found:gone"])
-def test_what_is_no_function_is_told(folder: Path, name: str) -> None:
+def test_a_name_that_is_not_a_function_is_an_error(folder: Path, name: str) -> None:
     with pytest.raises(TypeError, match="module helio_found has no function"):
         find_function(name)
 

@@ -1,3 +1,5 @@
+"""The kinds of targets and their settings."""
+
 import re
 
 import pytest
@@ -28,7 +30,7 @@ def test_an_unknown_kind_lists_the_known() -> None:
         ("object", {}),
     ],
 )
-def test_settings_that_work(kind: str, settings: dict[str, object]) -> None:
+def test_valid_settings_have_no_problems(kind: str, settings: dict[str, object]) -> None:
     assert problems(kind, **settings) == []
     assert find_kind(kind) is KINDS[kind]
 

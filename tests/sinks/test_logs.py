@@ -1,3 +1,5 @@
+"""Sinks of kind `logs`."""
+
 import asyncio
 import errno
 import io
@@ -66,7 +68,7 @@ def deliver(writer: LogWriter, batch: Sequence[Delivery]) -> Sequence[Outcome]:
     return asyncio.run(LogsSink(writer, event_line).deliver(batch))
 
 
-def test_a_delivery_becomes_a_log(writer: LogWriter, tmp_path: Path) -> None:
+def test_a_delivery_becomes_a_log_line(writer: LogWriter, tmp_path: Path) -> None:
     [outcome] = deliver(writer, [delivery(7)])
     [path] = segments(tmp_path)
     assert outcome == Delivered(path.name)
@@ -89,7 +91,7 @@ def test_a_delivery_becomes_a_log(writer: LogWriter, tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_acknowledged_is_readable_before_close(writer: LogWriter, tmp_path: Path) -> None:
+def test_delivered_lines_are_readable_before_the_close(writer: LogWriter, tmp_path: Path) -> None:
     for number in range(3):
         deliver(writer, [delivery(number)])
         [path] = segments(tmp_path)
@@ -131,7 +133,7 @@ def test_writers_of_one_logstore_have_files_of_their_own(tmp_path: Path, clock: 
 
 
 class FullDisk(io.FileIO):
-    """Takes half of what it is given once, and then nothing."""
+    """Writes half of the first data, then fails for lack of space."""
 
     def write(self, data: Buffer, /) -> int:
         if self.tell() > 0:
@@ -155,7 +157,7 @@ def test_a_full_disk_is_a_retry_and_leaves_no_part(
     assert len(segments(tmp_path)) == 1
 
 
-def test_a_failed_sync_keeps_what_was_acknowledged(
+def test_a_failed_sync_keeps_the_lines_delivered_before(
     writer: LogWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
@@ -171,7 +173,7 @@ def test_a_failed_sync_keeps_what_was_acknowledged(
     assert len(segments(tmp_path)) == 2
 
 
-def test_what_is_no_notification_is_rejected_alone(writer: LogWriter, tmp_path: Path) -> None:
+def test_an_event_that_is_no_notification_is_rejected_alone(writer: LogWriter, tmp_path: Path) -> None:
     outcomes = deliver(
         writer, [delivery(0, b"[]"), delivery(1), delivery(2, EVENT.replace(b"\xe7", b"\xff"))]
     )
@@ -179,7 +181,7 @@ def test_what_is_no_notification_is_rejected_alone(writer: LogWriter, tmp_path: 
     assert [line.delivery for path in segments(tmp_path) for line in lines_of(path)] == ["id-1"]
 
 
-def test_nothing_is_written_for_nothing(writer: LogWriter, tmp_path: Path) -> None:
+def test_a_batch_without_notifications_writes_no_file(writer: LogWriter, tmp_path: Path) -> None:
     assert isinstance(deliver(writer, [delivery(0, b"{}")])[0], Rejected)
     assert segments(tmp_path) == []
 
@@ -210,7 +212,7 @@ def test_the_kind_writes_below_the_folder_of_logs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a", "..", "a/b", "Upper", "-a", "a-", "x" * 64])
-def test_names_are_those_of_log_service(name: str) -> None:
+def test_projects_and_logstores_are_named_as_in_log_service(name: str) -> None:
     with pytest.raises(ValidationError, match="project"):
         LogsSettings(project=name, logstore="store")
     with pytest.raises(ValidationError, match="logstore"):

@@ -1,3 +1,5 @@
+"""Sinks of kind `object`."""
+
 import asyncio
 from collections.abc import Sequence
 from functools import partial
@@ -60,7 +62,7 @@ def test_an_event_becomes_an_object_byte_for_byte() -> None:
     assert store.get(key) == EVENT
 
 
-def test_every_field() -> None:
+def test_a_key_may_use_every_field() -> None:
     template = "/".join(f"{{{field}}}" for field in FIELDS)
     assert build_key(ObjectSettings(key=template).key, delivery(1)) == (
         "ECS/disk/Disk-Stalled-Executing/CRITICAL/cn-hangzhou/1690/d-1/5E-1/2019-04-09/04/events.ecs.disk-0-1/sub/ops/id1"
@@ -86,7 +88,7 @@ def test_a_repeat_is_delivered_and_stored_once() -> None:
     assert len(list(store.list(""))) == 1
 
 
-def test_a_key_that_holds_something_else_is_left_alone() -> None:
+def test_an_object_with_other_content_is_kept_and_the_delivery_rejected() -> None:
     store = MemoryStore()
     store.put("id1", b"other")
     [outcome] = deliver(store, [delivery(1)], "{delivery}")
@@ -96,7 +98,7 @@ def test_a_key_that_holds_something_else_is_left_alone() -> None:
 
 
 class UnclearStore(MemoryStore):
-    """Stores, and then does not say so."""
+    """Stores the object, but reports a failure."""
 
     def put_new(self, key: str, body: bytes) -> bool:
         super().put_new(key, body)
@@ -109,14 +111,14 @@ class RefusingStore(MemoryStore):
 
 
 class ForgetfulStore(MemoryStore):
-    """Says that the key is taken, of an object that is gone by then."""
+    """Reports a key as taken although the object is gone."""
 
     def put_new(self, key: str, body: bytes) -> bool:
         return False
 
 
 @pytest.mark.parametrize("store", [UnclearStore(), ForgetfulStore()])
-def test_a_store_that_is_away_is_a_retry(store: ObjectStore) -> None:
+def test_an_unavailable_store_is_a_retry(store: ObjectStore) -> None:
     [outcome] = deliver(store, [delivery(1)])
     assert isinstance(outcome, Retry)
     assert outcome.reason.code is ReasonCode.UNAVAILABLE
@@ -160,7 +162,7 @@ def test_a_template_is_checked_at_load(template: str, said: str) -> None:
         [DEFAULT_KEY, "{user}/{region}/{id}/{source}", "{id}{delivery}", "{resource_id}/{delivery}"]
     ),
 )
-def test_whatever_an_event_says_is_a_key(fields: dict[str, str], template: str) -> None:
+def test_any_event_makes_a_valid_key(fields: dict[str, str], template: str) -> None:
     event = msgspec.json.encode(
         {"level": "INFO", "resourceId": f"acs:ecs:a:b:{fields['name']}/../{fields['id']}", **fields}
     )

@@ -1,3 +1,5 @@
+"""Outcomes of HTTP responses."""
+
 from http import HTTPStatus
 
 import pytest
@@ -35,14 +37,14 @@ def test_every_status_has_its_outcome(status: int) -> None:
         assert str(status) in outcome.reason.detail
 
 
-def test_the_receipt_is_what_the_receiver_said() -> None:
+def test_the_receipt_is_the_body_of_the_response() -> None:
     assert judge_response(Response(200, b" thank\r\nyou ", {}, "a:1"), NOW) == Delivered(
         "thank you", 200, "a:1"
     )
     assert judge_response(Response(204), NOW) == Delivered("", 204)
 
 
-def test_the_detail_is_phrase_and_answer() -> None:
+def test_the_detail_is_the_phrase_of_the_status_and_the_body() -> None:
     assert judge_response(Response(404, b"no such hook"), NOW) == Rejected(
         Reason(ReasonCode.REFUSED, "404 Not Found: no such hook", 404)
     )
@@ -51,7 +53,7 @@ def test_the_detail_is_phrase_and_answer() -> None:
     )
 
 
-def test_a_redirect_says_what_to_do() -> None:
+def test_the_detail_of_a_redirect_says_what_to_do() -> None:
     outcome = judge_response(Response(302, b"moved"), NOW)
     assert isinstance(outcome, Rejected)
     assert outcome.reason.detail == "302 Found: redirects are not followed: name the final URL"
@@ -80,7 +82,7 @@ def test_a_redirect_says_what_to_do() -> None:
         ("Tue, 14 Nov 99999999 22:13:20 GMT", None),
     ],
 )
-def test_what_a_receiver_asks_for(retry_after: str | None, seconds: float | None) -> None:
+def test_retry_after_is_read_as_seconds_or_a_date(retry_after: str | None, seconds: float | None) -> None:
     assert parse_retry_after(retry_after, NOW) == seconds
     headers = {} if retry_after is None else {"retry-after": retry_after}
     assert judge_response(Response(503, b"", headers), NOW) == Retry(
@@ -89,7 +91,7 @@ def test_what_a_receiver_asks_for(retry_after: str | None, seconds: float | None
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 410, 429, 503])
-def test_a_receiver_may_want_no_delivery_any_more(status: int) -> None:
+def test_webhook_delivery_disable_rejects_with_any_status(status: int) -> None:
     for wish in ("disable", " Disable "):
         outcome = judge_response(
             Response(status, b"bye", {"retry-after": "9", "webhook-delivery": wish}, "a:1"), NOW
@@ -103,7 +105,7 @@ def test_a_receiver_may_want_no_delivery_any_more(status: int) -> None:
         assert outcome.reason.detail.startswith(f"webhook-delivery: disable, {status} ")
 
 
-def test_a_receiver_may_not_want_this_one_again() -> None:
+def test_webhook_delivery_abort_message_prevents_retries() -> None:
     for status in (302, 404, 408, 410, 429, 500, 503):
         outcome = judge_response(
             Response(status, b"", {"retry-after": "9", "webhook-delivery": "abort-message"}), NOW
@@ -117,7 +119,7 @@ def test_a_receiver_may_not_want_this_one_again() -> None:
 
 
 @given(st.text(max_size=20), st.sampled_from([200, 404, 503]))
-def test_other_wishes_change_nothing(wish: str, status: int) -> None:
+def test_other_values_of_webhook_delivery_change_nothing(wish: str, status: int) -> None:
     if wish.strip().lower() not in {"disable", "abort-message"}:
         assert judge_response(Response(status, b"", {"webhook-delivery": wish}), NOW) == judge_response(
             Response(status), NOW
@@ -125,25 +127,25 @@ def test_other_wishes_change_nothing(wish: str, status: int) -> None:
 
 
 @given(st.text(max_size=60))
-def test_whatever_is_asked_the_wait_is_bounded(text: str) -> None:
+def test_any_retry_after_is_a_bounded_wait(text: str) -> None:
     wait = parse_retry_after(text, NOW)
     assert wait is None or 0 <= wait <= LONGEST_WAIT
 
 
 @given(st.binary(max_size=1000))
-def test_an_answer_is_one_printable_line(body: bytes) -> None:
+def test_any_body_becomes_one_printable_line(body: bytes) -> None:
     line = one_line(body)
     assert len(line) <= DETAIL_LIMIT
     assert not line or line.isprintable()
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
-def test_without_an_answer_only_what_cannot_change_is_final(code: ReasonCode) -> None:
+def test_without_a_response_only_lasting_causes_reject(code: ReasonCode) -> None:
     final = code in {ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE}
     assert judge_failure(Reason(code)) == (Rejected(Reason(code)) if final else Retry(Reason(code)))
 
 
-def test_every_known_status_is_told_by_its_phrase() -> None:
+def test_every_known_status_is_named_by_its_phrase() -> None:
     for status in HTTPStatus:
         outcome = judge_response(Response(int(status)), NOW)
         if not isinstance(outcome, Delivered):

@@ -1,4 +1,4 @@
-"""Execution records as logs."""
+"""Sinks that write execution records to a log store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
     return list(read_lines(path, json.loads))
 
 
-def test_a_log_has_the_fields_of_the_record_as_text(tmp_path: Path) -> None:
+def test_a_log_line_holds_the_fields_of_the_record_as_text(tmp_path: Path) -> None:
     values = [command(), file(1)]
     assert all(isinstance(outcome, Delivered) for outcome in deliver(tmp_path, values))
     for number, (line, value) in enumerate(zip(lines(tmp_path), values, strict=True)):
@@ -52,7 +52,7 @@ def test_a_log_has_the_fields_of_the_record_as_text(tmp_path: Path) -> None:
         assert list(line)[3:] == list(record)
 
 
-def test_what_is_no_record_is_rejected_alone(tmp_path: Path) -> None:
+def test_an_invalid_record_is_rejected_alone(tmp_path: Path) -> None:
     bad, good = deliver(tmp_path, [b"{}", command()])
     assert isinstance(bad, Rejected)
     assert isinstance(good, Delivered)

@@ -1,4 +1,4 @@
-"""Execution records as objects."""
+"""Sinks that store execution records as objects."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def stored(store: ObjectStore) -> dict[str, bytes]:
     return {info.key: store.get(info.key) for info in store.list("")}
 
 
-def test_a_command_and_its_script_lie_where_they_are_looked_for() -> None:
+def test_a_command_and_its_script_are_stored_under_the_manuals_keys() -> None:
     store = MemoryStore()
     value = command()
     assert deliver(store, [value], prefix="audit") == [Delivered("audit/invocationResults/t-0/i-0/1.json")]
@@ -82,14 +82,14 @@ def test_the_script_has_the_extension_of_its_type(kind: str, name: str) -> None:
     assert f"invocationResults/t-0/commandContent.{name}" in stored(store)
 
 
-def test_each_run_of_what_recurs_has_its_number() -> None:
+def test_each_run_of_a_recurring_command_is_stored_under_its_number() -> None:
     store = MemoryStore()
     deliver(store, [command(Repeats=number, RepeatMode="Period") for number in range(1, 12)])
     names = {key.rpartition("/")[2] for key in stored(store)}
     assert names == {f"{number}.json" for number in range(1, 12)} | {"commandContent.sh"}
 
 
-def test_a_file_and_its_content() -> None:
+def test_a_file_record_and_its_content_are_stored() -> None:
     store = MemoryStore()
     value = file()
     assert deliver(store, [value]) == [Delivered("sendFileResults/f-0/i-0/1.json")]
@@ -99,7 +99,7 @@ def test_a_file_and_its_content() -> None:
     }
 
 
-def test_what_the_manual_leaves_open_can_be_set() -> None:
+def test_record_name_and_file_content_can_be_set() -> None:
     store = MemoryStore()
     deliver(store, [file(), command()], record_name="run-{Repeats}", file_content="as-sent")
     found = stored(store)
@@ -107,14 +107,14 @@ def test_what_the_manual_leaves_open_can_be_set() -> None:
     assert {"sendFileResults/f-0/i-0/run-1", "invocationResults/t-0/i-0/run-1"} <= set(found)
 
 
-def test_content_that_was_refused_is_kept_as_it_was_sent() -> None:
+def test_content_that_cannot_be_decoded_is_stored_as_sent() -> None:
     store = MemoryStore()
     refused = {"ErrorCode": "FileContentInvalid", "ErrorInfo": "not Base64", "InvocationStatus": "Invalid"}
     deliver(store, [file(FileContent="%%%", **refused)])
     assert stored(store)["sendFileResults/f-0/fileContent.txt"] == b"%%%"
 
 
-def test_a_repeat_changes_nothing_and_another_record_of_the_name_is_found_out() -> None:
+def test_a_repeat_is_delivered_and_a_different_record_rejected() -> None:
     store = MemoryStore()
     value, other = command(), command(Output="else")
     first, repeat = deliver(store, [value]), deliver(store, [value])
@@ -128,7 +128,7 @@ def test_a_repeat_changes_nothing_and_another_record_of_the_name_is_found_out() 
     assert stored(store)["invocationResults/t-0/i-0/1.json"] == value
 
 
-def test_another_script_of_the_name_is_told_and_its_record_is_stored() -> None:
+def test_a_different_script_is_logged_and_its_record_stored() -> None:
     store = MemoryStore()
     first, other = command(), command(InstanceId="i-1", CommandContent="id", Repeats=2)
     with structlog.testing.capture_logs() as logs:
@@ -148,7 +148,7 @@ def test_another_script_of_the_name_is_told_and_its_record_is_stored() -> None:
 
 
 class Failing(MemoryStore):
-    """Raises what it is told to, by the name of the method."""
+    """Raises the error given for each method."""
 
     def __init__(self, **errors: Exception) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class Failing(MemoryStore):
         return super().get(key)
 
 
-def test_where_nothing_may_be_read_a_taken_name_is_told_as_such() -> None:
+def test_without_read_permission_the_receipt_says_that_the_key_is_taken() -> None:
     store = Failing(get=StoreRefused("not permitted"))
     value = command()
     deliver(store, [value])
@@ -181,12 +181,12 @@ def test_where_nothing_may_be_read_a_taken_name_is_told_as_such() -> None:
         (StoreUnavailable("down"), ReasonCode.UNAVAILABLE),
     ],
 )
-def test_what_the_store_does_not_take_is_tried_again(error: Exception, code: ReasonCode) -> None:
+def test_a_store_that_denies_or_fails_is_a_retry(error: Exception, code: ReasonCode) -> None:
     (outcome,) = deliver(Failing(put_new=error), [command()])
     assert outcome == Retry(Reason(code, f"object store: {error}"))
 
 
-def test_a_store_that_cannot_be_opened_is_tried_again() -> None:
+def test_a_store_that_cannot_be_opened_is_a_retry() -> None:
     def missing() -> ObjectStore:
         raise InputError("env:S3_KEY: the environment has no variable S3_KEY")
 
@@ -196,7 +196,7 @@ def test_a_store_that_cannot_be_opened_is_tried_again() -> None:
     assert "S3_KEY" in outcome.reason.detail
 
 
-def test_what_is_no_record_is_rejected_alone() -> None:
+def test_an_invalid_record_is_rejected_alone() -> None:
     bad, good = deliver(MemoryStore(), [b"{}", command()])
     assert isinstance(bad, Rejected)
     assert bad.reason.detail.startswith("not an execution record: record: has neither of")
@@ -221,7 +221,7 @@ def test_what_is_no_record_is_rejected_alone() -> None:
         ({"url": "s3://audit?sse=AES256", "encryption": "AES256"}, "sse: is given twice"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, str], says: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, str], says: str) -> None:
     with pytest.raises(ValidationError) as refused:
         ResultsSettings.model_validate({"url": "memory://", **settings})
     assert says in str(refused.value)
@@ -240,7 +240,7 @@ def test_the_encryption_is_passed_to_the_store(encryption: dict[str, str], url: 
     assert ResultsSettings.model_validate({"url": "s3://audit", **encryption}).store_url == url
 
 
-def test_the_longest_prefix_is_taken() -> None:
+def test_the_longest_prefix_is_accepted() -> None:
     assert ResultsSettings(url="memory://", prefix="x" * 254).prefix == "x" * 254
     assert ResultsSettings(url="memory://", prefix="audit/").prefix == "audit"
 
@@ -265,7 +265,7 @@ IDS = st.from_regex(ID, fullmatch=True)
 
 
 @given(st.lists(st.tuples(IDS, IDS, st.integers(1, 2**63 - 1)), min_size=2, max_size=2, unique=True))
-def test_every_record_has_a_name_of_its_own_in_any_store(keys: list[tuple[str, str, int]]) -> None:
+def test_every_record_has_its_own_key_in_every_store(keys: list[tuple[str, str, int]]) -> None:
     layout = Layout("x" * PREFIX_LIMIT, "{Repeats}.json")
     records = [
         check_execution(command(InvokeId=invoke_id, InstanceId=instance_id, Repeats=repeats))

@@ -1,4 +1,4 @@
-"""Execution records in a bucket: under the encryption that the settings ask for."""
+"""Execution records in a bucket, encrypted as the settings say."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "heliograph-tests"
 
 @pytest.fixture(scope="module")
 def encrypting() -> Iterator[Service]:
-    """A server with a key to encrypt by."""
+    """A server with an encryption key."""
     try:
         found = run(MINIO_KMS_SECRET_KEY=f"{KEY}:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
     except Unavailable as error:

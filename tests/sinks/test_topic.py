@@ -1,3 +1,5 @@
+"""Sinks of kind `topic`."""
+
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.sinks.receiver import EVENT, delivery
 
 
 class CountingBus(MemoryBus):
-    """Counts appends; raises `failure` where one is set, and refuses records above the edge's limit."""
+    """Counts appends, raises `failure` if one is set, and refuses records above the edge's limit."""
 
     def __init__(self, failure: BusError | None = None) -> None:
         super().__init__(partitions=1)
@@ -86,13 +88,13 @@ def test_one_record_that_is_too_large_harms_no_other() -> None:
         (TopicMissing("no topic"), ReasonCode.MISCONFIGURED),
     ],
 )
-def test_a_log_that_fails_is_tried_again(failure: BusError, code: ReasonCode) -> None:
+def test_a_bus_that_fails_is_a_retry(failure: BusError, code: ReasonCode) -> None:
     assert (
         deliver(CountingBus(failure), [delivery(1), delivery(2)]) == [Retry(Reason(code, str(failure)))] * 2
     )
 
 
-def test_nothing_else_is_swallowed() -> None:
+def test_an_exception_that_is_no_bus_error_is_raised() -> None:
     class Broken(MemoryBus):
         def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
             raise RuntimeError("a bug")
@@ -101,8 +103,8 @@ def test_nothing_else_is_swallowed() -> None:
         deliver(Broken(), [delivery()])
 
 
-def test_the_loop_turns_while_the_log_writes() -> None:
-    """The append waits for what only the loop can do: it would hang if it ran on the loop."""
+def test_an_append_does_not_block_the_event_loop() -> None:
+    """The append waits for a coroutine on the loop, so it would hang if it ran on the loop."""
 
     class Waiting(MemoryBus):
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -139,13 +141,13 @@ def test_the_loop_turns_while_the_log_writes() -> None:
         "state",
     ],
 )
-def test_a_topic_that_is_ours_or_no_name_is_refused(topic: str) -> None:
+def test_internal_topics_and_invalid_names_are_refused(topic: str) -> None:
     with pytest.raises(ValidationError, match=r"is not a topic's name|only heliograph writes to"):
         TopicSettings(topic=topic)
 
 
 @pytest.mark.parametrize("topic", ["queue.ops", "audit", "A_b-1"])
-def test_any_other_name_will_do(topic: str) -> None:
+def test_other_topic_names_are_allowed(topic: str) -> None:
     assert TopicSettings(topic=topic).topic == topic
 
 

@@ -1,4 +1,4 @@
-"""What the tests of callbacks share: the sink as it is built, calling a receiver on loopback."""
+"""Helpers for tests of callbacks: the sink as the deliverer builds it, calling a receiver on loopback."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sinks.http.client import GuardedClient
 from sinks.http.url import find_origin, parse_url
 from tests.sinks.receiver import LOOPBACK, Receiver, Reply, delivery, receiving
 
-SURROUNDINGS = SinkContext(MemoryBus(), MemoryStore(), Path(), allow_networks=LOOPBACK)
+CONTEXT = SinkContext(MemoryBus(), MemoryStore(), Path(), allow_networks=LOOPBACK)
 
 
 def sink_of(url: str, clock: Clock | None = None, **settings: Any) -> Sink:
     checked = CallbackSettings.model_validate({"url": url, "timeout": 30, **settings})
     if clock is None:
-        return KIND.build(checked, SURROUNDINGS)
+        return KIND.build(checked, CONTEXT)
     client = GuardedClient(find_origin(parse_url(url)), LOOPBACK, timeout=checked.timeout)
     return CallbackSink(checked, client, clock)
 

@@ -1,3 +1,5 @@
+"""Deliveries as CloudEvents, read by the official library."""
+
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -85,20 +87,20 @@ def test_any_text_survives_the_headers(product: str, name: str, resource: str) -
     assert read.get_subject() == resource
 
 
-def test_without_a_time_it_is_when_the_log_took_it() -> None:
+def test_without_an_event_time_the_time_of_the_record_is_used() -> None:
     event = b'{"product":"ECS","name":"A:B","eventTime":"yesterday"}'
     attributes = json.loads(cloudevents.encode_structured(delivery(1, event)))
     assert datetime.fromisoformat(attributes["time"]) == datetime.fromtimestamp(1_554_783_506.922, UTC)
 
 
-def test_a_subject_is_left_out_where_there_is_none() -> None:
+def test_without_a_resource_there_is_no_subject() -> None:
     nameless = msgspec.structs.replace(delivery(), resource="")
     assert "subject" not in json.loads(cloudevents.encode_structured(nameless))
     assert "ce-subject" not in cloudevents.encode_binary(nameless)
 
 
 @pytest.mark.parametrize("event", [b"", b"[]", b"{}", b'{"product":1,"name":"a"}', b'{"a":' + b"[" * 100_000])
-def test_what_is_no_notification_is_told(event: bytes) -> None:
+def test_an_event_that_is_no_notification_is_an_error(event: bytes) -> None:
     for shape in (cloudevents.encode_binary, cloudevents.encode_structured):
         with pytest.raises(ValueError):  # noqa: PT011 - the decoder's words
             shape(delivery(1, event))

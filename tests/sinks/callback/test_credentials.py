@@ -1,3 +1,5 @@
+"""The secrets of callbacks: resolved and masked."""
+
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in ("token", "password", "key")}
 
 
-def test_all_there_is(files: dict[str, Path]) -> None:
+def test_headers_basic_credentials_and_signers_are_resolved(files: dict[str, Path]) -> None:
     found = credentials(
         headers={"X-Token": f"file:{files['token']}", "X-Team": "ops"},
         basic={"user": "me", "password": f"file:{files['password']}"},
@@ -40,13 +42,13 @@ def test_all_there_is(files: dict[str, Path]) -> None:
     assert "ops" not in found.hidden
 
 
-def test_nothing_is_made_anew_while_nothing_changes(files: dict[str, Path]) -> None:
+def test_unchanged_secrets_give_the_same_object(files: dict[str, Path]) -> None:
     held = credentials(bearer=f"file:{files['token']}", signing=[f"file:{files['key']}"])
     first = held.resolve(0.0)
     assert all(held.resolve(now) is first for now in (0.5, 1.0, 7.0, 1e9))
 
 
-def test_within_a_second_nothing_is_looked_up(files: dict[str, Path]) -> None:
+def test_secrets_are_looked_up_at_most_once_a_second(files: dict[str, Path]) -> None:
     held = credentials(bearer=f"file:{files['token']}")
     held.resolve(0.0)
     files["token"].unlink()
@@ -66,7 +68,7 @@ def test_within_a_second_nothing_is_looked_up(files: dict[str, Path]) -> None:
         ({"signing": ["env:GOOD", "env:BAD"]}, "signing[2]"),
     ],
 )
-def test_what_cannot_be_sent_is_named_without_its_value(
+def test_an_unsendable_secret_is_named_without_its_value(
     settings: dict[str, Any], where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOD", KEY)
@@ -78,7 +80,7 @@ def test_what_cannot_be_sent_is_named_without_its_value(
 
 
 @given(st.text(), st.text(), st.text(st.characters(exclude_characters="*"), min_size=1))
-def test_a_secret_is_covered_wherever_it_stands(before: str, after: str, secret: str) -> None:
+def test_a_secret_is_masked_anywhere_in_a_text(before: str, after: str, secret: str) -> None:
     assert secret not in mask(before + secret + after, [secret])
 
 
@@ -89,7 +91,7 @@ def test_bytes_that_are_no_text_survive_masking(before: bytes, after: bytes) -> 
 
 
 @given(st.integers(0, 40))
-def test_a_secret_that_is_cut_is_masked(left_off: int) -> None:
+def test_the_beginning_of_a_secret_at_the_end_of_a_body_is_masked(left_off: int) -> None:
     secret = "correct-horse-battery-staple"
     told = f"no such token: {secret}"
     response = Response(401, told[: len(told) - left_off].encode())

@@ -1,3 +1,5 @@
+"""The query of a GET callback."""
+
 import json
 from urllib.parse import parse_qsl
 

@@ -1,3 +1,5 @@
+"""Settings of callbacks."""
+
 import pytest
 from pydantic import ValidationError
 
@@ -21,7 +23,7 @@ from sinks.callback.settings import CallbackSettings
         {"url": "http://ops.test/", "more": 1},
     ],
 )
-def test_settings_that_cannot_work(settings: dict[str, object]) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         CallbackSettings.model_validate(settings)
 
@@ -39,7 +41,7 @@ def test_settings_do_not_show_secrets() -> None:
 @pytest.mark.parametrize(
     "name", ["Authorization", "proxy-authorization", "Cookie", "X-Auth-Token", "X-Api-Key", "X-Auth"]
 )
-def test_a_secret_is_not_written_out(name: str) -> None:
+def test_a_secret_header_must_be_a_reference(name: str) -> None:
     with pytest.raises(ValidationError, match="env:NAME or file:PATH") as refused:
         CallbackSettings.model_validate({"url": "http://ops.test/", "headers": {name: "hunter2"}})
     assert "hunter2" not in str(refused.value.errors(include_input=False))
@@ -85,7 +87,7 @@ BASIC = {"user": "ops", "password": "env:P"}
         ({"format": "xml"}, "format"),
     ],
 )
-def test_settings_that_contradict_each_other_are_told(settings: dict[str, object], problem: str) -> None:
+def test_contradicting_settings_are_refused(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(ValidationError) as refused:
         CallbackSettings.model_validate(URL | settings)
     told = "\n".join(problems(refused.value, CallbackSettings))
@@ -93,12 +95,12 @@ def test_settings_that_contradict_each_other_are_told(settings: dict[str, object
     assert "hunter2" not in told
 
 
-def test_tls_is_for_https() -> None:
+def test_tls_settings_need_an_https_url() -> None:
     with pytest.raises(ValidationError, match="which has no TLS"):
         CallbackSettings.model_validate({"url": "http://ops.test/", "tls": {"ca": "/ca.pem"}})
 
 
-def test_all_settings_together() -> None:
+def test_all_settings_are_accepted_together() -> None:
     CallbackSettings.model_validate(
         URL
         | {

@@ -1,3 +1,5 @@
+"""Signatures of callbacks by Standard Webhooks."""
+
 import asyncio
 import base64
 import json
@@ -37,7 +39,7 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def verify(key: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """As a receiver does. Raises WebhookVerificationError."""
+    """Verifies a request as a receiver does. Raises WebhookVerificationError."""
     Webhook(key).verify(body, dict(headers))
 
 
@@ -48,7 +50,7 @@ def signed(**settings: Any) -> Request:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_receiver_that_we_did_not_write_takes_every_delivery_of_a_run(format: str) -> None:
+def test_a_receiver_with_the_reference_library_verifies_every_delivery(format: str) -> None:
     refused: list[Exception] = []
 
     async def hook(request: web.Request) -> web.Response:
@@ -81,7 +83,7 @@ def test_a_receiver_that_we_did_not_write_takes_every_delivery_of_a_run(format: 
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_was_tampered_with_is_refused(format: str) -> None:
+def test_a_changed_request_fails_verification(format: str) -> None:
     request = signed(format=format, signing=["env:OLD"])
     verify(OLD, request.body, request.headers)
     stamp = int(request.headers["webhook-timestamp"])
@@ -107,14 +109,14 @@ def test_what_was_tampered_with_is_refused(format: str) -> None:
             verify(OLD, request.body, {key: value for key, value in request.headers.items() if key != name})
 
 
-def test_a_replay_is_refused_for_its_age() -> None:
+def test_an_old_request_fails_verification() -> None:
     request = signed(signing=["env:OLD"], clock=ManualClock())
     assert request.headers["webhook-timestamp"] == "1700000000"
     with pytest.raises(WebhookVerificationError, match="too old"):
         verify(OLD, request.body, request.headers)
 
 
-def test_the_signature_is_the_published_one() -> None:
+def test_the_signature_equals_the_published_example() -> None:
     """The example of the Standard Webhooks specification."""
     key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     content = b'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}'
@@ -122,7 +124,7 @@ def test_the_signature_is_the_published_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["SHORT", "LONG"])
-def test_ed25519(name: str) -> None:
+def test_an_ed25519_key_signs_v1a(name: str) -> None:
     request = signed(signing=[f"env:{name}"])
     version, _, signature = request.headers["webhook-signature"].partition(",")
     assert version == "v1a"
@@ -140,7 +142,7 @@ def test_several_keys_sign_at_once() -> None:
     verify(NEW, request.body, request.headers)
 
 
-def test_a_key_that_changes_signs_a_second_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_key_signs_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> list[Request]:
         async with receiving(answer(200)) as receiver:
             clock = ManualClock()
@@ -177,7 +179,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("key", "problem"), BAD)
-def test_a_key_that_cannot_sign_is_told_without_its_value(
+def test_an_invalid_key_is_reported_without_its_value(
     key: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=problem) as refused:
@@ -190,7 +192,7 @@ def test_a_key_that_cannot_sign_is_told_without_its_value(
 
 
 @given(st.binary(min_size=24, max_size=64), st.binary(max_size=50), st.booleans())
-def test_any_secret_signs_as_the_library_does(secret: bytes, body: bytes, padded: bool) -> None:
+def test_any_secret_signs_as_the_reference_library_does(secret: bytes, body: bytes, padded: bool) -> None:
     text = json.dumps(body.hex())
     key = "whsec_" + base64.b64encode(secret).decode()
     expected = Webhook(key).sign("id", datetime.fromtimestamp(17, UTC), text)

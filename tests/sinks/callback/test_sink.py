@@ -1,3 +1,5 @@
+"""Callbacks to a receiver on loopback."""
+
 import asyncio
 import json
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from tests.sinks.callback.calling import call, call_replying, deliveries, sink_o
 from tests.sinks.receiver import EVENT, Receiver, answer, delivery, receiving
 
 
-def test_post_carries_the_events_bytes_and_what_tells_a_repeat() -> None:
+def test_post_carries_the_events_bytes_and_the_delivery_id() -> None:
     outcomes, receiver = call_replying(answer(200, b"ok"))
     assert outcomes == [Delivered("ok", 200, f"127.0.0.1:{receiver.port}")]
     (request,) = receiver.requests
@@ -39,7 +41,7 @@ def test_post_carries_the_events_bytes_and_what_tells_a_repeat() -> None:
     }
 
 
-def test_a_receiver_that_we_did_not_write_gets_the_same_bytes() -> None:
+def test_an_aiohttp_server_receives_the_events_bytes() -> None:
     taken: list[bytes] = []
     receiver = Receiver()
 
@@ -93,7 +95,7 @@ def test_outcomes_come_in_order_over_one_connection() -> None:
     assert receiver.connections == 1
 
 
-def test_headers_are_sent_and_a_change_is_in_use_a_second_later(
+def test_headers_are_sent_and_a_changed_secret_is_used_within_a_second(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
@@ -125,7 +127,7 @@ def test_a_secret_that_the_receiver_repeats_is_masked(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", [None, "", "a\nb", "a\r\nX-Evil: 1", "a\0"])
-def test_a_secret_that_is_missing_or_cannot_be_sent(
+def test_a_missing_or_unsendable_secret_is_a_retry_without_a_call(
     value: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
@@ -139,7 +141,7 @@ def test_a_secret_that_is_missing_or_cannot_be_sent(
     assert receiver.connections == 0
 
 
-def test_without_allow_networks_loopback_is_refused_for_good() -> None:
+def test_without_allow_networks_loopback_is_rejected() -> None:
     async def work() -> None:
         async with receiving(answer(200)) as receiver:
             sink_context = SinkContext(MemoryBus(), MemoryStore(), Path())
@@ -168,7 +170,7 @@ def test_the_token_of_a_secret_is_masked(monkeypatch: pytest.MonkeyPatch) -> Non
         assert ("b3BzOmNvcnJlY3QtaG9yc2U=" in repr(outcomes)) == ("basic" not in settings)
 
 
-def test_bearer_and_basic_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bearer_and_basic_credentials_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "correct-horse")
     _, receiver = call_replying(answer(200), bearer="env:SECRET")
     assert receiver.requests[0].headers["authorization"] == "Bearer correct-horse"
@@ -176,7 +178,7 @@ def test_bearer_and_basic_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert receiver.requests[0].headers["authorization"] == "Basic b3BzOmNvcnJlY3QtaG9yc2U="
 
 
-def test_what_has_no_fields_is_not_called() -> None:
+def test_get_rejects_events_that_are_not_json_objects() -> None:
     deep = b'{"content":' + b"[" * 100_000
     batch = [delivery(1, event) for event in (b"junk", b'{"id":"\xff"}', deep)]
     outcomes, receiver = call_replying(answer(200), batch, method="GET")
@@ -184,7 +186,7 @@ def test_what_has_no_fields_is_not_called() -> None:
     assert receiver.connections == 0
 
 
-def test_what_would_be_another_header_is_not_sent() -> None:
+def test_a_delivery_id_with_a_line_break_is_rejected() -> None:
     evil = msgspec.structs.replace(delivery(), id="id1\r\nx-evil: 1")
     for settings in ({}, {"format": "cloudevents-binary"}, {"method": "GET"}):
         (outcome,), receiver = call_replying(answer(200), [evil], **settings)
@@ -195,7 +197,7 @@ def test_what_would_be_another_header_is_not_sent() -> None:
 @pytest.mark.parametrize(
     "format", ["event", "cloudevents-binary", "cloudevents-structured", "cloudevents-batch"]
 )
-def test_a_receiver_that_wants_no_more_says_so(format: str) -> None:
+def test_webhook_delivery_disable_rejects_in_every_format(format: str) -> None:
     outcomes, receiver = call_replying(
         answer(202, b"bye", "Webhook-Delivery: disable"), deliveries(2), format=format
     )
@@ -213,7 +215,7 @@ def test_deliveries_of_a_batch_share_a_call_and_its_outcome() -> None:
     assert "heliograph-source" not in request.headers
 
 
-def test_what_cannot_be_sent_spoils_no_batch() -> None:
+def test_an_invalid_event_is_rejected_alone_in_a_batch() -> None:
     batch = [delivery(1), delivery(2, b"junk"), delivery(3), delivery(4, EVENT.replace(b"\xc3", b"\xff"))]
     outcomes, receiver = call_replying(answer(200), batch, format="cloudevents-batch")
     assert [type(outcome) for outcome in outcomes] == [Delivered, Rejected, Delivered, Rejected]

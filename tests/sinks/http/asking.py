@@ -1,4 +1,4 @@
-"""What the tests of the guarded client share: one request, on the loop that production uses."""
+"""Helpers for tests of the guarded client: one request, on the event loop that production uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[None, None, T]) -> T:
-    """Run on the loop that production uses."""
+    """Runs a coroutine on the event loop that production uses."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
@@ -74,7 +74,7 @@ def finds(*addresses: str) -> Lookup:
 
 
 def kept(client: GuardedClient) -> list[Connection]:
-    """The connections that it would use again."""
+    """Returns the connections that the client would reuse."""
     return [connection for _, connection in client._idle]  # pyright: ignore[reportPrivateUsage]
 
 

@@ -14,16 +14,16 @@ from sinks.callback.settings import CallbackSettings
 from sinks.callback.sink import KIND
 from sinks.http.guard import Address
 from sinks.http.response import Response
-from tests.sinks.callback.calling import SURROUNDINGS, call
+from tests.sinks.callback.calling import CONTEXT, call
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, delivery, receiving
 
-CLOSED = SinkContext(SURROUNDINGS.bus, SURROUNDINGS.objects, Path())
-"""Where no network is allowed."""
+CLOSED = SinkContext(CONTEXT.bus, CONTEXT.objects, Path())
+"""A context in which no private network is allowed."""
 
 
 async def attempt(url: str) -> str:
-    """What is said of a callback to `url` where no network is allowed; it must not be called."""
+    """Calls `url` without allowed networks; returns the reason of the refusal."""
     try:
         settings = CallbackSettings(url=url)
     except ValidationError as error:
@@ -95,7 +95,7 @@ LOOPBACK_HOSTS = [
 
 
 @pytest.mark.parametrize("host", LOOPBACK_HOSTS)
-def test_loopback_however_it_is_written(host: str) -> None:
+def test_loopback_is_refused_in_every_spelling(host: str) -> None:
     async def work() -> str:
         async with receiving(answer(200)) as receiver:
             told = await attempt(f"http://{host}:{receiver.port}/hook")
@@ -137,7 +137,7 @@ SECRET_PLACES = [
 
 
 @pytest.mark.parametrize(("host", "said"), SECRET_PLACES)
-def test_metadata_and_private_addresses(host: str, said: str) -> None:
+def test_metadata_and_private_addresses_are_refused(host: str, said: str) -> None:
     assert said in run(attempt(f"http://{host}/latest/meta-data/"))
 
 
@@ -157,7 +157,7 @@ def test_metadata_and_private_addresses(host: str, said: str) -> None:
         "javascript:alert(1)",
     ],
 )
-def test_what_is_not_a_url_of_http(url: str) -> None:
+def test_urls_of_other_schemes_are_refused(url: str) -> None:
     assert run(attempt(url)).startswith("url: ")
 
 
@@ -180,7 +180,7 @@ def test_what_is_not_a_url_of_http(url: str) -> None:
         "0.0.0.0",
     ],
 )
-def test_a_name_of_such_an_address(address: str) -> None:
+def test_a_name_that_resolves_to_a_refused_address_is_refused(address: str) -> None:
     found = run(ask("http://ops.test/", allowed=(), lookup=finds(address, "127.0.0.1")))
     assert isinstance(found, Reason)
     assert found.code is ReasonCode.FORBIDDEN
@@ -202,7 +202,7 @@ def test_of_several_addresses_only_the_allowed_one_is_connected_to() -> None:
 
 
 def test_a_name_that_changes_between_check_and_connection_changes_nothing() -> None:
-    """The system does not know `rebind.test`, so that an answer proves that nobody asked it again."""
+    """The system cannot resolve `rebind.test`, so a response proves that the name was not looked up again."""
     answers = [[ip_address("127.0.0.1")], [ip_address("127.0.0.2")]]
     asked: list[str] = []
 
@@ -229,7 +229,7 @@ def test_a_name_that_changes_between_check_and_connection_changes_nothing() -> N
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
-def test_redirects_are_answers(status: int) -> None:
+def test_redirects_are_rejected_and_not_followed(status: int) -> None:
     async def work() -> None:
         async with receiving(answer(200)) as other:
             for where in (other.url, "file:///etc/passwd", f"//127.0.0.1:{other.port}/", "/elsewhere"):
@@ -246,7 +246,7 @@ def test_redirects_are_answers(status: int) -> None:
     run(work())
 
 
-def test_a_page_that_refreshes_is_delivered_and_not_followed() -> None:
+def test_a_refresh_header_is_not_followed() -> None:
     async def work() -> None:
         async with receiving(answer(200)) as other:
             page = f'<meta http-equiv="refresh" content="0;url={other.url}">'.encode()

@@ -19,7 +19,7 @@ from tests.sinks.receiver import Receiver, answer, receiving
 @pytest.mark.parametrize(
     "head", [b"Transfer-Encoding: chunked", b"Connection: close", b"Content-Length: 999999999999"]
 )
-def test_an_endless_body_does_not_hold_its_status(head: bytes) -> None:
+def test_an_endless_body_does_not_delay_its_status(head: bytes) -> None:
     sent = 0
 
     async def endless(writer: asyncio.StreamWriter) -> None:
@@ -64,7 +64,7 @@ def test_endless_parts_of_chunks_are_cut_off(begin: bytes, piece: bytes) -> None
 
 
 @pytest.mark.parametrize("head", [b"Transfer-Encoding: chunked", b"Content-Length: 9999"])
-def test_a_body_of_a_byte_at_a_time_ends_with_the_time_limit(head: bytes) -> None:
+def test_a_slow_body_ends_with_the_time_limit(head: bytes) -> None:
     async def slow(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
         while True:
@@ -79,7 +79,7 @@ def test_a_body_of_a_byte_at_a_time_ends_with_the_time_limit(head: bytes) -> Non
 
 
 @pytest.mark.parametrize("piece", [b"x", b"X-A: b\r\n", b"HTTP/1.1 103 Early\r\n\r\n"])
-def test_a_head_of_a_piece_at_a_time_ends_with_the_time_limit(piece: bytes) -> None:
+def test_a_slow_head_ends_with_the_time_limit(piece: bytes) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"" if piece.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\n")
         while True:
@@ -112,7 +112,7 @@ def test_an_endless_head_is_cut_off(piece: bytes) -> None:
     assert sent < 64 * BODY_READ
 
 
-def test_an_endless_answer_costs_no_memory() -> None:
+def test_an_endless_response_takes_no_memory() -> None:
     async def endless(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
@@ -134,7 +134,7 @@ def test_an_endless_answer_costs_no_memory() -> None:
     assert run(work()) < 50 * BODY_READ
 
 
-def test_a_packed_bomb_is_never_unpacked() -> None:
+def test_a_compression_bomb_is_not_decompressed() -> None:
     bomb = gzip.compress(b"\0" * 10_000_000)
     for encoding in ("gzip", "deflate", "br", "zstd"):
         result = ask_replying(answer(200, bomb, f"Content-Encoding: {encoding}"))
@@ -167,7 +167,7 @@ def test_a_packed_bomb_is_never_unpacked() -> None:
         b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-def test_an_answer_that_is_not_http(reply: bytes) -> None:
+def test_a_response_that_is_not_http_is_a_failure(reply: bytes) -> None:
     reason = ask_replying(reply)
     assert isinstance(reason, Reason)
     assert reason.code is ReasonCode.RECEIVER_FAILED
@@ -176,7 +176,7 @@ def test_an_answer_that_is_not_http(reply: bytes) -> None:
     assert reason.address
 
 
-def test_a_body_that_is_broken_costs_the_connection_and_not_the_status() -> None:
+def test_a_malformed_body_ends_the_connection_and_keeps_the_status() -> None:
     async def work() -> None:
         async with receiving(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n") as receiver:
             client = client_of(receiver.url)
@@ -210,7 +210,7 @@ async def two_calls(receiver: Receiver, *, late: bool) -> list[int]:
 
 @pytest.mark.parametrize("more", [EVIL, b"HTTP/1.1 100 Go\r\n\r\n", b"\r\n", b"x", b"HTTP/1.1 200 OK\r\n"])
 @pytest.mark.parametrize("late", [False, True])
-def test_what_follows_an_answer_does_not_become_the_next_one(more: bytes, *, late: bool) -> None:
+def test_bytes_after_a_response_are_not_the_next_response(more: bytes, *, late: bool) -> None:
     async def reply(writer: asyncio.StreamWriter) -> None:
         writer.write(GOOD if late else GOOD + more)
         if late:
@@ -225,7 +225,7 @@ def test_what_follows_an_answer_does_not_become_the_next_one(more: bytes, *, lat
     run(work())
 
 
-def test_a_receiver_that_speaks_before_it_is_asked() -> None:
+def test_bytes_before_a_request_close_the_connection() -> None:
     async def eager(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(EVIL)
         await writer.drain()
@@ -245,7 +245,7 @@ def test_a_receiver_that_speaks_before_it_is_asked() -> None:
     run(work())
 
 
-def test_an_answer_before_the_request_was_read_costs_the_connection() -> None:
+def test_a_response_before_the_request_was_read_ends_the_connection() -> None:
     large = request(b"x" * 32_000_000)
 
     async def work() -> None:

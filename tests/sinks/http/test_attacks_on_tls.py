@@ -1,4 +1,4 @@
-"""What a receiver may prove of itself, wrongly. None of it gets through, and each leaves a reason."""
+"""Receivers whose TLS must not be trusted."""
 
 import asyncio
 import socket
@@ -36,7 +36,7 @@ def context_of(cert: trustme.LeafCert) -> ssl.SSLContext:
         (context_of(trustme.CA().issue_cert("ops.test")), "TLS: unable to get local issuer certificate"),
     ],
 )
-def test_a_certificate_that_proves_nothing(context: ssl.SSLContext, said: str, tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_refused(context: ssl.SSLContext, said: str, tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     CA.cert_pem.write_to_path(str(ca))
 
@@ -53,7 +53,7 @@ def test_a_certificate_that_proves_nothing(context: ssl.SSLContext, said: str, t
     run(work())
 
 
-def test_an_authority_that_the_system_does_not_know() -> None:
+def test_an_unknown_authority_is_refused() -> None:
     async def work() -> None:
         async with receiving(answer(200), context_of(CA.issue_cert("127.0.0.1"))) as receiver:
             found = await ask(f"https://127.0.0.1:{receiver.port}/")
@@ -63,7 +63,7 @@ def test_an_authority_that_the_system_does_not_know() -> None:
     run(work())
 
 
-def test_a_protocol_that_is_too_old(tmp_path: Path) -> None:
+def test_a_receiver_with_old_tls_is_refused(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     CA.cert_pem.write_to_path(str(ca))
     old = context_of(CA.issue_cert("127.0.0.1"))
@@ -80,7 +80,7 @@ def test_a_protocol_that_is_too_old(tmp_path: Path) -> None:
     run(work())
 
 
-def test_no_tls_behind_https() -> None:
+def test_plain_text_behind_https_is_a_failure() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(200, b"plain"))
         await reader.read()
@@ -97,7 +97,7 @@ def test_no_tls_behind_https() -> None:
     run(work())
 
 
-def test_a_handshake_that_never_ends() -> None:
+def test_a_handshake_that_hangs_ends_with_the_time_limit() -> None:
     async def work() -> None:
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             port = deaf.getsockname()[1]
@@ -107,7 +107,7 @@ def test_a_handshake_that_never_ends() -> None:
     run(work())
 
 
-def test_tls_where_plain_http_is_asked() -> None:
+def test_tls_behind_http_is_a_failure() -> None:
     async def work() -> None:
         async with receiving(answer(200), context_of(CA.issue_cert("127.0.0.1"))) as receiver:
             found = await ask(f"http://127.0.0.1:{receiver.port}/", LOOPBACK)

@@ -1,3 +1,5 @@
+"""The guarded client against a receiver."""
+
 import asyncio
 import errno
 import socket
@@ -51,7 +53,7 @@ def test_the_response_and_the_request_as_the_receiver_reads_it() -> None:
     run(work())
 
 
-def test_a_connection_is_used_again_and_its_address_is_known() -> None:
+def test_a_connection_is_reused_and_its_address_reported() -> None:
     async def work() -> None:
         async with receiving(answer(200, b"x" * (BODY_READ - 1))) as receiver:
             client = client_of(f"http://ops.test:{receiver.port}/", lookup=finds("127.0.0.1"))
@@ -66,7 +68,7 @@ def test_a_connection_is_used_again_and_its_address_is_known() -> None:
     run(work())
 
 
-def test_requests_at_once_have_a_connection_each_and_share_a_look_up() -> None:
+def test_parallel_requests_use_own_connections_and_share_a_look_up() -> None:
     asked: list[str] = []
     go = threading.Event()
 
@@ -88,7 +90,7 @@ def test_requests_at_once_have_a_connection_each_and_share_a_look_up() -> None:
     run(work())
 
 
-def test_a_connection_that_was_unused_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_idle_for_too_long_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with receiving(answer(200)) as receiver:
             client = client_of(receiver.url)
@@ -101,7 +103,7 @@ def test_a_connection_that_was_unused_for_long_is_not_used_again(monkeypatch: py
     run(work())
 
 
-def test_connections_that_are_unused_are_closed_though_nothing_more_is_sent(
+def test_idle_connections_are_closed_without_a_further_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "IDLE", 0.05)
@@ -132,7 +134,7 @@ def test_connections_that_are_unused_are_closed_though_nothing_more_is_sent(
     run(work())
 
 
-def test_a_connection_that_the_receiver_closed_meanwhile_is_not_used_again() -> None:
+def test_a_connection_closed_by_the_receiver_is_not_reused() -> None:
     async def work() -> None:
         async def once(writer: asyncio.StreamWriter) -> None:
             writer.write(answer(200))
@@ -154,7 +156,7 @@ def test_a_connection_that_the_receiver_closed_meanwhile_is_not_used_again() -> 
     "head",
     [b"HTTP/1.0 200 OK\r\nContent-Length: 0", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0"],
 )
-def test_a_receiver_that_will_close_gets_a_new_connection(head: bytes) -> None:
+def test_connection_close_and_http_1_0_are_not_reused(head: bytes) -> None:
     async def work() -> None:
         async with receiving(head + b"\r\n\r\n") as receiver:
             client = client_of(receiver.url)
@@ -166,7 +168,7 @@ def test_a_receiver_that_will_close_gets_a_new_connection(head: bytes) -> None:
     run(work())
 
 
-def test_addresses_are_tried_in_turn_and_the_one_that_answers_is_named() -> None:
+def test_addresses_are_tried_in_turn_and_the_reached_one_is_reported() -> None:
     async def work() -> None:
         async with receiving(answer(200)) as receiver:
             url = f"http://ops.test:{receiver.port}/"
@@ -176,7 +178,7 @@ def test_addresses_are_tried_in_turn_and_the_one_that_answers_is_named() -> None
     run(work())
 
 
-def test_a_name_without_an_address() -> None:
+def test_a_name_without_an_address_is_unreachable() -> None:
     def unknown(host: str) -> Sequence[Address]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -215,14 +217,14 @@ def test_a_look_up_that_hangs_ends_with_the_time_limit_and_costs_one_thread() ->
     run(work())
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection_is_unreachable() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         reason = run(ask(f"http://127.0.0.1:{held.getsockname()[1]}/"))
     assert reason == Reason(ReasonCode.UNREACHABLE, "no connection: Connection refused")
 
 
-def test_no_more_files_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_file_descriptors_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, "words of the system")
 
@@ -237,7 +239,7 @@ def test_no_more_files_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(work()) == Reason(ReasonCode.UNREACHABLE, "no connection: Too many open files")
 
 
-def test_a_receiver_that_is_silent() -> None:
+def test_a_silent_receiver_times_out() -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 
@@ -247,7 +249,7 @@ def test_a_receiver_that_is_silent() -> None:
     assert reason.address
 
 
-def test_a_receiver_that_closes_without_an_answer() -> None:
+def test_a_close_without_a_response_is_unreachable() -> None:
     async def leave(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -258,7 +260,7 @@ def test_a_receiver_that_closes_without_an_answer() -> None:
     assert reason.address
 
 
-def test_a_receiver_that_resets_the_connection() -> None:
+def test_a_connection_reset_is_unreachable() -> None:
     async def reset(writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
 
@@ -268,7 +270,7 @@ def test_a_receiver_that_resets_the_connection() -> None:
     assert reason.address
 
 
-def test_a_body_that_never_comes_does_not_change_its_status() -> None:
+def test_a_body_that_stalls_does_not_change_the_status() -> None:
     async def stuck(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
         await asyncio.sleep(60)
@@ -278,7 +280,7 @@ def test_a_body_that_never_comes_does_not_change_its_status() -> None:
     assert (result.status, result.body) == (200, b"abc")
 
 
-def test_a_body_that_breaks_off_does_not_change_its_status() -> None:
+def test_a_body_that_breaks_off_does_not_change_the_status() -> None:
     async def torn(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 503 Oh\r\nContent-Length: 10\r\nRetry-After: 9\r\n\r\nabc")
         writer.close()
@@ -288,7 +290,7 @@ def test_a_body_that_breaks_off_does_not_change_its_status() -> None:
     assert (result.status, result.body, result.headers["retry-after"]) == (503, b"abc", "9")
 
 
-def test_a_call_that_is_cancelled_takes_its_connection_with_it() -> None:
+def test_a_cancelled_request_closes_its_connection() -> None:
     async def work() -> None:
         arrived = asyncio.Event()
         gone = asyncio.Event()
@@ -314,7 +316,7 @@ def test_a_call_that_is_cancelled_takes_its_connection_with_it() -> None:
     run(work())
 
 
-def test_what_ends_after_the_close_is_not_kept() -> None:
+def test_a_request_that_ends_after_the_close_keeps_no_connection() -> None:
     async def work() -> None:
         arrived, go = asyncio.Event(), asyncio.Event()
 
@@ -335,7 +337,7 @@ def test_what_ends_after_the_close_is_not_kept() -> None:
     run(work())
 
 
-def test_closing_what_was_never_opened() -> None:
+def test_an_unused_client_can_be_closed() -> None:
     asyncio.run(GuardedClient(Origin("ops.test", 80, tls=False), LOOPBACK, timeout=1.0).close())
 
 

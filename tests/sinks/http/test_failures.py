@@ -1,3 +1,5 @@
+"""Reasons of failed connections."""
+
 import errno
 import socket
 import ssl
@@ -41,6 +43,6 @@ PEER = "192.0.2.7:443"
         (ssl.SSLError(1, "odd\nwords"), PEER, Reason(ReasonCode.UNREACHABLE, "TLS: odd words", 0, PEER)),
     ],
 )
-def test_what_is_raised_is_told(error: Exception, address: str, reason: Reason) -> None:
+def test_each_exception_has_its_reason(error: Exception, address: str, reason: Reason) -> None:
     assert isinstance(error, RAISED)
     assert describe_failure(error, address, 5.0) == reason

@@ -1,3 +1,5 @@
+"""Addresses that may be reached."""
+
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -106,7 +108,7 @@ def test_a_named_network_may_be_reached(address: str, network: str, permitted: b
 
 
 @given(st.ip_addresses(v=4).map(lambda found: IPv4Address(str(found))))
-def test_however_it_is_wrapped_an_address_is_judged_the_same(address: IPv4Address) -> None:
+def test_an_embedded_ipv4_address_is_judged_as_ipv4(address: IPv4Address) -> None:
     number = int(address)
     wrapped = [
         IPv6Address(0xFFFF << 32 | number),
@@ -119,7 +121,9 @@ def test_however_it_is_wrapped_an_address_is_judged_the_same(address: IPv4Addres
 
 
 @given(st.ip_addresses())
-def test_what_is_permitted_is_global_by_the_standard_library_too(address: IPv4Address | IPv6Address) -> None:
+def test_permitted_addresses_are_global_in_the_standard_library_too(
+    address: IPv4Address | IPv6Address,
+) -> None:
     if refusal(address, ()) is None and address not in ip_network("2002::/16") and address.version == 4:
         assert address.is_global
         assert not address.is_multicast
@@ -152,7 +156,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("host", ODD)
-def test_an_oddly_written_address_is_refused(host: str) -> None:
+def test_an_ambiguously_written_address_is_refused(host: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the standard library's words for some
         parse_address(host)
 
@@ -161,7 +165,7 @@ def test_an_oddly_written_address_is_refused(host: str) -> None:
     "host",
     ["", ".", "a..b", "-a.example", "a b", "exa\nmple", "x" * 64 + ".com", "a." * 130 + "com", "пример.рф"],
 )
-def test_what_is_no_host_is_refused(host: str) -> None:
+def test_invalid_hosts_are_refused(host: str) -> None:
     with pytest.raises(ValueError, match="is not a host name"):
         parse_address(host)
 
@@ -179,12 +183,12 @@ def test_what_is_no_host_is_refused(host: str) -> None:
         "0xg",
     ],
 )
-def test_a_name_is_a_name(host: str) -> None:
+def test_host_names_are_not_addresses(host: str) -> None:
     assert parse_address(host) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "8.8.8.8", "::1", "::ffff:127.0.0.1", "2001:DB8::1"])
-def test_an_address_is_read(host: str) -> None:
+def test_addresses_are_parsed(host: str) -> None:
     assert parse_address(host) == ip_address(host)
 
 

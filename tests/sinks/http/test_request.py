@@ -37,7 +37,7 @@ def test_a_callers_header_replaces_the_default_whatever_its_case() -> None:
 @pytest.mark.parametrize(
     "value", ["", "a\nb", "a\r\nX-Evil: 1", "a\0", "\x7f", "\ud800", "a\r\n\r\nGET / HTTP/1.1"]
 )
-def test_a_value_that_would_break_the_head_is_refused(value: str) -> None:
+def test_header_values_with_line_breaks_or_control_characters_are_refused(value: str) -> None:
     for encode in (
         lambda: Request(HEAD, {"x-a": value}).encode(),
         lambda: build_head("POST", URL("http://a/"), {"x-a": value}),
@@ -50,7 +50,7 @@ def test_a_value_that_would_break_the_head_is_refused(value: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "a b", "a:b", "a\r\nb", "ä", *sorted(FRAMING), "Content-Length", "HOST"]
 )
-def test_a_name_that_is_none_or_frames_the_message_is_refused(name: str) -> None:
+def test_invalid_and_framing_header_names_are_refused(name: str) -> None:
     for encode in (
         lambda: Request(HEAD, {name: "1"}).encode(),
         lambda: build_head("POST", URL("http://a/"), {name: "1"}),
@@ -72,7 +72,7 @@ def test_a_path_that_is_not_escaped_is_refused(path: str) -> None:
 
 
 @given(st.dictionaries(st.from_regex(r"x-[a-z]{1,8}", fullmatch=True), st.text()), st.binary(max_size=50))
-def test_whatever_the_values_a_request_is_one_request(headers: dict[str, str], body: bytes) -> None:
+def test_any_header_values_make_exactly_one_request(headers: dict[str, str], body: bytes) -> None:
     try:
         encoded = Request(HEAD, headers, body).encode()
     except ValueError:

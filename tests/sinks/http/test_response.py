@@ -1,3 +1,5 @@
+"""Reading of HTTP responses."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def fed(*pieces: bytes) -> ResponseReader:
 
 
 def cut(whole: bytes, cuts: list[int]) -> list[bytes]:
-    """In pieces, none of them empty."""
+    """Cuts the bytes into pieces, none of them empty."""
     ends = sorted({*(one for one in cuts if 0 < one < len(whole)), len(whole)})
     return [whole[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True) if begin < end]
 
@@ -29,7 +31,7 @@ def cut(whole: bytes, cuts: list[int]) -> list[bytes]:
     st.integers(0, 3),
     CUTS,
 )
-def test_however_it_is_cut_an_answer_is_the_same(
+def test_a_response_is_the_same_in_any_pieces(
     status: int, body: bytes, after: int | None, chunked: bool, interim: int, cuts: list[int]
 ) -> None:
     body = b"" if status == 204 else body
@@ -58,14 +60,14 @@ def test_however_it_is_cut_an_answer_is_the_same(
 
 
 @given(st.binary(max_size=400), CUTS)
-def test_whatever_comes_is_an_answer_or_a_problem_or_not_all_yet(junk: bytes, cuts: list[int]) -> None:
+def test_any_bytes_are_a_response_a_problem_or_incomplete(junk: bytes, cuts: list[int]) -> None:
     reader = fed(*cut(junk, cuts))
     if reader.ended:
         assert (reader.status != 0) or (reader.problem != "")
 
 
 @given(st.binary(min_size=1, max_size=200))
-def test_what_follows_an_answer_is_not_read_and_costs_the_connection(more: bytes) -> None:
+def test_bytes_after_a_response_are_ignored_and_end_the_connection(more: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     together = fed(head + more)
     apart = fed(head, more)
@@ -75,7 +77,7 @@ def test_what_follows_an_answer_is_not_read_and_costs_the_connection(more: bytes
     assert not apart.reusable
 
 
-def test_headers_of_what_follows_do_not_become_the_answers() -> None:
+def test_headers_after_a_response_are_ignored() -> None:
     first = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     for second in (
         b"HTTP/1.1 503 No\r\nRetry-After: 9\r\nWebhook-Delivery: disable\r\nContent-Length: 4\r\n\r\nevil",
@@ -94,7 +96,7 @@ def test_trailers_do_not_become_headers() -> None:
     assert reader.ended
 
 
-def test_a_head_has_a_limit() -> None:
+def test_a_head_above_64_kib_is_a_problem() -> None:
     padding = b"X: " + b"y" * 1000 + b"\r\n"
     fits = (HEAD_LIMIT - 100) // len(padding)
     assert fed(b"HTTP/1.1 200 OK\r\n" + padding * fits + b"Content-Length: 0\r\n\r\n").status == 200
@@ -109,13 +111,13 @@ def test_a_head_has_a_limit() -> None:
         assert reader.problem == "its head has more than 64 KiB"
 
 
-def test_a_long_body_beside_its_head_is_not_a_long_head() -> None:
+def test_the_body_does_not_count_towards_the_limit_of_the_head() -> None:
     reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_READ + b"x" * BODY_READ)
     assert (reader.ended, reader.reusable) == (True, True)
     assert reader.response("").body == b"x" * BODY_KEPT
 
 
-def test_of_a_body_only_so_much_is_read() -> None:
+def test_a_body_is_read_up_to_its_limit() -> None:
     reader = fed(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", b"x" * BODY_READ)
     assert not reader.ended
     assert reader.feed(b"x")
@@ -123,13 +125,15 @@ def test_of_a_body_only_so_much_is_read() -> None:
     assert reader.response("").body == b"x" * BODY_KEPT
 
 
-def test_what_changes_the_protocol_is_not_http() -> None:
+def test_a_change_of_protocol_is_a_problem() -> None:
     reader = fed(b"HTTP/1.1 101 Go\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
     assert (reader.status, reader.problem) == (0, "it changes to another protocol")
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), CUTS)
-def test_as_much_of_a_body_is_kept_as_the_request_asks_for(body: bytes, kept: int, cuts: list[int]) -> None:
+def test_the_body_is_kept_up_to_the_bytes_that_the_request_asks_for(
+    body: bytes, kept: int, cuts: list[int]
+) -> None:
     reader = ResponseReader()
     reader.begin(body_kept=kept)
     for piece in cut(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, cuts):
@@ -138,7 +142,7 @@ def test_as_much_of_a_body_is_kept_as_the_request_asks_for(body: bytes, kept: in
     assert reader.response("").body == body[:kept]
 
 
-def test_a_large_body_is_read_whole_where_the_request_asks_for_it() -> None:
+def test_a_large_body_is_read_whole_on_request() -> None:
     body = b"x" * (3 * BODY_READ)
     reader = ResponseReader()
     reader.begin(body_kept=len(body))

@@ -1,3 +1,5 @@
+"""TLS settings against a receiver."""
+
 import asyncio
 import os
 import ssl
@@ -65,13 +67,13 @@ async def call(files: TlsSettings, context: ssl.SSLContext, host: str = "ops.tes
 
 
 @pytest.mark.parametrize("host", ["ops.test", "OPS.test", "ops.test.", "127.0.0.1"])
-def test_an_authority_of_ones_own(ca: Path, host: str) -> None:
+def test_a_receiver_with_a_private_authority_is_trusted(ca: Path, host: str) -> None:
     found = run(call(TlsSettings(ca=ca), server_context(), host))
     assert isinstance(found, Response)
     assert found.address.startswith("127.0.0.1:")
 
 
-def test_a_client_certificate(ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_certificate_is_sent(ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = written(tmp_path, CLIENT)
     files = TlsSettings(ca=ca, certificate=certificate, key=key)
     assert isinstance(run(call(files, server_context(wants_client=True))), Response)
@@ -86,7 +88,7 @@ def test_a_client_certificate(ca: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert isinstance(run(call(files, server_context(wants_client=True))), Response)
 
 
-def test_a_client_certificate_that_is_missing_or_of_others(ca: Path, tmp_path: Path) -> None:
+def test_a_missing_or_foreign_client_certificate_fails(ca: Path, tmp_path: Path) -> None:
     foreign = written(tmp_path, trustme.CA().issue_cert("evil.test"))
     for files in (TlsSettings(ca=ca), TlsSettings(ca=ca, certificate=foreign[0], key=foreign[1])):
         found = run(call(files, server_context(wants_client=True)))
@@ -95,7 +97,7 @@ def test_a_client_certificate_that_is_missing_or_of_others(ca: Path, tmp_path: P
         assert found.address.startswith("127.0.0.1:")
 
 
-def test_no_old_tls(ca: Path) -> None:
+def test_tls_below_1_2_is_refused_and_names_are_verified(ca: Path) -> None:
     context = Tls(TlsSettings(ca=ca)).read_context()
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
@@ -126,7 +128,7 @@ def test_files_that_change_are_read_again_by_the_next_connection(ca: Path) -> No
     assert isinstance(after, Response)
 
 
-def test_files_that_stay_are_read_once(ca: Path) -> None:
+def test_unchanged_files_are_read_once(ca: Path) -> None:
     tls = Tls(TlsSettings(ca=ca))
     before = tls.read_context()
     assert tls.read_context() is before
@@ -134,9 +136,7 @@ def test_files_that_stay_are_read_once(ca: Path) -> None:
     assert tls.read_context() is not before
 
 
-def test_files_that_cannot_be_used_are_named(
-    ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_files_are_named(ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY_PASSWORD", "wrong-wrong")
     certificate, key = written(tmp_path, CLIENT, b"hunter2")
     missing, junk = tmp_path / "missing.pem", tmp_path / "junk.pem"

@@ -1,3 +1,5 @@
+"""URLs of receivers."""
+
 import pytest
 
 from sinks.http.url import parse_url
