@@ -24,7 +24,7 @@ def problems(home: Path, text: str = "", **environment: str) -> list[str]:
     return list(caught.value.problems)
 
 
-def test_without_a_file_every_default_holds_and_all_is_under_the_home(tmp_path: Path) -> None:
+def test_without_a_file_all_data_is_in_the_home(tmp_path: Path) -> None:
     config = load({"HELIOGRAPH_HOME": str(tmp_path)})
     assert config == Config(home=tmp_path)
     assert config.bus_url == f"sqlite://{tmp_path}/bus.db"
@@ -33,14 +33,14 @@ def test_without_a_file_every_default_holds_and_all_is_under_the_home(tmp_path: 
     assert config.logs_folder == tmp_path / "logs"
 
 
-def test_a_home_of_any_name_makes_urls_that_lead_there(tmp_path: Path) -> None:
+def test_odd_characters_of_the_home_are_quoted_in_urls(tmp_path: Path) -> None:
     assert (
         load({"HELIOGRAPH_HOME": f"{tmp_path}/a b?#%"}).bus_url
         == f"sqlite://{tmp_path}/a%20b%3F%23%25/bus.db"
     )
 
 
-def test_the_environment_is_over_the_file(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     text = '[bus]\npartitions = 2\nreserve_mb = 7\n[delivery]\nallow_networks = ["10.0.0.0/8"]\n'
     config = loaded(
         tmp_path,
@@ -52,20 +52,20 @@ def test_the_environment_is_over_the_file(tmp_path: Path) -> None:
     assert config.delivery.allow_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
-def test_names_on_a_broker_are_checked(tmp_path: Path) -> None:
+def test_an_invalid_namespace_is_refused(tmp_path: Path) -> None:
     assert loaded(tmp_path, '[bus]\nnamespace = "site-a"').bus.namespace == "site-a"
     (line,) = problems(tmp_path, '[bus]\nnamespace = "a b"')
     assert line.startswith("bus.namespace: ")
 
 
-def test_a_file_elsewhere_is_named(tmp_path: Path) -> None:
+def test_a_file_outside_the_home_is_named_in_the_environment(tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text("[log]\nlevel = 'debug'\n")
     assert loaded(tmp_path, "[log]\nlevel = 'error'", HELIOGRAPH_CONFIG=str(other)).log.level == "debug"
     assert problems(tmp_path, HELIOGRAPH_CONFIG="/nope") == ["HELIOGRAPH_CONFIG: no file /nope"]
 
 
-def test_every_problem_is_listed_at_once_by_its_key(tmp_path: Path) -> None:
+def test_every_problem_is_listed_by_its_key(tmp_path: Path) -> None:
     text = """
     home = "x"
     log = 3
@@ -92,18 +92,18 @@ def test_every_problem_is_listed_at_once_by_its_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["x = [", "\x00"])
-def test_what_is_no_toml(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, text: str) -> None:
     (line,) = problems(tmp_path, text)
     assert line.startswith(f"{tmp_path / FILE_NAME}: not TOML")
 
 
-def test_what_is_no_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidConfiguration, match="not TOML"):
         load({"HELIOGRAPH_HOME": str(tmp_path)})
 
 
-def test_a_home_that_is_no_folder(tmp_path: Path) -> None:
+def test_a_home_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidConfiguration, match="is not a folder"):
         load({"HELIOGRAPH_HOME": str(tmp_path / "file")})

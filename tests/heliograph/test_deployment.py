@@ -1,4 +1,4 @@
-"""The parts of a deployment: opened when used, closed together, wrong URLs named by their settings."""
+"""The parts of a deployment: opened at first use and closed together; errors of URLs name the setting."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-def test_parts_are_opened_once_and_lent_to_the_sinks(tmp_path: Path) -> None:
+def test_parts_are_opened_once_and_given_to_the_sinks(tmp_path: Path) -> None:
     with deployment(tmp_path, HELIOGRAPH_DELIVERY_FUNCTION_MODULES="a,b").open() as parts:
         assert parts.bus is parts.bus
-        lent = parts.sink_context
-        assert (lent.bus, lent.objects, lent.logs) == (parts.bus, parts.objects, tmp_path / "home" / "logs")
-        assert lent.function_modules == ("a", "b")
+        context = parts.sink_context
+        assert (context.bus, context.objects, context.logs) == (
+            parts.bus,
+            parts.objects,
+            tmp_path / "home" / "logs",
+        )
+        assert context.function_modules == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,9 @@ def test_parts_are_opened_once_and_lent_to_the_sinks(tmp_path: Path) -> None:
         ("HELIOGRAPH_DELIVERY_OBJECTS", "delivery.objects"),
     ],
 )
-def test_a_url_that_names_nothing_is_named_by_its_setting(tmp_path: Path, name: str, setting: str) -> None:
+def test_a_url_of_an_unknown_scheme_is_refused_by_its_setting(
+    tmp_path: Path, name: str, setting: str
+) -> None:
     with (
         pytest.raises(InvalidConfiguration, match=setting),
         deployment(tmp_path, **{name: "tape://x"}) as parts,
@@ -46,7 +52,7 @@ def test_a_url_that_names_nothing_is_named_by_its_setting(tmp_path: Path, name: 
         parts.open()
 
 
-def test_a_log_that_is_damaged_is_found_when_all_is_opened(tmp_path: Path) -> None:
+def test_opening_a_damaged_bus_fails(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "bus.db").write_bytes(b"nonsense" * 1000)
     with pytest.raises(BusDamaged), deployment(tmp_path) as parts:

@@ -1,4 +1,4 @@
-"""Each part is tried for real and reported, whether or not another fails."""
+"""`examine`: tries each part for real, and reports it even if another fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def environment(home: Path) -> dict[str, str]:
     return {"HELIOGRAPH_HOME": str(home), "HELIOGRAPH_BUS_RESERVE_MB": "0"}
 
 
-def test_a_home_that_works(tmp_path: Path) -> None:
+def test_every_check_of_a_working_home_is_ok(tmp_path: Path) -> None:
     home = environment(tmp_path)
     with Deployment(load(home)) as deployment:
         apply(deployment.bus, read_file(APPLIED.format(id="queue")), KINDS)
@@ -51,7 +51,7 @@ def test_a_home_that_works(tmp_path: Path) -> None:
     assert not list((tmp_path / "archive").rglob("probe"))
 
 
-def test_a_secret_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_secret_fails_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = environment(tmp_path)
     monkeypatch.delenv("HOOK_TOKEN", raising=False)
     with Deployment(load(home)) as deployment:
@@ -63,19 +63,19 @@ def test_a_secret_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.M
     assert found(home)["target hook"] == ("ok", "callback")
 
 
-def test_an_archive_that_fails_hides_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_archive_hides_no_other_check(tmp_path: Path) -> None:
     (tmp_path / "archive").write_text("not a folder")
     checks = found(environment(tmp_path))
     assert checks["archive"][0] == "failed"
     assert (checks["bus"][0], checks["objects"][0]) == ("ok", "ok")
 
 
-def test_no_space_is_found(tmp_path: Path) -> None:
+def test_too_little_disk_space_fails(tmp_path: Path) -> None:
     checks = found({**environment(tmp_path), "HELIOGRAPH_BUS_RESERVE_MB": str(10**12)})
     assert checks["disk space"][0] == "failed"
 
 
-def test_a_configuration_with_mistakes_is_all_there_is_to_say(tmp_path: Path) -> None:
+def test_an_invalid_configuration_gives_a_finding_for_each_problem_and_no_other(tmp_path: Path) -> None:
     findings = list(
         examine({"HELIOGRAPH_HOME": str(tmp_path), "HELIOGRAPH_BUS_PARTITIONS": "x", "HELIOGRAPH_X": ""})
     )
@@ -83,7 +83,7 @@ def test_a_configuration_with_mistakes_is_all_there_is_to_say(tmp_path: Path) ->
     assert findings[0].row()["detail"] == "HELIOGRAPH_X: no such setting"
 
 
-def test_a_broken_object_store_does_not_hide_what_is_wrong_with_a_target(
+def test_a_broken_object_store_does_not_hide_the_failure_of_a_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = environment(tmp_path)

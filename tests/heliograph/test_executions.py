@@ -1,4 +1,4 @@
-"""Execution records from topic and archive alike."""
+"""Execution records, read from topic and archive, and delivered after the fact."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def append(bus: MemoryBus, *values: bytes) -> None:
 
 
 def archived(bus: MemoryBus, log_id: str = "") -> MemoryStore:
-    """An archive of what the log holds."""
+    """Archives the execution records that the bus holds."""
     store = MemoryStore()
     for partition, extent in bus.extents("executions").items():
         records = bus.read(partition, 0).records
@@ -43,7 +43,7 @@ def keys(bus: MemoryBus, store: MemoryStore, wanted: RecordFilter = ALL) -> Sequ
     return [one.execution.key for one in read_records(bus, store, wanted)]
 
 
-def test_each_run_is_there_once_in_order_with_its_final_record() -> None:
+def test_each_run_is_listed_once_with_its_first_final_record() -> None:
     bus = MemoryBus()
     running = {"InvocationStatus": "Running", "FinishedTime": "", "ExitCode": None}
     append(bus, command(1, **running), b"{}", command(1), command(1, Output="late"), command(0), file(2))
@@ -66,19 +66,19 @@ def test_each_run_is_there_once_in_order_with_its_final_record() -> None:
         (RecordFilter(invoke_id="\udcff"), set[str]()),
     ],
 )
-def test_what_is_wanted(wanted: RecordFilter, expected: set[str]) -> None:
+def test_a_filter_selects_by_execution_instance_and_region(wanted: RecordFilter, expected: set[str]) -> None:
     bus = MemoryBus()
     append(bus, command(0), command(1, RegionId="cn-beijing"), file(2))
     assert {invoke_id for invoke_id, _, _ in keys(bus, MemoryStore(), wanted)} == expected
 
 
-def test_an_id_is_found_behind_the_escapes_of_json() -> None:
+def test_an_id_with_json_escapes_is_found() -> None:
     bus = MemoryBus()
     append(bus, command(1).replace(b"t-1", b"\\u0074-1"))
     assert keys(bus, MemoryStore(), RecordFilter(invoke_id="t-1")) == [("t-1", "i-1", 1)]
 
 
-def test_since_a_time() -> None:
+def test_since_leaves_out_earlier_records() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock=clock)
     append(bus, command(0))
@@ -88,7 +88,7 @@ def test_since_a_time() -> None:
     assert keys(bus, MemoryStore(), RecordFilter(since=now)) == [("t-1", "i-1", 1)]
 
 
-def test_what_only_the_archive_has_is_there_too() -> None:
+def test_records_that_only_the_archive_holds_are_listed() -> None:
     gone = MemoryBus()
     append(gone, command(0), command(1))
     store = archived(gone, "another log")
@@ -98,7 +98,7 @@ def test_what_only_the_archive_has_is_there_too() -> None:
 
 
 class Reading(MemoryStore):
-    """Counts the objects that are read."""
+    """A store that counts the objects that are read."""
 
     reads = 0
 
@@ -107,17 +107,17 @@ class Reading(MemoryStore):
         return super().get(key)
 
 
-def test_what_the_log_has_is_not_read_from_the_archive() -> None:
+def test_records_that_the_topic_holds_are_not_read_from_the_archive() -> None:
     bus = MemoryBus()
     append(bus, *(command(number) for number in range(3)))
     store = Reading()
     for info in (archive := archived(bus)).list(""):
         store.put(info.key, archive.get(info.key))
     assert len(keys(bus, store)) == 3
-    assert store.reads == 1, "the header that tells whose log it is"
+    assert store.reads == 1, "only the header, which names the log id"
 
 
-def test_what_came_before_is_delivered_and_routing_makes_nothing_else_of_it() -> None:
+def test_earlier_records_are_delivered_under_the_ids_that_routing_gives_them() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock=clock)
     append(bus, command(0))
@@ -136,7 +136,7 @@ def test_what_came_before_is_delivered_and_routing_makes_nothing_else_of_it() ->
     assert {one.event for one in after} == {command(0), command(1)}
 
 
-def test_what_log_and_archive_both_have_is_delivered_once() -> None:
+def test_records_in_both_topic_and_archive_are_delivered_once() -> None:
     bus = MemoryBus(partitions=1)
     append(bus, *(command(number) for number in range(3)))
     store = archived(bus)
@@ -146,7 +146,7 @@ def test_what_log_and_archive_both_have_is_delivered_once() -> None:
     assert len({one.id for one in made(bus)}) == len(made(bus)) == 3
 
 
-def test_records_of_two_logs_are_two_deliveries_though_they_lie_at_one_position() -> None:
+def test_records_of_two_buses_at_one_position_are_two_deliveries() -> None:
     gone, bus = MemoryBus(), MemoryBus()
     append(gone, command(0))
     append(bus, command(1))

@@ -1,4 +1,4 @@
-"""Clocks that differ are told, by how much and which way."""
+"""`clock_finding`: warns of a clock that differs, with the difference and its direction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from heliograph.diagnose.finding import clock_finding
         (-95_000, -94_000, "94.0 s behind this machine's"),
     ],
 )
-def test_a_clock_is_off_by_at_least_what_is_sure(lowest: int, highest: int, says: str) -> None:
+def test_the_least_possible_difference_of_a_clock_decides_the_warning(
+    lowest: int, highest: int, says: str
+) -> None:
     found = clock_finding("clock", lowest, highest)
     assert found.state == ("warning" if says else "ok")
     assert says in found.detail

@@ -1,4 +1,4 @@
-"""What a running process answers about itself."""
+"""`/metrics`, `/healthz` and `/readyz` of a running process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from schemas.errors import BusUnavailable, InputError
 
 
 class Reporting(Runner):
-    """A runner that says what it is told to."""
+    """A runner whose unready roles are set by the test. `blind`: its bus does not answer."""
 
-    said: dict[str, str]
+    reported: dict[str, str]
     blind = False
 
     def unready(self) -> dict[str, str]:
-        return self.said
+        return self.reported
 
     def observe(self) -> None:
         if self.blind:
@@ -34,7 +34,7 @@ class Reporting(Runner):
 @pytest.fixture
 def runner() -> Reporting:
     runner = Reporting(MemoryBus(ManualClock()), {})
-    runner.said = {}
+    runner.reported = {}
     return runner
 
 
@@ -55,14 +55,14 @@ def got(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_ready_is_what_the_runner_says(url: str, runner: Reporting) -> None:
+def test_readyz_lists_the_roles_that_are_not_ready(url: str, runner: Reporting) -> None:
     assert got(f"{url}/readyz") == (200, "ok\n")
-    runner.said = {"router": "starting", "archiver": "no such bucket"}
+    runner.reported = {"router": "starting", "archiver": "no such bucket"}
     assert got(f"{url}/readyz?verbose") == (503, "router: starting\narchiver: no such bucket\n")
     assert got(f"{url}/healthz") == (200, "ok\n")
 
 
-def test_metrics_are_served_even_when_the_log_does_not_answer(url: str, runner: Reporting) -> None:
+def test_metrics_are_served_while_the_bus_does_not_answer(url: str, runner: Reporting) -> None:
     runner.blind = True
     status, text = got(f"{url}/metrics")
     assert status == 200
@@ -70,14 +70,14 @@ def test_metrics_are_served_even_when_the_log_does_not_answer(url: str, runner: 
     assert got(url)[0] == 404
 
 
-def test_addresses_that_cannot_be_used(runner: Reporting, url: str) -> None:
+def test_an_unusable_address_is_refused(runner: Reporting, url: str) -> None:
     taken = url.rpartition(":")[2]
     for address in ("here", "localhost:", "127.0.0.1:99999", f"127.0.0.1:{taken}", "256.0.0.1:0"):
         with pytest.raises(InputError, match="--metrics"):
             serve(address, runner)
 
 
-def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, runner: Reporting) -> None:
+def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch, runner: Reporting) -> None:
     monkeypatch.setattr(health, "CLIENT_SECONDS", 0.05)
     server = serve("127.0.0.1:0", runner)
     try:

@@ -1,4 +1,4 @@
-"""Where log lines go, and in what form."""
+"""The form and the destination of log lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def defaults() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_json_when_nobody_watches_and_on_standard_error_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_are_json_on_standard_error_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logging_setup.configure(LogSection())
     structlog.get_logger().info("role started", role="router")
     structlog.get_logger().debug("not at this level")
@@ -28,7 +28,7 @@ def test_json_when_nobody_watches_and_on_standard_error_only(capsys: pytest.Capt
     assert {"role": "router", "event": "role started", "level": "info"}.items() <= json.loads(err).items()
 
 
-def test_lines_for_people_on_a_terminal(
+def test_log_lines_are_text_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -41,7 +41,7 @@ def test_lines_for_people_on_a_terminal(
     assert err.count("\n") == 1
 
 
-def test_a_terminal_obeys_nothing_that_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logging_setup.configure(LogSection(format="console"))
     structlog.get_logger().warning("function printed", line="\x1b]0;mine\x07\u202e")
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The receiver on loopback keeps what it takes, and says what its subclass says."""
+"""The receiver on loopback: keeps the deliveries that it takes, and answers as its subclass decides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def post(receiver: Receiver, path: str, delivery: str, body: bytes) -> int:
         connection.close()
 
 
-def test_it_takes_everything_and_keeps_repeats_under_one_id() -> None:
+def test_the_receiver_takes_every_delivery_and_keeps_repeats_under_one_id() -> None:
     with Receiver() as receiver:
         for delivery, body in (("a", b"1"), ("b", b"2"), ("a", b"1")):
             assert post(receiver, "/hook", delivery, body) == 200
@@ -34,13 +34,13 @@ def test_it_takes_everything_and_keeps_repeats_under_one_id() -> None:
         assert (receiver.count, receiver.arrived.is_set()) == (3, True)
 
 
-def test_what_is_not_taken_has_arrived_all_the_same() -> None:
+def test_a_refused_delivery_counts_as_an_arrival() -> None:
     with Choosy() as receiver:
         assert [post(receiver, path, path, b"") for path in ("/gone", "/hook")] == [410, 202]
         assert (receiver.count, list(receiver.bodies)) == (2, ["/hook"])
 
 
-def test_a_sender_that_dies_in_the_middle_leaves_nothing_and_makes_no_noise(
+def test_a_request_that_breaks_off_is_neither_kept_nor_logged(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with Receiver() as receiver:

@@ -1,4 +1,4 @@
-"""Running roles: failing ones are built anew, idleness is seen, stopping is bounded."""
+"""The runner of roles: restarts failed ones, recognises idleness, and stops within a bound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVENT = NewRecord("events.other", b"{}", b"key")
 
 
 class Fake:
-    """A role that finishes what it reads, unless it is told to fail, to hang, to keep or to be busy."""
+    """A role that finishes the records that it reads, unless a test makes it fail, hang, keep them or be busy."""
 
     topics: tuple[str, ...] = ("events.*",)
 
@@ -89,12 +89,12 @@ def running(bus: MemoryBus, **builds: Callable[[], Role]) -> Generator[Runner]:
 def until(seen: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not seen():
-        assert time.monotonic() < deadline, "never seen"
+        assert time.monotonic() < deadline, "condition not met within 20 s"
         time.sleep(0.002)
 
 
 def idle(runner: Runner) -> threading.Event:
-    """An event that is set when the runner has found itself idle."""
+    """Returns an event that is set when `wait_until_idle` returns."""
     found = threading.Event()
 
     def wait() -> None:
@@ -105,7 +105,7 @@ def idle(runner: Runner) -> threading.Event:
     return found
 
 
-def test_a_role_that_fails_is_built_anew_and_the_others_go_on(bus: MemoryBus) -> None:
+def test_a_failed_role_is_built_again_while_the_others_run_on(bus: MemoryBus) -> None:
     built: list[Fake] = []
     looked = threading.Event()
 
@@ -130,7 +130,7 @@ def test_a_role_that_fails_is_built_anew_and_the_others_go_on(bus: MemoryBus) ->
     assert other.closes == 1
 
 
-def test_the_pause_before_a_role_is_built_anew_doubles_up_to_a_bound(
+def test_the_pause_before_a_restart_doubles_up_to_a_bound(
     bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 4.0)
@@ -151,7 +151,7 @@ def test_the_pause_before_a_role_is_built_anew_doubles_up_to_a_bound(
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
-def test_a_role_that_cannot_be_built_is_named(bus: MemoryBus) -> None:
+def test_a_role_that_cannot_be_built_is_reported_as_failed(bus: MemoryBus) -> None:
     def build() -> Role:
         raise BusUnavailable("locked")
 
@@ -161,7 +161,7 @@ def test_a_role_that_cannot_be_built_is_named(bus: MemoryBus) -> None:
         runner.wait_until_idle()
 
 
-def test_a_loop_that_does_not_turn_is_named(bus: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_loop_is_reported_as_failed(bus: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
     role = Fake(bus)
     role.hangs_in_step = True
     with running(bus, router=lambda: role) as runner:
@@ -172,7 +172,7 @@ def test_a_loop_that_does_not_turn_is_named(bus: MemoryBus, monkeypatch: pytest.
         role.released.set()
 
 
-def test_a_role_that_does_not_end_is_not_waited_for_longer_than_told(bus: MemoryBus) -> None:
+def test_join_waits_no_longer_than_its_limit_for_a_hanging_role(bus: MemoryBus) -> None:
     role, other = Fake(bus), Fake(bus, "other")
     role.hangs_in_close = True
     runner = Runner(bus, {"router": lambda: role, "other": lambda: other})
@@ -184,13 +184,13 @@ def test_a_role_that_does_not_end_is_not_waited_for_longer_than_told(bus: Memory
     assert runner.join()
 
 
-def test_asked_to_stop_it_stops_waiting(bus: MemoryBus) -> None:
+def test_stop_ends_the_wait(bus: MemoryBus) -> None:
     with running(bus, router=lambda: Fake(bus)) as runner:
         threading.Timer(0.02, runner.stop).start()
         runner.wait()
 
 
-def test_idle_once_all_is_read_and_nothing_is_under_way(bus: MemoryBus) -> None:
+def test_the_runner_is_idle_once_nothing_is_unread_and_no_role_is_busy(bus: MemoryBus) -> None:
     role = Fake(bus)
     role.keeps_until_flushed = role.underway = True
     bus.append([EVENT])
@@ -205,7 +205,7 @@ def test_idle_once_all_is_read_and_nothing_is_under_way(bus: MemoryBus) -> None:
     assert role.flushes == 0
 
 
-def test_only_once_all_others_are_done_the_archiver_need_not_wait_for_company(bus: MemoryBus) -> None:
+def test_the_archiver_is_flushed_only_once_all_others_are_done(bus: MemoryBus) -> None:
     router, archiver = Fake(bus), Fake(bus, "archiver")
     router.keeps_until_flushed = archiver.keeps_until_flushed = True
     bus.append([EVENT])
@@ -219,7 +219,7 @@ def test_only_once_all_others_are_done_the_archiver_need_not_wait_for_company(bu
     assert unfinished(bus, "archiver", archiver.topics)[0] == 0
 
 
-def test_what_waits_on_the_wheel_is_not_unread(bus: MemoryBus) -> None:
+def test_deliveries_on_the_wheel_do_not_count_as_unread(bus: MemoryBus) -> None:
     wheel = Fake(bus, "wheel")
     wheel.keeps_until_flushed = True
     bus.append([EVENT])
@@ -228,7 +228,7 @@ def test_what_waits_on_the_wheel_is_not_unread(bus: MemoryBus) -> None:
     assert wheel.flushes == 0
 
 
-def test_a_log_that_cannot_be_read_for_a_while_is_not_idle(
+def test_a_bus_that_does_not_answer_for_a_while_is_not_idle(
     bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -246,7 +246,7 @@ def test_a_log_that_cannot_be_read_for_a_while_is_not_idle(
     assert len(asked) >= 4
 
 
-def test_what_is_unfinished_is_counted_from_the_cursor_or_the_first_record_there_is(bus: MemoryBus) -> None:
+def test_unfinished_records_count_from_the_cursor_or_the_first_record(bus: MemoryBus) -> None:
     bus.append([EVENT] * 3)
     assert unfinished(bus, "router", ("events.*",)) == (3, 3)
     consumer = bus.consumer(["events.*"], "router")
@@ -256,7 +256,7 @@ def test_what_is_unfinished_is_counted_from_the_cursor_or_the_first_record_there
     assert unfinished(bus, "router", ("verdicts",)) == (0, 0)
 
 
-def test_gauges_say_how_far_and_how_lively_the_roles_are(bus: MemoryBus) -> None:
+def test_gauges_show_lag_and_loop_age_of_each_role(bus: MemoryBus) -> None:
     role = Fake(bus)
     role.keeps_until_flushed = True
     bus.append([EVENT] * 2)

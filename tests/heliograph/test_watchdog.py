@@ -1,4 +1,4 @@
-"""A poll that never returns is noticed, whatever the log: in the log of the process, its metrics and its readiness."""
+"""The watchdog: a poll that never returns shows in log lines, metrics and readiness, on any bus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STUCK = 0.2
 
 
 class Hanging:
-    """A client of a group whose poll does not return until it is let go."""
+    """A client of a group whose poll does not return until `released` is set."""
 
     def __init__(self, released: threading.Event) -> None:
         self._released = released
@@ -44,7 +44,7 @@ class Hanging:
 
 
 class HangingBus(MemoryBus):
-    """A log whose consumers hang, and which then answers no question either."""
+    """A bus whose consumers hang until `released` is set. `silent`: its `lag` hangs too."""
 
     def __init__(self, released: threading.Event, *, kafka: bool, silent: bool = False) -> None:
         super().__init__(SystemClock())
@@ -109,7 +109,7 @@ def routing(bus: Bus, released: threading.Event) -> Generator[Runner]:
 def until(seen: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not seen():
-        assert time.monotonic() < deadline, "never seen"
+        assert time.monotonic() < deadline, "condition not met within 20 s"
         time.sleep(0.01)
 
 
@@ -123,7 +123,7 @@ def got(url: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("kafka", [False, True], ids=["memory", "kafka"])
-def test_a_poll_that_never_returns_is_seen_from_outside(kafka: bool) -> None:
+def test_a_poll_that_never_returns_shows_in_readiness_metrics_and_log_lines(kafka: bool) -> None:
     released = threading.Event()
     bus = HangingBus(released, kafka=kafka)
     with capture_logs() as logged, routing(bus, released) as runner:
@@ -149,7 +149,7 @@ def test_a_poll_that_never_returns_is_seen_from_outside(kafka: bool) -> None:
             server.server_close()
 
 
-def test_metrics_do_not_wait_for_a_log_that_is_silent() -> None:
+def test_metrics_do_not_wait_for_a_bus_that_does_not_answer() -> None:
     released = threading.Event()
     bus = HangingBus(released, kafka=False, silent=True)
     with routing(bus, released) as runner:
@@ -159,7 +159,7 @@ def test_metrics_do_not_wait_for_a_log_that_is_silent() -> None:
                 runner.observe()
 
 
-def test_asked_to_stop_it_stops_though_upkeep_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_ends_the_wait_while_maintenance_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     released, entered = threading.Event(), threading.Event()
     bus = MemoryBus(SystemClock())
 

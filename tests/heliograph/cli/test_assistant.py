@@ -22,7 +22,7 @@ from tests.heliograph.cli.conftest import Commands
 
 @pytest.fixture
 def asking(call: Commands) -> Commands:
-    """A home with a key."""
+    """Returns the command line on a home with a key."""
     call.done("assistant", "key")
     return call
 
@@ -60,7 +60,7 @@ def agents(home: Path, *instances: str) -> Generator[None]:
             thread.join()
 
 
-def test_without_a_key_nothing_can_be_asked_for(call: Commands) -> None:
+def test_a_run_without_a_key_is_refused(call: Commands) -> None:
     says = call.refused("assistant", "run", "hostname", "--instance", "i-1")
     assert "`heliograph assistant key` makes one" in says
     assert "makes one" in call.refused("assistant", "agent", "--instance-id", "i-1")
@@ -94,7 +94,7 @@ def test_a_run_is_followed_to_its_end_on_every_instance(asking: Commands) -> Non
     assert "--- i-2\nhello" in asking.done("assistant", "results", execution, "--instance", "i-2").out
 
 
-def test_what_nobody_answers_is_said(asking: Commands) -> None:
+def test_an_instance_without_an_answer_is_shown_as_pending(asking: Commands) -> None:
     unanswered = asking("assistant", "run", "echo", "--instance", "i-9", "--wait", "0.2")
     assert unanswered.status == 1
     assert "does an agent of i-9 run, in this region and with this key?" in unanswered.out
@@ -105,7 +105,7 @@ def test_what_nobody_answers_is_said(asking: Commands) -> None:
     assert asking.done("assistant", "list", "--region", "cn-beijing", "--json").rows == []
 
 
-def test_a_schedule_is_taken_and_stopped(asking: Commands) -> None:
+def test_a_schedule_is_accepted_by_the_agent_and_can_be_stopped(asking: Commands) -> None:
     with agents(asking.home, "i-1"):
         taken = asking.done("assistant", "schedule", "rate(5m)", "echo", "--instance", "i-1", "--json")
         (row,) = taken.rows
@@ -124,7 +124,7 @@ def test_a_schedule_is_taken_and_stopped(asking: Commands) -> None:
 
 
 @pytest.mark.parametrize("data", [b"text\n", bytes(range(256))])
-def test_a_file_is_sent(asking: Commands, tmp_path: Path, data: bytes) -> None:
+def test_a_file_is_written_on_the_instance(asking: Commands, tmp_path: Path, data: bytes) -> None:
     source, folder = tmp_path / "source.bin", tmp_path / "there"
     source.write_bytes(data)
     words = ("assistant", "send-file", str(source), "--to", str(folder), "--instance", "i-1")
@@ -138,7 +138,7 @@ def test_a_file_is_sent(asking: Commands, tmp_path: Path, data: bytes) -> None:
     assert (folder / "other").stat().st_mode & 0o777 == 0o600
 
 
-def test_commands_are_kept_with_versions_and_run(asking: Commands, tmp_path: Path) -> None:
+def test_kept_commands_have_versions_and_can_be_run(asking: Commands, tmp_path: Path) -> None:
     command = ("assistant", "command")
     script = tmp_path / "greet.sh"
     script.write_text("echo two {{who}}")
@@ -194,13 +194,13 @@ def test_commands_are_kept_with_versions_and_run(asking: Commands, tmp_path: Pat
         ("command create x", "give either a SCRIPT or --file"),
     ],
 )
-def test_wrong_words(asking: Commands, tmp_path: Path, words: str, says: str) -> None:
+def test_invalid_arguments_are_refused(asking: Commands, tmp_path: Path, words: str, says: str) -> None:
     found = asking.refused("assistant", *words.replace("FOLDER", str(tmp_path)).split())
     assert says in found
     assert "hunter2" not in found
 
 
-def test_quotas_of_the_configuration_hold(asking: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quotas_of_the_configuration_apply(asking: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_ASSISTANT_DAILY_RUNS", "1")
     monkeypatch.setenv("HELIOGRAPH_ASSISTANT_KEPT_COMMANDS", "0")
     asking.done("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
@@ -208,7 +208,7 @@ def test_quotas_of_the_configuration_hold(asking: Commands, monkeypatch: pytest.
     assert "kept_commands" in asking.refused("assistant", "command", "create", "x", "echo")
 
 
-def test_a_key_elsewhere_is_not_made(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_a_file_is_not_made(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_ASSISTANT_KEYS", "env:SOME_KEY")
     assert "env:SOME_KEY is not a file" in call.refused("assistant", "key")
 

@@ -1,4 +1,4 @@
-"""`heliograph assistant delivery …`: settings of regions, and what comes of them."""
+"""`heliograph assistant delivery …`: settings of regions, and the deliveries that follow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def objects(folder: Path) -> set[str]:
     }
 
 
-def test_records_reach_bucket_and_log_store_and_are_found_again(call: Commands, tmp_path: Path) -> None:
+def test_records_reach_bucket_and_log_store_and_are_listed(call: Commands, tmp_path: Path) -> None:
     call.done("init")
     append(call, command(0, Output="disk full\n"), command(1, RegionId="cn-beijing"), b"{}")
     bucket = tmp_path / "bucket"
@@ -67,7 +67,7 @@ def test_records_reach_bucket_and_log_store_and_are_found_again(call: Commands, 
     assert "cn-beijing: no delivery settings; its records stay" in shown.err
 
 
-def test_a_terminal_obeys_no_region(call: Commands) -> None:
+def test_control_characters_of_a_region_are_escaped(call: Commands) -> None:
     call.done("init")
     append(call, b'{"RegionId": "\\u001b[2J\\n"}')
     shown = call.done(*DELIVERY, "show")
@@ -75,7 +75,7 @@ def test_a_terminal_obeys_no_region(call: Commands) -> None:
     assert "\\x1b[2J\\n: no delivery settings" in shown.err
 
 
-def test_a_denied_bucket_holds_up_no_other_region(call: Commands, tmp_path: Path) -> None:
+def test_a_denied_bucket_delays_no_other_region(call: Commands, tmp_path: Path) -> None:
     call.done("init")
     (tmp_path / "denied").write_text("not a folder")
     for region, name in (("cn-beijing", "denied"), ("cn-hangzhou", "bucket")):
@@ -96,7 +96,7 @@ def test_a_denied_bucket_holds_up_no_other_region(call: Commands, tmp_path: Path
     assert list(failed) == ["target bucket@cn-beijing"]
 
 
-def test_what_is_not_named_stays_and_each_store_may_go(call: Commands) -> None:
+def test_omitted_options_stay_and_each_store_can_be_removed(call: Commands) -> None:
     call.done(*DELIVERY, "set", "cn-hangzhou", "--bucket", "memory://", "--layout", "file=as-sent")
     call.done(*DELIVERY, "set", "cn-hangzhou", "--project", "ops", "--logstore", "runs")
     assert "unchanged" in call.done(*DELIVERY, "set", "cn-hangzhou", "--bucket", "memory://").out
@@ -108,7 +108,7 @@ def test_what_is_not_named_stays_and_each_store_may_go(call: Commands) -> None:
     assert "name a bucket" in call.refused(*DELIVERY, "set", "cn-hangzhou", "--bucket", "none")
 
 
-def test_removing_takes_two_steps(call: Commands) -> None:
+def test_settings_are_removed_only_once_switched_off(call: Commands) -> None:
     for region in ("cn-beijing", "cn-hangzhou"):
         call.done(*DELIVERY, "set", region, "--bucket", "memory://")
     refused = call.refused(*DELIVERY, "remove", "cn-beijing", "cn-hangzhou")
@@ -153,12 +153,12 @@ def test_removing_takes_two_steps(call: Commands) -> None:
         ),
     ],
 )
-def test_wrong_words(call: Commands, words: str, says: str) -> None:
+def test_invalid_arguments_are_refused(call: Commands, words: str, says: str) -> None:
     assert says in call.refused(*DELIVERY, *words.split())
     assert call.done(*DELIVERY, "show", "--json").rows == []
 
 
-def test_credentials_that_are_missing_are_told_with_their_region(call: Commands) -> None:
+def test_missing_credentials_are_reported_with_their_region(call: Commands) -> None:
     url = "s3://audit?access_key=env:NO_SUCH_KEY&secret_key=env:NO_SUCH_KEY"
     call.done(*DELIVERY, "set", "cn-hangzhou", "--bucket", url)
     failed = {

@@ -1,4 +1,4 @@
-"""`heliograph chaos`: what it says of a run, and what it refuses to begin."""
+"""`heliograph chaos`: the report of a run, and the options that it refuses."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""`heliograph archive compact`, `retention` and `erase`, with the checks that follow."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +19,7 @@ from tests.archiver.making import TOPIC
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
-    """The archive of a home whose records are years old."""
+    """Returns the archive of a home whose records are years old."""
     monkeypatch.setenv("HELIOGRAPH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", (tmp_path / "archive").as_uri())
     return FolderStore(tmp_path / "archive")
@@ -47,7 +49,7 @@ def test_compact_merges_days_and_then_removes_segments(store: FolderStore) -> No
     assert all(row["file"] for row in rows("list"))
 
 
-def test_retention_says_first_and_does_then(store: FolderStore) -> None:
+def test_retention_removes_only_with_apply(store: FolderStore) -> None:
     before = fill(store)
     expected = [{"topic": TOPIC, "chains": 2, "segments": 12, "records": len(before) - 2}]
     assert rows("retention", TOPIC, "--keep", "365d") == expected
@@ -57,7 +59,7 @@ def test_retention_says_first_and_does_then(store: FolderStore) -> None:
     assert rows("verify")[0]["retired"] == len(before) - 2
 
 
-def test_erase_says_first_and_does_then(store: FolderStore) -> None:
+def test_erase_changes_records_only_with_apply(store: FolderStore) -> None:
     add(store, 0, value=b'{"userId":"1690"}')
     add(store, DAY)
     rows("compact")
@@ -69,7 +71,7 @@ def test_erase_says_first_and_does_then(store: FolderStore) -> None:
     assert rows("verify")[0]["erased"] == 1
 
 
-def test_heads_hold_the_manifests_too(store: FolderStore) -> None:
+def test_heads_include_those_of_the_manifests(store: FolderStore) -> None:
     fill(store)
     rows("compact")
     heads = [f"--expect-head={head['key']}={head['sha256']}" for head in rows("heads")]
@@ -78,7 +80,7 @@ def test_heads_hold_the_manifests_too(store: FolderStore) -> None:
     assert rows("verify", *heads)[0]["sound"]
 
 
-def test_wrong_input_says_what_to_give(store: FolderStore) -> None:
+def test_errors_name_the_option_and_the_remedy(store: FolderStore) -> None:
     fill(store)
     assert "--resource ARN or --user ID" in failure("erase")
     assert "--reason" in failure("erase", "--user", "1", "--apply")
