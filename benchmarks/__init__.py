@@ -1,1 +1,1 @@
-"""What the product costs, each figure beside the bare work of the same run. `make bench`."""
+"""Measures the product, each figure beside the bare work of the same run. `make bench`."""

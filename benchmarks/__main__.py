@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, or those named. Prints figures and their ratio to the bare work of the same run."""
+"""`make bench`: runs all benchmarks or those named, and prints figures and their ratio to the bare work of the same run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The deliverer on the embedded log and one callback target, beside a bare aiohttp client with the same receiver.
+"""The deliverer on the embedded bus with one callback target, beside a bare aiohttp client with the same receiver.
 
-Both send the same bodies under the same headers, as many at once, and read the answers; each in a process of its own,
-in turn. The deliverer reads its deliveries, which the router has appended before, from the log and writes a verdict of
-each. What counts is the work done by a core: processor seconds of the whole process, from the first step to the last
-verdict.
+Both send the same bodies with the same headers and concurrency, and read the answers; each runs in a process of its own,
+in turn. The deliverer also reads its deliveries, which the router appended before, from the bus, and writes a verdict for
+each. The figure is the work per core: processor seconds of the whole process, from the first step to the last verdict.
 """
 
 from __future__ import annotations
@@ -50,14 +49,14 @@ concurrency = {at_once}
 
 
 class Spent(NamedTuple):
-    """Seconds of the clock and of the processors."""
+    """Seconds by the clock, and of processor time."""
 
     wall: float
     processor: float
 
 
 def bare(url: str, events: list[bytes]) -> Spent:
-    """A careful program of its own: one session, its workers share the work, every answer is read to its end."""
+    """Runs a careful client: one session, workers that share the requests, every answer read to its end."""
     collect_seldom()
     return uvloop.run(_bare(url, events))
 
@@ -86,7 +85,7 @@ async def _send(session: aiohttp.ClientSession, url: str, work: Iterator[tuple[i
 
 
 def deliver(home: Path, count: int) -> Spent:
-    """The deliverer's own loop, without the thread that `heliograph run` gives it."""
+    """Runs the deliverer's loop without the thread of `heliograph run`."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     collect_seldom()
     with (
@@ -109,7 +108,7 @@ def _spent() -> Callable[[], Spent]:
 
 
 def prepared(home: Path, url: str, events: list[bytes]) -> None:
-    """A log with a delivery of each event."""
+    """Makes a bus with a delivery for each event."""
     product = Product(home)
     product.apply(SUBSCRIPTION.format(url=url, at_once=AT_ONCE))
     with product.deployment() as deployment:
@@ -120,7 +119,7 @@ def prepared(home: Path, url: str, events: list[bytes]) -> None:
 
 
 def _alone(work: Callable[[], Spent]) -> Spent:
-    """Do it in a process that begins with it."""
+    """Runs a function in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(work).result()
 
@@ -137,7 +136,7 @@ def _round(folder: Path, events: list[bytes]) -> tuple[Spent, Spent]:
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     events = list(generate(17, EVENTS, 1_700_000_000_000))
     rounds: list[tuple[Spent, Spent]] = []

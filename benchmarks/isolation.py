@@ -1,9 +1,9 @@
-"""One target of a hundred that answers each request after thirty seconds, and what the other ninety-nine notice of it:
-the embedded product with all its roles, with it and without, in turn.
+"""The effect of one target, which answers each request after 30 s, on 99 others: all roles on the embedded bus, with the
+slow target and without it, in turn.
 
-Its time limit is longer, so that it never fails and its breaker never opens: the hardest case. All else is as without
-settings. Throughput is of a pile of events that lies there when the roles start; latency, from before the append to the
-receiver, of events that then come ten a second, each for all targets.
+Its time limit is longer, so that it never fails and its breaker never opens: the hardest case. Everything else is at its
+default. Throughput is that of a backlog that exists when the roles start; latency, from before the append to the receiver,
+is that of events that follow at ten a second, each for all targets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TARGET = '[[subscription.target]]\nid = "t{n}"\nkind = "callback"\nurl = "{url}/
 
 
 class Noticed(NamedTuple):
-    """Deliveries a second to the targets that answer; milliseconds until single events arrived."""
+    """Deliveries per second to the targets that answer, and milliseconds until single events arrived."""
 
     rate: float
     median: float
@@ -39,14 +39,14 @@ class Noticed(NamedTuple):
 
 
 class Arrivals:
-    """When each event first came to each target that answers, by target and id."""
+    """The time at which each event first reached each target that answers, by target and id."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self.times: dict[tuple[str, str], float] = {}
 
     def wait(self, events: int) -> None:
-        """Until so many events have come to all of them."""
+        """Waits until this many events have reached all of the targets."""
         until(lambda: self._count() >= events * (TARGETS - 1), 120, every=0.1)
 
     def _count(self) -> int:
@@ -57,7 +57,7 @@ class Arrivals:
 
 
 def measure(*, hanging: bool) -> Noticed:
-    """Start the product on a pile, then feed it single events."""
+    """Starts the product on a backlog, then emits single events."""
     events = list(generate(13, PILE + SINGLE, 1_700_000_000_000))
     with (
         tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder,
@@ -83,7 +83,7 @@ def measure(*, hanging: bool) -> Noticed:
 
 
 def _submitted(edge: Edge, value: bytes) -> float:
-    """When it began; the next may follow a while after."""
+    """Returns the time before the append, after a pause for the next one."""
     began = time.monotonic()
     edge.submit([value])
     time.sleep(PAUSE)
@@ -91,7 +91,7 @@ def _submitted(edge: Edge, value: bytes) -> float:
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     rounds: list[tuple[Noticed, Noticed]] = []
     for turn in range(ROUNDS):
         first = measure(hanging=turn % 2 == 1)

@@ -1,7 +1,7 @@
-"""The log on Kafka beside the bare clients, in one run: appends and polls of 519-byte events, events a second.
+"""The bus on Kafka beside the bare clients, in one run: appends and polls of 519-byte events, in events per second.
 
-It starts a broker as the tests do. The bare loops do what a careful program would with the same settings: every delivery
-report is looked at, every record's fields are read, one commit a batch.
+It starts a broker as the tests do. The bare loops do what a careful program would with the same settings: they check
+every delivery report, read every record's fields, and commit once per batch.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ BARE: dict[str, tuple[Callable[[KafkaSettings, int], None], Callable[[KafkaSetti
 
 
 def measure(address: str, count: int) -> dict[str, dict[str, float]]:
-    """By client: events a second of ours and of the bare client, the best of some rounds, and their ratios."""
+    """Returns by client the events per second of ours and of the bare client, the best of some rounds, and their ratios."""
     found: dict[str, dict[str, float]] = {}
     for client in BARE:
         rounds = [_round(address, client, count) for _ in range(ROUNDS)]
@@ -152,7 +152,7 @@ def _round(address: str, client: str, count: int) -> dict[str, float]:
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     collect_seldom()
     with running() as broker:
         found = measure(broker.address, COUNT)

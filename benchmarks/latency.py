@@ -1,4 +1,4 @@
-"""From an append to the receiver of a callback on an idle embedded log, beside a bare POST to the same receiver."""
+"""The time from an append to the receiver of a callback on an idle embedded bus, beside a bare POST to the same receiver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOOK = '[[subscription]]\nname = "all"\n[[subscription.target]]\nid = "hook"\nki
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     first, *events = generate(11, 1 + EVENTS, 1_700_000_000_000)
     with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder, Hook() as hook:
         product = Product(Path(folder) / "home")
@@ -47,7 +47,7 @@ def run() -> None:
 
 
 def _arrival(hook: Hook, act: Callable[[], object]) -> float:
-    """Seconds from the act until something more has arrived."""
+    """Returns the seconds from a call until the next request has arrived."""
     before = hook.count
     began = time.perf_counter()
     act()

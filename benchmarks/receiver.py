@@ -1,4 +1,4 @@
-"""A receiver of callbacks as fast as Python has one, in a process of its own: so that what is measured is who sends."""
+"""A receiver of callbacks in a process of its own, fast enough that benchmarks measure the sender."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class Arrival(NamedTuple):
-    """A request: its path, the id of the notification in it, and when it had come, as `time.monotonic` has it."""
+    """A request: its path, the id of the notification in it, and its time of arrival by `time.monotonic`."""
 
     path: str
     id: str
@@ -32,14 +32,14 @@ class Arrival(NamedTuple):
 
 
 class Receiver:
-    """What is known of the receiver where it is asked. `url`: without a path."""
+    """The receiver as seen from the benchmark's process. `url`: without a path."""
 
     def __init__(self, url: str, pipe: Connection) -> None:
         self.url = url
         self._pipe = pipe
 
     def arrivals(self) -> list[Arrival]:
-        """Every request that was answered since the last time."""
+        """Returns every request that was answered since the last call."""
         self._pipe.send(None)
         found: list[Arrival] = self._pipe.recv()
         return found
@@ -47,7 +47,7 @@ class Receiver:
 
 @contextmanager
 def receiving(hanging: str = "", seconds: float = 0.0) -> Generator[Receiver]:
-    """A receiver on a free loopback port. Requests for the path `hanging` are answered after so many seconds."""
+    """Starts a receiver on a free loopback port, which answers requests for the path `hanging` after this many seconds."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, hanging, seconds), daemon=True)
@@ -67,12 +67,12 @@ _decode = msgspec.json.Decoder(_Identity).decode
 
 
 def identity(body: bytes) -> str:
-    """The id of a notification."""
+    """Reads the id of a notification."""
     return _decode(body).id
 
 
 class _Arrivals:
-    """Shared by the loop, which adds, and the thread that tells of them."""
+    """Requests that the event loop adds and the reporting thread takes."""
 
     def __init__(self, hanging: str, seconds: float) -> None:
         self.hanging = hanging
@@ -84,7 +84,7 @@ class _Arrivals:
 
 
 class _Conversation(asyncio.Protocol):
-    """One connection; a request at a time, as HTTP/1.1 clients without pipelining send them."""
+    """One connection with one request at a time, as from HTTP/1.1 clients without pipelining."""
 
     def __init__(self, arrivals: _Arrivals) -> None:
         self._arrivals = arrivals

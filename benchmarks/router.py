@@ -1,8 +1,8 @@
 """The router's loop on Kafka beside a bare loop of the same client in one run: read, decode, keep some, write, commit.
 
-Both read notifications of about 519 bytes and write what one filter wants, about a fifth. The bare loop does what a
-careful program would: it decodes six fields, looks at every delivery report and commits each batch. The time begins with
-the first batch, so that joining the group is no part of it.
+Both read notifications of about 519 bytes and write those that one filter matches, about a fifth. The bare loop does what
+a careful program would: it decodes six fields, checks every delivery report and commits each batch. The time starts with
+the first batch, so that joining the group does not count.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ kafka: Any = import_module("kafka")
 
 
 class Event(msgspec.Struct, rename="camel"):
-    """What the bare loop decodes."""
+    """The fields that the bare loop decodes."""
 
     product: str
     level: str
@@ -69,12 +69,12 @@ decode = msgspec.json.Decoder(Event).decode
 
 
 def wanted(value: bytes) -> bool:
-    """The bare filter."""
+    """Returns True if the bare loop's filter matches."""
     return fnmatchcase(decode(value).name, WANTED)
 
 
 def ours(bus: Bus, count: int) -> float:
-    """The router, in events a second."""
+    """Measures the router in events per second."""
     with closing(Router(bus)) as router:
 
         def step() -> int:
@@ -86,7 +86,7 @@ def ours(bus: Bus, count: int) -> float:
 
 
 def bare_confluent(settings: KafkaSettings, count: int) -> float:
-    """The bare loop on confluent-kafka."""
+    """Measures the bare loop on confluent-kafka."""
     producer = Producer(confluent_config.producer_config(settings))
     consumer = Consumer(
         confluent_config.consumer_config(settings, "bare", "bare")
@@ -123,7 +123,7 @@ def bare_confluent(settings: KafkaSettings, count: int) -> float:
 
 
 def bare_pure(settings: KafkaSettings, count: int) -> float:
-    """The bare loop on kafka-python."""
+    """Measures the bare loop on kafka-python."""
     producer = kafka.KafkaProducer(**pure.producer_config(settings))
     config = pure.consumer_config(settings, "bare") | pure.group_config(settings, "bare")
     consumer = kafka.KafkaConsumer(**config | {"auto_offset_reset": "earliest"})
@@ -157,7 +157,7 @@ BARE: dict[str, Callable[[KafkaSettings, int], float]] = {
 
 
 def _timed(step: Callable[[], int], count: int) -> float:
-    """Events a second of steps until `count` events are read, from the end of the first batch on."""
+    """Returns the events per second of steps until `count` events are read, from the end of the first batch."""
     first = 0
     while not first:
         first = step()
@@ -168,7 +168,7 @@ def _timed(step: Callable[[], int], count: int) -> float:
 
 
 def _routed() -> int:
-    """Events that this process has routed so far."""
+    """Counts the events that this process has routed so far."""
     values = (
         REGISTRY.get_sample_value("heliograph_routed_total", {"topic": topic}) for topic in EVENT_TOPICS
     )
@@ -190,7 +190,7 @@ def _round(address: str, client: str, values: list[bytes]) -> dict[str, float]:
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     collect_seldom()
     values = list(generate(7, EVENTS, 1_700_000_000_000))

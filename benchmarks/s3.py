@@ -30,7 +30,7 @@ ROUNDS = 3
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     os.environ.update(ENVIRONMENT)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     values = list(generate(7, EVENTS, 1_700_000_000_000))

@@ -1,7 +1,7 @@
 """100,000 notifications from a file through five subscriptions and into the archive, beside the bare work.
 
-The bare work, in one process and one thread each: a loop that only appends the same bytes to the same kind of log in
-the same batches, and a loop that only parses them.
+The bare work, in one process and one thread each: a loop that only appends the same bytes to the same kind of bus in the
+same batches, and a loop that only parses them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEVELS_AND_NAMES = (
 
 
 def subscriptions() -> str:
-    """Five subscriptions, targets of the kinds topic, logs and object; together they want about every event."""
+    """Five subscriptions with targets of the kinds topic, logs and object; together they match almost every event."""
     return "\n".join(
         f'[[subscription]]\nname = "{name}"\n{clause}\n[[subscription.target]]\nid = "{name}"\n{target}\n'
         for name, clause, target in LEVELS_AND_NAMES
@@ -39,7 +39,7 @@ def subscriptions() -> str:
 
 
 def run() -> None:
-    """Measure and print."""
+    """Measures and prints the figures."""
     with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder:
         root = Path(folder)
         events = list(generate(SEED, EVENTS, 1_700_000_000_000))

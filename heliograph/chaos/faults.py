@@ -37,7 +37,7 @@ class Requirement(enum.Enum):
 
 
 class FaultPlan(NamedTuple):
-    """How a fault is planned.
+    """The plan of a fault.
 
     `weight`: its share among all faults; `components`: the processes and services that it can strike; `seconds`: its
     shortest and longest duration; `blocks`: True if nothing else happens meanwhile, since a paused process may hold

@@ -1,4 +1,4 @@
-"""Where the product runs in a test: on one machine, or on a Kafka and a bucket of the test's own."""
+"""Environments of the product in a test: on one machine, or with a Kafka namespace and a bucket of the test's own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ EMBEDDED: Mapping[str, str] = {}
 
 
 def on_cluster(kafka: Kafka, store: Service) -> Mapping[str, str]:
-    """The environment of a deployment with a namespace and a bucket to itself. What reads the stores from this process
-    needs `tests.services.s3.ENVIRONMENT` in its own."""
+    """Returns the environment of a deployment with a namespace and a bucket of its own.
+
+    A test that reads the stores from its own process needs `tests.services.s3.ENVIRONMENT` there.
+    """
     bucket = store.bucket()
     return {
         **ENVIRONMENT,

@@ -1,4 +1,4 @@
-"""The product as its users meet it: the command line in processes of its own, and a receiver on loopback."""
+"""The product as users run it: commands in processes of their own, and a receiver on loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = ROOT.parent / "shared" / "spec" / "examples"
 
 
 class Product:
-    """One home, and commands on it."""
+    """Runs commands on one home."""
 
     def __init__(self, home: Path, *, started: ExitStack | None = None, **environment: str) -> None:
         self.home = home
@@ -39,11 +39,11 @@ class Product:
         }
 
     def start(self, *words: str, fed: bool = False) -> subprocess.Popen[bytes]:
-        """A command that goes on; the caller ends it, or the stack that was given. `fed`: by a pipe to its input."""
+        """Starts a command that keeps running; the caller or the given stack ends it. `fed`: gives it a pipe as input."""
         return self._begin(self._command(words), fed=fed)
 
     def start_module(self, module: str, *words: str) -> subprocess.Popen[bytes]:
-        """A module that goes on, on this home; ended as `start` ends."""
+        """Starts a module that keeps running on this home, and is ended as by `start`."""
         return self._begin([sys.executable, "-m", module, *words])
 
     def _begin(self, command: list[str], *, fed: bool = False) -> subprocess.Popen[bytes]:
@@ -55,11 +55,11 @@ class Product:
         return process
 
     def log(self) -> str:
-        """What the commands that go on have logged."""
+        """Returns the log lines of the commands that keep running."""
         return (self.home.parent / "run.log").read_text()
 
     def call(self, *words: str, feed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """A command to its end."""
+        """Runs a command to its end."""
         return subprocess.run(
             self._command(words),
             env=self._environment,
@@ -70,43 +70,43 @@ class Product:
         )
 
     def do(self, *words: str, feed: bytes = b"") -> str:
-        """A command that must succeed; returns what it printed."""
+        """Runs a command that must succeed; returns its output."""
         done = self.call(*words, feed=feed)
         assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stderr.decode()}"
         return done.stdout.decode()
 
     def rows(self, *words: str) -> list[dict[str, Any]]:
-        """A listing."""
+        """Runs a command with `--json`; returns its rows."""
         return [json.loads(line) for line in self.do(*words, "--json").splitlines()]
 
     def apply(self, text: str) -> None:
-        """Apply subscriptions given as TOML."""
+        """Applies subscriptions given as TOML."""
         self.do("subscriptions", "apply", "-", feed=text.encode())
 
     def emit(self) -> None:
-        """Emit one notification."""
+        """Emits one notification."""
         self.do("emit", "Instance:StateChange", "--resource", "i-1", "--content", "state=Running")
 
     def members(self, group: str) -> int:
-        """How many live members a group has."""
+        """Counts the live members of a group."""
         with closing(self.bus()) as bus:
             return len(bus.members(group))
 
     def count(self, topic: str) -> int:
-        """How many records were appended to a topic."""
+        """Counts the records appended to a topic."""
         with closing(self.bus()) as bus:
             return sum(extent.end for extent in bus.extents(topic).values())
 
     def bus(self) -> Bus:
-        """The log, for what no command does; the caller closes it."""
+        """Opens the bus in this process, for tests that no command serves; the caller closes it."""
         return self.deployment().bus
 
     def deployment(self, clock: Clock | None = None) -> Deployment:
-        """Log and stores in this process, for what no command does; the caller closes it."""
+        """Opens bus and stores in this process, for tests that no command serves; the caller closes it."""
         return Deployment(load(self._environment), clock)
 
     def until_idle(self) -> None:
-        """Let everything come to rest."""
+        """Runs all roles until they are idle."""
         self.do("run", "--until-idle")
 
     @staticmethod
@@ -120,7 +120,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def until(seen: Callable[[], T], seconds: float = 60, every: float = 0.1) -> T:
-    """What `seen` returns as soon as that is true, asked `every` so many seconds. Fails if it never is."""
+    """Calls `seen` every `every` seconds until it returns something true, and returns that; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = seen()
@@ -131,7 +131,7 @@ def until(seen: Callable[[], T], seconds: float = 60, every: float = 0.1) -> T:
 
 
 class Hook(Receiver):
-    """Answers with what `statuses` says of a path, and nothing while it `hangs`."""
+    """Answers with the status in `statuses` for a path (else 200), and not at all while `hangs` is set."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An agent whose clock runs twenty times as fast as others': what recurs each ten seconds is due twice a second.
+"""An agent whose clock runs at twenty times the normal speed: a command that repeats every ten seconds is due twice a second.
 
 `python -m tests.acceptance.quick_agent INSTANCE ORIGIN`
 """
@@ -21,22 +21,22 @@ FACTOR = 20
 
 
 class QuickClock:
-    """Shows the real time at `origin`, milliseconds since the epoch, and from then on ever more."""
+    """A clock that is right at `origin` (milliseconds since the epoch) and runs fast from then on."""
 
     def __init__(self, origin: int) -> None:
         self.origin = origin
 
     def now(self) -> int:
-        """Milliseconds since the epoch; the same for every process that asks now."""
+        """Returns milliseconds since the epoch, the same in every process."""
         return self.origin + (time.time_ns() // 1_000_000 - self.origin) * FACTOR
 
     def monotonic(self) -> float:
-        """Seconds."""
+        """Returns seconds."""
         return time.monotonic() * FACTOR
 
 
 def main() -> None:
-    """Stand for the instance that is named, until killed."""
+    """Runs the agent of the named instance until it is killed."""
     instance, origin = sys.argv[1:]
     with Deployment(load(os.environ), QuickClock(int(origin))) as deployment:
         folder = deployment.config.home / "agents" / instance

@@ -1,4 +1,4 @@
-"""`make soak WHERE=cluster`: a broker and an S3 server of one's own, and `heliograph chaos` on them."""
+"""`make soak WHERE=cluster`: starts a broker and an S3 server, and runs `heliograph chaos` on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.services.s3 import ENVIRONMENT
 
 @contextmanager
 def cluster() -> Generator[Sequence[str]]:
-    """The options of `heliograph chaos` that name them; the secrets are in `tests.services.s3.ENVIRONMENT`."""
+    """Starts broker and S3 server; gives the options of `heliograph chaos` for them. The secrets are in
+    `tests.services.s3.ENVIRONMENT`."""
     with running() as broker:
         store = seaweedfs.run()
         try:
@@ -28,7 +29,7 @@ def cluster() -> Generator[Sequence[str]]:
 
 
 def main() -> int:
-    """With the options that were given; its exit status."""
+    """Runs chaos with the command line's options; returns its exit status."""
     with cluster() as options:
         command = [sys.executable, "-P", "-m", "heliograph", "chaos", *options, *sys.argv[1:]]
         return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=False).returncode

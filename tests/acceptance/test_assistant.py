@@ -1,4 +1,4 @@
-"""Agents and roles are killed at seeded moments while a command recurs; then everything is accounted for."""
+"""Repeated commands while agents and roles are killed at seeded moments: each run is recorded once."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def final_records(product: Product) -> list[CommandRecord]:
 
 
 def outputs(records: Sequence[CommandRecord]) -> dict[Key, str]:
-    """What each run that succeeded printed."""
+    """Returns the output of each run that succeeded."""
     return {one.key: one.output.strip() for one in records if one.invocation_status is RecordState.SUCCESS}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_what_recurs_leaves_every_number_once_whoever_is_killed(tmp_path: Path, seed: int) -> None:
+def test_each_repeat_of_a_command_is_recorded_once_under_kills(tmp_path: Path, seed: int) -> None:
     chance, tokens, results = random.Random(seed), tmp_path / "tokens", tmp_path / "results"
     clock = QuickClock(SystemClock().now())
     with ExitStack() as started:
@@ -102,12 +102,13 @@ def test_what_recurs_leaves_every_number_once_whoever_is_killed(tmp_path: Path, 
 
 
 def stopped(product: Product) -> set[str]:
-    """Where the stop has ended it; a run that came to its own end at that moment says when it was asked for too."""
+    """True if the stop ended the run; a run that ended by itself at that moment has the time of the stop too."""
     return {one.instance_id for one in final_records(product) if one.stop_time}
 
 
 def account(product: Product, execution: str, tokens: Path, results: Path) -> None:
-    """Each number once for each instance, in the log and in the bucket; each run that succeeded was begun once."""
+    """Checks that each number is there once for each instance, on the bus and in the bucket, and that each successful run
+    was begun once."""
     records = final_records(product)
     folder = results / "invocationResults" / execution
     for instance in INSTANCES:
@@ -131,7 +132,7 @@ def account(product: Product, execution: str, tokens: Path, results: Path) -> No
 @pytest.mark.timeout(240)
 @pytest.mark.xdist_group("cluster")
 def test_agents_work_on_a_cluster(tmp_path: Path, kafka: Kafka) -> None:
-    """Homes of their own that share a log and a key, as on several machines."""
+    """Makes homes that share a bus and a key, as on several machines."""
     url = f"kafka://{kafka.address}?namespace=n{uuid.uuid4().hex[:8]}"
     shared = {"HELIOGRAPH_BUS_URL": url, "HELIOGRAPH_ASSISTANT_KEYS": f"file:{tmp_path}/key"}
     with ExitStack() as started:

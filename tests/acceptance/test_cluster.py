@@ -1,4 +1,4 @@
-"""The product on a real Kafka and a real bucket: roles that share and take over, clients of others, the commands."""
+"""The product on a real Kafka and a real bucket: sharing and taking over of partitions, other clients, the commands."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = ["kafka", "seaweedfs"]
 pytestmark = pytest.mark.xdist_group("cluster")
 
 MOVED_WITHIN = 30.0
-"""Seconds; the promise is fifteen, on a machine that has something else to do as well."""
+"""Limit in seconds on a busy machine; the documented one is 15 s."""
 ROLES = ("router", "deliverer", "archiver")
 GROUPS = ("router", "deliverer", "wheel", "archiver")
 TRIES = 4
@@ -71,20 +71,20 @@ class Cluster(Product):
 
     @property
     def kafka(self) -> KafkaSettings:
-        """Where its topics are."""
+        """The Kafka settings of the product."""
         return parse(self.environment["HELIOGRAPH_BUS_URL"])
 
     def full(self, topic: str) -> str:
-        """The name of a topic on the broker."""
+        """Returns the name of a topic on the broker."""
         return self.kafka.full(topic)
 
     def members_of(self, groups: Sequence[str]) -> set[int]:
-        """How many members the groups have."""
+        """Counts the members of each group."""
         with closing(self.deployment().bus) as bus:
             return {len(bus.members(group)) for group in groups}
 
     def ended(self) -> dict[str, Any]:
-        """The verdict of each delivery."""
+        """Returns the verdict of each delivery."""
         with closing(self.deployment().bus) as bus:
             return dict(
                 reduce_verdicts(read_verdict(record.value) for record in read_topics(bus, [VERDICTS]))
@@ -162,7 +162,7 @@ def _check_commands(product: Cluster) -> None:
 
 
 def _compact(product: Cluster) -> None:
-    """The day after tomorrow; `archive compact` leaves a day alone that is not over."""
+    """Compacts with a clock two days ahead, since a day is only compacted after its end."""
     with product.deployment() as parts:
         clock = ManualClock(SystemClock().now() + 2 * 86_400_000)
         done = [
@@ -173,7 +173,7 @@ def _compact(product: Cluster) -> None:
         assert 0 < sum(done) <= 402
 
 
-def test_clients_of_others_produce_and_consume(product: Cluster, kafka: Kafka) -> None:
+def test_other_kafka_clients_produce_and_consume(product: Cluster, kafka: Kafka) -> None:
     product.apply(APPLIED)
     (value,) = generate(1, 1, SystemClock().now())
     resource = check(value).resource_id.encode()
@@ -202,7 +202,7 @@ def test_clients_of_others_produce_and_consume(product: Cluster, kafka: Kafka) -
     assert {"delivery", "source", "subscription", "event-time"} <= dict(headers).keys()
 
 
-def test_doctor_and_the_plan_know_how_topics_are_to_be_kept(
+def test_doctor_and_the_topic_plan_check_the_retention_of_topics(
     product: Cluster, tmp_path: Path, kafka: Kafka
 ) -> None:
     product.emit()
@@ -230,7 +230,7 @@ def test_a_router_needs_neither_an_archive_nor_a_home(product: Cluster) -> None:
     assert product.count("deliveries") == 1
 
 
-def test_the_demo_runs_on_both_and_leaves_nothing(product: Cluster, kafka: Kafka) -> None:
+def test_the_demo_runs_on_kafka_and_s3_and_removes_all_it_made(product: Cluster, kafka: Kafka) -> None:
     archive = product.environment["HELIOGRAPH_ARCHIVE_URL"]
     shown = product.do("demo", "--events", "40", "--bus", f"kafka://{kafka.address}", "--archive", archive)
     assert shown.count("holds") == 5
@@ -243,7 +243,7 @@ def test_the_demo_runs_on_both_and_leaves_nothing(product: Cluster, kafka: Kafka
     assert (refused.returncode, refused.stderr.count(b"--bus")) == (2, 1)
 
 
-def test_a_cluster_that_does_not_answer_is_told_within_seconds(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     product = Product(tmp_path / "home", HELIOGRAPH_BUS_URL="kafka://127.0.0.1:1")
     done: subprocess.CompletedProcess[bytes] = product.call("doctor", "--json")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What real notifications look like is accepted; what is wrong is rejected with its field, and kept."""
+"""The edge: real notifications are accepted, wrong ones are rejected with the field and kept."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ REJECTED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_envelopes_of_the_field_and_mistakes(tmp_path: Path) -> None:
+def test_real_envelopes_are_accepted_and_mistakes_are_rejected_with_their_field(tmp_path: Path) -> None:
     product = Product(tmp_path / "home", HELIOGRAPH_EVENTS_TOPICS="events.slb.*")
     taken = [json.dumps({**GOOD, **change}).encode() for change in ACCEPTED.values()]
     for name, event in zip(ACCEPTED, taken, strict=True):

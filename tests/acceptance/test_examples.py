@@ -41,7 +41,7 @@ def test_the_official_examples_arrive_and_are_archived_byte_for_byte(tmp_path: P
     product.do("archive", "verify")
 
 
-def test_what_comes_slowly_through_a_pipe_does_not_wait_for_a_full_batch(tmp_path: Path) -> None:
+def test_events_from_a_slow_pipe_do_not_wait_for_a_full_batch(tmp_path: Path) -> None:
     with ExitStack() as started:
         product = Product(tmp_path / "home", started=started)
         emitting = product.start("emit", "--file", "-", fed=True)

@@ -1,4 +1,4 @@
-"""Execution records on their whole way, under kills and on a cluster: each run is stored once, and found everywhere."""
+"""Execution records end to end, under kills and on a cluster: each run is stored once, and found in every store."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LOGS = ("--project", "operations", "--logstore", "executions")
 
 
 def run_of(instance: int, number: int) -> bytes:
-    """The record of one run of what recurs."""
+    """Returns the record of one repeat of a command."""
     return command(
         instance, InvokeId="t-1", Repeats=number, RepeatMode="Period", Output=f"{instance} {number}"
     )
 
 
 def expected() -> dict[str, bytes]:
-    """Every object that must be there."""
+    """Returns the keys of all expected objects."""
     folder = "audit/invocationResults/t-1"
     records = {
         f"{folder}/i-{instance}/{number}.json": run_of(instance, number)
@@ -47,7 +47,7 @@ def expected() -> dict[str, bytes]:
 
 
 def check(product: Product, url: str) -> None:
-    """Object store, archive and log store hold each run once, and every delivery was delivered."""
+    """Checks that object store, archive and log store hold each run once, and that every delivery was delivered."""
     with closing(open_store(url)) as store:
         assert {info.key: store.get(info.key) for info in store.list("")} == expected()
     for view in ("executions", "execution_logs"):
@@ -74,7 +74,7 @@ def test_each_run_is_stored_once_when_roles_are_killed(tmp_path: Path) -> None:
                         for one in range(INSTANCES)
                     ]
                     bus.append(records)
-                    bus.append(records[:1])  # the agent was killed before it knew that it had appended this
+                    bus.append(records[:1])  # the agent was killed before it learned that this was appended
             time.sleep(chance.uniform(0.0, 0.3))
             roles.kill()
             roles.wait()
@@ -84,7 +84,7 @@ def test_each_run_is_stored_once_when_roles_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.xdist_group("cluster")
-def test_records_of_any_client_of_kafka_reach_a_bucket(
+def test_records_of_other_kafka_clients_reach_a_bucket(
     tmp_path: Path, kafka: Kafka, minio: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ENVIRONMENT.items():

@@ -1,6 +1,6 @@
-"""`heliograph chaos` on both deployments, as long as a test may take; the long version is `make soak`.
+"""`heliograph chaos` on both deployments, in a test's time; `make soak` runs longer.
 
-The seeds are those of a short schedule with every fault in it that the deployment allows.
+The seeds give short schedules with every fault that the deployment allows.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ KILLS = 15
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_nothing_is_lost_on_one_machine(tmp_path: Path) -> None:
-    made = survived(Product(tmp_path / "home"), "--seed", "1052")
+    made = run_chaos(Product(tmp_path / "home"), "--seed", "1052")
     assert made == set(Fault) - {Fault.BROKER_PAUSE}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_nothing_is_lost_on_kafka_and_s3_and_nothing_left(
+def test_nothing_is_lost_on_kafka_and_s3_and_all_names_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     try:
         with cluster() as options:
-            made = survived(
+            made = run_chaos(
                 Product(tmp_path / "home", started=None, **ENVIRONMENT), "--seed", "1879", *options
             )
             with closing(open_store(options[-1])) as store:
@@ -49,8 +49,8 @@ def test_nothing_is_lost_on_kafka_and_s3_and_nothing_left(
         assert made == set(Fault) - {Fault.FULL_DISK}
 
 
-def survived(product: Product, *options: str) -> set[str]:
-    """The faults that were made."""
+def run_chaos(product: Product, *options: str) -> set[str]:
+    """Runs chaos, checks its report, and returns the faults made."""
     done = product.call("chaos", "--kills", str(KILLS), "--json", *options)
     assert done.returncode == 0, f"{done.stderr.decode()}\n{done.stdout.decode()}"
     report = json.loads(done.stdout)

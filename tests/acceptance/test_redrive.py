@@ -1,4 +1,4 @@
-"""A receiver that was dead for a while: what it missed comes to it once, whatever happens to the redrive."""
+"""A redrive to a receiver that was down: it gets each missed event once, even if the redrive is killed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def product(tmp_path: Path, hook: Hook) -> Iterator[Product]:
 
 
 def emit(product: Product, first: int) -> None:
-    """As many events of ten resources, which all die."""
+    """Emits this many events of ten resources, whose deliveries all end dead."""
     built = product.rows("emit", "Instance:StateChange", "--resource", "i-1", "--content", "state=Running")
     value = str(built[0]["value"])
     lines = [
@@ -52,7 +52,7 @@ def emit(product: Product, first: int) -> None:
 
 
 def forget(product: Product) -> None:
-    """Let retention remove what every role has finished."""
+    """Removes by retention the records that every role has finished."""
     short = Product(product.home, HELIOGRAPH_BUS_RETENTION_HOURS="0.000001")
     with closing(short.bus()) as bus:
         bus.maintain()
@@ -60,14 +60,14 @@ def forget(product: Product) -> None:
 
 
 def ended(product: Product) -> dict[str, str]:
-    """Which redrive each delivery got through by."""
+    """Returns the redrive by which each delivery was delivered."""
     with product.deployment() as deployment:
         verdicts = [read_verdict(record.value) for record in read_topic(deployment.bus, VERDICTS)]
     return {one.delivery: one.redrive for one in verdicts if one.state is VerdictState.DELIVERED}
 
 
 def interrupted(product: Product, number: signal.Signals, *words: str) -> list[str]:
-    """Begin a redrive, end it by a signal after its first batch; returns the command that goes on with it."""
+    """Begins a redrive and ends it by a signal after its first batch; returns the command that resumes it."""
     before = product.count(DELIVERIES)
     process = product.start("dead-letters", "redrive", "--rate", "20", "--yes", *words)
     until(lambda: product.count(DELIVERIES) > before)
@@ -82,7 +82,7 @@ def interrupted(product: Product, number: signal.Signals, *words: str) -> list[s
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_what_a_dead_receiver_missed_comes_once_though_the_redrive_dies(
+def test_missed_events_are_redriven_once_though_the_redrive_is_killed(
     product: Product, hook: Hook, number: signal.Signals
 ) -> None:
     emit(product, 0)

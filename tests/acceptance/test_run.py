@@ -1,4 +1,4 @@
-"""`heliograph run` in processes of its own: sharing, taking over, draining, waiting, and what it shows of itself."""
+"""`heliograph run` in processes of its own: sharing, taking over, draining, waiting, metrics and health."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def product(tmp_path: Path) -> Iterator[Product]:
 
 
 def ended(process: subprocess.Popen[bytes], number: int) -> int:
-    """Send a signal; the exit status, which must come within seconds."""
+    """Sends a signal; returns the exit status."""
     process.send_signal(number)
     return process.wait(15)
 
 
 def metrics_of(product: Product) -> str:
-    """Where a run serves its metrics, once it does."""
+    """Waits until a run serves its metrics; returns the URL."""
     (url, *_) = until(lambda: re.findall(r"http://127.0.0.1:\d+", product.log()))
     return str(url)
 
@@ -54,7 +54,7 @@ def lines(values: list[bytes]) -> bytes:
     return b"\n".join(values)
 
 
-def test_a_second_run_shares_the_work_and_the_first_one_killed_is_taken_over(product: Product) -> None:
+def test_a_second_run_shares_the_partitions_and_takes_over_those_of_a_killed_one(product: Product) -> None:
     product.apply(QUEUE)
     first, second = product.start("run"), product.start("run")
     until(lambda: product.members("archiver") == 2)
@@ -72,7 +72,7 @@ def test_a_second_run_shares_the_work_and_the_first_one_killed_is_taken_over(pro
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_drains_and_commits(product: Product, number: int) -> None:
+def test_a_signal_makes_a_run_drain_and_commit(product: Product, number: int) -> None:
     product.apply(QUEUE)
     running = product.start("run")
     product.do("emit", "--file", "-", feed=lines(list(generate(1, 50, NOW))))
@@ -86,7 +86,7 @@ def test_asked_to_stop_it_drains_and_commits(product: Product, number: int) -> N
     assert len(product.rows("archive", "read", "verdicts")) == 50
 
 
-def test_what_waits_for_its_time_is_delivered_by_a_later_run(product: Product) -> None:
+def test_a_delivery_that_waits_for_its_retry_is_delivered_by_a_later_run(product: Product) -> None:
     with Hook() as hook:
         hook.statuses = {"/hook": 503}
         product.apply(
@@ -117,7 +117,7 @@ def test_what_waits_for_its_time_is_delivered_by_a_later_run(product: Product) -
         assert list(hook.bodies) == [waiting["delivery"]]
 
 
-def test_a_target_that_hangs_delays_no_other(product: Product) -> None:
+def test_a_hanging_target_delays_no_other(product: Product) -> None:
     with Hook() as slow, Hook() as quick:
         slow.hangs.set()
         product.apply(
@@ -160,7 +160,7 @@ def test_subscriptions_are_picked_up_while_it_runs(product: Product) -> None:
     assert ended(running, signal.SIGTERM) == 0
 
 
-def test_it_shows_its_metrics_and_how_it_is(product: Product) -> None:
+def test_a_run_serves_metrics_and_health(product: Product) -> None:
     product.apply(QUEUE)
     running = product.start("run", "--metrics", "127.0.0.1:0")
     url = metrics_of(product)
@@ -180,7 +180,7 @@ def test_it_shows_its_metrics_and_how_it_is(product: Product) -> None:
 
 
 def _with_lag(text: str) -> str:
-    """The metrics, once the log was measured: it need not answer at the first try."""
+    """Returns the metrics if they include those of the bus, which may be missing at first; else an empty text."""
     return text if "heliograph_appended{" in text else ""
 
 
@@ -196,7 +196,7 @@ def test_readyz_names_the_role_that_fails(product: Product) -> None:
     assert ended(running, signal.SIGTERM) == 1
 
 
-def test_logs_are_json_and_never_hold_what_an_event_says(product: Product) -> None:
+def test_log_lines_are_json_and_never_hold_an_events_content(product: Product) -> None:
     product.apply(QUEUE)
     product.do("emit", "Instance:StateChange", "--resource", "i-noticeable", "--content", "state=Running")
     running = product.start("run")
@@ -222,7 +222,7 @@ def test_records_of_a_foreign_producer_are_routed_or_rejected(product: Product) 
     assert re.match(r"\w+: ", rejected["headers"]["reason"])
 
 
-def test_a_home_is_backed_up_while_it_runs_and_goes_on_elsewhere(product: Product, tmp_path: Path) -> None:
+def test_a_home_is_backed_up_while_it_runs_and_restored_elsewhere(product: Product, tmp_path: Path) -> None:
     product.apply(QUEUE)
     running = product.start("run")
     until(lambda: product.members("router"))
@@ -249,8 +249,8 @@ def _get(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_deliveries_that_wait_can_be_read_back(product: Product) -> None:
-    """The delivery on the wheel is the event's bytes, whole."""
+def test_a_waiting_delivery_holds_the_events_bytes(product: Product) -> None:
+    """The value of a delivery record is the event's bytes."""
     product.apply(QUEUE)
     product.emit()
     product.do("run", "router", "--until-idle")

@@ -26,7 +26,7 @@ SMALL = CompactionPolicy(file_records=5)
 
 
 def add(store: ObjectStore, *times: int, partition: int = 0, value: bytes = b"") -> Tail:
-    """Store a segment of records of these times, milliseconds after START."""
+    """Stores a segment of records of these times, in milliseconds after START."""
     tail = find_tail(store, TOPIC, partition) or Tail(LOG, TOPIC, partition)
     at = tail.expected_offset
     records = [
@@ -39,7 +39,7 @@ def add(store: ObjectStore, *times: int, partition: int = 0, value: bytes = b"")
 
 
 def fill(store: ObjectStore) -> list[Record]:
-    """Two partitions and three days, with a segment across midnight and late records; the tails are of the third."""
+    """Fills two partitions and three days, with a segment across midnight and late records; the tails are of day three."""
     for partition in (0, 1):
         for hour in (1, 2, 3):
             add(store, hour * HOUR, hour * HOUR + 5, partition=partition)
@@ -51,22 +51,22 @@ def fill(store: ObjectStore) -> list[Record]:
 
 
 def records_of(store: ObjectStore, since: int | None = None, until: int | None = None) -> list[Record]:
-    """Every record, by partition and offset as read."""
+    """Reads every record, by partition and offset."""
     return sorted(read_records(store, [TOPIC], since, until), key=lambda one: one.partition)
 
 
 def run(store: ObjectStore, day: float, policy: CompactionPolicy = SMALL) -> Sequence[CompactedDay]:
-    """Compact as of the beginning of a day after START."""
+    """Compacts at a time in days after START."""
     return list(compact(store, ManualClock(START + round(day * DAY)), TOPIC, policy))
 
 
 def clean(store: ObjectStore, day: float, grace: int = 0) -> Removed:
-    """Remove what is not needed, as of the beginning of a day after START."""
+    """Removes unneeded objects at a time in days after START."""
     return remove(store, TOPIC, START + round(day * DAY), grace)
 
 
 def keys(store: ObjectStore, prefix: str = "") -> list[str]:
-    """Every key."""
+    """Lists the keys."""
     return [info.key for info in store.list(prefix)]
 
 
@@ -116,7 +116,7 @@ class WatchedStore:
 
 
 def dying(behind: ObjectStore, operations: int, *, after: bool = False) -> WatchedStore:
-    """A store whose user is killed before, or right after, its next operation once `operations` were done."""
+    """Makes a store whose user is killed before, or right after, the operation that follows `operations` others."""
     left = operations
 
     def count(_operation: str, _key: str) -> None:

@@ -21,7 +21,7 @@ headers: st.SearchStrategy[Headers] = st.lists(
 
 @st.composite
 def record_lists(draw: st.DrawFn) -> list[Record]:
-    """Records of one partition, in order, of any bytes."""
+    """Draws records of one partition, in order, of any bytes."""
     offsets = sorted(draw(st.sets(st.integers(0, 2**62), max_size=6)))
     return [
         Record(
@@ -38,7 +38,7 @@ def record_lists(draw: st.DrawFn) -> list[Record]:
 
 
 def record(offset: int, *, partition: int = 0, timestamp: int | None = None, value: bytes = b"") -> Record:
-    """A record that differs from others by its offset."""
+    """Makes a record that differs from others by its offset."""
     when = 1_700_000_000_000 + offset if timestamp is None else timestamp
     return Record(
         TOPIC, partition, offset, when, b"k%d" % offset, (("n", b"%d" % offset),), value or b"v%d" % offset
@@ -46,14 +46,14 @@ def record(offset: int, *, partition: int = 0, timestamp: int | None = None, val
 
 
 def draft(offsets: Iterable[int], gaps: Sequence[Span] = ()) -> Draft:
-    """What holds records of these offsets."""
+    """Makes a draft with records of these offsets."""
     records = [record(offset) for offset in offsets]
     end = max([*(one.offset + 1 for one in records), *(end for _, end in gaps)])
     return Draft(records, end, tuple(gaps))
 
 
 def chain(store: ObjectStore, *ranges: range, tail: Tail | None = None) -> Tail:
-    """Store a segment for each range; returns the tail."""
+    """Stores a segment for each range; returns the tail."""
     tail = tail or Tail(LOG, TOPIC, 0)
     for offsets in ranges:
         outcome = append_segment(store, tail, draft(offsets))

@@ -1,4 +1,4 @@
-"""An archive that queries are asked of, and what tests put into it."""
+"""An archive for the tests of queries, and its content."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def record(topic: str, offset: int, value: bytes, headers: Headers = ()) -> Reco
 
 
 class Archive:
-    """A folder of segments that a test adds to, and queries of it."""
+    """An archive in a folder that a test adds segments to and queries."""
 
     def __init__(self, folder: Path) -> None:
         self.store = FolderStore(folder / "archive")
@@ -73,7 +73,7 @@ class Archive:
         return [tuple(row.values()) for row in result.rows()]
 
     def parquet(self) -> dict[str, int]:
-        """The files of the cache, and which file on the disk each is."""
+        """Returns the files of the cache, with their inodes."""
         return {path.name: path.stat().st_ino for path in self.cache.rglob("*.parquet")}
 
 

@@ -1,4 +1,4 @@
-"""A store that fails on command, in front of one that does not."""
+"""A store that fails on command, in front of a real one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from schemas.errors import StoreUnavailable
 
 
 class Crash(BaseException):
-    """The process ends here."""
+    """The process is killed here."""
 
 
 class FaultyStore:
-    """The next put fails without storing (`fail_before`) or after it (`fail_after`), or nobody lives to hear of it
-    (`crash_after`). While `down`, nothing works."""
+    """Fails the next put before it stores (`fail_before`) or after (`fail_after`), or kills the caller after it
+    (`crash_after`). While `down`, every operation fails."""
 
     def __init__(self, behind: ObjectStore) -> None:
         self.behind = behind

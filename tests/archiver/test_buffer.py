@@ -1,3 +1,5 @@
+"""The buffer of a partition between the bus and its next segment."""
+
 from __future__ import annotations
 
 from archiver.format.segment import Draft
@@ -21,7 +23,7 @@ def test_nothing_waits_at_first() -> None:
     assert _buffer().waiting is None
 
 
-def test_records_wait_since_the_first_came() -> None:
+def test_waiting_tells_the_arrival_of_the_first_and_last_record() -> None:
     buffer = _buffer()
     one, two = record(5), record(6)
     assert buffer.add([one], 10.0) == ([], [])
@@ -29,7 +31,7 @@ def test_records_wait_since_the_first_came() -> None:
     assert buffer.waiting == Waiting(2, count_bytes(one) + count_bytes(two), 10.0, 12.0)
 
 
-def test_what_is_archived_already_is_given_back() -> None:
+def test_records_archived_already_are_returned() -> None:
     buffer = _buffer()
     archived, gaps = buffer.add([record(3), record(4), record(5)], 0)
     assert [one.offset for one in archived] == [3, 4]
@@ -37,7 +39,7 @@ def test_what_is_archived_already_is_given_back() -> None:
     assert [one.offset for one in buffer.build_draft(POLICY).records] == [5]
 
 
-def test_a_gap_is_recorded_with_what_follows() -> None:
+def test_a_gap_is_in_the_draft_with_the_records_after_it() -> None:
     buffer = _buffer()
     assert buffer.skip(8, 1.0) == (5, 8)
     assert buffer.skip(8, 1.0) is None
@@ -53,7 +55,7 @@ def test_a_gap_alone_makes_a_segment() -> None:
     assert buffer.build_draft(POLICY) == Draft([], 8, ((5, 8),))
 
 
-def test_a_hole_that_nobody_reported_is_a_gap_unless_holes_are_legal() -> None:
+def test_an_unreported_hole_is_a_gap_unless_holes_are_legal() -> None:
     assert _buffer().add([record(7)], 0) == ([], [(5, 7)])
     legal = _buffer(holes_legal=True)
     assert legal.add([record(7)], 0) == ([], [])
@@ -79,7 +81,7 @@ def test_a_draft_keeps_to_the_bytes_but_takes_one_record_at_least() -> None:
     assert len(buffer.build_draft(ArchivePolicy(max_bytes=1)).records) == 1
 
 
-def test_behind_a_later_tail_only_what_it_does_not_cover_waits() -> None:
+def test_after_a_rebase_only_records_after_the_new_tail_wait() -> None:
     buffer = _buffer()
     buffer.skip(8, 1.0)
     buffer.add([record(8), record(9)], 2.0)
@@ -89,7 +91,7 @@ def test_behind_a_later_tail_only_what_it_does_not_cover_waits() -> None:
     assert buffer.waiting == Waiting(1, count_bytes(record(9)), 2.0, 2.0)
 
 
-def test_behind_a_tail_that_covers_all_nothing_waits() -> None:
+def test_after_a_rebase_to_a_tail_that_covers_all_nothing_waits() -> None:
     buffer = _buffer()
     buffer.add([record(5)], 0)
     assert buffer.rebase(_tail(20)) == [record(5)]

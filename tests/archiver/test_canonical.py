@@ -1,3 +1,5 @@
+"""The canonical byte form of records."""
+
 from __future__ import annotations
 
 import hashlib
@@ -12,7 +14,7 @@ from tests.archiver.making import TOPIC, headers, record_lists
 
 
 @given(headers)
-def test_headers_come_back(given_headers: Headers) -> None:
+def test_headers_are_read_back_from_their_canonical_bytes(given_headers: Headers) -> None:
     assert ParsedHeaders()[HeaderBytes()[given_headers]] == given_headers
 
 
@@ -25,7 +27,7 @@ def test_cut_or_longer_bytes_are_not_headers(given_headers: Headers, data: st.Da
             _ = ParsedHeaders()[wrong]
 
 
-def test_the_form_is_as_it_is_documented() -> None:
+def test_the_canonical_form_is_as_documented() -> None:
     record = Record(TOPIC, 0, 1, 2, None, (("né", b"ab"),), b"xyz")
     expected = (
         (1).to_bytes(8, "big")

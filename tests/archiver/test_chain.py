@@ -1,3 +1,5 @@
+"""The chain of segments: tails, races and epochs."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -21,11 +23,11 @@ from tests.archiver.stores import FaultyStore
 FIRST = Tail(LOG, TOPIC, 0)
 
 
-def test_nothing_archived_has_no_tail() -> None:
+def test_a_chain_without_segments_has_no_tail() -> None:
     assert find_tail(MemoryStore(), TOPIC, 0) is None
 
 
-def test_the_tail_is_what_the_last_segment_left() -> None:
+def test_the_tail_follows_the_last_segment() -> None:
     store = MemoryStore()
     tail = chain(store, range(3), range(3, 5))
     assert find_tail(store, TOPIC, 0) == tail
@@ -34,14 +36,14 @@ def test_the_tail_is_what_the_last_segment_left() -> None:
     assert tail.next_key == segment_key(TOPIC, 0, 5)
 
 
-def test_other_objects_beside_the_segments_are_no_tail() -> None:
+def test_objects_that_are_no_segments_are_no_tail() -> None:
     store = MemoryStore()
     tail = chain(store, range(3))
     store.put(tail.key + ".bak", b"")
     assert find_tail(store, TOPIC, 0) == tail
 
 
-def test_a_hint_spares_the_listing_and_a_wrong_one_does_no_harm() -> None:
+def test_a_hint_shortens_the_listing_and_a_wrong_hint_is_corrected() -> None:
     store = FaultyStore(MemoryStore())
     tail = chain(store, *(range(at, at + 1) for at in range(20)))
     assert find_tail(store, TOPIC, 0, hint=segment_key(TOPIC, 0, 17)) == tail
@@ -66,7 +68,7 @@ def test_of_two_writers_one_wins_and_the_other_learns_the_tail() -> None:
     assert append_segment(store, FIRST, draft(range(2))) == Lost(later)
 
 
-def test_an_answer_that_was_lost_is_resolved_by_reading() -> None:
+def test_a_lost_answer_is_resolved_by_reading() -> None:
     store = FaultyStore(MemoryStore())
     store.fail_after = True
     with pytest.raises(StoreUnavailable):
@@ -91,7 +93,7 @@ def _bus(values: Iterable[bytes], clock: ManualClock | None = None) -> MemoryBus
 
 
 class RestoredBus(MemoryBus):
-    """A log that was put back: the same log, and the same records as far as it was saved."""
+    """Restores a bus: the same log id, and the records up to the back-up."""
 
     def __init__(self, clock: ManualClock, log_id: str) -> None:
         super().__init__(clock, partitions=1)
@@ -103,7 +105,7 @@ class RestoredBus(MemoryBus):
 
 
 def _restored(bus: MemoryBus, end: int, new: Iterable[bytes], clock: ManualClock) -> MemoryBus:
-    """The log as it was when it had `end` records, and what was appended since."""
+    """Makes the bus as it was with `end` records, and appends others."""
     past = ManualClock()
     again = RestoredBus(past, bus.log_id)
     again.create(TOPIC)
@@ -118,7 +120,7 @@ def _restored(bus: MemoryBus, end: int, new: Iterable[bytes], clock: ManualClock
 
 
 def _archive(store: MemoryStore, bus: MemoryBus, size: int = 4) -> None:
-    """Everything that the log has behind the tail."""
+    """Archives every record on the bus after the tail."""
     partition = TopicPartition(TOPIC, 0)
     tail = find_tail(store, *partition) or Tail(bus.log_id, *partition)
     check_log(bus, tail)
@@ -128,7 +130,7 @@ def _archive(store: MemoryStore, bus: MemoryBus, size: int = 4) -> None:
         tail = outcome.tail
 
 
-def test_the_log_that_was_archived_is_in_order() -> None:
+def test_a_bus_with_the_archived_records_is_accepted() -> None:
     store, bus = MemoryStore(), _bus([b"a", b"b"])
     _archive(store, bus)
     bus.append([NewRecord(TOPIC, b"c")])
@@ -138,14 +140,14 @@ def test_the_log_that_was_archived_is_in_order() -> None:
     assert verify(store).records == 3
 
 
-def test_a_log_made_anew_is_refused() -> None:
+def test_a_recreated_bus_is_refused() -> None:
     store = MemoryStore()
     _archive(store, _bus([b"a", b"b"]))
     with pytest.raises(ArchiveBroken, match=rf"{TOPIC}:0: was archived from log .*archive new-epoch {TOPIC}"):
         _archive(store, _bus([b"a", b"b", b"c"]))
 
 
-def test_a_log_that_is_shorter_is_refused() -> None:
+def test_a_shorter_bus_is_refused() -> None:
     store, clock = MemoryStore(), ManualClock()
     bus = _bus([b"a", b"b", b"c"], clock)
     _archive(store, bus)
@@ -153,7 +155,7 @@ def test_a_log_that_is_shorter_is_refused() -> None:
         _archive(store, _restored(bus, 2, [], clock))
 
 
-def test_a_log_that_was_shorter_and_has_grown_again_is_refused() -> None:
+def test_a_restored_bus_that_has_grown_again_is_refused() -> None:
     store, clock = MemoryStore(), ManualClock()
     bus = _bus([b"a", b"b", b"c"], clock)
     _archive(store, bus)
@@ -161,7 +163,7 @@ def test_a_log_that_was_shorter_and_has_grown_again_is_refused() -> None:
         _archive(store, _restored(bus, 2, [b"x", b"y"], clock))
 
 
-def test_an_epoch_of_a_new_log_has_all_of_it() -> None:
+def test_an_epoch_of_a_new_bus_begins_at_its_first_offset() -> None:
     store = MemoryStore()
     old, new = _bus([b"a", b"b"]), _bus([b"x", b"y", b"z"])
     _archive(store, old)
@@ -173,7 +175,7 @@ def test_an_epoch_of_a_new_log_has_all_of_it() -> None:
         _archive(store, old)
 
 
-def test_an_epoch_ends_the_last_one_for_its_writers() -> None:
+def test_writers_of_the_old_epoch_lose_the_race_to_a_new_one() -> None:
     store = MemoryStore()
     old = _bus([b"a", b"b"])
     _archive(store, old)
@@ -186,7 +188,7 @@ def test_an_epoch_ends_the_last_one_for_its_writers() -> None:
 
 
 @pytest.mark.parametrize("end", range(11))
-def test_an_epoch_of_a_restored_log_begins_where_it_differs(end: int) -> None:
+def test_an_epoch_of_a_restored_bus_begins_at_the_first_difference(end: int) -> None:
     store, clock = MemoryStore(), ManualClock()
     bus = _bus([b"%d" % number for number in range(10)], clock)
     _archive(store, bus, size=3)
@@ -199,7 +201,7 @@ def test_an_epoch_of_a_restored_log_begins_where_it_differs(end: int) -> None:
     assert verify(store).sound
 
 
-def test_a_log_restored_twice_is_held_against_the_latest_epoch() -> None:
+def test_a_bus_restored_twice_is_compared_with_the_latest_epoch() -> None:
     store, clock = MemoryStore(), ManualClock()
     bus = _bus([b"%d" % number for number in range(10)], clock)
     _archive(store, bus, size=3)
@@ -219,7 +221,7 @@ def test_a_log_restored_twice_is_held_against_the_latest_epoch() -> None:
     assert verify(store).sound
 
 
-def test_a_new_epoch_leaves_chains_in_order_alone() -> None:
+def test_a_new_epoch_changes_no_chain_that_matches_the_bus() -> None:
     store, bus = MemoryStore(), _bus([b"a"])
     _archive(store, bus)
     assert begin_epoch(store, bus, TOPIC) == []

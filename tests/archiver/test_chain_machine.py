@@ -1,4 +1,4 @@
-"""The archive under any interleaving of writers that race, crash, repeat, lose partitions and get no answers."""
+"""The archive under any interleaving of writers that race, crash, repeat, lose partitions and lose answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTITIONS = [TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)]
 
 
 class GroupBus:
-    """A bus whose archivers belong to a group of their own: all of them own every partition at once."""
+    """A bus on which each archiver has a group of its own, so that all of them own every partition."""
 
     def __init__(self, bus: MemoryBus, group: str) -> None:
         self.bus = bus
@@ -56,7 +56,7 @@ class GroupBus:
 
 
 class ArchiveMachine(RuleBasedStateMachine):
-    """Writers 0 and 1 share a group and its partitions; writer 2 knows nothing of them and wants all the same."""
+    """Writers 0 and 1 share a group and its partitions; writer 2 is in another group with the same partitions."""
 
     @initialize()
     def begin(self) -> None:
@@ -91,14 +91,14 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from([0, 1]), count=st.integers(1, 3), order=st.permutations(range(WRITERS)))
     def race(self, partition: int, count: int, order: list[int]) -> None:
-        """Each has read what the one before it has stored meanwhile, and more."""
+        """Lets each writer read what the one before it stored meanwhile, and more."""
         for writer in order:
             self.append(partition, count)
             self._run(writer, flush=True)
 
     @rule(partition=st.sampled_from([0, 1]), count=st.integers(1, 3), order=st.permutations(range(WRITERS)))
     def outrun(self, partition: int, count: int, order: list[int]) -> None:
-        """One has read less than the others have stored meanwhile, and stores it, not knowing that it is out."""
+        """Lets a writer store less than the others have stored meanwhile, after it lost its partitions unknowingly."""
         for writer in order:
             self.append(partition, count)
             self._run(writer, flush=writer != order[0])
@@ -106,7 +106,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 6.0, 40.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes, and stores that were down are up again."""
+        """Advances the time, and brings failed stores up again."""
         self.clock.advance(seconds)
         for store in self.stores:
             store.down = False
@@ -117,7 +117,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     @rule(writer=WRITER, how=st.sampled_from(["crash", "stale", "close"]))
     def end(self, writer: int, how: str) -> None:
-        """A member dies, leaves in order, or is out and does not know it: it still stores what it has."""
+        """Kills a member, closes it, or revokes its partitions without its knowledge, after which it still stores."""
         archiver = self.writers[writer]
         self.writers[writer] = None
         if how == "stale":
@@ -130,7 +130,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.truncated)
     @rule(partition=st.sampled_from(PARTITIONS), keep=st.integers(0, 3))
     def truncate(self, partition: TopicPartition, keep: int) -> None:
-        """The log loses records, archived or not."""
+        """Removes records from the bus, archived or not."""
         self._remember()
         self.truncated = True
         self.bus.truncate(partition, max(0, self.bus.extents(TOPIC)[partition].end - keep))
@@ -148,7 +148,7 @@ class ArchiveMachine(RuleBasedStateMachine):
             assert self.truncated or not gaps
 
     def teardown(self) -> None:
-        """When everything works again, everything that the log still has is archived."""
+        """Checks that every record on the bus is archived once all works again."""
         for store in self.stores:
             store.down = False
             store.fail_before = store.fail_after = store.crash_after = False

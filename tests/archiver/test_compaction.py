@@ -1,3 +1,5 @@
+"""Compaction of closed days, under kills and races."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -80,7 +82,7 @@ def test_a_day_is_closed_some_hours_after_its_end(store: ObjectStore) -> None:
     assert run(store, 2.5) == []
 
 
-def test_segments_go_after_the_grace_period(store: ObjectStore) -> None:
+def test_segments_are_removed_after_the_grace_period(store: ObjectStore) -> None:
     fill(store)
     run(store, 2.5)
     waiting = clean(store, 2.6, grace=DAY)
@@ -89,7 +91,7 @@ def test_segments_go_after_the_grace_period(store: ObjectStore) -> None:
     assert clean(store, 3.5, grace=DAY).segments == 0
 
 
-def test_a_tail_is_compacted_and_kept_until_it_is_none(store: ObjectStore) -> None:
+def test_a_compacted_tail_is_kept_until_another_segment_follows(store: ObjectStore) -> None:
     tail = add(store, 0)
     run(store, 2)
     assert clean(store, 3).segments == 0
@@ -100,7 +102,7 @@ def test_a_tail_is_compacted_and_kept_until_it_is_none(store: ObjectStore) -> No
     assert len(records_of(store)) == 2
 
 
-def test_late_records_make_a_further_generation(store: ObjectStore) -> None:
+def test_late_records_of_a_day_make_another_generation(store: ObjectStore) -> None:
     fill(store)
     run(store, 2.5)
     clean(store, 2.5)
@@ -192,8 +194,8 @@ def test_a_kill_at_any_point_loses_and_repeats_nothing(kills: list[tuple[int, bo
     assert {key for key in keys(store, "compacted/") if file_made(key)} == named
 
 
-def test_every_operation_is_a_point_to_be_killed_at() -> None:
-    """The property above draws from all of them."""
+def test_the_kill_test_covers_every_operation() -> None:
+    """The property test above draws from all operations."""
     store = MemoryStore()
     fill(store)
     count = 0
@@ -233,7 +235,7 @@ def test_of_two_compactors_one_wins(store: ObjectStore, meanwhile: int) -> None:
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_a_reader_meanwhile_sees_every_record_once(store: ObjectStore, moment: int) -> None:
+def test_a_reader_during_compaction_sees_every_record_once(store: ObjectStore, moment: int) -> None:
     before = fill(store)
     at = 0
 
@@ -250,7 +252,7 @@ def test_a_reader_meanwhile_sees_every_record_once(store: ObjectStore, moment: i
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_verify_meanwhile_finds_nothing(store: ObjectStore, moment: int) -> None:
+def test_verify_during_compaction_finds_no_problem(store: ObjectStore, moment: int) -> None:
     fill(store)
     at = 0
 
@@ -281,7 +283,7 @@ def test_a_change_of_any_byte_is_found(which: float, where: float, bit: int) -> 
     assert report.problems[0].key == key
 
 
-def test_an_object_that_is_gone_is_found(store: ObjectStore) -> None:
+def test_a_missing_object_is_found(store: ObjectStore) -> None:
     fill(store)
     run(store, 2.5)
     clean(store, 3)
@@ -296,7 +298,7 @@ def test_an_object_that_is_gone_is_found(store: ObjectStore) -> None:
     assert verify(store, expect_head=heads_before).sound
 
 
-def test_a_head_that_was_compacted_since_is_still_known(store: ObjectStore) -> None:
+def test_a_head_that_was_compacted_since_verifies(store: ObjectStore) -> None:
     fill(store)
     old = {head.key: head.object_sha256 for head in find_heads(store)}
     add(store, 3 * DAY)
@@ -335,7 +337,7 @@ def test_a_broken_chain_is_not_compacted(store: ObjectStore) -> None:
     assert not keys(store, "compacted/")
 
 
-def test_a_store_that_gives_back_other_bytes_is_found_before_anything_counts(store: ObjectStore) -> None:
+def test_a_store_that_returns_other_bytes_is_found_before_the_commit(store: ObjectStore) -> None:
     before = fill(store)
 
     def spoil(operation: str, key: str) -> None:
@@ -348,7 +350,7 @@ def test_a_store_that_gives_back_other_bytes_is_found_before_anything_counts(sto
     assert records_of(store) == before
 
 
-def test_a_writer_that_slept_while_its_key_was_compacted_archives_nothing_twice(store: ObjectStore) -> None:
+def test_a_writer_that_slept_through_a_compaction_archives_nothing_twice(store: ObjectStore) -> None:
     asleep = add(store, 0)
     add(store, 1, 2, 3)
     add(store, DAY)
@@ -366,13 +368,13 @@ def test_a_writer_that_slept_while_its_key_was_compacted_archives_nothing_twice(
 
 
 class Denying(MemoryStore):
-    """Says that a manifest was there already, though it was this very one."""
+    """Reports that a manifest exists, though it has just stored this one itself."""
 
     def put_new(self, key: str, body: bytes) -> bool:
         return super().put_new(key, body) and not is_manifest(key)
 
 
-def test_a_manifest_that_is_ours_after_all_is_committed() -> None:
+def test_a_manifest_that_was_stored_by_a_failed_put_is_committed() -> None:
     store = Denying()
     before = fill(store)
     assert len(run(store, 2.5)) == 2
@@ -381,7 +383,7 @@ def test_a_manifest_that_is_ours_after_all_is_committed() -> None:
     assert verify(store).sound
 
 
-def test_an_answer_to_a_manifest_that_was_lost_loses_nothing() -> None:
+def test_a_lost_answer_to_a_manifest_loses_nothing() -> None:
     store = MemoryStore()
     before = fill(store)
 
@@ -397,7 +399,7 @@ def test_an_answer_to_a_manifest_that_was_lost_loses_nothing() -> None:
     assert verify(store).sound
 
 
-def test_a_young_file_without_a_manifest_is_left_alone(store: ObjectStore) -> None:
+def test_a_young_file_without_a_manifest_is_kept(store: ObjectStore) -> None:
     fill(store)
     with pytest.raises(Crash):
         run(dying(store, 30), 2.5)

@@ -28,7 +28,7 @@ PARTITIONS: tuple[int, ...] = (0, 1)
 
 
 class CompactionMachine(RuleBasedStateMachine):
-    """The model is a list of records a partition, how many of its first are retired, and which offsets are erased."""
+    """The model: a list of records per partition, the number of its first that are retired, and the erased offsets."""
 
     @initialize()
     def begin(self) -> None:
@@ -45,7 +45,7 @@ class CompactionMachine(RuleBasedStateMachine):
         ages=st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0, 2.5]), min_size=1, max_size=3),
     )
     def write(self, partition: int, ages: list[float]) -> None:
-        """Records of now, and late ones."""
+        """Adds current and late records."""
         self.day += 0.001
         times = [round((self.day - age) * DAY) for age in ages]
         start = len(self.log[partition])
@@ -61,7 +61,7 @@ class CompactionMachine(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), ages=st.lists(st.just(0.0), min_size=1, max_size=3))
     def oversleep(self, partition: int, ages: list[float]) -> None:
-        """While a writer sleeps, what took its place is compacted and removed: its key is free again."""
+        """Compacts and removes what took a sleeping writer's place, so that its key is free again."""
         self.fall_asleep(partition)
         self.write(partition, ages)
         self.write(partition, ages)
@@ -71,7 +71,7 @@ class CompactionMachine(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), count=st.integers(1, 3))
     def wake_up(self, partition: int, count: int) -> None:
-        """A writer goes on from the tail that it knew, with what it buffered behind it, until it sees that it lost."""
+        """Wakes a writer, which stores from the tail that it knew until it sees that it lost."""
         tail = self.asleep.pop(partition, None)
         if tail is None:
             return
@@ -148,7 +148,7 @@ class CompactionMachine(RuleBasedStateMachine):
         assert report.sound, report.line()
 
     def teardown(self) -> None:
-        """What killed runs left goes."""
+        """Removes what killed runs left."""
         run(self.store, self.day + 3)
         clean(self.store, self.day + 3 + ORPHAN_AGE / DAY)
         self.every_record_is_there_once()

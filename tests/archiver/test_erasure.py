@@ -1,3 +1,5 @@
+"""Erasure of the contents of records."""
+
 from __future__ import annotations
 
 import pytest
@@ -34,7 +36,7 @@ def store() -> MemoryStore:
     return store
 
 
-def test_contents_go_and_positions_stay(store: MemoryStore) -> None:
+def test_erased_records_keep_their_positions_without_content(store: MemoryStore) -> None:
     before = records_of(store)
     files = {key for key in keys(store) if file_made(key)}
     assert plan_erasure(store, TOPIC, select_resource(ARN)).records == 2
@@ -55,7 +57,7 @@ def test_contents_go_and_positions_stay(store: MemoryStore) -> None:
     assert erase_now(store) == 0
 
 
-def test_the_chain_still_names_what_was_archived(store: MemoryStore) -> None:
+def test_headers_still_describe_the_archived_records_after_erasure(store: MemoryStore) -> None:
     before = [info.read_header() for info in list_segments(store)]
     erase_now(store)
     assert [info.read_header() for info in list_segments(store)] == before
@@ -113,7 +115,7 @@ def test_a_kill_at_any_point_leaves_it_done_or_not(store: MemoryStore, operation
     assert verify(store).sound
 
 
-def test_a_compactor_that_was_first_makes_it_begin_again(store: MemoryStore) -> None:
+def test_a_compaction_that_was_first_makes_it_start_again(store: MemoryStore) -> None:
     add(store, 3 * DAY)
     raced = False
 
@@ -127,7 +129,7 @@ def test_a_compactor_that_was_first_makes_it_begin_again(store: MemoryStore) -> 
     assert verify(store).sound
 
 
-def test_what_is_left_is_held_against_its_own_sha256(store: MemoryStore) -> None:
+def test_erased_segments_are_compared_with_the_sha256_of_the_erasure(store: MemoryStore) -> None:
     erase_now(store)
     clean(store, 9)
     heads = dict(find_manifest_heads(store))
@@ -147,7 +149,7 @@ def test_what_is_left_is_held_against_its_own_sha256(store: MemoryStore) -> None
         (b"\xff", False, False),
     ],
 )
-def test_whose_a_record_is(text: bytes, resource: bool, user: bool) -> None:
+def test_records_are_selected_by_resource_or_user(text: bytes, resource: bool, user: bool) -> None:
     for record in (
         Record(TOPIC, 0, 0, 0, None, (), text),
         Record(TOPIC, 0, 0, 0, text, (), b""),

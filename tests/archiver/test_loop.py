@@ -1,3 +1,5 @@
+"""The archiver role."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ PARTITION = TopicPartition(TOPIC, 0)
 
 
 class Rig:
-    """A log, a store and archivers."""
+    """A bus, a store and archivers."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -33,7 +35,7 @@ class Rig:
         self.opened: list[Archiver] = []
 
     def archiver(self, policy: ArchivePolicy = POLICY, memory_limit: int = 2**20) -> Archiver:
-        """A new archiver that knows its partitions' tails."""
+        """Starts an archiver that knows its partitions' tails."""
         archiver = Archiver(self.bus, self.store, policy, self.clock, memory_limit=memory_limit)
         self.opened.append(archiver)
         archiver.step(0)
@@ -44,11 +46,11 @@ class Rig:
         self.bus.append([NewRecord(topic, b"%010d" % number + bytes(size - 10)) for number in range(count)])
 
     def counts(self, topic: str = TOPIC) -> list[int]:
-        """Records in each segment."""
+        """Counts the records in each segment."""
         return [info.read_header().count for info in list_segments(self.store.behind, topic)]
 
     def kill(self) -> None:
-        """The members of the group are out, and do not know it."""
+        """Revokes the members' partitions without their knowledge."""
         for member in self.bus.members("archiver"):
             self.bus.kill(member)
 
@@ -71,14 +73,14 @@ def _counted(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"heliograph_{name}_total", labels) or 0.0
 
 
-def test_it_is_a_role(rig: Rig) -> None:
+def test_the_archiver_is_a_role(rig: Rig) -> None:
     role: Role = rig.archiver()
     assert role.name == "archiver"
     assert "events.*" in role.topics
     assert not role.busy()
 
 
-def test_records_wait_for_company_until_idle(rig: Rig) -> None:
+def test_a_segment_is_stored_after_the_idle_time(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -130,7 +132,7 @@ def test_flush_stores_everything_and_is_busy_until_then(rig: Rig) -> None:
     assert (rig.counts(), rig.counts("rejects")) == ([3], [2])
 
 
-def test_only_what_is_to_be_archived_is(rig: Rig) -> None:
+def test_only_archived_topics_are_stored(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(1, topic="deliveries")
     rig.append(1, topic="verdicts")
@@ -140,7 +142,7 @@ def test_only_what_is_to_be_archived_is(rig: Rig) -> None:
     assert [record.topic for record in read_records(rig.store)] == ["verdicts"]
 
 
-def test_close_stores_what_waits(rig: Rig) -> None:
+def test_close_stores_the_buffered_records(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -149,7 +151,7 @@ def test_close_stores_what_waits(rig: Rig) -> None:
     assert rig.cursor() == 3
 
 
-def test_close_without_a_store_leaves_it_to_the_next(rig: Rig) -> None:
+def test_records_not_stored_at_close_are_read_by_the_next_archiver(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -196,7 +198,7 @@ def test_the_loser_of_a_race_drops_what_the_winner_archived(rig: Rig) -> None:
     assert not stale.busy()
 
 
-def test_a_lost_partition_is_left_to_its_new_owner(rig: Rig) -> None:
+def test_a_revoked_partition_is_archived_by_its_new_owner(rig: Rig) -> None:
     archivers = [rig.archiver()]
     rig.append(3)
     archivers[0].step(0)
@@ -209,7 +211,7 @@ def test_a_lost_partition_is_left_to_its_new_owner(rig: Rig) -> None:
     assert rig.cursor() == 3
 
 
-def test_an_unavailable_store_loses_nothing_and_is_tried_again_later(rig: Rig) -> None:
+def test_an_unavailable_store_is_tried_again_and_nothing_is_lost(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -230,7 +232,7 @@ def test_an_unavailable_store_loses_nothing_and_is_tried_again_later(rig: Rig) -
     assert not archiver.busy()
 
 
-def test_an_answer_that_was_lost_archives_once(rig: Rig) -> None:
+def test_a_segment_is_archived_once_though_the_answer_was_lost(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -244,7 +246,7 @@ def test_an_answer_that_was_lost_archives_once(rig: Rig) -> None:
     assert rig.cursor() == 5
 
 
-def test_an_unavailable_store_at_the_start_is_waited_for(rig: Rig) -> None:
+def test_the_archiver_waits_for_a_store_that_is_down_at_the_start(rig: Rig) -> None:
     rig.store.down = True
     rig.append(5000)
     archiver = rig.archiver()
@@ -277,7 +279,7 @@ def test_memory_is_bounded_while_the_store_is_down(rig: Rig) -> None:
     assert verify(rig.store).sound
 
 
-def test_too_much_together_is_stored_before_it_is_due(rig: Rig) -> None:
+def test_segments_are_stored_early_when_memory_is_full(rig: Rig) -> None:
     rig.bus.create("rejects")
     archiver = rig.archiver(memory_limit=5000)
     rig.append(4, size=1000)
@@ -286,7 +288,7 @@ def test_too_much_together_is_stored_before_it_is_due(rig: Rig) -> None:
     assert (rig.counts(), rig.counts("rejects")) == ([4], [])
 
 
-def test_a_gap_is_loud_counted_and_recorded(rig: Rig) -> None:
+def test_a_gap_is_logged_counted_and_archived(rig: Rig) -> None:
     before = _counted("gap_records", role="archiver", topic=TOPIC)
     rig.append(5)
     rig.bus.truncate(PARTITION, 2)
@@ -306,7 +308,7 @@ def test_a_gap_is_loud_counted_and_recorded(rig: Rig) -> None:
     assert verify(rig.store).lost_offsets == 2
 
 
-def test_what_was_stored_is_counted(rig: Rig) -> None:
+def test_stored_segments_and_records_are_counted(rig: Rig) -> None:
     records, segments = _counted("archived", topic=TOPIC), _counted("segments", topic=TOPIC)
     archiver = rig.archiver()
     rig.append(150)
@@ -316,7 +318,7 @@ def test_what_was_stored_is_counted(rig: Rig) -> None:
     assert _counted("segments", topic=TOPIC) - segments == 2
 
 
-def test_a_chain_of_another_log_stops_it_loudly(rig: Rig) -> None:
+def test_a_chain_of_another_bus_stops_the_archiver(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -328,7 +330,7 @@ def test_a_chain_of_another_log_stops_it_loudly(rig: Rig) -> None:
     assert rig.counts() == [3]
 
 
-def test_a_refusal_of_the_store_stops_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_refuses_stops_the_archiver(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)
@@ -343,7 +345,7 @@ def test_a_refusal_of_the_store_stops_it(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rig.cursor() == 0
 
 
-def test_a_cursor_beyond_the_archive_is_a_hint_only(rig: Rig) -> None:
+def test_a_cursor_after_the_end_of_the_archive_skips_no_record(rig: Rig) -> None:
     archiver = rig.archiver()
     rig.append(3)
     archiver.step(0)

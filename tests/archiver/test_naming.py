@@ -1,3 +1,5 @@
+"""The keys of segments."""
+
 from __future__ import annotations
 
 import pytest
@@ -23,7 +25,7 @@ def test_a_later_epoch_is_named() -> None:
 
 
 @given(topics, numbers, offsets, numbers)
-def test_a_key_says_what_it_was_made_of(topic: str, partition: int, offset: int, epoch: int) -> None:
+def test_a_key_is_parsed_into_its_parts(topic: str, partition: int, offset: int, epoch: int) -> None:
     key = segment_key(topic, partition, offset, epoch)
     assert parse_key(key) == SegmentName(topic, partition, epoch, offset)
     assert key.startswith(partition_prefix(topic, partition))
@@ -53,5 +55,5 @@ def test_keys_of_a_partition_sort_as_its_chain(
         "topics/a/partition=0/a+0+retired",
     ],
 )
-def test_other_keys_are_not_segments(key: str) -> None:
+def test_other_keys_are_not_parsed(key: str) -> None:
     assert parse_key(key) is None

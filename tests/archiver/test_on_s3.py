@@ -97,14 +97,14 @@ def archive(archiver: Archiver, steps: int = 4) -> None:
 
 
 def check(kept: ObjectStore, bus: MemoryBus) -> None:
-    """The archive is the log, each record once, proven from the bucket alone."""
+    """Checks from the bucket alone that the archive holds each record of the bus once."""
     report = verify(kept)
     assert report.sound, report.line()
     assert list(read_records(kept)) == list(bus.read(PARTITION, 0, 100_000).records)
 
 
 class OwnGroup:
-    """A bus whose archiver is in a group of its own: several believe that they own all partitions."""
+    """A bus on which each archiver has a group of its own, so that several own all partitions."""
 
     def __init__(self, bus: MemoryBus, group: str) -> None:
         self._bus = bus
@@ -122,7 +122,9 @@ def owner_of_all(bus: MemoryBus, kept: ObjectStore, clock: ManualClock, name: st
     return Archiver(OwnGroup(bus, name), kept, POLICY, clock)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_a_crash_between_put_and_commit(bus: MemoryBus, honest: ObjectStore, clock: ManualClock) -> None:
+def test_a_crash_between_put_and_commit_archives_each_record_once(
+    bus: MemoryBus, honest: ObjectStore, clock: ManualClock
+) -> None:
     for turn in range(3):
         append(bus, numbers(turn * 25, turn * 25 + 25))
         dying = FaultyStore(honest)
@@ -140,7 +142,7 @@ def test_a_crash_between_put_and_commit(bus: MemoryBus, honest: ObjectStore, clo
 
 @pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_AFTER])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_store_that_fails_after_having_stored(
+def test_a_store_that_fails_after_it_stored(
     bus: MemoryBus,
     honest: ObjectStore,
     lied_to: ObjectStore,
@@ -149,7 +151,7 @@ def test_a_store_that_fails_after_having_stored(
     lie: Lie,
     times: int,
 ) -> None:
-    """Three times in a row, and the store's own tries are used up: the archiver finds its segment at its next try."""
+    """After three failures in a row the store's own retries are used up; the archiver finds its segment at its next try."""
     archiver = Archiver(bus, lied_to, POLICY, clock)
     for turn in range(4):
         append(bus, numbers(turn * 10, turn * 10 + 10))
@@ -163,7 +165,7 @@ def test_a_store_that_fails_after_having_stored(
     assert len(list(list_segments(honest))) == 4
 
 
-def test_a_store_that_is_down_for_a_while(
+def test_a_store_that_was_down_gets_every_record_once(
     bus: MemoryBus, honest: ObjectStore, lied_to: ObjectStore, proxy: Proxy, clock: ManualClock
 ) -> None:
     limit = 200_000
@@ -193,7 +195,7 @@ def test_a_store_that_is_down_for_a_while(
     assert bus.lag("archiver")[PARTITION].cursor == bus.extents(TOPIC)[PARTITION].end
 
 
-def test_two_that_believe_they_own_the_same(
+def test_two_archivers_of_one_partition_archive_each_record_once(
     bus: MemoryBus, service: Service, bucket: str, honest: ObjectStore, clock: ManualClock
 ) -> None:
     stores = [open_store(service.url(bucket, "archive")) for _ in range(2)]
@@ -215,7 +217,7 @@ def test_two_that_believe_they_own_the_same(
     check(honest, bus)
 
 
-def test_a_crash_between_the_parts_of_an_upload(
+def test_a_crash_between_the_parts_of_an_upload_archives_each_record_once(
     bus: MemoryBus,
     honest: ObjectStore,
     lied_to: ObjectStore,
@@ -223,7 +225,7 @@ def test_a_crash_between_the_parts_of_an_upload(
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was uploaded stays as unfinished parts, which nobody sees."""
+    """The uploaded parts stay unfinished, and no listing shows them."""
     lied_to._part_size = 5 * 2**20  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     append(bus, [bytes([number]) * 1000 + _noise(number) for number in range(24)])
     archiver = Archiver(bus, lied_to, ArchivePolicy(), clock)
@@ -261,7 +263,7 @@ def _dying_at_second(die: Callable[..., None]) -> Callable[..., dict[str, object
 
 
 def _noise(seed: int) -> bytes:
-    """Half a MiB that no compression makes smaller."""
+    """Returns half a MiB that does not compress."""
     import random
 
     return random.Random(seed).randbytes(2**19)

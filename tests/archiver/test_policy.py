@@ -1,3 +1,5 @@
+"""The policy that closes segments."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""What the views say of an archive and of the log store."""
+"""The views over an archive and the log store."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_counts_over_several_segments_and_topics(archive: Archive) -> None:
     assert archive.ask("SELECT count(*) FROM records") == [(31,)]
 
 
-def test_time_is_a_real_timestamp(archive: Archive) -> None:
+def test_time_is_a_timestamp_column(archive: Archive) -> None:
     archive.add("events.ecs.disk", [event(number) for number in range(10)])
     within = (
         "SELECT id FROM events WHERE time >= TIMESTAMP '2023-11-14 22:13:24' AND time < '2023-11-14 22:13:26'"
@@ -96,13 +96,13 @@ def test_time_is_a_real_timestamp(archive: Archive) -> None:
     assert archive.ask("SELECT DISTINCT eventTime::VARCHAR FROM events") == [("2019-04-09 04:18:26.922",)]
 
 
-def test_content_is_json_also_where_it_came_as_text(archive: Archive) -> None:
+def test_content_given_as_text_is_json_too(archive: Archive) -> None:
     archive.add("events.ecs.disk", [event(0), event(1, '{"diskId": "as text"}'), event(2, "no JSON")])
     sql = "SELECT content ->> 'diskId' FROM events ORDER BY \"offset\""
     assert archive.ask(sql) == [("d-0",), ("as text",), (None,)]
 
 
-def test_bytes_that_are_no_event_do_not_harm_the_others(archive: Archive) -> None:
+def test_a_record_that_is_no_event_fails_no_query(archive: Archive) -> None:
     values = [event(0), b"", b"\xff\x00", b"[1]", b'{"name":', b"null", event(1)]
     archive.add("events.other", values)
     assert archive.ask('SELECT id, value FROM events ORDER BY "offset"') == [
@@ -131,7 +131,7 @@ def test_deliveries_are_verdicts_reduced_by_precedence(archive: Archive) -> None
     ]
 
 
-def test_verdicts_say_which_redrive_who_and_why(archive: Archive) -> None:
+def test_verdicts_have_columns_for_redrive_dropped_by_and_why(archive: Archive) -> None:
     answered = Attempt(at=START, took=0.1, reason=None, receipt="ok", status=202, address="192.0.2.7:443")
     failed = Attempt(at=START, took=0.1, reason=Reason(ReasonCode.REFUSED, "no", 404, "192.0.2.8:443"))
     told = [("id-1", "delivered", 202, "192.0.2.7:443"), ("id-2", "dead", 404, "192.0.2.8:443")]
@@ -165,7 +165,7 @@ def test_events_and_deliveries_join_by_source(archive: Archive) -> None:
     assert archive.ask(sql) == [("event-0", None), ("event-1", "delivered"), ("event-2", "delivered")]
 
 
-def test_dead_letters_and_rejects_say_why(archive: Archive) -> None:
+def test_dead_letters_and_rejects_have_a_reason(archive: Archive) -> None:
     headers = (
         *delivery_headers(delivery(1)),
         ("errorCode", b"refused"),
@@ -206,7 +206,7 @@ def test_headers_and_verdicts_that_are_not_text_fail_no_query(archive: Archive) 
     assert archive.ask("SELECT delivery FROM deliveries WHERE delivery IS NOT NULL") == [("id-1",)]
 
 
-def test_logs_are_reduced_to_one_a_delivery(archive: Archive) -> None:
+def test_logs_have_one_row_for_each_delivery(archive: Archive) -> None:
     deliver(archive, [0, 1])
     deliver(archive, [1, 2])
     sql = "SELECT project, logstore, delivery, name, event ->> 'id' FROM logs ORDER BY delivery"
@@ -221,7 +221,7 @@ def test_logs_are_reduced_to_one_a_delivery(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("tail", [b"\x28\xb5\x2f\xfd", b"\0" * 512, b"rubbish"])
-def test_a_log_file_that_a_crash_tore_is_read_to_its_last_whole_frame(archive: Archive, tail: bytes) -> None:
+def test_a_log_file_cut_off_by_a_crash_is_read_to_its_last_whole_frame(archive: Archive, tail: bytes) -> None:
     deliver(archive, [0, 1])
     [path] = archive.logs.rglob("*.zst")
     path.write_bytes(path.read_bytes() + tail)
@@ -289,7 +289,7 @@ def test_only_one_select_is_run(archive: Archive, sql: str) -> None:
         "SELECT * FROM archive",
     ],
 )
-def test_nothing_else_is_within_reach(archive: Archive, sql: str) -> None:
+def test_a_query_reaches_no_other_file_and_no_network(archive: Archive, sql: str) -> None:
     with pytest.raises(InputError, match=r"^query: "):
         archive.ask(sql)
 
@@ -336,18 +336,18 @@ def test_columns_and_types(archive: Archive) -> None:
     assert row["t"].utcoffset().total_seconds() == 0
 
 
-def test_a_folder_with_a_quote_in_its_name(tmp_path: Path) -> None:
+def test_a_folder_with_a_quote_in_its_name_is_queried(tmp_path: Path) -> None:
     archive = Archive(tmp_path / "it's=1")
     archive.add("events.ecs.disk", [event(0)])
     assert archive.ask("SELECT id FROM events") == [("event-0",)]
 
 
-def test_nothing_temporary_stays(archive: Archive) -> None:
+def test_a_query_leaves_no_temporary_file(archive: Archive) -> None:
     fill(archive)
     archive.ask("SELECT * FROM events")
     assert {path.suffix for path in archive.cache.rglob("*") if path.is_file()} == {".parquet"}
 
 
-def test_a_time_that_python_does_not_have_is_said(archive: Archive) -> None:
+def test_a_time_outside_of_pythons_range_is_an_input_error(archive: Archive) -> None:
     with pytest.raises(InputError, match="cast it to VARCHAR"):
         archive.ask("SELECT epoch_ms(253402300800000 * 10)")

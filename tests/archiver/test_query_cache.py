@@ -1,4 +1,4 @@
-"""The Parquet copies that queries read: made once, shared, removed when they are of no more use."""
+"""The Parquet files of the query cache: made once, shared, removed when unused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_segment_is_transcoded_once(archive: Archive, monkeypatch: pytest.Monk
     assert archive.parquet().items() > first.items()
 
 
-def test_files_of_segments_that_are_gone_are_removed_once_unused_for_an_hour(archive: Archive) -> None:
+def test_files_of_missing_segments_are_removed_after_an_hour_without_use(archive: Archive) -> None:
     archive.add("events.ecs.disk", [event(0)])
     archive.ask("SELECT 1")
     [old] = archive.cache.rglob("*.parquet")
@@ -60,7 +60,7 @@ def test_files_in_use_are_kept_however_old(archive: Archive) -> None:
     assert archive.parquet() == before
 
 
-def test_what_killed_queries_spilled_is_removed_a_day_later(archive: Archive) -> None:
+def test_spilled_rows_of_killed_queries_are_removed_after_a_day(archive: Archive) -> None:
     young, old = archive.cache / "spill-young", archive.cache / "spill-old"
     for folder in (young, old):
         folder.mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_two_archives_share_a_cache(archive: Archive, tmp_path: Path) -> None:
         assert other.ask("SELECT id FROM events") == [("event-1",)]
 
 
-def test_queries_at_once(archive: Archive) -> None:
+def test_concurrent_queries_share_the_cache(archive: Archive) -> None:
     for number in range(6):
         archive.add("events.ecs.disk", [event(number)])
     with ThreadPoolExecutor(4) as pool:
@@ -89,7 +89,7 @@ def test_queries_at_once(archive: Archive) -> None:
     assert answers == [[(6,)]] * 8
 
 
-def test_queries_of_several_processes_at_once(archive: Archive) -> None:
+def test_concurrent_queries_of_several_processes_share_the_cache(archive: Archive) -> None:
     for number in range(6):
         archive.add("events.ecs.disk", [event(number)])
     with multiprocessing.get_context("spawn").Pool(2) as pool:

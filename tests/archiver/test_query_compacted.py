@@ -1,4 +1,4 @@
-"""SQL over Parquet and segments together is SQL over the segments."""
+"""SQL over compacted files and segments together gives the answers of the segments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_compaction_changes_no_answer(store: FolderStore, tmp_path: Path) -> Non
     assert answers(store, tmp_path / "new") == before
 
 
-def test_a_query_while_days_are_compacted_sees_every_row_once(store: FolderStore, tmp_path: Path) -> None:
+def test_a_query_during_compaction_sees_every_row_once(store: FolderStore, tmp_path: Path) -> None:
     [before] = query(
         store, 'SELECT count(*), count(DISTINCT (partition, "offset")) FROM records', cache=tmp_path
     ).rows()

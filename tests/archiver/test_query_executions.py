@@ -46,7 +46,7 @@ def test_executions_have_columns_of_their_own_types(archive: Archive) -> None:
     assert archive.ask(files) == [("f-2", True, None, sent), ("f-3", True, "FileAlreadyExists", sent)]
 
 
-def test_of_records_of_one_millisecond_the_order_is_that_of_the_log(archive: Archive) -> None:
+def test_records_of_one_millisecond_keep_the_order_of_their_offsets(archive: Archive) -> None:
     running = {"InvocationStatus": "Running", "FinishedTime": "", "ExitCode": None}
     values = [command(0, Output=text, **running) for text in ("a", "ab")]
     values += [command(1, Output=text) for text in ("first", "late")]
@@ -55,7 +55,7 @@ def test_of_records_of_one_millisecond_the_order_is_that_of_the_log(archive: Arc
     assert archive.ask("SELECT Output FROM executions ORDER BY Output") == [("ab",), ("first",)]
 
 
-def test_what_was_refused_is_no_execution_and_hides_none(archive: Archive) -> None:
+def test_rejected_records_are_no_executions_and_hide_none(archive: Archive) -> None:
     refused = command(0, Nonsense=1)
     archive.add("executions", [refused, command(0, Output="right"), command(1, Nonsense=1)])
     reject = rejected_record(refused, "Nonsense: is not a field", "executions executions:0:0")
@@ -78,7 +78,7 @@ def test_logs_of_executions_are_found_by_words_ids_and_state(archive: Archive) -
     assert archive.ask("SELECT count(*) FROM execution_logs WHERE time >= TIMESTAMP '2024-01-01'") == [(0,)]
 
 
-def test_what_is_not_archived_yet_is_read_from_the_log_and_only_for_these_views(archive: Archive) -> None:
+def test_records_not_archived_yet_are_read_from_the_bus_for_execution_views_only(archive: Archive) -> None:
     bus = MemoryBus(partitions=1)
     values = [command(0), command(1, Output="first"), b"{}", command(1, Output="late"), file(2)]
     bus.append([NewRecord("executions", value, b"i") for value in values])
@@ -104,7 +104,7 @@ def test_what_is_not_archived_yet_is_read_from_the_log_and_only_for_these_views(
     assert len(opened) == 2
 
 
-def test_a_join_by_columns_is_no_question_to_the_log(archive: Archive) -> None:
+def test_a_query_of_other_views_does_not_open_the_bus(archive: Archive) -> None:
     def bus() -> Bus:
         raise AssertionError("the log was opened")
 
@@ -112,7 +112,7 @@ def test_a_join_by_columns_is_no_question_to_the_log(archive: Archive) -> None:
     assert list(query(archive.store, sql, cache=archive.cache, logs=archive.logs, bus=bus).rows()) == []
 
 
-def test_an_archive_of_another_log_says_nothing_of_what_this_one_has(archive: Archive) -> None:
+def test_an_archive_of_another_bus_hides_no_record_of_this_one(archive: Archive) -> None:
     bus = MemoryBus(partitions=1)
     bus.append([NewRecord("executions", command(number), b"i") for number in (0, 1)])
     archive.add("executions", [command(2), command(3)])

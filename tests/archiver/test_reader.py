@@ -1,3 +1,5 @@
+"""Reading the archive."""
+
 from __future__ import annotations
 
 import pytest
@@ -32,7 +34,7 @@ def test_segments_are_listed_by_topic_pattern_or_all(store: MemoryStore) -> None
     assert listed("events") == []
 
 
-def test_a_segment_tells_its_size_and_header(store: MemoryStore) -> None:
+def test_a_listed_segment_has_its_size_and_header(store: MemoryStore) -> None:
     info = next(list_segments(store, TOPIC))
     assert info.size == len(store.get(info.key))
     assert info.read_header().next_offset == 3

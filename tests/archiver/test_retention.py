@@ -1,3 +1,5 @@
+"""Retention: removal from the beginnings of chains."""
+
 from __future__ import annotations
 
 import pytest
@@ -35,7 +37,7 @@ def retire_before(store: MemoryStore | WatchedStore, day: float) -> Retirement:
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_what_is_wholly_older_goes_and_the_rest_verifies(*, compacted: bool) -> None:
+def test_older_segments_are_removed_and_the_rest_verifies(*, compacted: bool) -> None:
     store = MemoryStore()
     fill(store)
     if compacted:
@@ -56,7 +58,7 @@ def test_what_is_wholly_older_goes_and_the_rest_verifies(*, compacted: bool) -> 
     assert retire_before(store, 2).segments == 0
 
 
-def test_only_the_beginning_of_a_chain_goes() -> None:
+def test_only_the_beginning_of_a_chain_is_removed() -> None:
     store = MemoryStore()
     add(store, 0)
     add(store, DAY)
@@ -66,7 +68,7 @@ def test_only_the_beginning_of_a_chain_goes() -> None:
     assert [info.expected_offset for info in list_segments(store)] == [1, 2, 3]
 
 
-def test_a_file_goes_wholly_or_not_at_all() -> None:
+def test_a_compacted_file_is_removed_as_a_whole_or_kept() -> None:
     store = MemoryStore()
     add(store, 0)
     add(store, HOUR)
@@ -93,7 +95,7 @@ def test_the_tail_is_never_removed() -> None:
     assert verify(store).sound
 
 
-def test_chains_go_on_and_are_retired_again() -> None:
+def test_chains_grow_after_retention_and_are_retired_again() -> None:
     store = MemoryStore()
     for day in range(6):
         add(store, day * DAY)
@@ -104,7 +106,7 @@ def test_chains_go_on_and_are_retired_again() -> None:
     assert len(keys(store, "topics/")) == 2
 
 
-def test_a_head_that_was_retired_since_is_no_cut() -> None:
+def test_a_head_that_was_retired_since_verifies() -> None:
     store = MemoryStore()
     add(store, 0)
     old = {head.key: head.object_sha256 for head in find_heads(store)}
@@ -114,7 +116,7 @@ def test_a_head_that_was_retired_since_is_no_cut() -> None:
     assert verify(store, expect_head=old).sound
 
 
-def test_a_writer_that_slept_while_its_key_was_retired_archives_nothing_twice() -> None:
+def test_a_writer_that_slept_through_a_retention_archives_nothing_twice() -> None:
     store = MemoryStore()
     asleep = add(store, 0)
     add(store, 1, 2)
@@ -146,7 +148,7 @@ def test_a_kill_at_any_point_leaves_it_done_or_not(operations: int) -> None:
     assert verify(store).sound
 
 
-def test_a_compactor_that_was_first_makes_it_begin_again() -> None:
+def test_a_compaction_that_was_first_makes_it_start_again() -> None:
     store = MemoryStore()
     fill(store)
     raced = False

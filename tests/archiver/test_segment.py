@@ -1,3 +1,5 @@
+"""Segments and their headers."""
+
 from __future__ import annotations
 
 import msgspec
@@ -23,7 +25,7 @@ def _segment(draft: Draft, place: Place = PLACE) -> Segment:
     return Segment(build_header(place, draft), draft.records)
 
 
-def test_the_header_tells_of_the_records() -> None:
+def test_the_header_describes_the_records() -> None:
     header = build_header(PLACE, Draft(RECORDS, 10, ((7, 9),)))
     assert (header.first_offset, header.last_offset, header.count) == (5, 9, 3)
     assert (header.first_timestamp, header.last_timestamp) == (30, 20)
@@ -31,7 +33,7 @@ def test_the_header_tells_of_the_records() -> None:
     assert (header.expected_offset, header.next_offset, header.previous_sha256) == (5, 10, "ab" * 32)
 
 
-def test_a_header_comes_back_and_is_always_the_same_bytes() -> None:
+def test_a_header_is_read_back_and_always_gives_the_same_bytes() -> None:
     header = build_header(PLACE, Draft(RECORDS, 10, ((7, 9),)))
     assert decode_header(encode_header(header)) == header
     assert encode_header(decode_header(encode_header(header))) == encode_header(header)
@@ -62,7 +64,7 @@ def test_a_sound_segment_has_no_problem() -> None:
         (Draft(RECORDS[::-1], 10, ((7, 9),)), "not in order"),
     ],
 )
-def test_what_is_not_covered_once_is_a_problem(draft: Draft, problem: str) -> None:
+def test_offsets_missing_or_covered_twice_are_a_problem(draft: Draft, problem: str) -> None:
     assert problem in (find_problem(_segment(draft)) or "")
 
 

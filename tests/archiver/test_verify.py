@@ -1,3 +1,5 @@
+"""Verification of an archive."""
+
 from __future__ import annotations
 
 import msgspec
@@ -33,7 +35,7 @@ def _only_problem(store: MemoryStore) -> Problem:
     return problem
 
 
-def test_a_sound_archive_says_what_it_holds() -> None:
+def test_a_sound_archive_reports_its_counts() -> None:
     report = verify(_store())
     assert report.sound
     assert (report.chains, report.segments, report.records, report.lost_offsets) == (3, 5, 12, 0)
@@ -72,7 +74,7 @@ def test_a_missing_segment_is_named(missing: int) -> None:
     assert f"{_key(missing)} comes next" in problem.why
 
 
-def test_a_segment_too_many_is_named() -> None:
+def test_an_extra_segment_is_named() -> None:
     store = _store()
     store.put(_key(4), store.get(_key(3)))
     assert _only_problem(store).key == _key(4)
@@ -84,7 +86,7 @@ def test_another_object_among_the_segments_is_named() -> None:
     assert str(_only_problem(store)) == f"topics/{TOPIC}/partition=0/zzz: not the key of a segment"
 
 
-def test_a_segment_written_again_with_other_records_is_found_by_the_next() -> None:
+def test_a_rewritten_segment_is_found_by_the_link_of_the_next() -> None:
     store = _store()
     forged = MemoryStore()
     chain(forged, range(3), range(3, 6))
@@ -144,7 +146,7 @@ def test_heads_find_a_tail_that_was_replaced() -> None:
     assert not verify(store, expect_head=expected).sound
 
 
-def test_a_chain_that_has_grown_still_has_its_old_head() -> None:
+def test_the_old_head_of_a_chain_that_has_grown_verifies() -> None:
     store = _store()
     expected = {head.key: head.object_sha256 for head in find_heads(store)}
     (tail,) = (head for head in find_heads(store) if head.key == _key(6))

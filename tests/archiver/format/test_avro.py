@@ -1,3 +1,5 @@
+"""Avro segments: read back, sealed, and refused when changed."""
+
 from __future__ import annotations
 
 from contextlib import suppress
@@ -25,13 +27,13 @@ def _segment(records: list[Record]) -> tuple[SegmentHeader, bytes]:
 
 
 @given(record_lists())
-def test_a_segment_comes_back_byte_for_byte(records: list[Record]) -> None:
+def test_a_segment_is_read_back_byte_for_byte(records: list[Record]) -> None:
     header, body = _segment(records)
     assert avro.decode(body) == (header, records)
     assert avro.read_header(body) == header
 
 
-def test_many_blocks_come_back() -> None:
+def test_a_segment_of_many_blocks_is_read_back() -> None:
     records = [record(offset, value=bytes(1000)) for offset in range(1000)]
     assert avro.decode(_segment(records)[1]).records == records
 
@@ -80,7 +82,7 @@ def test_any_avro_reader_reads_the_fields() -> None:
 
 
 @given(st.data())
-def test_a_file_that_somebody_else_sealed_is_broken_or_read(data: st.DataObject) -> None:
+def test_a_file_with_a_forged_seal_raises_archive_broken_or_is_read(data: st.DataObject) -> None:
     body = bytearray(_segment([record(offset, value=bytes(100)) for offset in range(5)])[1])
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
