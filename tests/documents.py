@@ -1,4 +1,4 @@
-"""The documents as tests read them: headings, tables, fenced blocks, links."""
+"""Reads headings, tables, fenced blocks and links of the documents, for tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 
 class Block(NamedTuple):
-    """A fenced block: where it begins, its language, its text."""
+    """A fenced block with its document, first line, language and text."""
 
     document: Path
     line: int
@@ -38,12 +38,12 @@ class Block(NamedTuple):
 
 
 def document(name: str) -> str:
-    """The text of a document, named from the root."""
+    """Returns the text of a document. `name`: path from the root."""
     return (ROOT / name).read_text(encoding="utf-8")
 
 
 def blocks(language: str, *names: str) -> list[Block]:
-    """The fenced blocks of a language, of all documents or of those named from the root."""
+    """Returns the fenced blocks of a language in all documents, or in those named by paths from the root."""
     found: list[Block] = []
     for path in [ROOT / name for name in names] or DOCUMENTS:
         text = path.read_text(encoding="utf-8")
@@ -56,29 +56,29 @@ def blocks(language: str, *names: str) -> list[Block]:
 
 
 def prose(text: str) -> str:
-    """The text without its fenced blocks."""
+    """Returns the text without its fenced blocks."""
     return _FENCE.sub("", text)
 
 
 def headings(text: str) -> list[str]:
-    """Every heading, without its marks."""
+    """Returns every heading, without its marks."""
     return [match[1] for line in prose(text).splitlines() if (match := _HEADING.fullmatch(line))]
 
 
 def anchors(text: str) -> set[str]:
-    """The headings as links name them, as code hosts do."""
+    """Returns the anchors of all headings, as code hosts build them."""
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings(text)}
 
 
 def section(text: str, heading: str) -> str:
-    """What stands between a heading and the next one. Raises AssertionError if there is none."""
+    """Returns the text between a heading and the next one. Raises AssertionError if there is no such heading."""
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", _masked(text), re.MULTILINE | re.DOTALL)
     assert found, f"no heading {heading!r}"
     return text[found.start(1) : found.end(1)]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of the first table in a text, without its head."""
+    """Returns the cells of the first table in a text, without its head."""
     lines = iter(prose(text).splitlines())
     table: list[list[str]] = []
     for line in lines:
@@ -91,15 +91,15 @@ def rows(text: str) -> list[list[str]]:
 
 
 def codes(cell: str) -> list[str]:
-    """What a cell holds in backticks."""
+    """Returns the texts in backticks."""
     return _CODE.findall(cell)
 
 
 def links(text: str) -> Iterator[str]:
-    """Every target of a link that is not on another host."""
+    """Yields every target of a link that is not on another host."""
     return (link for link in _LINK.findall(prose(text)) if "://" not in link)
 
 
 def _masked(text: str) -> str:
-    """The text with the same length, its fenced blocks blank: they may hold lines that look like headings."""
+    """Blanks the fenced blocks, which may contain lines that look like headings. The length stays."""
     return _FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)

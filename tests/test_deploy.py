@@ -1,4 +1,4 @@
-"""The deployment files, as far as they can be checked without starting them: what they name exists and agrees."""
+"""Static checks of the deployment files: the names in them exist and agree."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROGRAM = "/opt/heliograph/bin/heliograph"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
 GUIDE = ROOT / "docs" / "how-to" / "deploy.md"
 IMAGE = re.compile(r"(?:[a-z0-9-]+/)?[a-z0-9-]+:(?!latest)[A-Za-z0-9][A-Za-z0-9._-]*")
-"""A name without a host, and a tag that says which."""
+"""An image name with a tag and without a host."""
 API_VERSIONS = {
     "ConfigMap": "v1",
     "CronJob": "batch/v1",
@@ -76,7 +76,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Containerfile's, each as (name, arguments on one line)."""
+    """Returns the instructions of the Containerfile, each as (name, arguments on one line)."""
     lines = [line for line in CONTAINERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
     whole = "\n".join(lines).replace("\\\n", " ")
     pairs = (line.partition(" ") for line in whole.splitlines() if line.strip())
@@ -101,7 +101,7 @@ def unit(path: Path = UNIT) -> configparser.ConfigParser:
 
 
 def assignments(text: str) -> dict[str, str]:
-    """What an environment file would set, its suggestions (`#NAME=value`) included."""
+    """Returns the variables of an environment file, including its suggestions (`#NAME=value`)."""
     return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
 
 
@@ -140,7 +140,7 @@ def containers() -> dict[str, dict[str, Any]]:
 
 
 def written_commands() -> Iterator[tuple[str, list[str]]]:
-    """Commands in comments and in the guide's code blocks."""
+    """Returns the commands in comments and in the code blocks of the guide."""
     pattern = re.compile(r"(?:^\$ |exec \S+ (?:-- )?|-- |/bin/|run --rm \S+ )heliograph (.+?)(?: +#.*)?$")
     texts = {path: path.read_text().splitlines() for path in FILES}
     blocks = re.findall(r"^```\w*\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
@@ -164,7 +164,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def environments() -> dict[str, dict[str, str]]:
-    """What each kind of deployment starts its processes with, secrets made up."""
+    """Returns the environment of each kind of deployment, with invented secrets."""
     (settings_map,) = manifests("ConfigMap").values()
     secrets = manifests("Secret")["heliograph"]["stringData"]
     example = assignments((DEPLOY / "systemd" / "heliograph.env.example").read_text())
@@ -181,7 +181,7 @@ def environments() -> dict[str, dict[str, str]]:
 
 
 def there(path: Path) -> bool:
-    """The authority's file is on the machines of the cluster."""
+    """Replaces the CA file, which exists only on the machines of the cluster."""
     return bool(path.name)
 
 
@@ -194,12 +194,12 @@ def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".yaml"], ids=relative)
-def test_yaml_is_yaml(path: Path) -> None:
+def test_every_yaml_file_parses(path: Path) -> None:
     assert documents(path)
 
 
 @pytest.mark.parametrize("path", [*FILES, GUIDE], ids=relative)
-def test_every_setting_named_exists(path: Path) -> None:
+def test_every_named_setting_exists(path: Path) -> None:
     known = {setting.environment for setting in settings()} | {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG"}
     assert set(re.findall(r"\bHELIOGRAPH_[A-Z0-9_]*[A-Z0-9]", path.read_text())) <= known
 
@@ -216,13 +216,13 @@ def test_the_settings_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", environments())
-def test_archive_and_objects_are_apart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_and_objects_have_different_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = loaded(name, monkeypatch)
     assert parse_location(config.archive_url).name != parse_location(config.objects_url).name
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
-def test_no_secret_is_written_down(path: Path) -> None:
+def test_no_file_contains_a_secret(path: Path) -> None:
     secrets = re.compile(r"(?:PASSWORD|SECRET_KEY|password|secret_key)(?:=|: ?)([^\s&\"]*)", re.MULTILINE)
     for value in secrets.findall(path.read_text()):
         assert value.startswith(("env:", "${")) or value in {"", '""'}
@@ -240,7 +240,7 @@ def test_every_command_is_accepted(where: str, words: list[str]) -> None:
         assert set(given["role"] or ()) <= set(ROLES), where
 
 
-def test_commands_are_found_everywhere() -> None:
+def test_commands_are_found_in_every_kind_of_file() -> None:
     places = {where for where, _ in commands()}
     assert {"Containerfile", "deploy/compose.yaml", "docs/how-to/deploy.md"} <= places
 
@@ -252,7 +252,7 @@ def test_images_have_a_tag_and_no_host() -> None:
     assert [image for image in named if not IMAGE.fullmatch(image)] == []
 
 
-def test_our_image_has_one_name_and_the_version() -> None:
+def test_all_files_name_the_same_image_with_the_current_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     named = {service["image"] for service in compose_roles().values()}
     named |= {container["image"] for container in containers().values()}
@@ -275,7 +275,7 @@ def test_the_health_paths_are_served() -> None:
         server.server_close()
 
 
-def test_containerfile_copies_what_exists() -> None:
+def test_the_containerfile_copies_existing_files() -> None:
     assert [name for name, _ in instructions() if name not in INSTRUCTIONS] == []
     copied = [arguments.split()[:-1] for name, arguments in instructions() if name == "COPY"]
     sources = {source.rstrip("/") for words in copied if not words[0].startswith("--") for source in words}
@@ -286,7 +286,7 @@ def test_containerfile_copies_what_exists() -> None:
     assert set(re.findall(r"^!(.+)$", ignored, re.MULTILINE)) == sources
 
 
-def test_containerfile_ends_as_an_ordinary_user() -> None:
+def test_the_image_runs_as_an_ordinary_user() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last("USER"))
     home = dict(word.split("=", 1) for word in last("ENV").split())["HELIOGRAPH_HOME"]
     assert home == last("VOLUME") == last("WORKDIR")
@@ -294,7 +294,7 @@ def test_containerfile_ends_as_an_ordinary_user() -> None:
     assert "/readyz" in last("HEALTHCHECK")
 
 
-def test_containerfile_installs_only_what_has_a_hash() -> None:
+def test_the_containerfile_installs_only_packages_with_a_hash() -> None:
     runs = " && ".join(arguments for name, arguments in instructions() if name == "RUN").split(" && ")
     installs = [run for run in runs if " install " in run and "pip" in run]
     assert len(installs) == 3
@@ -306,7 +306,7 @@ def test_containerfile_installs_only_what_has_a_hash() -> None:
 
 
 def drains() -> float:
-    """Seconds that a process takes at most before it stops whatever is in flight."""
+    """Returns the longest time in seconds until a process stops what is in flight."""
     return float(inspect.signature(Runner.join).parameters["seconds"].default)
 
 
@@ -319,7 +319,7 @@ def test_compose_runs_each_role() -> None:
         assert probe in last("HEALTHCHECK")
 
 
-def test_compose_waits_for_what_it_needs() -> None:
+def test_the_dependencies_volumes_and_bucket_of_compose_exist() -> None:
     services = compose()["services"]
     for service in services.values():
         for name, condition in service.get("depends_on", {}).items():
@@ -330,7 +330,7 @@ def test_compose_waits_for_what_it_needs() -> None:
     assert services["bucket"]["command"][0].endswith(f"/{bucket}")
 
 
-def test_compose_asks_for_keys_that_the_example_names() -> None:
+def test_the_example_names_every_key_of_compose() -> None:
     asked = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "compose.yaml").read_text()))
     assert asked == set(assignments((DEPLOY / "compose.env.example").read_text()))
 
@@ -348,7 +348,7 @@ def test_units_are_hardened(path: Path) -> None:
     assert service["ExecStart"].startswith(f"{PROGRAM} ")
 
 
-def test_unit_restarts_and_drains() -> None:
+def test_the_unit_restarts_and_drains() -> None:
     service = unit()["Service"]
     assert service["Restart"] == "on-failure"
     assert service["RestartPreventExitStatus"] == "2"
@@ -357,14 +357,14 @@ def test_unit_restarts_and_drains() -> None:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=relative)
-def test_unit_has_known_sections(path: Path) -> None:
+def test_units_have_known_sections(path: Path) -> None:
     kind = {".service": "Service", ".timer": "Timer"}[path.suffix]
     assert set(unit(path)) - {"Install"} == {"DEFAULT", "Unit", kind}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    """With a program that exists in place of ours, or systemd would look no further."""
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """Uses another existing program, since systemd stops at a missing one."""
     for path in UNITS:
         (tmp_path / path.name).write_text(path.read_text().replace(PROGRAM, "/bin/true"))
     done = subprocess.run(
@@ -377,13 +377,13 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_kubernetes_kinds() -> None:
+def test_kubernetes_has_the_expected_kinds() -> None:
     for path in KUBERNETES.glob("*.yaml"):
         for found in documents(path):
             assert found["apiVersion"] == API_VERSIONS[found["kind"]]
 
 
-def test_kustomization_lists_the_files() -> None:
+def test_the_kustomization_lists_every_file() -> None:
     listed = set(documents(KUBERNETES / "kustomization.yaml")[0]["resources"])
     assert listed == {path.name for path in KUBERNETES.glob("*.yaml")} - {
         "kustomization.yaml",
@@ -403,7 +403,7 @@ def test_each_role_has_two_replicas_and_a_budget() -> None:
 
 
 @pytest.mark.parametrize("name", manifests("Deployment"))
-def test_probes_and_ports(name: str) -> None:
+def test_probes_use_the_metrics_port(name: str) -> None:
     container = containers()[name]
     assert container["ports"] == [{"name": "metrics", "containerPort": PORT}]
     assert container["args"][-1] == f"0.0.0.0:{PORT}"
@@ -433,7 +433,7 @@ def test_pods_are_restricted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", pod_specs())
-def test_pods_refer_to_what_exists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pods_refer_to_existing_objects(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, container = pod_specs()[name], containers()[name]
     for source in container["envFrom"]:
         ((reference, named),) = source.items()

@@ -1,4 +1,4 @@
-"""What the documents say is what the code is."""
+"""The documents agree with the code, and with each other."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _toml(*, of_subscriptions: bool) -> list[Block]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_every_link_has_a_target(path: Path) -> None:
     for link in links(path.read_text()):
         name, _, anchor = link.partition("#")
         target = (path.parent / name) if name else path
@@ -93,7 +93,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors(target.read_text()), f"{path}: {link}"
 
 
-def test_files_and_names_in_them_exist() -> None:
+def test_every_named_file_and_function_exists() -> None:
     for path in DOCUMENTS:
         text = prose(path.read_text())
         for name in re.findall(r"`((?:[a-z_]+/)+\w+\.(?:py|tsv|avsc))`", text):
@@ -136,7 +136,7 @@ def test_every_page_is_in_the_index() -> None:
             assert str(path.relative_to(ROOT / "docs")) in index, path
 
 
-def test_commands_of_make_exist() -> None:
+def test_every_make_command_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", document("Makefile"), re.MULTILINE))
     for path in DOCUMENTS:
         assert set(re.findall(r"`make ([a-z]+)", path.read_text())) <= targets, path
@@ -161,7 +161,7 @@ def test_configuration_examples_load(block: Block, tmp_path: Path) -> None:
     load({"HELIOGRAPH_HOME": str(tmp_path), "HELIOGRAPH_CONFIG": str(file)})
 
 
-def test_decisions_are_numbered_as_their_files() -> None:
+def test_each_decision_has_the_number_of_its_file() -> None:
     found = sorted((ROOT / "docs/decisions").glob("*.md"))
     numbers = [int(path.name[:4]) for path in found]
     assert numbers == list(range(1, len(found) + 1))
@@ -172,7 +172,7 @@ def test_decisions_are_numbered_as_their_files() -> None:
 # The architecture.
 
 
-def test_the_table_of_rooms_is_the_one_that_is_enforced() -> None:
+def test_the_table_of_packages_is_the_enforced_table() -> None:
     stated = {codes(package)[0]: allowed for package, _, allowed in rows(section(ARCHITECTURE, "Rooms"))}
     assert {package: frozenset(codes(allowed)) for package, allowed in stated.items()} == MAY_IMPORT
 
@@ -201,14 +201,14 @@ def test_every_role_is_documented() -> None:
     assert [codes(row[0])[0] for row in rows(section(ROLES_PAGE, "Running"))] == list(ROLES)
 
 
-def test_lines_of_the_log_are_what_the_code_says() -> None:
+def test_every_documented_log_line_is_in_the_code() -> None:
     sources = "\n".join(path.read_text() for path in _SOURCES)
     for row in rows(section(LOG_LINES, "Log lines")):
         for line in codes(row[0]):
             assert f'"{line}"' in sources, line
 
 
-def test_the_widths_of_the_wheel() -> None:
+def test_the_widths_of_the_wheel_are_documented() -> None:
     *most, last = map(str, TIERS)
     assert f"Widths: {', '.join(most)} and {last} s." in section(DELIVERY, "The timing wheel")
 
@@ -270,7 +270,7 @@ def test_the_retry_policy_is_documented() -> None:
     assert schedules == {name: values["tries"] for name, values in SCHEDULES.items()}
 
 
-def test_what_holds_a_target_back_is_documented() -> None:
+def test_every_target_state_is_documented() -> None:
     text = section(POLICIES, "Targets that are held back")
     assert set(_defaults(text)) == set(TargetStatus) - {TargetStatus.ACTIVE}
     expected = {key: _default(BreakerPolicy, key) for key in BreakerPolicy.model_fields}
@@ -290,7 +290,7 @@ def test_every_kind_has_a_section_with_its_settings() -> None:
     assert sorted(codes(row[0])[0] for row in recognised) == sorted(KINDS)
 
 
-def test_the_settings_of_a_callback_that_are_tables_are_documented() -> None:
+def test_the_nested_settings_of_a_callback_are_documented() -> None:
     text = section(SUBSCRIPTIONS, "Kind `callback`")
     meanings = {codes(row[0])[0]: codes(row[-1]) for row in rows(text)}
     assert set(BasicSettings.model_fields) <= set(meanings["basic"])
@@ -323,7 +323,7 @@ def test_the_fields_of_a_key_template_are_documented() -> None:
     assert {field for row in rows(table) for field in codes(row[0])} == set(FIELDS)
 
 
-def test_every_status_is_documented() -> None:
+def test_the_outcome_of_every_http_status_is_documented() -> None:
     stated: dict[int, tuple[str, str]] = {}
     for statuses, outcome, code in rows(section(POLICIES, "Outcomes")):
         first, _, last = statuses.partition("–")
@@ -365,7 +365,7 @@ def test_every_parameter_of_a_kafka_url_is_documented() -> None:
         assert meanings[name] == list(get_args(choice))
 
 
-def test_how_topics_are_kept_on_kafka_is_documented() -> None:
+def test_the_kafka_settings_of_every_topic_are_documented() -> None:
     *stated, others = rows(section(KAFKA, "Topics"))
     for topic in KNOWN_TOPICS:
         _, partitions, policy, retention = next(

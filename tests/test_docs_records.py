@@ -1,4 +1,4 @@
-"""What docs/reference/execution-records.md says is what the code is."""
+"""docs/reference/execution-records.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_every_kind_of_policy_is_documented() -> None:
     assert stated == set(POLICIES)
 
 
-def test_the_commands_run_and_the_query_is_one(call: Commands, tmp_path: Path) -> None:
+def test_the_commands_and_the_query_of_the_page_run(call: Commands, tmp_path: Path) -> None:
     (typed,) = blocks("console", NAME)
     for line in typed.text.replace("/srv", str(tmp_path)).splitlines():
         call.done(*line.removeprefix("$ heliograph ").split())

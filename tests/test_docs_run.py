@@ -1,4 +1,4 @@
-"""What the documents tell people to type works."""
+"""The commands and programs of the documents run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PROMPT = re.compile(r"^\$ ", re.MULTILINE)
 
 
 def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command of the tree that does something, by its whole name."""
+    """Yields every command that is not a group, with its full name."""
     inner = getattr(command, "commands", None)
     if inner is None:
         yield " ".join(path), command
@@ -57,7 +57,7 @@ def test_every_argument_and_option_is_documented(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_every_example_is_a_command_line_that_parses(name: str) -> None:
+def test_every_example_parses(name: str) -> None:
     examples = re.findall(r"^\$ (.*)$", section(COMMANDS, name), re.MULTILINE)
     assert examples
     for example in examples:
@@ -89,14 +89,14 @@ def test_the_exit_status_is_as_documented(tmp_path: Path, status: int, words: st
 
 
 class Tour(NamedTuple):
-    """A home in which the README's commands were run, and what they printed."""
+    """A home after the commands of the README, and their output."""
 
     home: Path
     printed: str
 
 
 def _bash(script: str, home: Path) -> str:
-    """What a script of several commands prints; every one must succeed."""
+    """Runs a script, in which every command must succeed. Returns its output."""
     done = subprocess.run(
         ["bash", "-e", "-u", "-o", "pipefail", "-c", script],
         cwd=home.parent,
@@ -116,7 +116,7 @@ def _bash(script: str, home: Path) -> str:
 
 
 def _script(*names: str) -> str:
-    """The lines that people type: those behind a prompt, with their here-documents."""
+    """Returns the typed lines: those after a prompt, with their here-documents."""
     typed = "\n".join(block.text for block in blocks("console", *names))
     return _PROMPT.sub("", typed)
 
@@ -130,7 +130,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Tour:
 
 
 @pytest.mark.xdist_group("tour")
-def test_the_tour_of_the_readme_runs_as_printed(tour: Tour) -> None:
+def test_the_tour_of_the_readme_runs(tour: Tour) -> None:
     assert "stalled-disks  created" in tour.printed
     assert "levels: wanted CRITICAL, found INFO" in tour.printed
     assert "archive verified" in tour.printed
@@ -155,7 +155,9 @@ def test_the_commands_of_a_guide_run_after_the_tour(tour: Tour, name: str) -> No
 
 
 @pytest.mark.xdist_group("tour")
-def test_the_verifier_of_the_guide_verifies_and_finds_damage(tour: Tour, tmp_path: Path) -> None:
+def test_the_verifier_of_the_guide_accepts_a_sound_archive_and_finds_damage(
+    tour: Tour, tmp_path: Path
+) -> None:
     (code,) = (block.text for block in blocks("python", "docs/how-to/verify-and-query.md"))
     archive = tour.home / "archive"
     copy = tmp_path / "archive"
@@ -182,7 +184,7 @@ target = [{ id = "disk-work", kind = "topic", topic = "disk-work" }]
 
 
 @pytest.mark.timeout(120)
-def test_any_client_produces_and_consumes_as_the_guide_says(tmp_path: Path, kafka: Kafka) -> None:
+def test_the_kafka_clients_of_the_guide_produce_and_consume(tmp_path: Path, kafka: Kafka) -> None:
     namespace = f"guide-{uuid4().hex[:8]}"
     consume, produce = (
         block.text.replace("kafka-1:9092", kafka.address).replace('"heliograph.', f'"{namespace}.')

@@ -1,4 +1,4 @@
-"""The wheel, installed and started where somebody else's `schemas` and `router` lie in wait."""
+"""The built wheel: its content, and its start in a folder with hostile packages of the same names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel, from a copy of what git tracks, so that nothing is left behind in the tree."""
+    """Builds the wheel from a copy of the tracked files, so that the tree stays clean."""
     source = tmp_path_factory.mktemp("source")
     archive = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in archive.decode().split("\0"):
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_the_wheel_holds_every_room_and_its_data_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_contains_every_package_and_its_data_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"archiver", "heliograph", "producers", "router", "schemas", "sinks"}
@@ -42,7 +42,9 @@ def test_the_wheel_holds_every_room_and_its_data_and_no_tests(wheel: Path) -> No
 
 
 @pytest.mark.parametrize("way_in", ["console script", "module"])
-def test_hostile_folders_are_not_imported(wheel: Path, tmp_path: Path, way_in: str) -> None:
+def test_hostile_packages_of_the_same_names_are_not_imported(
+    wheel: Path, tmp_path: Path, way_in: str
+) -> None:
     venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
     python = tmp_path / "venv" / "bin" / "python"
     purelib = subprocess.run(
