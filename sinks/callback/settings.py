@@ -39,7 +39,7 @@ class BasicSettings(_Settings):
     @classmethod
     def _sendable_user(cls, user: str) -> str:
         if not _USER.fullmatch(user):
-            raise ValueError("must hold neither a colon, which ends it, nor a control character")
+            raise ValueError("must not hold a control character, nor a colon, which ends the user")
         return user
 
 
@@ -77,7 +77,7 @@ class CallbackSettings(_Settings):
             if name.lower() in _RESERVED or name.lower().startswith("ce-"):
                 raise ValueError(f"{name} is set by heliograph; leave it out")
             if names.count(name.lower()) > 1:
-                raise ValueError(f"{name} is there twice; case makes no difference")
+                raise ValueError(f"{name} is set twice, since case makes no difference; keep one")
             if not value.is_reference:
                 check_header_value(name, value.reveal())
                 _check_written_out(name)
@@ -92,9 +92,11 @@ class CallbackSettings(_Settings):
         if self.format != "event" and any(name.lower() == "content-type" for name in self.headers):
             raise ValueError(f"headers: Content-Type is set by format {self.format}; leave it out")
         if self.method == "GET" and (self.signing or self.format != "event"):
-            raise ValueError("method: GET sends no body to sign or to shape; use POST")
+            raise ValueError(
+                "method: GET sends no body, so that it has neither signing nor a format; use POST"
+            )
         if self.tls is not None and parse_url(self.url).scheme == "http":
-            raise ValueError("tls: the URL is http://, which has no TLS")
+            raise ValueError("tls: the URL is http://, which has no TLS; use https:// or leave tls out")
         return self
 
 
@@ -103,5 +105,5 @@ def _check_written_out(name: str) -> None:
     the archive, so they may only hold references to secrets."""
     if _SECRET_NAME.search(name):
         raise ValueError(
-            f"{name} is a secret, and would be kept readable in the log; write env:NAME or file:PATH"
+            f"{name} is a secret, and would be readable in topics and archive; write env:NAME or file:PATH"
         )

@@ -22,7 +22,7 @@ def build_signer(key: str) -> Signer:
         return _build_shared(_decoded(key, _SHARED))
     if key.startswith(_PRIVATE):
         return _build_private(_decoded(key, _PRIVATE))
-    raise InputError("is no signing key: it must begin with whsec_ or whsk_")
+    raise InputError("is not a signing key; it must begin with whsec_ or whsk_")
 
 
 def _build_shared(secret: bytes) -> Signer:
@@ -49,4 +49,4 @@ def _decoded(key: str, prefix: str) -> bytes:
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(f"what follows {prefix} is not base64") from None
+        raise InputError(f"the text after {prefix} is not base64; copy the whole key") from None

@@ -130,7 +130,7 @@ class Worker:
         try:
             code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            return f"{self._handler}: the worker does not answer as it should"
+            return f"{self._handler}: the worker sent no valid reply"
         if code < 0:
             return f"{self._handler}: the worker was ended by {signal.Signals(-code).name}"
         return f"{self._handler}: the worker ended with exit code {code}"

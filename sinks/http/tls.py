@@ -26,7 +26,7 @@ class TlsSettings(BaseModel):
     @model_validator(mode="after")
     def _belong_together(self) -> TlsSettings:
         if self.certificate is None and (self.key is not None or self.key_password is not None):
-            raise ValueError("a key needs its `certificate`")
+            raise ValueError("key and key_password need `certificate`; name its file")
         return self
 
 
@@ -60,7 +60,9 @@ def _build(settings: TlsSettings, password: str) -> ssl.SSLContext:
     try:
         context = _strict(ssl.create_default_context(cafile=settings.ca))
     except (ssl.SSLError, OSError):
-        raise InputError(f"tls.ca: {settings.ca} holds no certificates in PEM") from None
+        raise InputError(
+            f"tls.ca: {settings.ca} holds no certificates in PEM; name a file that does"
+        ) from None
     if settings.certificate is not None:
         try:
             context.load_cert_chain(settings.certificate, settings.key, lambda: password)

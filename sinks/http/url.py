@@ -32,16 +32,16 @@ def parse_url(text: str) -> URL:
     Raises ValueError, without the URL in its text: it may hold a secret.
     """
     if not text.isprintable() or " " in text:
-        raise ValueError("has white space or characters that cannot be printed")
+        raise ValueError("has white space or characters that cannot be printed; escape them with %")
     url = URL(text)
     if url.scheme not in {"http", "https"}:
         raise ValueError("must begin with http:// or https://")
     if url.raw_user is not None or url.raw_password is not None:
         raise ValueError("must not hold a user or password; use the setting `basic`")
     if url.raw_host is None or url.host_subcomponent is None:
-        raise ValueError("names no host")
+        raise ValueError("names no host; write it as in https://ops.example.com/hook")
     if not url.port:
-        raise ValueError("port 0 cannot be called")
+        raise ValueError("port 0 cannot be called; name the port of the receiver")
     parse_address(url.raw_host)
     parts = urlsplit(text)
     return URL.build(

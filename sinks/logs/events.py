@@ -169,7 +169,7 @@ class LogsSink:
             return Delivered(self._writer.append(b"\n".join((*lines, b""))).name)
         except OSError as error:
             detail = _DETAILS.get(error.errno or 0) or error.strerror or str(error)
-            _log.warning("logs.write-failed", reason=detail, lines=len(lines))
+            _log.warning("log store cannot be written", reason=detail, lines=len(lines))
             return Retry(Reason(ReasonCode.UNAVAILABLE, f"log store: {detail}"))
 
 

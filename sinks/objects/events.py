@@ -104,7 +104,7 @@ def put_event(store: ObjectStore, template: str, delivery: Delivery) -> Outcome:
         return Rejected(Reason(ReasonCode.REFUSED, f"object store: {error}"))
     except (StoreUnavailable, ObjectMissing) as error:
         return Retry(Reason(ReasonCode.UNAVAILABLE, f"object store: {error}"))
-    return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds something else"))
+    return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} exists already with other content"))
 
 
 def build_key(template: str, delivery: Delivery) -> str:

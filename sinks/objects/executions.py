@@ -75,7 +75,7 @@ class ResultsSettings(BucketDelivery):
         if self.encryption == "inherit":
             return self.url
         if not self.url.startswith("s3://"):
-            raise ValueError("encryption: only buckets (s3://) encrypt; a folder is on a disk that may")
+            raise ValueError("encryption: only buckets (s3://) encrypt; leave it out, or name a bucket")
         asked = {"sse": _SSE[self.encryption], **({"kms_key": self.kms_key} if self.kms_key else {})}
         return f"{self.url}{'&' if urlsplit(self.url).query else '?'}{urlencode(asked, safe=':/')}"
 
@@ -151,7 +151,7 @@ class Results:
         if self._stored.get(key) == digest:
             return
         if not store.put_new(key, content) and _read(store, key) not in {None, content}:
-            _log.error("another content was there already, this one is in its record alone", key=key)
+            _log.error("other content exists already, this one is in its record only", key=key)
             return
         with self._lock:
             self._stored[key] = digest
@@ -163,11 +163,11 @@ class Results:
             return Delivered(key)
         there = _read(store, key)
         if there is None:
-            _log.warning("a record was there already, and may not be read to compare it", key=key)
-            return Delivered(f"{key}: was there already, and may not be read to compare it")
+            _log.warning("a record exists already and may not be read to compare it", key=key)
+            return Delivered(f"{key}: exists already, and may not be read to compare it")
         if there == body:
             return Delivered(key)
-        return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} is there and holds another record"))
+        return Rejected(Reason(ReasonCode.REFUSED, f"object {key!r} exists already with another record"))
 
 
 def _read(store: ObjectStore, key: str) -> bytes | None:

@@ -100,7 +100,7 @@ def test_records_are_delivered_by_writing_alone(users: Users) -> None:
     assert [type(outcome) for outcome in first] == [Delivered, Delivered]
     (repeat,) = deliver(url, "audit", command())
     assert isinstance(repeat, Delivered)
-    assert repeat.receipt.endswith("was there already, and may not be read to compare it")
+    assert repeat.receipt.endswith("exists already, and may not be read to compare it")
     stored = users.service.client().list_objects_v2(Bucket=bucket)["Contents"]
     assert len(stored) == 4
     store = open_store(url)

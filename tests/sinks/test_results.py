@@ -122,7 +122,7 @@ def test_a_repeat_is_delivered_and_a_different_record_rejected() -> None:
     (collision,) = deliver(store, [other])
     assert collision == Rejected(
         Reason(
-            ReasonCode.REFUSED, "object 'invocationResults/t-0/i-0/1.json' is there and holds another record"
+            ReasonCode.REFUSED, "object 'invocationResults/t-0/i-0/1.json' exists already with another record"
         )
     )
     assert stored(store)["invocationResults/t-0/i-0/1.json"] == value
@@ -138,7 +138,7 @@ def test_a_different_script_is_logged_and_its_record_stored() -> None:
     assert all(isinstance(one, Delivered) for one in outcomes)
     assert [(one["event"], one["key"]) for one in logs] == [
         (
-            "another content was there already, this one is in its record alone",
+            "other content exists already, this one is in its record only",
             "invocationResults/t-0/commandContent.sh",
         )
     ]
@@ -171,7 +171,7 @@ def test_without_read_permission_the_receipt_says_that_the_key_is_taken() -> Non
     deliver(store, [value])
     (repeat,) = deliver(store, [value])
     key = "invocationResults/t-0/i-0/1.json"
-    assert repeat == Delivered(f"{key}: was there already, and may not be read to compare it")
+    assert repeat == Delivered(f"{key}: exists already, and may not be read to compare it")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a URL, a name server or a redirect may try. None of it gets through, and each leaves a reason."""
+"""Attacks by URLs, name servers and redirects: each is refused with a reason."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
@@ -39,7 +39,7 @@ async def attempt(url: str) -> str:
     return outcome.reason.detail
 
 
-# Addresses that must not be reached, however they are written.
+# Addresses that must not be reached, in every spelling.
 
 LOOPBACK_HOSTS = [
     "127.0.0.1",

@@ -1,4 +1,4 @@
-"""What a receiver may answer. None of it gets through, and each leaves a reason."""
+"""Attacks by responses of a receiver: none harms the process or a later request."""
 
 import asyncio
 import gzip
@@ -13,7 +13,7 @@ from sinks.http.response import BODY_READ, Response
 from tests.sinks.http.asking import ask_replying, client_of, kept, listening, request, run, until
 from tests.sinks.receiver import Receiver, answer, receiving
 
-# Answers without end, too large, too slow, too many.
+# Responses that are endless, too large, too slow or too many.
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_compression_bomb_is_not_decompressed() -> None:
         assert result.body == bomb[:BODY_KEPT]
 
 
-# Answers that are none.
+# Bytes that are not HTTP.
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_malformed_body_ends_the_connection_and_keeps_the_status() -> None:
     run(work())
 
 
-# Answers to what was not asked.
+# Responses without a request.
 
 GOOD = answer(404, b"no")
 EVIL = answer(200, b"evil", "Webhook-Delivery: disable")

@@ -143,7 +143,7 @@ def test_unusable_files_are_named(ca: Path, tmp_path: Path, monkeypatch: pytest.
     junk.write_text("hunter2")
     for files, problem in (
         (TlsSettings(ca=missing), f"tls.ca: {missing}: No such file or directory"),
-        (TlsSettings(ca=junk), f"tls.ca: {junk} holds no certificates in PEM"),
+        (TlsSettings(ca=junk), f"tls.ca: {junk} holds no certificates in PEM; name a file that does"),
         (TlsSettings(ca=ca, certificate=missing), f"tls.certificate: {missing}: No such file or directory"),
         (
             TlsSettings(ca=ca, certificate=certificate, key=missing),
