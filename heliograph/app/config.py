@@ -48,7 +48,7 @@ class _Section(BaseModel):
 
 
 class BusSection(_Section):
-    """Topics: where they are, and how long their records stay."""
+    """Topics: the bus that holds them, and the time that their records stay."""
 
     url: str = Field(
         default="",
@@ -100,7 +100,7 @@ class EventsSection(_Section):
 
 
 class DeliverySection(_Section):
-    """Deliveries: what sinks may reach, and where local ones write."""
+    """Deliveries: the addresses and modules that sinks may use, and the folders of local ones."""
 
     allow_networks: tuple[Network, ...] = Field(
         default=(),
@@ -130,7 +130,7 @@ class DeliverySection(_Section):
 
 
 class ArchiveSection(_Section):
-    """Archive: where segments are stored, and when one is closed."""
+    """Archive: the store of segments, and the limits at which one is closed."""
 
     url: str = Field(
         default="",
@@ -169,7 +169,7 @@ class ArchiveSection(_Section):
 
 
 class AssistantSection(_Section):
-    """Commands and files for instances: who signs requests, and how many a region may make."""
+    """Commands and files for instances: the keys that sign requests, and the quotas of a region."""
 
     keys: tuple[Secret, ...] = Field(
         default=(),
@@ -234,7 +234,7 @@ class Config(_Section):
 
 
 def load(environment: Mapping[str, str]) -> Config:
-    """Read file and environment. Raises InvalidConfiguration with every problem, each naming its key."""
+    """Reads file and environment. Raises InvalidConfiguration with every problem, each naming its key."""
     home = _home(environment)
     values = _read_file(home, environment.get("HELIOGRAPH_CONFIG"))
     unknown, named = _overlay(values, environment)

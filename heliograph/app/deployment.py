@@ -1,4 +1,4 @@
-"""The parts of one deployment, opened when first used and closed together."""
+"""The parts of one deployment, opened at their first use and closed together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sinks.base import SinkContext
 
 
 class Deployment:
-    """Bus, archive, object store and what sinks borrow, as the configuration names them. A context manager."""
+    """Bus, archive, object store and the context of sinks, as the configuration names them. A context manager."""
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
@@ -27,7 +27,7 @@ class Deployment:
 
     @cached_property
     def bus(self) -> Bus:
-        """The log."""
+        """The bus. Raises BusError, InvalidConfiguration."""
         section = self.config.bus
         bus = open_bus(
             self.config.bus_url,
@@ -42,17 +42,17 @@ class Deployment:
 
     @cached_property
     def archive(self) -> ObjectStore:
-        """Where segments are."""
+        """The store of segments. Raises StoreError, InvalidConfiguration."""
         return self._store("archive.url", self.config.archive_url)
 
     @cached_property
     def objects(self) -> ObjectStore:
-        """Where targets of kind `object` write."""
+        """The store of targets of kind `object`. Raises StoreError, InvalidConfiguration."""
         return self._store("delivery.objects", self.config.objects_url)
 
     @cached_property
     def sink_context(self) -> SinkContext:
-        """What sinks borrow."""
+        """The parts and settings that sinks use. Raises BusError, StoreError, InvalidConfiguration."""
         delivery = self.config.delivery
         return SinkContext(
             bus=self.bus,
@@ -64,8 +64,8 @@ class Deployment:
         )
 
     def open(self) -> Self:
-        """Open everything, before any thread does. Raises InputError for a URL that names nothing, BusError for a
-        log that cannot be used; a store that does not answer now may answer the roles later."""
+        """Opens everything before any thread does. Raises InputError for a URL that is not valid, BusError for a bus that
+        cannot be used; a store that does not answer now may answer the roles later."""
         self.bus.topics()
         for name in ("archive", "objects"):
             with suppress(StoreError):

@@ -1,4 +1,4 @@
-"""`/metrics`, `/healthz` and `/readyz` of a running process."""
+"""Serves `/metrics`, `/healthz` and `/readyz` of a running process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ log = structlog.get_logger()
 
 TEXT = "text/plain; charset=utf-8"
 CLIENT_SECONDS = 10.0
-"""How long a client may take to send its request, or to take the answer: each has a thread meanwhile."""
+"""Time in which a client must send its request or take the answer: each occupies a thread."""
 
 
 def serve(address: str, runner: Runner) -> ThreadingHTTPServer:
-    """Serve on `HOST:PORT` in a thread until `shutdown`. `/healthz`: the process answers; `/readyz`: every role works,
-    or 503 with a line for each that does not. Raises InputError for an address that cannot be used."""
+    """Serves on `HOST:PORT` in a thread until `shutdown`.
+
+    `/healthz` answers while the process lives; `/readyz` answers 200 if every role works, else 503 with a line for each
+    that does not. Raises InputError for an address that cannot be used.
+    """
     host, port = _parse(address)
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,7 +43,7 @@ def serve(address: str, runner: Runner) -> ThreadingHTTPServer:
                     self._answer(404, b"known: /metrics /healthz /readyz\n")
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes are not worth a line each."""
+            """Logs nothing: a probe is not worth a line."""
 
         def _answer(self, status: int, body: bytes, kind: str = TEXT) -> None:
             self.send_response(status)
@@ -66,7 +69,7 @@ def _parse(address: str) -> tuple[str, int]:
 
 
 def _metrics(runner: Runner) -> bytes:
-    """Everything counted, and what is read from the log now as far as it answers."""
+    """Returns all metrics; those that are read from the bus only if it answers in time."""
     try:
         runner.observe()
     except BusError as error:

@@ -1,4 +1,4 @@
-"""Structured logs: a line for each thing that matters; JSON when nobody watches."""
+"""Sets up log lines: structured, for people on a terminal, as JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.app.config import LogSection
 
 
 def configure(section: LogSection) -> None:
-    """Send every log line to standard error, at or above the level."""
+    """Writes log lines at or above the level to standard error."""
     console = section.format == "console" or (section.format == "auto" and sys.stderr.isatty())
     renderer = (
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(sort_keys=False)
@@ -34,7 +34,7 @@ def configure(section: LogSection) -> None:
 
 
 def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Values come from records and receivers too: what a terminal would obey is escaped. JSON does that by itself."""
+    """Escapes control characters in values, which come from records and receivers too. JSON does that by itself."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = repr(value)

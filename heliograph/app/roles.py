@@ -1,4 +1,4 @@
-"""What `heliograph run` can run, and how each role is made of a deployment's parts."""
+"""The roles that `heliograph run` runs, each built from the parts of a deployment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Build = Callable[[Deployment], Role]
 
 
 WRITTEN_BY_OTHERS = ("events.*", EXECUTIONS)
-"""Topics in which, on Kafka, the transactions of foreign producers may leave offsets without records."""
+"""Topics in which transactions of other producers on Kafka may leave offsets without records."""
 
 
 def _router(deployment: Deployment) -> Role:
@@ -41,7 +41,7 @@ def _wheel(deployment: Deployment) -> Role:
 
 
 def _archiver(deployment: Deployment) -> Role:
-    """Raises StoreRefused for a store on which two archivers would replace each other's segments."""
+    """Builds the archiver. Raises StoreRefused for a store on which two archivers would replace each other's segments."""
     probe(deployment.archive)
     return Archiver(
         deployment.bus,
@@ -57,12 +57,12 @@ ROLES: dict[str, dict[str, Build]] = {
     "deliverer": {"deliverer": _deliverer, "wheel": _wheel},
     "archiver": {"archiver": _archiver},
 }
-"""What a role named on the command line consists of: the deliverer comes with the timing wheel that serves it, the
-router of events with that of execution records."""
+"""The parts of each role of the command line: the deliverer runs with its timing wheel, the router of events with the
+router of execution records."""
 
 
 def roles(deployment: Deployment, names: Sequence[str] = ()) -> dict[str, Callable[[], Role]]:
-    """Builders of the named roles, of all without names. Raises InputError for an unknown name."""
+    """Returns a builder for each part of the named roles, or of all. Raises InputError for an unknown name."""
     unknown = [name for name in names if name not in ROLES]
     if unknown:
         raise InputError(f"role {unknown[0]!r}: known are {', '.join(ROLES)}")

@@ -1,4 +1,4 @@
-"""Running roles: a thread each, restarted when they fail, drained when they are asked to stop."""
+"""Runs roles: a thread each, restarted when it fails, drained when it is asked to stop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MAINTAIN_SECONDS = 60.0
 WATCHDOG_SECONDS = 1.0
 OBSERVE_SECONDS = 2.0
 STUCK_SECONDS = 30.0
-"""After which a loop that has not turned counts as stuck; no step takes so long of itself."""
+"""Time without a turn of its loop after which a role counts as stuck; no step takes so long by itself."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 
 class RoleThread(threading.Thread):
-    """One role: its loop, its age, and why it failed last. A failed role is built anew after a pause that doubles."""
+    """One role: its loop, its age, and its last failure. A failed role is built again after a pause that doubles."""
 
     def __init__(self, name: str, build: Callable[[], Role], stopping: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
@@ -40,7 +40,7 @@ class RoleThread(threading.Thread):
         self._stopping = stopping
 
     def run(self) -> None:
-        """Turn the loop until asked to stop."""
+        """Runs the loop until asked to stop."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -54,11 +54,11 @@ class RoleThread(threading.Thread):
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def age(self) -> float:
-        """Seconds since the loop last turned."""
+        """Returns the seconds since the last turn of the loop."""
         return time.monotonic() - self._turned
 
     def is_stuck(self) -> bool:
-        """Whether it ought to have turned long ago; one that waits to be built anew is not stuck but failed."""
+        """True if the loop has not turned for too long. A role that waits to be built again is not stuck: it has failed."""
         return not self.failure and self.age() > STUCK_SECONDS
 
     def _live(self) -> None:
@@ -85,8 +85,8 @@ class RoleThread(threading.Thread):
 
 
 class Runner:
-    """The roles of one process, and a watchdog over their loops: a poll or a send that never returns is logged and
-    shown in the metrics, whatever the log."""
+    """The roles of one process, and a watchdog over their loops: on any bus, a poll or a send that never returns is
+    logged and shown in the metrics."""
 
     def __init__(self, bus: Bus, roles: Mapping[str, Callable[[], Role]]) -> None:
         self._bus = bus
@@ -97,17 +97,17 @@ class Runner:
         self._measuring = Measuring(self._measure)
 
     def start(self) -> None:
-        """Start every role, and the watchdog."""
+        """Starts every role and the watchdog."""
         for thread in self._threads:
             thread.start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Make `wait` and `wait_until_idle` return. Safe from a signal handler, which must not touch an Event."""
+        """Makes `wait` and `wait_until_idle` return. Safe in a signal handler, which must not touch an Event."""
         self._asked.put(None)
 
     def join(self, seconds: float = 10.0) -> bool:
-        """Let every role drain, commit and end; False if one did not within `seconds`."""
+        """Lets every role drain, commit and end; returns False if one does not within `seconds`."""
         self._stopping.set()
         for role in self._roles():
             role.wake()
@@ -118,7 +118,7 @@ class Runner:
         return not any(thread.is_alive() for thread in self._threads)
 
     def failures(self) -> dict[str, str]:
-        """Roles that cannot work now, each with the reason."""
+        """Returns the roles that cannot work now, each with the reason."""
         found = {thread.name: thread.failure for thread in self._threads if thread.failure}
         for thread in self._threads:
             if thread.is_stuck() and thread.name not in found:
@@ -126,27 +126,27 @@ class Runner:
         return found
 
     def unready(self) -> dict[str, str]:
-        """Roles that do not work now: those that fail, and those that have not begun yet."""
+        """Returns the roles that do not work now: those that fail, and those that are still starting."""
         beginning = {thread.name: "starting" for thread in self._threads if not thread.works}
         return beginning | self.failures()
 
     def wait(self) -> None:
-        """Return when asked to stop; meanwhile apply the log's retention, beside: a log that hangs must not keep us
-        from hearing that we are to stop."""
+        """Returns when asked to stop. Another thread applies the bus's retention meanwhile: a bus that hangs must not
+        keep this one from noticing the request."""
         self._upkeep.start()
         self._asked.get()
 
     def wait_until_idle(self) -> None:
-        """Return when nothing is due, in flight or unread, or when a role failed, or when asked to stop.
+        """Returns when nothing is due, in flight or unread, when a role has failed, or when asked to stop.
 
-        Retention is applied once all is done.
+        Applies retention once all is done.
         """
         before: tuple[object, ...] = ()
         while not self._stopped(WATCH_SECONDS) and not self.failures():
             try:
                 unread, ends = self._unread()
             except BusUnavailable as error:
-                log.warning("cannot see how far the roles are", error=str(error))
+                log.warning("progress of the roles unknown", error=str(error))
                 continue
             if unread and set(unread) <= {"archiver"}:
                 self._flush()
@@ -159,7 +159,7 @@ class Runner:
                 before = ends
 
     def observe(self) -> None:
-        """Set the gauges that are read rather than counted, as far as the log answers soon. Raises BusError."""
+        """Sets the gauges that are read from the bus, as far as it answers in time. Raises BusError."""
         self._show_ages()
         self._measuring.run(OBSERVE_SECONDS)
 
@@ -171,7 +171,7 @@ class Runner:
             metrics.APPENDED.labels(topic).set(ends)
 
     def _stopped(self, seconds: float) -> bool:
-        """Whether `stop` is called within so many seconds."""
+        """Waits for `stop`; returns False if it is not called in time."""
         try:
             self._asked.get(timeout=seconds)
         except Empty:
@@ -179,7 +179,7 @@ class Runner:
         return True
 
     def _roles(self) -> Iterator[Role]:
-        """The roles that live now; each may end at any time."""
+        """Yields the roles that are alive; each may end at any time."""
         for thread in self._threads:
             role = thread.role
             if role is not None:
@@ -194,9 +194,9 @@ class Runner:
             role.flush()
 
     def _unread(self) -> tuple[dict[str, int], tuple[object, ...]]:
-        """Records that each role has not finished, and the ends they were measured against.
+        """Counts the records that each role has not finished; returns also the ends that they were measured against.
 
-        The wheel's are not unread: they wait for their time, and `busy` says whether it has come.
+        Leaves out the wheel: its records wait for their time, and `busy` says when it has come.
         """
         unread: dict[str, int] = {}
         ends: list[object] = []
@@ -214,7 +214,7 @@ class Runner:
             metrics.LOOP_AGE.labels(thread.name).set(thread.age())
 
     def _watch(self) -> None:
-        """Say so once when a loop is stuck, and once when it turns again."""
+        """Logs once when a loop is stuck, and once when it turns again."""
         stuck: set[str] = set()
         while not self._stopping.wait(WATCHDOG_SECONDS):
             self._show_ages()
@@ -239,8 +239,7 @@ class Runner:
 
 
 class Measuring:
-    """A measurement that several may ask for and that may hang: one is under way at a time, and nobody waits for it
-    longer than told."""
+    """A measurement that may hang and that several threads ask for: one runs at a time, and each waits a limited time."""
 
     def __init__(self, measure: Callable[[], None]) -> None:
         self._measure = measure
@@ -249,8 +248,7 @@ class Measuring:
         self._failure: BusError | None = None
 
     def run(self, seconds: float) -> None:
-        """Measure, or join the measurement that is under way. Raises BusError as it does, BusUnavailable if it does
-        not end in time."""
+        """Measures, or joins the measurement under way. Raises its BusError, or BusUnavailable if it does not end in time."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._try, name="measuring", daemon=True)
@@ -258,7 +256,7 @@ class Measuring:
             thread = self._thread
         thread.join(seconds)
         if thread.is_alive():
-            raise BusUnavailable(f"the log has not answered within {seconds:.0f} s")
+            raise BusUnavailable(f"the bus has not answered within {seconds:.0f} s")
         if self._failure is not None:
             raise self._failure
 
@@ -271,8 +269,8 @@ class Measuring:
 
 
 def unfinished(bus: Bus, group: str, wanted: tuple[str, ...]) -> tuple[int, int]:
-    """How many records of `wanted` topics a group has not finished, and the sum of the ends, which tells whether
-    anything was appended between two calls."""
+    """Counts the records of `wanted` topics that a group has not finished; returns also the sum of their ends, which
+    changes when anything is appended between two calls."""
     lag = bus.lag(group)
     count = total = 0
     for topic in bus.topics():

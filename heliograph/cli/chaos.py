@@ -15,30 +15,34 @@ from heliograph.cli.output import document, note
 from schemas.errors import InputError
 
 SHOWN = 50
-"""Findings in the table; `--json` has all."""
+"""Findings that the table shows; `--json` has all."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Adds the command."""
     app.command()(chaos)
 
 
 def chaos(
-    seed: Annotated[int, typer.Option("--seed", help="Chooses the faults and their order.")] = 1,
-    lasting: Annotated[str, typer.Option("--for", metavar="DURATION", help="For how long, as in 5m.")] = "5m",
+    seed: Annotated[
+        int, typer.Option("--seed", help="Number that determines the faults and their order; default 1.")
+    ] = 1,
+    lasting: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="Time to run: 30s, 5m, 2h; default 5m.")
+    ] = "5m",
     kills: Annotated[
-        int, typer.Option("--kills", help="Until so many kills, instead of for a time.", min=0)
+        int, typer.Option("--kills", help="Number of kills to run to, instead of a time.", min=0)
     ] = 0,
     bus: Cluster = "",
     archive: Store = "",
     broker_pid: Annotated[
-        int, typer.Option("--broker-pid", help="A broker's process that may be paused.", min=0)
+        int, typer.Option("--broker-pid", help="Process id of a broker that may be paused.", min=0)
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Break a scratch deployment, and prove that nothing was lost.
 
-    Exit status 1 if anything is wrong.
+    Exit status 1 if anything was lost, late, doubled or out of order.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.app import logging_setup
@@ -62,7 +66,7 @@ def chaos(
 
 
 def _seconds(lasting: str) -> float:
-    """Raises InputError for a time in which nothing would be tried, and nothing found wrong."""
+    """Reads a duration in seconds. Raises InputError for zero, in which nothing would be tried."""
     from schemas.times import parse_duration
 
     seconds = parse_duration(lasting)
@@ -72,7 +76,7 @@ def _seconds(lasting: str) -> float:
 
 
 def _running(broker_pid: int) -> int:
-    """Raises InputError for a process that cannot be paused."""
+    """Returns the process id. Raises InputError for a process that cannot be paused."""
     if broker_pid:
         try:
             os.kill(broker_pid, 0)
@@ -82,7 +86,7 @@ def _running(broker_pid: int) -> int:
 
 
 def _short(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """For a person: figures in words, and the first findings."""
+    """Shortens a row for people: figures in words, and the first findings."""
     wrong = [f"{one['what']}: {one['detail']}" for one in row["wrong"]]
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"and {len(wrong) - SHOWN} more; --json lists all"]

@@ -1,4 +1,4 @@
-"""`heliograph init`, `doctor`, `backup` and `restore`: the deployment's home."""
+"""`heliograph init`, `doctor`, `backup` and `restore`: the home of a deployment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.cli.output import Json, note, open_deployment, say, show
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Adds the commands."""
     app.command()(init)
     app.command()(doctor)
     app.command()(backup)
@@ -30,25 +30,23 @@ def init() -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check configuration, log, stores and targets.
+    """Check configuration, bus, stores and targets.
 
-    Exit status 1 if something does not work.
+    Exit status 1 if one of them does not work.
     """
     from heliograph.app import logging_setup
     from heliograph.app.config import LogSection
     from heliograph.diagnose.doctor import examine
 
-    logging_setup.configure(
-        LogSection(level="error")
-    )  # what the parts would warn of is found and said once, with its remedy
+    logging_setup.configure(LogSection(level="error"))  # findings say it once, with the remedy
     findings = [finding.row() for finding in examine(os.environ)]
     show(findings, ("check", "state", "detail"), as_json=as_json)
     if any(finding["state"] == "failed" for finding in findings):
         raise typer.Exit(1)
 
 
-def backup(to: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
-    """Copy the whole home while it runs."""
+def backup(to: Annotated[Path, typer.Argument(help="Folder to write; it must not exist yet.")]) -> None:
+    """Copy the whole home while everything runs."""
     from heliograph.operations.backup import backup_home
 
     with open_deployment() as deployment:
@@ -57,12 +55,12 @@ def backup(to: Annotated[Path, typer.Argument(help="A folder that does not exist
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(help="A folder that `backup` made.")],
+    source: Annotated[Path, typer.Argument(help="Folder that `backup` made.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a home that is not empty.")] = False,
 ) -> None:
-    """Put a backup in place of the home.
+    """Restore a backup as the home.
 
-    Every file of it is checked first.
+    Checks every file of it first.
     """
     from heliograph.app.config import load
     from heliograph.operations.backup import restore_home

@@ -1,4 +1,4 @@
-"""`heliograph policy`: the least that a store or the log must allow, ready to paste."""
+"""`heliograph policy`: the least privileges on a store or on Kafka, ready to paste."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Adds the command."""
     app.command()(policy)
 
 
@@ -31,12 +31,12 @@ def policy(
         ),
     ] = None,
 ) -> None:
-    """Print the least that a store or the log must allow, as JSON."""
+    """Print the least privileges that a store or Kafka must grant, as JSON."""
     import orjson
 
     printed = POLICIES.get(kind)
     if printed is None:
-        raise InputError(f"policy {kind!r}: no such kind; known are {', '.join(sorted(POLICIES))}")
+        raise InputError(f"policy {kind!r}: no such kind; expected {', '.join(sorted(POLICIES))}")
     say(orjson.dumps(printed(words or []), option=orjson.OPT_INDENT_2).decode())
 
 
@@ -78,7 +78,9 @@ def _kafka(words: Sequence[str]) -> Document:
         raise InputError(f"policy kafka: expected one role or none; known are {', '.join(READS)}")
     found = plan_topics(load(os.environ))
     if found is None:
-        raise InputError("bus.url: is not Kafka's, and the log knows no permissions; set HELIOGRAPH_BUS_URL")
+        raise InputError(
+            "bus.url: is not a Kafka URL, and no other bus has permissions; set HELIOGRAPH_BUS_URL"
+        )
     return kafka_acls(acl for acl in found.acls if not words or acl.role in words)
 
 

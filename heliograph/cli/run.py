@@ -12,25 +12,30 @@ from heliograph.cli.output import note, open_deployment
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Adds the commands."""
     app.command()(run)
     app.command()(demo)
 
 
 def run(
     role: Annotated[
-        list[str] | None, typer.Argument(help="router, deliverer, archiver; all without one.")
+        list[str] | None, typer.Argument(help="router, deliverer or archiver; default all.")
     ] = None,
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="Return once nothing is unread, in flight or due.")
+        bool, typer.Option("--until-idle", help="Stop once nothing is unread, in flight or due.")
     ] = False,
     metrics: Annotated[
-        str, typer.Option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")
+        str,
+        typer.Option(
+            "--metrics",
+            metavar="HOST:PORT",
+            help="Address that serves /metrics, /healthz and /readyz; default none.",
+        ),
     ] = "",
 ) -> None:
     """Run the roles until SIGTERM or Ctrl-C.
 
-    Then they drain, commit and stop within seconds. Several processes on one home share the work.
+    The roles then drain, commit and stop within seconds. Several processes on one home share the work.
     """
     from heliograph.app.gc_tuning import collect_seldom
     from heliograph.app.health import serve
@@ -58,20 +63,22 @@ def run(
     for name, why in failures.items():
         note(f"heliograph: {name}: {why}")
     if not drained:
-        note("heliograph: stopped before everything in flight had ended; it is repeated at the next start")
+        note("heliograph: stopped while deliveries were in flight; the next start repeats them")
     if failures:
         raise typer.Exit(1)
 
 
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="Keep running after the account.")] = False,
-    events: Annotated[int, typer.Option("--events", help="How many generated events.", min=1)] = 2000,
+    events: Annotated[
+        int, typer.Option("--events", help="Number of generated events; default 2000.", min=1)
+    ] = 2000,
     bus: Cluster = "",
     archive: Store = "",
 ) -> None:
-    """Run the main job in a scratch folder, and account for it all.
+    """Run the main job in a temporary folder, and account for every record.
 
-    On a cluster or in a bucket it keeps to names of its own, and removes what it made.
+    On a cluster or in a bucket it uses names of its own, and removes them afterwards.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.demo.show import run_demo

@@ -1,4 +1,4 @@
-"""What `heliograph doctor` examines: each part is tried for real and reported, whether or not another fails."""
+"""Examines a deployment for `heliograph doctor`: tries each part for real and reports it, even if another fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sinks.kinds import find_kind
 
 
 def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Try everything that a running deployment needs."""
+    """Tries everything that a running deployment needs; yields a finding for each part."""
     try:
         config = load(environment)
     except HeliographError as error:
@@ -40,7 +40,7 @@ def _tried(check: str, act: Callable[[], str]) -> Finding:
 
 
 def _log(deployment: Deployment) -> Iterator[Finding]:
-    """The log, and then what needs it."""
+    """Examines the bus, and then the parts that need it."""
     match deployment.config.bus_url.partition("://")[0]:
         case "kafka":
             from heliograph.diagnose.kafka import examine_bus, servers

@@ -1,4 +1,4 @@
-"""One line of what `heliograph doctor` found."""
+"""One finding of `heliograph doctor`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ State = Literal["ok", "warning", "failed"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One check; `detail` says the remedy where it is not ok."""
+    """The result of one check; `detail` says the remedy if it is not ok."""
 
     check: str
     state: State
     detail: str
 
     def row(self) -> dict[str, str]:
-        """As a listing's row."""
+        """Returns the finding as the row of a listing."""
         return msgspec.to_builtins(self)  # type: ignore[no-any-return]
 
 
 def clock_finding(check: str, lowest: int, highest: int) -> Finding:
-    """What a clock elsewhere comes to: it is between `lowest` and `highest` milliseconds ahead of ours."""
+    """Judges another machine's clock, which is between `lowest` and `highest` milliseconds ahead of ours."""
     offset = 0 if lowest <= 0 <= highest else min(lowest, highest, key=abs)
     if abs(offset) <= CLOCK_LIMIT:
         return Finding(check, "ok", "agrees with this machine's within a second or so")
@@ -32,4 +32,4 @@ def clock_finding(check: str, lowest: int, highest: int) -> Finding:
 
 
 CLOCK_LIMIT = 1000
-"""Milliseconds by which clocks may differ unmentioned."""
+"""Milliseconds by which clocks may differ without a warning."""

@@ -1,4 +1,4 @@
-"""The least that each store and the log must allow our roles, as documents to paste.
+"""The least privileges of the roles on each store and on Kafka, as documents to paste.
 
 S3, SQS: IAM policy language 2012-10-17, which MinIO takes as well. OSS and Log Service: RAM policy language, version 1,
 with the actions of the role AliyunServiceRoleForECSArchiving (ECS user manual, manage the service-linked role for
@@ -19,7 +19,7 @@ Document = dict[str, object]
 
 
 class Use(StrEnum):
-    """What a bucket is for."""
+    """The uses of a bucket."""
 
     RESULTS = "results"
     OBJECTS = "objects"
@@ -30,7 +30,7 @@ _NOTHING_READ = ("PutObject",)
 _REPEATS_READ = ("PutObject", "GetObject")
 _CHAIN = ("PutObject", "GetObject", "DeleteObject")
 ACTIONS = {Use.RESULTS: _NOTHING_READ, Use.OBJECTS: _REPEATS_READ, Use.ARCHIVE: _CHAIN}
-"""What is done to objects, by their names in both policy languages. The archive lists its prefix as well."""
+"""The actions on objects, by their names in both policy languages. The archive lists its prefix as well."""
 
 _LOG_PROJECT = ("GetProject",)
 _LOG_STORE = ("GetLogStore", "CreateLogStore", "PostLogStoreLogs", "GetIndex", "CreateIndex")
@@ -39,7 +39,7 @@ _QUEUE = re.compile(r"(?:arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:)?[A-Za-z0-9_-]{1,
 
 
 def bucket_and_prefix(place: str) -> tuple[str, str]:
-    """Read `bucket/prefix`, or a URL `s3://bucket/prefix?…`. Raises InputError."""
+    """Reads `bucket/prefix`, or a URL `s3://bucket/prefix?…`. Raises InputError."""
     plain = place.removeprefix("s3://").partition("?")[0]
     bucket, _, prefix = plain.partition("/")
     if not bucket or any(sign in plain for sign in "*{}$: "):
@@ -48,7 +48,7 @@ def bucket_and_prefix(place: str) -> tuple[str, str]:
 
 
 def s3_policy(use: Use, bucket: str, prefix: str = "") -> Document:
-    """The policy of an access key of S3 or MinIO."""
+    """Returns the policy of an access key of S3 or MinIO."""
     arn = f"arn:aws:s3:::{bucket}"
     statements = [
         _allow([f"s3:{action}" for action in ACTIONS[use]], [f"{arn}/{key}" for key in _keys(use, prefix)])
@@ -60,7 +60,7 @@ def s3_policy(use: Use, bucket: str, prefix: str = "") -> Document:
 
 
 def oss_policy(use: Use, bucket: str, prefix: str = "") -> Document:
-    """The policy of a RAM user or role for a bucket of OSS."""
+    """Returns the policy of a RAM user or role for a bucket of OSS."""
     arn = f"acs:oss:*:*:{bucket}"
     statements = [
         _allow([f"oss:{action}" for action in ACTIONS[use]], [f"{arn}/{key}" for key in _keys(use, prefix)]),
@@ -73,7 +73,7 @@ def oss_policy(use: Use, bucket: str, prefix: str = "") -> Document:
 
 
 def sls_policy(place: str) -> Document:
-    """The policy of a RAM user or role for `project/logstore` of Log Service. Raises InputError."""
+    """Returns the policy of a RAM user or role for `project/logstore` of Log Service. Raises InputError."""
     project, _, logstore = place.partition("/")
     if not project or not logstore or any(sign in place for sign in "*:$ "):
         raise InputError(f"{place!r}: expected project/logstore, as in operations/executions")
@@ -88,7 +88,7 @@ def sls_policy(place: str) -> Document:
 
 
 def sqs_policy(queue: str) -> Document:
-    """The policy of who sends to a queue of SQS, by its name or ARN. Raises InputError.
+    """Returns the policy of a sender to a queue of SQS, by its name or ARN. Raises InputError.
 
     `SendMessage` allows batches too (Amazon SQS API permissions: actions and resource reference).
     """
@@ -101,7 +101,7 @@ def sqs_policy(queue: str) -> Document:
 
 
 def kafka_acls(acls: Iterable[Acl]) -> Document:
-    """ACLs whose principals are the roles' names."""
+    """Returns ACLs whose principals are the names of the roles."""
     data = [
         {
             "resource_type": acl.resource.upper(),

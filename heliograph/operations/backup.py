@@ -1,14 +1,16 @@
-"""A copy of the whole home, taken while everything runs, and the way back.
+"""Backs up the whole home while everything runs, and restores it.
 
-A backup is a folder: the home as it was, and `backup.json`, which names every file with its size and sha256. What is
-copied when:
+A backup is a folder: a copy of the home, and `backup.json`, which names every file with its size and SHA-256. The order
+of copying:
 
-1. The archive, whose files never change once they are there. It comes before the log, so that in the copy the log
-   reaches at least as far as the archive's chains: an archive that is ahead of its log is one that the archiver
-   refuses to go on with. What the chains lack, the archiver reads from the log again.
-2. The log, by SQLite's online backup, as of one moment.
-3. All other files but the cache and the journals of agents, whose copies would have runs begun again: objects, local log stores, the configuration. They come after the log, so that nothing is missing
-   of what the log calls delivered. What is there and not in the log is delivered again under the same id.
+1. The archive, whose files never change once they exist. It comes before the bus, so that in the copy the topics reach
+   at least as far as the archive's chains: the archiver refuses to continue an archive that is ahead of its bus. It
+   reads the records that the chains lack from the topics again.
+2. The bus, by SQLite's online backup, as of one moment.
+3. All other files: objects, local log stores, the configuration. They come after the bus, so that nothing is missing
+   that the topics call delivered. Deliveries that the copied topics lack are made again under the same id.
+
+The cache is not copied, nor the journals of agents: from a copied journal, runs would begin again.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ FORMAT = 1
 _NOT_COPIED = frozenset(
     {"cache", "agents", ARCHIVE, MANIFEST, LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks"}
 )
-_UNFINISHED = ".unfinished"  # where a store of objects in a folder keeps what it is still writing
+_UNFINISHED = ".unfinished"  # folder in which an object store keeps unfinished files
 _LISTINGS = 20
 _CHUNK = 1024 * 1024
 
 
 class BackedUp(msgspec.Struct, frozen=True):
-    """One file: its path in the home with `/`, its size in bytes, the sha256 of its bytes in hex."""
+    """One file: its path in the home with `/`, its size in bytes, the SHA-256 of its bytes in hex."""
 
     path: str
     size: int
@@ -53,7 +55,7 @@ class BackedUp(msgspec.Struct, frozen=True):
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What a backup holds. `made`: milliseconds since the epoch; `log_id`: of the log in it."""
+    """The contents of a backup. `made`: milliseconds since the epoch; `log_id`: id of the bus in it."""
 
     made: int
     log_id: str
@@ -62,19 +64,19 @@ class Backup(msgspec.Struct, frozen=True):
 
     @property
     def files(self) -> int:
-        """How many files."""
+        """The number of files."""
         return len(self.contents)
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The bytes of all files."""
         return sum(file.size for file in self.contents)
 
 
 def backup_home(home: Path, to: Path) -> Backup:
-    """Copy the home `home` into the new folder `to`, complete or not at all.
+    """Copies the home `home` into the new folder `to`, complete or not at all.
 
-    Raises NotFound if there is no log in the home, InputError if `to` cannot be used, BusFull, BusUnavailable,
+    Raises NotFound if there is no bus in the home, InputError if `to` cannot be used, BusFull, BusUnavailable,
     BusDamaged.
     """
     home, to = home.resolve(), to.resolve()
@@ -96,10 +98,10 @@ def backup_home(home: Path, to: Path) -> Backup:
 
 
 def restore_home(source: Path, home: Path, *, force: bool = False) -> Backup:
-    """Make `home` what the backup `source` holds, complete or not at all. `force`: in place of what is there.
+    """Restores the backup `source` as `home`, complete or not at all. `force`: replaces a home that is not empty.
 
-    Raises NotFound if `source` is no backup, InputError if the home is not empty, BusDamaged if the backup is not
-    what was written, BusUnavailable if the home is in use, BusFull.
+    Raises NotFound if `source` is not a backup, InputError if the home is not empty, BusDamaged if a file of the backup
+    has changed, BusUnavailable if the home is in use, BusFull.
     """
     source, home = source.resolve(), home.resolve()
     backup = read_manifest(source)
@@ -114,7 +116,7 @@ def restore_home(source: Path, home: Path, *, force: bool = False) -> Backup:
 
 
 def read_manifest(source: Path) -> Backup:
-    """What the backup in the folder `source` says it holds. Raises NotFound, InputError, BusDamaged."""
+    """Reads the list of files of the backup in the folder `source`. Raises NotFound, InputError, BusDamaged."""
     path = source / MANIFEST
     try:
         backup = msgspec.json.decode(path.read_bytes(), type=Backup)
@@ -132,8 +134,8 @@ def read_manifest(source: Path) -> Backup:
 
 
 def _stable_listing(folder: Path) -> Sequence[Path]:
-    """All files under `folder` as of one moment: two listings in a row that are alike. A single one may hold a
-    segment and lack the one before it, when both are written meanwhile."""
+    """Lists the files under `folder` as of one moment: lists until two listings in a row are equal. A single listing may
+    hold a segment and lack the one before it, if both are written meanwhile."""
     before: Sequence[Path] | None = None
     for _ in range(_LISTINGS):
         now = sorted(_files_under(folder)) if folder.exists() else []
@@ -154,11 +156,11 @@ def _files_of_home(home: Path) -> Iterator[Path]:
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    """Finished files of a folder and those below it; links to folders are followed."""
+    """Yields the finished files of a folder and of those below it; follows links to folders."""
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
-    except FileNotFoundError:  # removed between two looks
+    except FileNotFoundError:  # removed since it was listed
         return
     for entry in found:
         if entry.name == _UNFINISHED:
@@ -185,7 +187,7 @@ def _copy_all(home: Path, to: Path, files: Sequence[Path] | Iterator[Path]) -> S
 
 
 def _copy(source: Path, target: Path | None) -> str:
-    """Copy one file durably, with its times; returns the sha256 of what was copied. None: only read it."""
+    """Copies one file durably, with its times; returns the SHA-256 of its bytes. With None it only reads the file."""
     digest = sha256()
     with source.open("rb") as reading:
         if target is None:
@@ -204,7 +206,7 @@ def _copy(source: Path, target: Path | None) -> str:
 
 
 def copy_log(source: Path, target: Path) -> str:
-    """Copy the log as of one moment while others write to it; returns its log id."""
+    """Copies the bus as of one moment while others write to it; returns its log id."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
         reading.backup(writing)
@@ -219,11 +221,11 @@ def _restore_file(source: Path, target: Path, expected: BackedUp) -> None:
     except FileNotFoundError as error:
         raise BusDamaged(f"{source}: missing from the backup; use another one") from error
     if digest != expected.sha256:
-        raise BusDamaged(f"{source}: is not what was backed up; use another backup")
+        raise BusDamaged(f"{source}: has changed since it was backed up; use another backup")
 
 
 def check_log(path: Path) -> None:
-    """Raise BusDamaged unless the log in the file `path` is whole."""
+    """Raises BusDamaged unless the bus in the file `path` is whole."""
     if not path.is_file():
         raise BusDamaged(f"{path.name}: missing from the backup; use another one")
     try:
@@ -237,7 +239,7 @@ def check_log(path: Path) -> None:
 
 @contextmanager
 def _used_by_nobody(home: Path) -> Generator[None]:
-    """Keep everybody from opening the log of `home`; BusUnavailable if somebody has it open."""
+    """Keeps every process from opening the bus of `home`. Raises BusUnavailable if one has it open."""
     users = users_lock(home / LOG)
     if not users.exists():
         yield
@@ -253,7 +255,7 @@ def _used_by_nobody(home: Path) -> Generator[None]:
 
 @contextmanager
 def _made_beside(folder: Path) -> Generator[Path]:
-    """A new folder next to `folder`, for its owner alone, removed unless it is put in place."""
+    """Yields a new folder beside `folder`, for its owner alone; removes it unless it is put in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(mode=0o700)
@@ -264,7 +266,7 @@ def _made_beside(folder: Path) -> Generator[Path]:
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
-    """Give the finished folder its name; what had the name goes."""
+    """Gives the finished folder its name; removes the folder that had it."""
     for each, _, _ in os.walk(partial):
         _sync_folder(Path(each))
     old = partial.with_suffix(".old")

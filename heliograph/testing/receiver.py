@@ -1,4 +1,4 @@
-"""An HTTP receiver on loopback, for the demo, for chaos and for tests: keeps what it took, by delivery id."""
+"""An HTTP receiver on loopback for the demo, chaos and tests: keeps the deliveries that it takes, by id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 
 class Answer(NamedTuple):
-    """`takes`: whether the receiver keeps what came, whatever it says. `after`: seconds until it says so."""
+    """An answer. `takes`: True if the receiver keeps the delivery, whatever status it answers. `after`: seconds until it answers."""
 
     status: int = 200
     takes: bool = True
@@ -29,7 +29,7 @@ class Arrival(NamedTuple):
 
 
 class Receiver:
-    """Takes everything, unless a subclass answers otherwise. A context manager that listens on a free port."""
+    """Takes every delivery, unless a subclass answers otherwise. A context manager that listens on a free port."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -40,17 +40,17 @@ class Receiver:
 
     @property
     def count(self) -> int:
-        """How many requests came."""
+        """The number of requests that came."""
         return len(self.arrivals)
 
     def answer(self, path: str) -> Answer:
-        """How a request is answered; may take its time. Called from a thread for each connection."""
+        """Returns the answer to a request; may block. Called in a thread of each connection."""
         del path
         return Answer()
 
     @property
     def bodies(self) -> Mapping[str, list[bytes]]:
-        """What was taken, by delivery id, repeats included."""
+        """Returns the requests that were taken, by delivery id, repeats included."""
         found: dict[str, list[bytes]] = defaultdict(list)
         for arrival in self.taken:
             found[arrival.delivery].append(arrival.body)
@@ -72,7 +72,7 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 body = self.rfile.read(length)
-                if len(body) < length:  # the sender died in the middle
+                if len(body) < length:  # the sender died during its request
                     self.close_connection = True
                     return
                 arrival = Arrival(self.path, self.headers["webhook-id"], body, time.monotonic())
@@ -87,20 +87,20 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Whoever uses it shows what came."""
+                """Logs nothing: the user of the receiver shows what came."""
 
         return Handler
 
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Generator[str]:
-    """A server on a free loopback port; yields its URL. Senders may end in the middle of a request."""
+    """Serves on a free loopback port; yields the URL. Senders may end during a request."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A sender that was killed, or that no longer waits, is none of the server's affair."""
+            """Ignores the errors of senders that were killed or no longer wait."""
 
     server = Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, name="receiver", daemon=True)

@@ -179,7 +179,7 @@ def test_a_changed_or_missing_file_is_found_out_and_nothing_is_restored(
 ) -> None:
     body = (saved / broken).read_bytes()
     (saved / broken).write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
-    with pytest.raises(BusDamaged, match=f"{broken}: is not what was backed up"):
+    with pytest.raises(BusDamaged, match=f"{broken}: has changed since it was backed up"):
         restore_home(saved, tmp_path / "again")
     (saved / broken).unlink()
     with pytest.raises(BusDamaged, match=f"{broken}: missing"):

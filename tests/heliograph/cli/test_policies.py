@@ -26,7 +26,7 @@ def test_a_document(call: Commands, words: str, action: str) -> None:
 
 
 def test_acls_of_the_log_that_is_configured(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "bus.url: is not Kafka's" in call.refused("policy", "kafka")
+    assert "bus.url: is not a Kafka URL" in call.refused("policy", "kafka")
     monkeypatch.setenv("HELIOGRAPH_BUS_URL", "kafka://127.0.0.1:1?namespace=site")
     data = json.loads(call.done("policy", "kafka", "router").out)["data"]
     assert {one["principal"] for one in data} == {"User:router"}
@@ -36,7 +36,7 @@ def test_acls_of_the_log_that_is_configured(call: Commands, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("mqs queue", "policy 'mqs': no such kind; known are kafka, oss, s3, sls, sqs"),
+        ("mqs queue", "policy 'mqs': no such kind; expected kafka, oss, s3, sls, sqs"),
         ("s3 results", "policy s3: expected results, objects, archive, and BUCKET/PREFIX"),
         ("s3 everything audit", "policy s3: expected results, objects, archive, and BUCKET/PREFIX"),
         ("s3 results *", "'*': expected bucket/prefix"),
