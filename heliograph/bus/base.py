@@ -139,7 +139,8 @@ class Bus(Protocol):
         ...
 
     def create(self, topic: str, partitions: int | None = None) -> None:
-        """Creates a topic unless it exists. Without `partitions`, `schemas.topics.kind_of` says how many it has."""
+        """Creates a topic unless it exists. Without `partitions` it gets as many as `schemas.topics.kind_of` says, else the
+        default of the bus."""
         ...
 
     def topics(self) -> Mapping[str, int]:

@@ -45,9 +45,7 @@ class _Owned:
         self.progress = Progress.from_note(*commit)
         self.committed: Commit | None = commit if stored else None
         self.fetched: list[Record] = []
-        self.reads_on = (
-            0  # where the client is behind what it fetched, if that is past offsets without records
-        )
+        self.reads_on = 0  # the client's next offset, if it has stepped over offsets without records
 
     def take(self, amount: int) -> Sequence[Record]:
         """Takes `amount` of the fetched records; returns those that were not finished before a restart."""

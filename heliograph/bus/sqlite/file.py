@@ -71,7 +71,8 @@ class BusFile:
         return Batch(records, topics, next(self._turn))
 
     def create(self, topic: str, partitions: int | None = None) -> None:
-        """Creates a topic unless it exists. Without `partitions`, `schemas.topics.kind_of` says how many it has.
+        """Creates a topic unless it exists. Without `partitions` it gets as many as `schemas.topics.kind_of` says, else the
+        default of the bus.
 
         Raises TopicMissing for a name that Apache Kafka would refuse.
         """
