@@ -40,7 +40,7 @@ def run() -> None:
         connection = http.client.HTTPConnection(urlsplit(hook.url).netloc)
         bare = [_arrival(hook, partial(_post, connection, value)) for value in events]
         connection.close()
-    print(f"latency: {EVENTS} events, one at a time, on an idle log")
+    print(f"latency: {EVENTS} events, one at a time, on an idle bus")
     _show("append to receiver", through)
     _show("bare POST", bare)
     print(f"  ratio of the medians   {statistics.median(through) / statistics.median(bare):6.2f}")

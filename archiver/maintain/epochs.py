@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from archiver.format.segment import Draft, EpochStart, is_erased
 from archiver.read.reader import SegmentInfo, list_segments
-from archiver.write.chain import Stored, Tail, append_segment, find_log_problem, find_tail, read_extent
+from archiver.write.chain import Stored, Tail, append_segment, find_bus_problem, find_tail, read_extent
 from heliograph.bus.base import Bus
 from heliograph.store.base import ObjectStore
 from schemas.errors import NotFound
@@ -27,7 +27,7 @@ def begin_epoch(store: ObjectStore, bus: Bus, topic: str) -> Sequence[str]:
         raise NotFound(f"topic {topic}: nothing of it is archived")
     for partition, chain in chains.items():
         tail = find_tail(store, topic, partition, hint=chain[-2].key if chain[1:] else "")
-        if tail is None or not find_log_problem(bus, tail):
+        if tail is None or not find_bus_problem(bus, tail):
             continue
         start = _first_difference(bus, tail, chain) if tail.log_id == bus.log_id else 0
         starts = EpochStart(tail.epoch + 1, bus.log_id, start)

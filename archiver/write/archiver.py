@@ -11,7 +11,7 @@ import structlog
 from archiver.format.naming import segment_key
 from archiver.format.segment import Span
 from archiver.write.buffer import Buffer
-from archiver.write.chain import Lost, Stored, Tail, append_segment, check_log, find_tail
+from archiver.write.chain import Lost, Stored, Tail, append_segment, check_bus, find_tail
 from archiver.write.policy import ArchivePolicy, due_at, is_due
 from heliograph.bus.base import Bus, Consumer, Polled
 from heliograph.store.base import ObjectStore
@@ -131,7 +131,7 @@ class Archiver(ConsumerRole[Consumer]):
         likely = max(0, cursor - self._policy.max_records)
         hint = segment_key(*partition, likely) if likely else ""
         tail = find_tail(self._store, *partition, hint=hint) or Tail(self._bus.log_id, *partition)
-        check_log(self._bus, tail)
+        check_bus(self._bus, tail)
         self._buffers[partition] = Buffer(
             tail, holes_legal=topics.matches(partition.topic, self._holes_legal)
         )
@@ -161,7 +161,7 @@ class Archiver(ConsumerRole[Consumer]):
             partition = buffer.tail.topic_partition
             metrics.GAPS.labels(self.name, partition.topic).inc(end - start)
             log.error(
-                "gap in the log, recorded in the archive", partition=str(partition), start=start, end=end
+                "gap in the topic, recorded in the archive", partition=str(partition), start=start, end=end
             )
 
     def _poll_timeout(self, timeout: float) -> float:
@@ -217,7 +217,7 @@ class Archiver(ConsumerRole[Consumer]):
                     log.warning(
                         "another archiver was first", partition=str(partition), at=tail.expected_offset
                     )
-                    check_log(self._bus, tail)
+                    check_bus(self._bus, tail)
                     if tail.epoch != buffer.tail.epoch:
                         self._buffers.pop(partition, None)
                         self._new.add(partition)

@@ -152,13 +152,13 @@ def tail_after(key: str, header: SegmentHeader, sha256: str) -> Tail:
     )
 
 
-def check_log(bus: Bus, tail: Tail) -> None:
+def check_bus(bus: Bus, tail: Tail) -> None:
     """Raises ArchiveBroken unless the bus still has the records that the chain was archived from."""
-    problem = find_log_problem(bus, tail)
+    problem = find_bus_problem(bus, tail)
     if problem:
         raise ArchiveBroken(
             f"{tail.topic_partition}: {problem}. If that is intended, `heliograph archive new-epoch {tail.topic}` "
-            "archives this log from here on, beside what is archived"
+            "archives the records of this bus from here on, beside those archived before"
         )
 
 
@@ -170,16 +170,16 @@ def _last_key(objects: Iterable[ObjectInfo]) -> str | None:
     return last
 
 
-def find_log_problem(bus: Bus, tail: Tail) -> str | None:
+def find_bus_problem(bus: Bus, tail: Tail) -> str | None:
     """Returns the reason why the bus no longer holds what the chain was archived from; None if it does.
 
     Raises BusError.
     """
     extent = read_extent(bus, tail.topic_partition)
     if tail.log_id != bus.log_id:
-        return f"was archived from log {tail.log_id}, and this is log {bus.log_id}"
+        return f"was archived from the bus with log id {tail.log_id}, and this bus has log id {bus.log_id}"
     if tail.expected_offset > extent.end:
-        return f"is archived up to offset {tail.expected_offset}, and its log ends at {extent.end}"
+        return f"is archived up to offset {tail.expected_offset}, and the topic ends at {extent.end}"
     if tail.last_offset is None or not extent.start <= tail.last_offset < extent.end:
         return None
     found = bus.read(tail.topic_partition, tail.last_offset, 1).records
@@ -189,5 +189,5 @@ def find_log_problem(bus: Bus, tail: Tail) -> str | None:
 
 
 def read_extent(bus: Bus, partition: TopicPartition) -> Extent:
-    """Returns the offsets that the log holds of a partition; an empty extent if it holds none."""
+    """Returns the offsets that the bus has of a partition; an empty extent if it has none."""
     return bus.extents(partition.topic).get(partition, Extent(0, 0))

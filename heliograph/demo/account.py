@@ -22,7 +22,7 @@ def print_account(console: Console, deployment: Deployment, run: Run) -> None:
         one for one in verdicts if one.target == "webhook" and one.state is VerdictState.DELIVERED
     )
     source = Position.parse(delivered.source)
-    event = next(record for record in run.log if record.position == source)
+    event = next(record for record in run.records if record.position == source)
     console.rule("one event at each stage")
     _print_stages(console, deployment, run, event, delivered)
     console.rule("why it went to these targets: heliograph events why")

@@ -75,7 +75,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run that came to rest.
 
     `endings`: how each target's deliveries must end, by its id; None for deliveries that still wait. `accepted`: every
-    event whose append returned. `log`: records of the archived topics, each partition in order. `received`: bodies that
+    event whose append returned. `records`: those of the archived topics, each partition in order. `received`: bodies that
     each target took, by its id, for targets that keep bodies. `arrivals`: every request, in order. `archive_problems`:
     what verifying and reading the archive reported.
     """
@@ -84,19 +84,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: Sequence[Subscription]
     endings: Mapping[str, VerdictState | None]
     accepted: Sequence[bytes]
-    log: Sequence[Record]
+    records: Sequence[Record]
     received: Mapping[str, Bodies]
     arrivals: Sequence[Arrival]
     archived: Sequence[Record]
     archive_problems: Sequence[str]
 
-    def read_log(self, pattern: str) -> Iterator[Record]:
+    def select_records(self, pattern: str) -> Iterator[Record]:
         """Returns the records of the topics that match a pattern."""
-        return (record for record in self.log if matches(record.topic, (pattern,)))
+        return (record for record in self.records if matches(record.topic, (pattern,)))
 
     def read_verdicts(self) -> Mapping[str, Verdict]:
         """Returns the verdict of each delivery that ended, by its id."""
-        return reduce_verdicts(read_verdict(record.value) for record in self.read_log(VERDICTS))
+        return reduce_verdicts(read_verdict(record.value) for record in self.select_records(VERDICTS))
 
 
 class Expected(NamedTuple):
@@ -129,7 +129,7 @@ def read_run(
         subscriptions=subscriptions,
         endings={**dict.fromkeys(targets, VerdictState.DELIVERED), **endings},
         accepted=accepted,
-        log=list(read_topics(deployment.bus, ARCHIVED)),
+        records=list(read_topics(deployment.bus, ARCHIVED)),
         received=_read_received(deployment, receiver, targets),
         arrivals=tuple(receiver.arrivals),
         archived=archived,
@@ -156,7 +156,7 @@ def check_run(run: Run) -> Sequence[Check]:
         Check("every delivery ended as it had to", len(expected), list(_ended(run, expected))),
         Check("targets received the bytes of the events", sum(map(len, run.received.values())), received),
         Check("ordered targets received events in order", len(ordered), list(_in_order(run, expected))),
-        Check("every record is archived once", len(run.log), list(_archived_once(run))),
+        Check("every record is archived once", len(run.records), list(_archived_once(run))),
     ]
 
 
@@ -173,7 +173,7 @@ def count_repeats(run: Run) -> int:
 def _expect(run: Run) -> Mapping[str, Expected]:
     """Works out every delivery from the events and the subscriptions, by delivery id."""
     found: dict[str, Expected] = {}
-    for event in run.read_log("events.*"):
+    for event in run.select_records("events.*"):
         routing = read_routing(event.value)
         for subscription in run.subscriptions:
             if all(clause.held for clause in explain(subscription, routing)):
@@ -185,7 +185,7 @@ def _expect(run: Run) -> Mapping[str, Expected]:
 
 def _accepted(run: Run) -> Iterator[Finding]:
     """Finds accepted events that no topic holds, and events that were never accepted."""
-    accepted, held = Counter(run.accepted), Counter(record.value for record in run.read_log("events.*"))
+    accepted, held = Counter(run.accepted), Counter(record.value for record in run.select_records("events.*"))
     for value in (accepted - held).elements():
         yield Finding(Problem.LOST, f"accepted, and in no topic: {_shown(value)}")
     for value in (held - accepted).elements():
@@ -195,7 +195,7 @@ def _accepted(run: Run) -> Iterator[Finding]:
 def _ended(run: Run, expected: Mapping[str, Expected]) -> Iterator[Finding]:
     """Finds deliveries with a missing or wrong verdict, delivered ones that never arrived, dead ones that are gone."""
     verdicts = run.read_verdicts()
-    letters = {one.id: one for one in map(read_delivery, run.read_log(DEAD_LETTERS))}
+    letters = {one.id: one for one in map(read_delivery, run.select_records(DEAD_LETTERS))}
     for identity, one in expected.items():
         verdict = verdicts.get(identity)
         state = verdict.state if verdict else None
@@ -244,17 +244,17 @@ def _in_order(run: Run, expected: Mapping[str, Expected]) -> Iterator[Finding]:
 
 def _archived_once(run: Run) -> Iterator[Finding]:
     """Finds records that the archive lacks, has twice, or has with other bytes, and archives that do not verify."""
-    log = {record.position: record for record in run.log}
+    appended = {record.position: record for record in run.records}
     archived: dict[Position, Record] = {}
     for record in run.archived:
         if record.position in archived:
             yield Finding(Problem.TWICE, f"{record.position} is archived more than once")
         archived[record.position] = record
-        if log.get(record.position) != record:
+        if appended.get(record.position) != record:
             yield Finding(
                 Problem.ALTERED, f"{record.position} is archived with other content than its topic has"
             )
-    for position in sorted(log.keys() - archived.keys()):
+    for position in sorted(appended.keys() - archived.keys()):
         yield Finding(Problem.LOST, f"{position} is not archived")
     for problem in run.archive_problems:
         yield Finding(Problem.ALTERED, f"archive: {problem}")

@@ -11,7 +11,7 @@ from archiver.format.segment import Draft
 from archiver.maintain.epochs import begin_epoch
 from archiver.read.reader import list_segments, read_records
 from archiver.read.verify import verify
-from archiver.write.chain import Lost, Stored, Tail, append_segment, check_log, find_tail
+from archiver.write.chain import Lost, Stored, Tail, append_segment, check_bus, find_tail
 from heliograph.bus.memory import MemoryBus
 from heliograph.store.memory import MemoryStore
 from schemas.clock import ManualClock
@@ -123,7 +123,7 @@ def _archive(store: MemoryStore, bus: MemoryBus, size: int = 4) -> None:
     """Archives every record on the bus after the tail."""
     partition = TopicPartition(TOPIC, 0)
     tail = find_tail(store, *partition) or Tail(bus.log_id, *partition)
-    check_log(bus, tail)
+    check_bus(bus, tail)
     while records := bus.read(partition, tail.expected_offset, size).records:
         outcome = append_segment(store, tail, Draft(records, records[-1].offset + 1))
         assert isinstance(outcome, Stored)
@@ -143,7 +143,9 @@ def test_a_bus_with_the_archived_records_is_accepted() -> None:
 def test_a_recreated_bus_is_refused() -> None:
     store = MemoryStore()
     _archive(store, _bus([b"a", b"b"]))
-    with pytest.raises(ArchiveBroken, match=rf"{TOPIC}:0: was archived from log .*archive new-epoch {TOPIC}"):
+    with pytest.raises(
+        ArchiveBroken, match=rf"{TOPIC}:0: was archived from the bus with log id .*archive new-epoch {TOPIC}"
+    ):
         _archive(store, _bus([b"a", b"b", b"c"]))
 
 
@@ -151,7 +153,7 @@ def test_a_shorter_bus_is_refused() -> None:
     store, clock = MemoryStore(), ManualClock()
     bus = _bus([b"a", b"b", b"c"], clock)
     _archive(store, bus)
-    with pytest.raises(ArchiveBroken, match="up to offset 3, and its log ends at 2"):
+    with pytest.raises(ArchiveBroken, match="up to offset 3, and the topic ends at 2"):
         _archive(store, _restored(bus, 2, [], clock))
 
 
@@ -171,7 +173,7 @@ def test_an_epoch_of_a_new_bus_begins_at_its_first_offset() -> None:
     _archive(store, new)
     assert [record.value for record in read_records(store)] == [b"a", b"b", b"x", b"y", b"z"]
     assert verify(store).sound
-    with pytest.raises(ArchiveBroken, match="was archived from log"):
+    with pytest.raises(ArchiveBroken, match="was archived from the bus with log id"):
         _archive(store, old)
 
 

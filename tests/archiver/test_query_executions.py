@@ -88,11 +88,13 @@ def test_records_not_archived_yet_are_read_from_the_bus_for_execution_views_only
     opened: list[str] = []
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
-        def log() -> Bus:
+        def open_bus() -> Bus:
             opened.append(sql)
             return bus
 
-        return [tuple(row.values()) for row in query(archive.store, sql, cache=archive.cache, bus=log).rows()]
+        return [
+            tuple(row.values()) for row in query(archive.store, sql, cache=archive.cache, bus=open_bus).rows()
+        ]
 
     assert ask("SELECT count(*) FROM records") == [(1,)]
     assert opened == []
@@ -106,7 +108,7 @@ def test_records_not_archived_yet_are_read_from_the_bus_for_execution_views_only
 
 def test_a_query_of_other_views_does_not_open_the_bus(archive: Archive) -> None:
     def bus() -> Bus:
-        raise AssertionError("the log was opened")
+        raise AssertionError("the bus was opened")
 
     sql = "select name, d.target from events join deliveries d using (source)"
     assert list(query(archive.store, sql, cache=archive.cache, logs=archive.logs, bus=bus).rows()) == []

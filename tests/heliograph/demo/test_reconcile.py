@@ -80,8 +80,8 @@ def without_record_of(topic: str) -> Callable[[Run], Run]:
     """Removes a record of a topic."""
 
     def tamper(run: Run) -> Run:
-        gone = next(run.read_log(topic))
-        return msgspec.structs.replace(run, log=[record for record in run.log if record != gone])
+        gone = next(run.select_records(topic))
+        return msgspec.structs.replace(run, records=[record for record in run.records if record != gone])
 
     return tamper
 
@@ -103,7 +103,7 @@ def verdict_says_dead(run: Run) -> Run:
         return msgspec.structs.replace(record, value=encode_verdict(verdict))
 
     return msgspec.structs.replace(
-        run, log=[changed(record) if record.topic == "verdicts" else record for record in run.log]
+        run, records=[changed(record) if record.topic == "verdicts" else record for record in run.records]
     )
 
 
@@ -183,10 +183,10 @@ def test_a_delivery_that_should_still_wait_has_no_verdict(ran: Ran) -> None:
     assert wrong(waiting) == {Problem.ENDED_OTHERWISE}
     log = [
         record
-        for record in ran.run.log
+        for record in ran.run.records
         if record.topic != "verdicts" or read_verdict(record.value).target != "refused"
     ]
-    left = find_problems(msgspec.structs.replace(waiting, log=log, archived=log))
+    left = find_problems(msgspec.structs.replace(waiting, records=log, archived=log))
     assert left == []
 
 
