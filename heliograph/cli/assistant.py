@@ -159,24 +159,21 @@ def send(
 
     Exit status 0 only if it is, on all of them.
     """
-    from heliograph.operations.assistant import effective_timeout, file_content, send_file
-    from producers.assistant.requests import File
+    from heliograph.operations.assistant import FileFields, send_file
 
-    content, content_type = file_content(_read_bytes(file))
-    sent = File(
+    fields = FileFields(
         name=name or file.name,
-        content=content,
-        content_type=content_type,
+        data=_read_bytes(file),
         description=description or "",
         target_dir=to,
         owner=owner,
         group=group,
         mode=mode,
         overwrite=overwrite,
-        timeout=effective_timeout(note_timeout(timeout)),
+        timeout=note_timeout(timeout),
     )
     with open_caller(region, user) as caller:
-        _follow(send_file(caller, sent, instance or []), wait, as_json=as_json)
+        _follow(send_file(caller, fields, instance or []), wait, as_json=as_json)
 
 
 @app.command()

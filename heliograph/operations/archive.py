@@ -123,9 +123,11 @@ def erase(
     ArchiveBroken.
     """
     if bool(resource) == bool(user):
-        raise InputError("archive erase: give either --resource ARN or --user ID")
+        raise InputError("resource, user: name one of them, an ARN or the id of a user, and not both")
     if not dry_run and not reason:
-        raise InputError("--reason: say why, in words that name nobody; the archive keeps it")
+        raise InputError(
+            "reason: is missing; say why, in words that name nobody, because the archive keeps it"
+        )
     matches = select_resource(resource) if resource else select_user(user)
     archive = deployment.archive
     return [

@@ -82,19 +82,55 @@ class CommandFields(msgspec.Struct, frozen=True, kw_only=True):
             type=self.type or CommandType.SHELL,
             content=self.content,
             description=self.description or "",
-            timeout=effective_timeout(self.timeout),
+            timeout=_limit_timeout(self.timeout),
             working_dir=self.working_dir or "",
         )
 
     def change(self, command: Command) -> Command:
         """Returns the command with the given fields in place of its own. Raises InputError."""
-        timeout = None if self.timeout is None else effective_timeout(self.timeout)
+        timeout = None if self.timeout is None else _limit_timeout(self.timeout)
         given = {
             field: value
             for field, value in (msgspec.structs.asdict(self) | {"timeout": timeout}).items()
             if value is not None
         }
         return msgspec.structs.replace(command, **given)
+
+
+class FileFields(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to send, with the bytes that it holds. `timeout`: seconds, raised to 10 if less; 60 by default.
+
+    Empty `target_dir`, `owner` and `group` mean the home directory, the user and the group of the agent.
+    """
+
+    name: str
+    data: bytes
+    description: str = ""
+    target_dir: str = ""
+    owner: str = ""
+    group: str = ""
+    mode: str = "0644"
+    overwrite: bool = False
+    timeout: int | None = None
+
+    def build(self) -> File:
+        """Builds the file of a request: text as it is, any other bytes in Base64."""
+        try:
+            content, content_type = self.data.decode(), ContentType.PLAIN_TEXT
+        except UnicodeDecodeError:
+            content, content_type = b64encode(self.data).decode(), ContentType.BASE64
+        return File(
+            name=self.name,
+            content=content,
+            content_type=content_type,
+            description=self.description,
+            target_dir=self.target_dir,
+            owner=self.owner,
+            group=self.group,
+            mode=self.mode,
+            overwrite=self.overwrite,
+            timeout=_limit_timeout(self.timeout),
+        )
 
 
 class InstanceResult(NamedTuple):
@@ -178,11 +214,6 @@ class Stopping(Following):
         return [one for one in super().results() if one.instance in self._instances]
 
 
-def effective_timeout(timeout: int | None) -> int:
-    """Returns the time limit in seconds that holds: the default for None, at least the least that agents keep."""
-    return DEFAULT_TIMEOUT if timeout is None else max(timeout, LEAST_TIMEOUT)
-
-
 def read_keys(deployment: Deployment) -> Keys:
     """Reads the keys that sign requests. Raises InputError that says how to make one."""
     try:
@@ -247,21 +278,16 @@ def choose_command(
     if not kept:
         return fields.build(new_id("c"))
     if fields.content or fields.type or fields.name:
-        raise InputError("--kept: brings its script, type and name; leave out SCRIPT, --file, --type, --name")
+        raise InputError(
+            "kept: a kept command has its own script, type and name; leave out those of this run"
+        )
     found = find_version(read_library(caller.bus, caller.keys, caller.region), kept, version)
     return fields.change(found.command)
 
 
-def file_content(data: bytes) -> tuple[str, ContentType]:
-    """Returns bytes as a request carries them: text as it is, anything else in Base64."""
-    try:
-        return data.decode(), ContentType.PLAIN_TEXT
-    except UnicodeDecodeError:
-        return b64encode(data).decode(), ContentType.BASE64
-
-
-def send_file(caller: Caller, file: File, instances: Sequence[str]) -> Following:
+def send_file(caller: Caller, fields: FileFields, instances: Sequence[str]) -> Following:
     """Asks that a file is written on instances. Raises InputError, BusError."""
+    file = fields.build()
     cursors = end_cursors(caller.bus)
     return Following(caller, caller.send(file, instances), cursors, file.timeout + ANSWER_SECONDS)
 
@@ -305,7 +331,7 @@ def clone_command(caller: Caller, named: str, fields: CommandFields) -> int:
 
 def change_command(caller: Caller, named: str, fields: CommandFields) -> None:
     """Changes name, description or time limit of a kept command's latest version. Raises NotFound, InputError."""
-    timeout = None if fields.timeout is None else effective_timeout(fields.timeout)
+    timeout = None if fields.timeout is None else _limit_timeout(fields.timeout)
     modify_command(
         caller,
         find_command(caller, named).command.command_id,
@@ -329,3 +355,8 @@ def list_commands(caller: Caller) -> list[Version]:
 def find_command(caller: Caller, named: str, version: int | None = None) -> Version:
     """Finds a version of a kept command by id or name, the latest by default. Raises NotFound, InputError."""
     return find_version(read_library(caller.bus, caller.keys, caller.region), named, version)
+
+
+def _limit_timeout(timeout: int | None) -> int:
+    """Returns the time limit in seconds: the default for None, and never less than agents allow."""
+    return DEFAULT_TIMEOUT if timeout is None else max(timeout, LEAST_TIMEOUT)

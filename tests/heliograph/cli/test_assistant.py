@@ -169,7 +169,7 @@ def test_kept_commands_have_versions_and_can_be_run(asking: Commands, tmp_path: 
         ("run echo --parameter x --instance i-1", "--parameter 'x': expected KEY=VALUE"),
         ("run echo --parameter x=1 --instance i-1", "the command has no {{x}}"),
         ("run echo --at-start soon --instance i-1", "expected next or every"),
-        ("run echo --kept x --instance i-1", "--kept: brings its script"),
+        ("run echo --kept x --instance i-1", "kept: a kept command has its own script"),
         ("run --kept nothing --instance i-1", "command 'nothing': no such command"),
         ("schedule rate(1s) echo --instance i-1", "60 seconds to 7 days"),
         ("schedule nonsense echo --instance i-1", "'nonsense': has 1 fields"),
