@@ -37,11 +37,12 @@ def doctor(as_json: Json = False) -> None:
     from heliograph.app import logging_setup
     from heliograph.app.config import LogSection
     from heliograph.diagnose.doctor import examine
+    from heliograph.diagnose.finding import State
 
     logging_setup.configure(LogSection(level="error"))  # findings say it once, with the remedy
-    findings = [finding.row() for finding in examine(os.environ)]
-    show(findings, ("check", "state", "detail"), as_json=as_json)
-    if any(finding["state"] == "failed" for finding in findings):
+    findings = list(examine(os.environ))
+    show((finding.row() for finding in findings), ("check", "state", "detail"), as_json=as_json)
+    if any(finding.state is State.FAILED for finding in findings):
         raise typer.Exit(1)
 
 

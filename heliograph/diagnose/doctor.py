@@ -23,9 +23,9 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
         config = load(environment)
     except HeliographError as error:
         for line in str(error).splitlines():
-            yield Finding("configuration", "failed", line)
+            yield Finding("configuration", State.FAILED, line)
         return
-    yield Finding("configuration", "ok", f"home {config.home}")
+    yield Finding("configuration", State.OK, f"home {config.home}")
     with Deployment(config) as deployment:
         yield from _log(deployment)
         yield from _archive(deployment)
@@ -34,9 +34,9 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 def _tried(check: str, act: Callable[[], str]) -> Finding:
     try:
-        return Finding(check, "ok", act())
+        return Finding(check, State.OK, act())
     except (HeliographError, OSError) as error:
-        return Finding(check, "failed", str(error))
+        return Finding(check, State.FAILED, str(error))
 
 
 def _log(deployment: Deployment) -> Iterator[Finding]:
@@ -48,14 +48,14 @@ def _log(deployment: Deployment) -> Iterator[Finding]:
             yield from servers(deployment.config)
             opened = _opened(deployment)
             yield opened
-            if opened.state == "ok":
+            if opened.state is State.OK:
                 yield from examine_bus(deployment.config, deployment.bus, deployment.clock)
         case kind:
             opened = _opened(deployment)
             yield opened
             if kind == "sqlite":
                 yield _space(deployment.config)
-    if opened.state == "ok":
+    if opened.state is State.OK:
         yield from _targets(deployment)
 
 
@@ -67,16 +67,16 @@ def _space(config: Config) -> Finding:
     try:
         free = shutil.disk_usage(config.home).free // 2**20
     except OSError as error:
-        return Finding("disk space", "failed", str(error))
+        return Finding("disk space", State.FAILED, str(error))
     reserve = config.bus.reserve_mb
-    state: State = "ok" if free > 2 * reserve else "warning" if free > reserve else "failed"
+    state = State.OK if free > 2 * reserve else State.WARNING if free > reserve else State.FAILED
     return Finding("disk space", state, f"{free:,} MiB free; producers are refused below {reserve:,} MiB")
 
 
 def _archive(deployment: Deployment) -> Iterator[Finding]:
     tried = _tried("archive", lambda: _probed(deployment.archive))
     yield tried
-    if tried.state == "ok" and deployment.config.archive_url.startswith("s3://"):
+    if tried.state is State.OK and deployment.config.archive_url.startswith("s3://"):
         from heliograph.diagnose.kafka import store_clock
 
         yield store_clock(deployment.archive, deployment.clock)
@@ -92,10 +92,10 @@ def _targets(deployment: Deployment) -> Iterator[Finding]:
         configuration = Configuration(deployment.bus)
         configuration.refresh()
     except HeliographError as error:
-        yield Finding("subscriptions", "failed", str(error))
+        yield Finding("subscriptions", State.FAILED, str(error))
         return
     count = len(configuration.subscriptions)
-    yield Finding("subscriptions", "ok" if count else "warning", _counted(count))
+    yield Finding("subscriptions", State.OK if count else State.WARNING, _counted(count))
     for target in configuration.read_targets().values():
         yield _tried(f"target {target.id}", partial(_examined, target, deployment))
 

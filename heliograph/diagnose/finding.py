@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import StrEnum
 
 import msgspec
 
-State = Literal["ok", "warning", "failed"]
+
+class State(StrEnum):
+    """The result of a check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -25,10 +31,10 @@ def clock_finding(check: str, lowest: int, highest: int) -> Finding:
     """Judges another machine's clock, which is between `lowest` and `highest` milliseconds ahead of ours."""
     offset = 0 if lowest <= 0 <= highest else min(lowest, highest, key=abs)
     if abs(offset) <= CLOCK_LIMIT:
-        return Finding(check, "ok", "agrees with this machine's within a second or so")
+        return Finding(check, State.OK, "agrees with this machine's within a second or so")
     side = "ahead of" if offset > 0 else "behind"
     text = f"{abs(offset) / 1000:.1f} s {side} this machine's; synchronise both with a time server (NTP)"
-    return Finding(check, "warning", text)
+    return Finding(check, State.WARNING, text)
 
 
 CLOCK_LIMIT = 1000

@@ -14,7 +14,7 @@ from heliograph.bus.kafka.client import NewTopic
 from heliograph.bus.kafka.layout import new_topic
 from heliograph.bus.kafka.settings import LOG_TOPIC, KafkaSettings, parse
 from heliograph.bus.open import KAFKA_PARTITIONS
-from heliograph.diagnose.finding import Finding, clock_finding
+from heliograph.diagnose.finding import Finding, State, clock_finding
 from heliograph.diagnose.kafka_plan import KNOWN_TOPICS
 from heliograph.store.base import ObjectStore
 from schemas.clock import Clock
@@ -39,15 +39,15 @@ def servers(config: Config) -> Iterator[Finding]:
             socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
         except OSError as error:
             remedy = "correct bus.url, start the broker, or let this machine through to it"
-            yield Finding(f"broker {server}", "failed", f"{error.strerror or error}; {remedy}")
+            yield Finding(f"broker {server}", State.FAILED, f"{error.strerror or error}; {remedy}")
         else:
-            yield Finding(f"broker {server}", "ok", "takes connections")
+            yield Finding(f"broker {server}", State.OK, "takes connections")
 
 
 def examine_bus(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:
     """Checks the namespace, permissions, the broker's clock, and the settings of topics."""
     settings = parse(config.bus_url, config.bus.namespace)
-    yield Finding("namespace", "ok", f"{settings.namespace}: names of topics and groups begin with it")
+    yield Finding("namespace", State.OK, f"{settings.namespace}: names of topics and groups begin with it")
     yield _check_append(bus, clock)
     try:
         with Administration(settings) as administration:
@@ -55,7 +55,7 @@ def examine_bus(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:
             yield _check_creation(administration, _wanted(settings, config, "doctor"), there)
             yield from _check_settings(settings, config, there, administration.configs(list(there)))
     except BusError as error:
-        yield Finding("topics", "failed", str(error))
+        yield Finding("topics", State.FAILED, str(error))
 
 
 def store_clock(store: ObjectStore, clock: Clock) -> Finding:
@@ -68,12 +68,12 @@ def store_clock(store: ObjectStore, clock: Clock) -> Finding:
         ended = clock.now()
         found = store.head(key)
     except StoreError as error:
-        return Finding("store clock", "failed", str(error))
+        return Finding("store clock", State.FAILED, str(error))
     finally:
         with suppress(StoreError):
             store.delete(key)
     if found is None:
-        return Finding("store clock", "failed", "a new object does not exist; see the store's log")
+        return Finding("store clock", State.FAILED, "a new object does not exist; see the store's log")
     return clock_finding("store clock", found.modified - ended, found.modified + 1000 - began)
 
 
@@ -87,11 +87,11 @@ def _check_append(bus: Bus, clock: Clock) -> Finding:
         place = TopicPartition(position.topic, position.partition)
         records = bus.read(place, position.offset, 1).records
     except BusError as error:
-        return Finding("append and read", "failed", str(error))
+        return Finding("append and read", State.FAILED, str(error))
     if not records:
         return Finding(
             "append and read",
-            "failed",
+            State.FAILED,
             f"{LOG_TOPIC}: the appended record cannot be read back; see the broker's log",
         )
     return clock_finding("append, read, clock", records[0].timestamp - ended, records[0].timestamp - began)
@@ -103,9 +103,9 @@ def _check_creation(administration: Administration, wanted: NewTopic, there: Map
         administration.check_creation(wanted)
     except BusError as error:
         if not missing:
-            return Finding("create topics", "ok", "not permitted, but all topics exist")
-        return Finding("create topics", "failed", f"{error}; missing: {', '.join(missing)}; {PLAN}")
-    return Finding("create topics", "ok", "permitted")
+            return Finding("create topics", State.OK, "not permitted, but all topics exist")
+        return Finding("create topics", State.FAILED, f"{error}; missing: {', '.join(missing)}; {PLAN}")
+    return Finding("create topics", State.OK, "permitted")
 
 
 def _check_settings(
@@ -125,7 +125,7 @@ def _check_settings(
                 differing = True
                 yield finding
     if not differing:
-        yield Finding("topics", "ok", f"{len(there)} exist, as planned")
+        yield Finding("topics", State.OK, f"{len(there)} exist, as planned")
 
 
 def _differences(
@@ -141,7 +141,9 @@ def _differences(
         found = ", ".join(f"{name}={configs.get(name, '')}" for name in wrong)
         command = f"kafka-configs.sh --bootstrap-server {settings.servers[0]} --alter --topic {settings.full(topic)}"
         yield Finding(
-            check, "failed" if kept_specially else "warning", f"has {found}: {command} --add-config {alter}"
+            check,
+            State.FAILED if kept_specially else State.WARNING,
+            f"has {found}: {command} --add-config {alter}",
         )
     if partitions != wanted.partitions:
         single = kind_of(topic).partitions == 1 or topic == LOG_TOPIC
@@ -151,7 +153,7 @@ def _differences(
             else "set bus.partitions to what the topics have; adding partitions moves keys, and so breaks their order"
         )
         text = f"has {partitions} partitions, {wanted.partitions} are planned: {remedy}"
-        yield Finding(check, "failed" if single else "warning", text)
+        yield Finding(check, State.FAILED if single else State.WARNING, text)
 
 
 def _wanted(settings: KafkaSettings, config: Config, topic: str) -> NewTopic:
