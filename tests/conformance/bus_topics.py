@@ -260,7 +260,7 @@ class TopicConformance(BusFixtures):
 
 
 class RetentionConformance(BusFixtures):
-    """What `maintain` does by the clock that the bus was opened with, which is a ManualClock; not for buses whose
+    """Retention by `maintain`, by the ManualClock that the bus was opened with; not for buses whose
     retention is a server's."""
 
     def test_retention_removes_records_that_no_group_needs(self, bus: Bus, clock: Clock, topic: str) -> None:
