@@ -93,7 +93,7 @@ def deliver(url: str, prefix: str, *values: bytes) -> list[Outcome]:
     return asyncio.run(send())
 
 
-def test_records_are_delivered_by_writing_alone(users: Users) -> None:
+def test_records_are_delivered_with_permission_to_write_only(users: Users) -> None:
     bucket = users.service.bucket()
     url = users.url(bucket, "", s3_policy(Use.RESULTS, bucket, "audit"))
     first = deliver(url, "audit", command(), file(1))
@@ -112,7 +112,7 @@ def test_records_are_delivered_by_writing_alone(users: Users) -> None:
     store.close()
 
 
-def test_records_go_nowhere_else_in_the_bucket(users: Users) -> None:
+def test_records_are_refused_outside_the_prefix_of_the_policy(users: Users) -> None:
     bucket = users.service.bucket()
     url = users.url(bucket, "", s3_policy(Use.RESULTS, bucket, "audit"))
     (outcome,) = deliver(url, "elsewhere", command())
@@ -120,7 +120,7 @@ def test_records_go_nowhere_else_in_the_bucket(users: Users) -> None:
     assert "not permitted" in outcome.reason.detail
 
 
-def test_records_are_not_delivered_without_the_permission_and_the_reason_is_told(users: Users) -> None:
+def test_records_without_permission_fail_with_the_reason(users: Users) -> None:
     bucket = users.service.bucket()
     nothing = {"Effect": "Allow", "Action": ["s3:GetBucketLocation"], "Resource": [f"arn:aws:s3:::{bucket}"]}
     url = users.url(bucket, "", {"Version": "2012-10-17", "Statement": [nothing]})
@@ -133,7 +133,7 @@ def test_records_are_not_delivered_without_the_permission_and_the_reason_is_told
 
 
 @pytest.mark.parametrize("missing", ["", *ACTIONS[Use.OBJECTS]])
-def test_targets_of_objects_work_under_their_policy_and_not_under_less(users: Users, missing: str) -> None:
+def test_object_targets_need_every_action_of_their_policy(users: Users, missing: str) -> None:
     bucket = users.service.bucket()
     policy = s3_policy(Use.OBJECTS, bucket, "events")
     store = open_store(users.url(bucket, "events", without(policy, missing) if missing else policy))
@@ -181,9 +181,7 @@ def test_the_archiver_works_under_its_policy(users: Users, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("action", [*ACTIONS[Use.ARCHIVE], "ListBucket"])
-def test_the_archiver_does_not_work_without_any_one_permission(
-    users: Users, tmp_path: Path, action: str
-) -> None:
+def test_the_archiver_fails_without_any_one_permission(users: Users, tmp_path: Path, action: str) -> None:
     bucket = users.service.bucket()
     url = users.url(bucket, "events", without(s3_policy(Use.ARCHIVE, bucket, "events"), action))
     done = archive(url, tmp_path / "home", runs=1)
@@ -194,7 +192,7 @@ def test_the_archiver_does_not_work_without_any_one_permission(
     )
 
 
-def test_the_manuals_permissions_of_oss_and_of_the_log_service() -> None:
+def test_policies_of_oss_and_log_service_have_the_actions_of_the_manual() -> None:
     statements = cast("list[dict[str, Any]]", oss_policy(Use.RESULTS, "audit", "records")["Statement"])
     statements += cast("list[dict[str, Any]]", sls_policy("ops/runs")["Statement"])
     assert sorted(action for one in statements for action in one["Action"]) == [
@@ -213,21 +211,21 @@ def test_the_manuals_permissions_of_oss_and_of_the_log_service() -> None:
     ]
 
 
-def test_the_archive_lists_its_own_prefix_alone() -> None:
+def test_the_archive_may_list_its_own_prefix_only() -> None:
     for policy, key in ((s3_policy, "s3:prefix"), (oss_policy, "oss:Prefix")):
         *_, listing = cast("list[dict[str, Any]]", policy(Use.ARCHIVE, "audit", "events")["Statement"])
         assert listing["Condition"] == {"StringLike": {key: ["events/*"]}}
 
 
 @pytest.mark.parametrize("place", ["", "/prefix", "a*", "arn:aws:s3:::a"])
-def test_places_that_are_none(place: str) -> None:
+def test_an_invalid_bucket_or_prefix_is_refused(place: str) -> None:
     with pytest.raises(InputError, match="expected bucket/prefix"):
         bucket_and_prefix(place)
     with pytest.raises(InputError, match="expected project/logstore"):
         sls_policy(place)
 
 
-def test_places() -> None:
+def test_bucket_and_prefix_are_read_from_paths_and_urls() -> None:
     assert bucket_and_prefix("s3://audit/a/b?endpoint=https://x") == ("audit", "a/b")
     assert bucket_and_prefix("audit") == ("audit", "")
 
@@ -239,18 +237,18 @@ def test_places() -> None:
         ("arn:aws:sqs:eu-central-1:123456789012:events", "arn:aws:sqs:eu-central-1:123456789012:events"),
     ],
 )
-def test_a_queue_may_be_sent_to_and_no_more(queue: str, resource: str) -> None:
+def test_a_queue_policy_allows_sending_only(queue: str, resource: str) -> None:
     (statement,) = cast("list[dict[str, Any]]", sqs_policy(queue)["Statement"])
     assert statement == {"Effect": "Allow", "Action": ["sqs:SendMessage"], "Resource": [resource]}
 
 
 @pytest.mark.parametrize("queue", ["", "*", "a b", "events.queue", "arn:aws:sqs:*:*:events", "x" * 81])
-def test_what_is_no_queue(queue: str) -> None:
+def test_an_invalid_queue_is_refused(queue: str) -> None:
     with pytest.raises(InputError, match="expected a queue"):
         sqs_policy(queue)
 
 
-def test_acls_are_those_of_the_plan() -> None:
+def test_acls_match_the_plan() -> None:
     acls = plan(parse("kafka://host:9092"), 12, None).acls
     data = cast("list[dict[str, str]]", kafka_acls(acls)["data"])
     assert len(data) == sum(len(acl.operations) for acl in acls)

@@ -1,4 +1,4 @@
-"""`heliograph policy`: documents to paste, and what to type for them."""
+"""`heliograph policy`: the documents that it prints, and the arguments that it refuses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.heliograph.cli.conftest import Commands
         ("sqs events", "sqs:SendMessage"),
     ],
 )
-def test_a_document(call: Commands, words: str, action: str) -> None:
+def test_a_policy_is_printed_as_json(call: Commands, words: str, action: str) -> None:
     document = json.loads(call.done("policy", *words.split()).out)
     assert action in [one for statement in document["Statement"] for one in statement["Action"]]
 
 
-def test_acls_of_the_log_that_is_configured(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acls_are_those_of_the_configured_bus(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bus.url: is not a Kafka URL" in call.refused("policy", "kafka")
     monkeypatch.setenv("HELIOGRAPH_BUS_URL", "kafka://127.0.0.1:1?namespace=site")
     data = json.loads(call.done("policy", "kafka", "router").out)["data"]
@@ -47,5 +47,5 @@ def test_acls_of_the_log_that_is_configured(call: Commands, monkeypatch: pytest.
         ("kafka king", "policy kafka: expected one role or none; known are producer, router"),
     ],
 )
-def test_wrong_words(call: Commands, words: str, says: str) -> None:
+def test_invalid_arguments_are_refused(call: Commands, words: str, says: str) -> None:
     assert says in call.refused("policy", *words.split())
