@@ -36,7 +36,7 @@ class Sink(Protocol):
         ...
 
 
-class SinkContext(msgspec.Struct, frozen=True):
+class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a deployment that its sinks use.
 
     `allow_networks`: private networks that callbacks may reach; `function_modules`: modules that targets of kind

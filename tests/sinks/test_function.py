@@ -115,9 +115,9 @@ def folder(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def opened(folder: Path | None, function: str, **settings: object) -> AsyncGenerator[Sink]:
     sink_context = SinkContext(
-        MemoryBus(),
-        MemoryStore(),
-        Path(),
+        bus=MemoryBus(),
+        objects=MemoryStore(),
+        logs=Path(),
         function_modules=("audit", "broken", "exits", "gone", "missing", "package.*", "importable"),
         function_path=folder,
     )
@@ -440,7 +440,11 @@ class FunctionDriver(SinkDriver):
 
     def build(self, *, patient: bool = True) -> Sink:
         context = SinkContext(
-            MemoryBus(), MemoryStore(), Path(), function_modules=("audit",), function_path=self._folder
+            bus=MemoryBus(),
+            objects=MemoryStore(),
+            logs=Path(),
+            function_modules=("audit",),
+            function_path=self._folder,
         )
         return KIND.build(FunctionSettings(function="audit", timeout=30 if patient else 1), context)
 

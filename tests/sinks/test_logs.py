@@ -199,7 +199,7 @@ def test_concurrent_batches_share_a_file(writer: LogWriter, tmp_path: Path) -> N
 
 
 def test_the_kind_writes_below_the_folder_of_logs(tmp_path: Path) -> None:
-    sink_context = SinkContext(MemoryBus(), MemoryStore(), tmp_path)
+    sink_context = SinkContext(bus=MemoryBus(), objects=MemoryStore(), logs=tmp_path)
 
     async def send() -> None:
         sink = KIND.build(KIND.settings(project="ops", logstore="disk_events"), sink_context)
@@ -225,7 +225,7 @@ class LogsDriver(SinkDriver):
     takes_any_size = True
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.context = SinkContext(MemoryBus(), MemoryStore(), folder)
+        self.context = SinkContext(bus=MemoryBus(), objects=MemoryStore(), logs=folder)
         self._gate = Gate()
         self._problem: OSError | None = None
         sync = os.fsync

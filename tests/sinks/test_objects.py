@@ -175,7 +175,9 @@ def test_the_kind_writes_into_the_store_of_the_deployment(tmp_path: Path) -> Non
     store = MemoryStore()
 
     async def send() -> None:
-        sink = KIND.build(KIND.settings(key="{delivery}"), SinkContext(MemoryBus(), store, tmp_path))
+        sink = KIND.build(
+            KIND.settings(key="{delivery}"), SinkContext(bus=MemoryBus(), objects=store, logs=tmp_path)
+        )
         assert await sink.deliver([delivery(1)]) == [Delivered("id1")]
         await sink.close()
 
@@ -241,7 +243,7 @@ class ObjectDriver(StoreDriver):
     """Sinks of kind `object`."""
 
     def build(self, *, patient: bool = True) -> Sink:
-        return KIND.build(ObjectSettings(), SinkContext(MemoryBus(), self.store, Path()))
+        return KIND.build(ObjectSettings(), SinkContext(bus=MemoryBus(), objects=self.store, logs=Path()))
 
     def make_bad(self, number: int) -> Delivery:
         return make_delivery(number, b"[]")

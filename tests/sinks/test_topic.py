@@ -38,7 +38,9 @@ class CountingBus(MemoryBus):
 
 def deliver(bus: MemoryBus, batch: Sequence[Delivery]) -> Sequence[Outcome]:
     async def work() -> Sequence[Outcome]:
-        sink = KIND.build(TopicSettings(topic="queue.ops"), SinkContext(bus, MemoryStore(), Path()))
+        sink = KIND.build(
+            TopicSettings(topic="queue.ops"), SinkContext(bus=bus, objects=MemoryStore(), logs=Path())
+        )
         try:
             return await sink.deliver(batch)
         finally:
@@ -173,7 +175,9 @@ class TopicDriver(SinkDriver):
         self._bus = GatedBus()
 
     def build(self, *, patient: bool = True) -> Sink:
-        return KIND.build(TopicSettings(topic="queue.ops"), SinkContext(self._bus, MemoryStore(), Path()))
+        return KIND.build(
+            TopicSettings(topic="queue.ops"), SinkContext(bus=self._bus, objects=MemoryStore(), logs=Path())
+        )
 
     def make_bad(self, number: int) -> Delivery:
         return make_delivery(number, bytes(EVENT_LIMIT + 1))

@@ -25,7 +25,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _KNOWN = ("namespace", "replication", "security", "sasl", "username", "password", "ca", "client")
 
 
-class KafkaSettings(msgspec.Struct, frozen=True):
+class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a connection to the brokers. `replication` None: the broker's default. `ca`: file of certificates to
     trust in place of the system's. `client` None: confluent-kafka where it is installed, else kafka-python."""
 
@@ -91,15 +91,15 @@ def parse(url: str, namespace: str = NAMESPACE) -> KafkaSettings:
         raise InvalidConfiguration(problems)
     replication = given.get("replication")
     return KafkaSettings(
-        names,
-        given.get("namespace", namespace),
-        int(replication) if replication else None,
-        cast("Security", given.get("security", "plaintext")),
-        cast("Sasl | None", given.get("sasl", "").upper() or None),
-        given.get("username", ""),
-        Secret(given["password"]) if given.get("password") else None,
-        given.get("ca", ""),
-        cast("Client | None", given.get("client") or None),
+        servers=names,
+        namespace=given.get("namespace", namespace),
+        replication=int(replication) if replication else None,
+        security=cast("Security", given.get("security", "plaintext")),
+        sasl=cast("Sasl | None", given.get("sasl", "").upper() or None),
+        username=given.get("username", ""),
+        password=Secret(given["password"]) if given.get("password") else None,
+        ca=given.get("ca", ""),
+        client=cast("Client | None", given.get("client") or None),
     )
 
 

@@ -27,7 +27,7 @@ class Style(StrEnum):
     VIRTUAL = "virtual"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
     """Settings of an `s3://` URL; empty text for those that it does not give.
 
@@ -94,8 +94,8 @@ def _location(bucket: str, prefix: str, given: Mapping[str, str]) -> Location:
     usual = Style.PATH if given.get("endpoint") and flavor is Flavor.S3 else Style.VIRTUAL
     texts = ("endpoint", "region", "sse", "kms_key", "storage_class")
     return Location(
-        bucket,
-        prefix,
+        bucket=bucket,
+        prefix=prefix,
         **{name: given.get(name, "") for name in texts},
         style=Style(given.get("style", usual)),
         flavor=flavor,

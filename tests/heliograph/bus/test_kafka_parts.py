@@ -61,7 +61,7 @@ def test_a_url_sets_every_field_of_the_kafka_settings(
 
 def test_a_url_without_parameters_uses_the_defaults() -> None:
     settings = parse("kafka://localhost:9092")
-    assert settings == KafkaSettings(("localhost:9092",))
+    assert settings == KafkaSettings(servers=("localhost:9092",))
     assert (settings.namespace, settings.protocol, settings.client) == ("heliograph", "PLAINTEXT", None)
 
 

@@ -18,17 +18,17 @@ EVERYTHING = (
 
 def test_a_url_sets_every_field() -> None:
     assert parse_location(EVERYTHING) == Location(
-        "bucket",
-        "a/b",
-        "https://s3.example.com",
-        "eu-central-1",
-        Style.VIRTUAL,
-        Flavor.S3,
-        "aws:kms",
-        "k1",
-        "STANDARD_IA",
-        Secret("env:KEY"),
-        Secret("file:/run/secret"),
+        bucket="bucket",
+        prefix="a/b",
+        endpoint="https://s3.example.com",
+        region="eu-central-1",
+        style=Style.VIRTUAL,
+        flavor=Flavor.S3,
+        sse="aws:kms",
+        kms_key="k1",
+        storage_class="STANDARD_IA",
+        access_key=Secret("env:KEY"),
+        secret_key=Secret("file:/run/secret"),
     )
 
 

@@ -101,7 +101,7 @@ class Engine:
 
     def start_with(self, sink_kinds: Mapping[str, SinkKind]) -> Deliverer:
         """Starts a deliverer with these kinds."""
-        context = SinkContext(self.bus, cast("ObjectStore", None), Path("/nowhere"))
+        context = SinkContext(bus=self.bus, objects=cast("ObjectStore", None), logs=Path("/nowhere"))
         role = Deliverer(self.bus, context, self.clock, sink_kinds)
         self._running.append(role)
         return role

@@ -18,7 +18,7 @@ from sinks.http.client import GuardedClient
 from sinks.http.url import find_origin, parse_url
 from tests.sinks.receiver import LOOPBACK, Receiver, Reply, delivery, receiving
 
-CONTEXT = SinkContext(MemoryBus(), MemoryStore(), Path(), allow_networks=LOOPBACK)
+CONTEXT = SinkContext(bus=MemoryBus(), objects=MemoryStore(), logs=Path(), allow_networks=LOOPBACK)
 
 
 def sink_of(url: str, clock: Clock | None = None, **settings: Any) -> Sink:

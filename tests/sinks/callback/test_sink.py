@@ -144,7 +144,7 @@ def test_a_missing_or_unsendable_secret_is_a_retry_without_a_call(
 def test_without_allow_networks_loopback_is_rejected() -> None:
     async def work() -> None:
         async with receiving(answer(200)) as receiver:
-            sink_context = SinkContext(MemoryBus(), MemoryStore(), Path())
+            sink_context = SinkContext(bus=MemoryBus(), objects=MemoryStore(), logs=Path())
             sink = KIND.build(CallbackSettings(url=receiver.url), sink_context)
             (outcome,) = await sink.deliver([delivery()])
             await sink.close()

@@ -18,7 +18,7 @@ from tests.sinks.callback.calling import CONTEXT, call
 from tests.sinks.http.asking import ask, client_of, finds, request, run
 from tests.sinks.receiver import answer, delivery, receiving
 
-CLOSED = SinkContext(CONTEXT.bus, CONTEXT.objects, Path())
+CLOSED = SinkContext(bus=CONTEXT.bus, objects=CONTEXT.objects, logs=Path())
 """A context in which no private network is allowed."""
 
 
