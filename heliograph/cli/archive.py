@@ -136,11 +136,12 @@ def new_epoch(
     topic: Annotated[str, typer.Argument(help="A topic, or a `*` pattern; '*' is all that are archived.")],
 ) -> None:
     """Begin new chains after the topics of the bus were lost or made again."""
-    from heliograph.operations.archive import begin_epochs
+    from heliograph.operations.archive import begin_epoch, find_topics
 
     with open_deployment() as deployment:
-        for key in begin_epochs(deployment, topic):
-            say(key)
+        for one in find_topics(deployment, topic):
+            for key in begin_epoch(deployment, one):
+                say(key)
 
 
 def query(

@@ -62,7 +62,8 @@ def compact(
                 "before": done.size_before,
                 "bytes": done.size,
             }
-            for done in archive.compact(deployment, topics, closed)
+            for one in topics
+            for done in archive.compact(deployment, one, closed)
         )
         columns = ("topic", "day", "generation", "segments", "records", "files", "before", "bytes")
         show(days, columns, as_json=as_json)
@@ -92,7 +93,7 @@ def retention(
         topics = archive.find_topics(deployment, topic)
         rows = (
             {"topic": one.topic, "chains": one.chains, "segments": one.segments, "records": one.records}
-            for one in archive.retire(deployment, topics, before, dry_run=not apply)
+            for one in (archive.retire(deployment, each, before, dry_run=not apply) for each in topics)
         )
         show(rows, ("topic", "chains", "segments", "records"), as_json=as_json)
         if apply:

@@ -1,13 +1,12 @@
-"""The archive of a deployment: read it, prove it, query it, keep it small and lawful, begin it again."""
+"""The archive of a deployment: reads, verifies, queries, compacts, retires and erases it, and begins new epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from archiver.maintain import compaction, erasure, retention
+from archiver.maintain import compaction, epochs, erasure, retention
 from archiver.maintain.compaction import CompactedDay, CompactionPolicy
-from archiver.maintain.epochs import begin_epoch
 from archiver.maintain.erasure import Erasure, select_resource, select_user
 from archiver.maintain.removal import Removed, remove
 from archiver.maintain.retention import Retirement
@@ -28,16 +27,16 @@ class Head(NamedTuple):
 
 
 def list_segments(deployment: Deployment, topic: str | None = None) -> Iterator[SegmentInfo]:
-    """Yields the segments of a topic, or of all, with their headers. Raises StoreError, ArchiveBroken."""
+    """Yields the segments of a topic, or of all topics, with their headers. Raises StoreError, ArchiveBroken."""
     return reader.list_segments(deployment.archive, topic)
 
 
 def read_records(
     deployment: Deployment, topic: str | None = None, *, since: int | None = None, until: int | None = None
 ) -> Iterator[Record]:
-    """Yields archived records, each partition in order. `since`, `until`: milliseconds since the epoch.
+    """Yields the archived records of a topic, or of all topics, each partition in order of its offsets.
 
-    Raises StoreError, ArchiveBroken.
+    `since` (inclusive) and `until` (exclusive): milliseconds since the epoch. Raises StoreError, ArchiveBroken.
     """
     return reader.read_records(deployment.archive, [topic] if topic else None, since=since, until=until)
 
@@ -45,7 +44,10 @@ def read_records(
 def verify_archive(
     deployment: Deployment, topic: str | None = None, heads: Mapping[str, str] | None = None
 ) -> verify.Verification:
-    """Checks every segment and chain, and that `heads` (key to SHA-256), noted earlier, are still there."""
+    """Checks every segment and chain of a topic, or of all topics.
+
+    `heads`: SHA-256 in hex by key, as `read_heads` returned them earlier; a head that the archive no longer has is a problem.
+    """
     return verify.verify(deployment.archive, topic, expect_head=dict(heads or {}))
 
 
@@ -57,14 +59,13 @@ def read_heads(deployment: Deployment) -> Iterator[Head]:
         yield Head(key, sha256)
 
 
-def begin_epochs(deployment: Deployment, topic: str) -> Iterator[str]:
-    """Begins new chains for a topic, or a `*` pattern, whose records are no longer those that were archived.
+def begin_epoch(deployment: Deployment, topic: str) -> Sequence[str]:
+    """Begins a new epoch for each partition of a topic whose records on the bus differ from the archived ones.
 
-    Yields the keys of the segments that say so. Raises NotFound if nothing of the topic is archived.
+    Returns the keys of the segments that begin the epochs. Raises NotFound if nothing of the topic is archived, BusError,
+    StoreError, ArchiveBroken.
     """
-    topics = survey.find_topics(deployment.archive, topic) if "*" in topic else [topic]
-    for one in topics:
-        yield from begin_epoch(deployment.archive, deployment.bus, one)
+    return epochs.begin_epoch(deployment.archive, deployment.bus, topic)
 
 
 def query(deployment: Deployment, sql: str) -> QueryResult:
@@ -80,32 +81,27 @@ def query(deployment: Deployment, sql: str) -> QueryResult:
 
 
 def find_topics(deployment: Deployment, topic: str | None) -> list[str]:
-    """Lists the archived topics of a name, a `*` pattern or None for all. Raises NotFound if there is none."""
+    """Lists the archived topics that match a name, a `*` pattern, or None (all). Raises NotFound if none matches."""
     return survey.find_topics(deployment.archive, topic)
 
 
-def compact(deployment: Deployment, topics: Iterable[str], closed_after: int) -> Iterator[CompactedDay]:
-    """Merges the segments of closed days into Parquet; yields each day when it is done.
+def compact(deployment: Deployment, topic: str, closed_after: int) -> list[CompactedDay]:
+    """Merges the segments of a topic's closed days into Parquet files; returns the days that it merged.
 
-    `closed_after`: milliseconds from its end (UTC) after which a day is closed. Raises StoreError, ArchiveBroken.
+    `closed_after`: milliseconds between the end of a day (UTC) and its closing. Raises StoreError, ArchiveBroken.
     """
     policy = CompactionPolicy(closed_after=closed_after)
-    for topic in topics:
-        yield from compaction.compact(deployment.archive, deployment.clock, topic, policy)
+    return list(compaction.compact(deployment.archive, deployment.clock, topic, policy))
 
 
-def retire(
-    deployment: Deployment, topics: Iterable[str], before: int, *, dry_run: bool
-) -> Iterator[Retirement]:
-    """Retires from the beginnings of chains the segments that are wholly older; yields how many, topic by topic.
+def retire(deployment: Deployment, topic: str, before: int, *, dry_run: bool) -> Retirement:
+    """Removes from the beginnings of a topic's chains the segments whose records are all older; returns their number.
 
-    `before`: milliseconds since the epoch. Raises StoreError, ArchiveBroken.
+    `before`: milliseconds since the epoch. `dry_run`: only counts them. Raises StoreError, ArchiveBroken.
     """
-    for topic in topics:
-        if dry_run:
-            yield retention.plan_retirement(deployment.archive, topic, before)
-        else:
-            yield retention.retire(deployment.archive, deployment.clock, topic, before)
+    if dry_run:
+        return retention.plan_retirement(deployment.archive, topic, before)
+    return retention.retire(deployment.archive, deployment.clock, topic, before)
 
 
 def erase(
@@ -117,16 +113,16 @@ def erase(
     reason: str = "",
     dry_run: bool,
 ) -> list[Erasure]:
-    """Erases the contents of compacted records that name a resource (its ARN) or a user; returns how many by topic.
+    """Erases the contents of the compacted records that name a resource (its ARN) or a user; returns the counts by topic.
 
-    Raises InputError without exactly one of both, or without the reason that the archive keeps; StoreError,
-    ArchiveBroken.
+    `reason`: the archive keeps it. `dry_run`: only counts. Raises InputError unless exactly one of `resource` and `user` is
+    given, and unless there is a reason or `dry_run`; StoreError, ArchiveBroken.
     """
     if bool(resource) == bool(user):
-        raise InputError("resource, user: name one of them, an ARN or the id of a user, and not both")
+        raise InputError("resource, user: give either the ARN of a resource or the id of a user")
     if not dry_run and not reason:
         raise InputError(
-            "reason: is missing; say why, in words that name nobody, because the archive keeps it"
+            "reason: is missing; give the reason without personal data, because the archive keeps it for ever"
         )
     matches = select_resource(resource) if resource else select_user(user)
     archive = deployment.archive
@@ -139,6 +135,6 @@ def erase(
 
 
 def remove_unneeded(deployment: Deployment, topics: Iterable[str], grace: int) -> Removed:
-    """Removes the objects that were compacted, retired or replaced at least `grace` milliseconds ago; counts them."""
+    """Removes the objects that were compacted, retired or replaced at least `grace` milliseconds ago; returns the counts."""
     now = deployment.clock.now()
     return sum((remove(deployment.archive, topic, now, grace) for topic in topics), Removed())

@@ -82,7 +82,7 @@ def test_heads_include_those_of_the_manifests(store: FolderStore) -> None:
 
 def test_errors_name_the_option_and_the_remedy(store: FolderStore) -> None:
     fill(store)
-    assert "resource, user: name one of them" in failure("erase")
+    assert "resource, user: give either the ARN of a resource" in failure("erase")
     assert "reason: is missing" in failure("erase", "--user", "1", "--apply")
     assert "--grace 'x': expected a span of time" in failure("compact", "--grace", "x")
     assert "2026-01-01" in failure("retention", TOPIC, "--keep", "x")

@@ -61,13 +61,13 @@ def test_a_topic_without_segments_is_refused(deployment: Deployment) -> None:
 def test_a_dry_run_retires_and_erases_nothing(archived: Deployment) -> None:
     later = archived.clock.now() + DAY
     before = list(read_records(archived, TOPIC))
-    list(retire(archived, [TOPIC], later, dry_run=True))
+    retire(archived, TOPIC, later, dry_run=True)
     erase(archived, [TOPIC], user="100000000000", dry_run=True)
     assert list(read_records(archived, TOPIC)) == before
 
 
 def test_a_day_that_is_not_closed_is_not_compacted(archived: Deployment) -> None:
-    assert list(compact(archived, [TOPIC], closed_after=DAY)) == []
+    assert compact(archived, TOPIC, closed_after=DAY) == []
 
 
 @pytest.mark.parametrize(
