@@ -1,4 +1,4 @@
-"""The layer table of docs/architecture.md, enforced."""
+"""Imports follow the layer table of docs/architecture.md; sizes and names of modules stay within bounds."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ ARCHIVER: dict[str, frozenset[str]] = {
 
 
 def layer_of(module: str) -> str:
-    """The row of the table that a module belongs to."""
+    """Returns the row of the table that a module belongs to."""
     return max((row for row in MAY_IMPORT if f"{module}.".startswith(f"{row}.")), key=len)
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules of ours that a file imports, wherever in it."""
+    """Returns our modules that a file imports, those inside functions included."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -84,12 +84,12 @@ def test_a_folder_of_the_archiver_imports_only_those_below_it(folder: str) -> No
         assert found <= ARCHIVER[folder] | {folder}, path
 
 
-def test_the_packages_of_the_table_are_all_there_are() -> None:
+def test_the_table_lists_every_package() -> None:
     found = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert found - {"tests", "benchmarks"} == set(ROOMS)
 
 
-def test_bus_and_store_stay_leaves() -> None:
+def test_the_package_heliograph_is_empty_so_that_bus_and_store_load_nothing_else() -> None:
     assert (ROOT / "heliograph" / "__init__.py").read_text() == ""
 
 
@@ -99,7 +99,7 @@ def test_the_bus_knows_no_role_and_no_home() -> None:
         assert not named, f"{path} names {named}"
 
 
-def test_sizes() -> None:
+def test_files_have_at_most_500_lines_and_functions_60() -> None:
     for path in modules():
         lines = len(path.read_text().splitlines())
         assert lines <= 500, f"{path}: {lines} lines"
@@ -109,5 +109,5 @@ def test_sizes() -> None:
                 assert length <= 60, f"{path}:{node.lineno}: {node.name} has {length} lines"
 
 
-def test_the_standard_library_has_no_room_of_our_names() -> None:
+def test_no_room_has_the_name_of_a_module_of_the_standard_library() -> None:
     assert not set(ROOMS) & sys.stdlib_module_names

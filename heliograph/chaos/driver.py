@@ -75,7 +75,9 @@ class Driver:
         cut = max(1, round(planned.share * len(values)))
         if planned.fault is Fault.KILL:
             self._wait_until(
-                f"a member of {planned.role}", lambda: self._is_member(planned.role, planned.component)
+                f"a member of {planned.role}",
+                lambda: self._is_member(planned.role, planned.component),
+                every=0.1,
             )
             before = self._done(planned.role)
             self.emit(values[:cut])

@@ -32,7 +32,7 @@ KILLS = 8
 ARCHIVER = {"HELIOGRAPH_ARCHIVE_SEGMENT_RECORDS": "5", "HELIOGRAPH_ARCHIVE_IDLE_SECONDS": "0.3"}
 
 
-def begin_agent(product: Product, instance: str, clock: QuickClock) -> subprocess.Popen[bytes]:
+def start_agent(product: Product, instance: str, clock: QuickClock) -> subprocess.Popen[bytes]:
     return product.start_module("tests.acceptance.quick_agent", instance, str(clock.origin))
 
 
@@ -49,8 +49,8 @@ def caller(product: Product, clock: QuickClock) -> Generator[Caller]:
 def ask_for_a_schedule(product: Product, clock: QuickClock, tokens: Path) -> Run:
     script = f"cat /proc/sys/kernel/random/uuid | tee -a {tokens}; sleep 0.$(($$ % 3))"
     command = Command(command_id="c-1", name="token", type=CommandType.SHELL, content=script, timeout=10)
-    with caller(product, clock) as asking:
-        (asked,) = asking.run(
+    with caller(product, clock) as calling:
+        (asked,) = calling.run(
             command, INSTANCES, parameters={}, mode=RepeatMode.PERIOD, frequency="0/10 * * * * ?"
         )
     return asked
@@ -82,7 +82,7 @@ def test_each_repeat_of_a_command_is_recorded_once_under_kills(tmp_path: Path, s
         product = Product(tmp_path / "home", started=started, TMPDIR=str(tmp_path), **ARCHIVER)
         product.do("assistant", "key")
         product.do("assistant", "delivery", "set", "cn-hangzhou", "--bucket", results.as_uri())
-        running = {instance: begin_agent(product, instance, clock) for instance in INSTANCES}
+        running = {instance: start_agent(product, instance, clock) for instance in INSTANCES}
         running["roles"] = product.start("run")
         until(lambda: product.log().count("the agent is ready") == len(INSTANCES))
         asked = ask_for_a_schedule(product, clock, tokens)
@@ -91,22 +91,22 @@ def test_each_repeat_of_a_command_is_recorded_once_under_kills(tmp_path: Path, s
             name = chance.choice(list(running))
             with running[name] as process:
                 process.kill()
-            running[name] = product.start("run") if name == "roles" else begin_agent(product, name, clock)
+            running[name] = product.start("run") if name == "roles" else start_agent(product, name, clock)
         before = len(outputs(final_records(product)))
         until(lambda: len(outputs(final_records(product))) > before + 2)
-        with caller(product, clock) as asking:
-            asking.stop(asked)
+        with caller(product, clock) as calling:
+            calling.stop(asked)
         until(lambda: stopped(product) == set(INSTANCES))
     Product(tmp_path / "home", started=None, **ARCHIVER).until_idle()
-    account(product, asked.invoke_id, tokens, results)
+    check_records(product, asked.invoke_id, tokens, results)
 
 
 def stopped(product: Product) -> set[str]:
-    """True if the stop ended the run; a run that ended by itself at that moment has the time of the stop too."""
+    """Returns the instances with a stopped run; a run that ended by itself at that moment has a stop time too."""
     return {one.instance_id for one in final_records(product) if one.stop_time}
 
 
-def account(product: Product, execution: str, tokens: Path, results: Path) -> None:
+def check_records(product: Product, execution: str, tokens: Path, results: Path) -> None:
     """Checks that each number is there once for each instance, on the bus and in the bucket, and that each successful run
     was begun once."""
     records = final_records(product)
@@ -132,7 +132,7 @@ def account(product: Product, execution: str, tokens: Path, results: Path) -> No
 @pytest.mark.timeout(240)
 @pytest.mark.xdist_group("cluster")
 def test_agents_work_on_a_cluster(tmp_path: Path, kafka: Kafka) -> None:
-    """Makes homes that share a bus and a key, as on several machines."""
+    """Uses homes that share a bus and a key, as on several machines."""
     url = f"kafka://{kafka.address}?namespace=n{uuid.uuid4().hex[:8]}"
     shared = {"HELIOGRAPH_BUS_URL": url, "HELIOGRAPH_ASSISTANT_KEYS": f"file:{tmp_path}/key"}
     with ExitStack() as started:

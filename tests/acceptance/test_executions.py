@@ -97,14 +97,14 @@ def test_records_of_other_kafka_clients_reach_a_bucket(
     producer = Producer({"bootstrap.servers": kafka.address, "enable.idempotence": True})
     refused: list[object] = []
 
-    def told(error: object, _: object) -> None:
+    def keep_error(error: object, _: object) -> None:
         refused.extend([error] if error else [])
 
     records = [
         (run_of(one, number), b"i-%d" % one) for number in range(1, RUNS + 1) for one in range(INSTANCES)
     ]
     for body, key in (*records, (b"{}", b"nobody")):
-        producer.produce(f"{namespace}.executions", body, key, on_delivery=told)
+        producer.produce(f"{namespace}.executions", body, key, on_delivery=keep_error)
     assert producer.flush(30) == 0
     assert refused == []
     product.until_idle()

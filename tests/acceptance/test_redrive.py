@@ -51,7 +51,7 @@ def emit(product: Product, first: int) -> None:
     product.until_idle()
 
 
-def forget(product: Product) -> None:
+def apply_retention(product: Product) -> None:
     """Removes by retention the records that every role has finished."""
     short = Product(product.home, HELIOGRAPH_BUS_RETENTION_HOURS="0.000001")
     with closing(short.bus()) as bus:
@@ -59,14 +59,14 @@ def forget(product: Product) -> None:
         assert not list(read_topic(bus, DEAD_LETTERS))
 
 
-def ended(product: Product) -> dict[str, str]:
+def read_redrives(product: Product) -> dict[str, str]:
     """Returns the redrive by which each delivery was delivered."""
     with product.deployment() as deployment:
         verdicts = [read_verdict(record.value) for record in read_topic(deployment.bus, VERDICTS)]
     return {one.delivery: one.redrive for one in verdicts if one.state is VerdictState.DELIVERED}
 
 
-def interrupted(product: Product, number: signal.Signals, *words: str) -> list[str]:
+def interrupt(product: Product, number: signal.Signals, *words: str) -> list[str]:
     """Begins a redrive and ends it by a signal after its first batch; returns the command that resumes it."""
     before = product.count(DELIVERIES)
     process = product.start("dead-letters", "redrive", "--rate", "20", "--yes", *words)
@@ -86,14 +86,14 @@ def test_missed_events_are_redriven_once_though_the_redrive_is_killed(
     product: Product, hook: Hook, number: signal.Signals
 ) -> None:
     emit(product, 0)
-    forget(product)
+    apply_retention(product)
     emit(product, EACH)
     letters = {row["delivery"]: row for row in product.rows("dead-letters", "list")}
     assert len(letters) == 2 * EACH
     assert sum(row["archived"] for row in letters.values()) == EACH
     assert {arrival.delivery for arrival in hook.arrivals} == set(letters)
     hook.statuses = {}
-    resumed = interrupted(product, number, "--all")
+    resumed = interrupt(product, number, "--all")
     product.until_idle()
     assert 0 < len(hook.bodies) < len(letters)
     (done,) = product.rows(*resumed)
@@ -102,7 +102,7 @@ def test_missed_events_are_redriven_once_though_the_redrive_is_killed(
     assert {one: [body.decode() for body in bodies] for one, bodies in hook.bodies.items()} == {
         one: [row["event"]] for one, row in letters.items()
     }
-    assert ended(product) == dict.fromkeys(letters, done["redrive"])
+    assert read_redrives(product) == dict.fromkeys(letters, done["redrive"])
     assert product.rows("dead-letters", "list") == []
     assert product.rows("dead-letters", "redrive", "--all", "--dry-run") == []
     product.do("archive", "verify")

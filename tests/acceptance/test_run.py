@@ -38,13 +38,13 @@ def product(tmp_path: Path) -> Iterator[Product]:
         yield Product(tmp_path / "home", started=started)
 
 
-def ended(process: subprocess.Popen[bytes], number: int) -> int:
+def stop(process: subprocess.Popen[bytes], number: int) -> int:
     """Sends a signal; returns the exit status."""
     process.send_signal(number)
     return process.wait(15)
 
 
-def metrics_of(product: Product) -> str:
+def wait_for_metrics(product: Product) -> str:
     """Waits until a run serves its metrics; returns the URL."""
     (url, *_) = until(lambda: re.findall(r"http://127.0.0.1:\d+", product.log()))
     return str(url)
@@ -64,7 +64,7 @@ def test_a_second_run_shares_the_partitions_and_takes_over_those_of_a_killed_one
     first.wait()
     product.do("emit", "--file", "-", feed=lines(values[150:]))
     until(lambda: product.count("verdicts") >= 300)
-    assert ended(second, signal.SIGTERM) == 0
+    assert stop(second, signal.SIGTERM) == 0
     product.until_idle()
     queued = {row["headers"]["delivery"]: row["value"].encode() for row in product.rows("tail", "queue")}
     assert Counter(queued.values()) == Counter(values)
@@ -77,7 +77,7 @@ def test_a_signal_makes_a_run_drain_and_commit(product: Product, number: int) ->
     running = product.start("run")
     product.do("emit", "--file", "-", feed=lines(list(generate(1, 50, NOW))))
     until(lambda: product.count("verdicts") == 50)
-    assert ended(running, number) == 0
+    assert stop(running, number) == 0
     lag = product.rows("lag")
     assert {row["lag"] for row in lag if row["group"] in {"router", "deliverer"}} == {0}
     left = sum(row["lag"] for row in lag if (row["group"], row["topic"]) == ("archiver", "verdicts"))
@@ -141,11 +141,11 @@ def test_a_hanging_target_delays_no_other(product: Product) -> None:
         assert "delivered" not in {
             row["state"] for row in product.rows("deliveries", "list", "--target", "slow")
         }
-        assert ended(running, signal.SIGTERM) == 0
+        assert stop(running, signal.SIGTERM) == 0
         slow.hangs.clear()
 
 
-def test_subscriptions_are_picked_up_while_it_runs(product: Product) -> None:
+def test_a_run_takes_up_changed_subscriptions_without_a_restart(product: Product) -> None:
     running = product.start("run")
     until(lambda: product.members("router") == 1)
     done = product.call("subscriptions", "apply", "-", feed=QUEUE.encode())
@@ -157,13 +157,13 @@ def test_subscriptions_are_picked_up_while_it_runs(product: Product) -> None:
     product.emit()
     until(lambda: all(row["lag"] == 0 for row in product.rows("lag") if row["group"] == "router"))
     assert len(product.rows("tail", "queue")) == 1
-    assert ended(running, signal.SIGTERM) == 0
+    assert stop(running, signal.SIGTERM) == 0
 
 
 def test_a_run_serves_metrics_and_health(product: Product) -> None:
     product.apply(QUEUE)
     running = product.start("run", "--metrics", "127.0.0.1:0")
-    url = metrics_of(product)
+    url = wait_for_metrics(product)
     until(lambda: _get(f"{url}/readyz") == (200, "ok\n"))
     product.emit()
     until(lambda: product.count("verdicts") == 1)
@@ -176,7 +176,7 @@ def test_a_run_serves_metrics_and_health(product: Product) -> None:
     for role in ("router", "deliverer", "wheel", "archiver"):
         assert f'heliograph_lag{{role="{role}"}}' in text
     assert 'heliograph_appended{topic="events.ecs.instance"} 1.0' in text
-    assert ended(running, signal.SIGTERM) == 0
+    assert stop(running, signal.SIGTERM) == 0
 
 
 def _with_lag(text: str) -> str:
@@ -188,12 +188,12 @@ def test_readyz_names_the_role_that_fails(product: Product) -> None:
     product.home.mkdir()
     (product.home / "archive").write_text("not a folder")
     running = product.start("run", "--metrics", "127.0.0.1:0")
-    url = metrics_of(product)
+    url = wait_for_metrics(product)
     until(lambda: "starting" not in _get(f"{url}/readyz")[1])
     status, text = _get(f"{url}/readyz")
     assert status == 503
     assert text.startswith("archiver: ")
-    assert ended(running, signal.SIGTERM) == 1
+    assert stop(running, signal.SIGTERM) == 1
 
 
 def test_log_lines_are_json_and_never_hold_an_events_content(product: Product) -> None:
@@ -201,7 +201,7 @@ def test_log_lines_are_json_and_never_hold_an_events_content(product: Product) -
     product.do("emit", "Instance:StateChange", "--resource", "i-noticeable", "--content", "state=Running")
     running = product.start("run")
     until(lambda: product.count("verdicts") == 1)
-    assert ended(running, signal.SIGTERM) == 0
+    assert stop(running, signal.SIGTERM) == 0
     logged = [json.loads(line) for line in product.log().splitlines()]
     assert {"role started", "role stopped", "segment stored"} <= {line["event"] for line in logged}
     assert "i-noticeable" not in product.log()
@@ -230,7 +230,7 @@ def test_a_home_is_backed_up_while_it_runs_and_restored_elsewhere(product: Produ
     product.do("emit", "--file", "-", feed=lines(values[:300]))
     product.do("backup", str(tmp_path / "backup"))
     product.do("emit", "--file", "-", feed=lines(values[300:]))
-    assert ended(running, signal.SIGTERM) == 0
+    assert stop(running, signal.SIGTERM) == 0
     other = Product(tmp_path / "other")
     other.do("restore", str(tmp_path / "backup"))
     other.until_idle()
@@ -250,7 +250,6 @@ def _get(url: str) -> tuple[int, str]:
 
 
 def test_a_waiting_delivery_holds_the_events_bytes(product: Product) -> None:
-    """The value of a delivery record is the event's bytes."""
     product.apply(QUEUE)
     product.emit()
     product.do("run", "router", "--until-idle")

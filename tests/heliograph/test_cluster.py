@@ -14,7 +14,7 @@ from schemas.clock import ManualClock, SystemClock
 from schemas.errors import StoreUnavailable
 
 
-def test_doctor_reports_each_server_that_takes_connections_or_not(tmp_path: Path) -> None:
+def test_doctor_reports_for_each_server_if_it_takes_connections(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         here = f"127.0.0.1:{listening.getsockname()[1]}"
         config = Config(home=tmp_path, bus=BusSection(url=f"kafka://{here},127.0.0.1:1"))

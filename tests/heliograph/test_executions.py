@@ -1,4 +1,4 @@
-"""Execution records, read from topic and archive, and delivered after the fact."""
+"""Execution records, read from topic and archive, and delivered later on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policies are enough for what they are for, and nothing in them is too much: on MinIO, with users of their own."""
+"""Policies allow what their use needs and nothing else: tried on MinIO, each with a user of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Users:
         )
 
     def url(self, bucket: str, prefix: str, policy: Document) -> str:
-        """The URL of a store of a new user, whose secrets are in the environment."""
+        """Creates a user with the policy and puts its secrets into the environment; returns the URL of its store."""
         name = f"user-{bucket}"
         self._admin.user_add(name, USER_SECRET)
         self._admin.policy_add(name, policy=policy)
@@ -73,7 +73,7 @@ def users(minio: Service, monkeypatch: pytest.MonkeyPatch) -> Users:
 
 
 def without(policy: Document, action: str) -> Document:
-    """The policy less one action, and less a statement that has no other."""
+    """Returns the policy without an action, and without a statement that has no other."""
     statements = cast("list[dict[str, Any]]", policy["Statement"])
     less = [
         {**one, "Action": [each for each in one["Action"] if each != f"s3:{action}"]} for one in statements
@@ -104,7 +104,7 @@ def test_records_are_delivered_with_permission_to_write_only(users: Users) -> No
     stored = users.service.client().list_objects_v2(Bucket=bucket)["Contents"]
     assert len(stored) == 4
     store = open_store(url)
-    assert not store.put_new("audit/invocationResults/t-0/i-0/1.json", b"else"), "taken, whoever asks"
+    assert not store.put_new("audit/invocationResults/t-0/i-0/1.json", b"else"), "the key is taken"
     assert store.put_new("audit/invocationResults/t-0/i-0/2.json", b"free")
     for act in (lambda: store.get("audit/invocationResults/t-0/i-0/1.json"), lambda: list(store.list(""))):
         with pytest.raises(StoreRefused, match="AccessDenied"):
@@ -152,7 +152,7 @@ def test_object_targets_need_every_action_of_their_policy(users: Users, missing:
 
 
 def archive(url: str, home: Path, runs: int) -> subprocess.CompletedProcess[str]:
-    """So many runs of the archiver, each with an event more to archive: a chain is begun, and gone on with."""
+    """Runs the archiver `runs` times, each time with a new event; the first run begins a chain, later ones extend it."""
     environment = {
         **os.environ,
         "HELIOGRAPH_HOME": str(home),

@@ -97,7 +97,9 @@ def _download(maven: str, home: Path) -> None:
 
 def java(program: str, *arguments: str, memory: str = "256m") -> list[str]:
     """Builds the command that runs a program of Apache Kafka, such as `kafka.Kafka`."""
-    return ["java", f"-Xmx{memory}", "-XX:+UseSerialGC", "-cp", f"{obtain()}/*", program, *arguments]
+    # A test is over before the optimizing compiler repays its work.
+    options = (f"-Xmx{memory}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+    return ["java", *options, "-cp", f"{obtain()}/*", program, *arguments]
 
 
 def start(properties: str = "") -> Kafka:

@@ -1,4 +1,4 @@
-"""A backup taken while everything runs can be restored, and only what was backed up can."""
+"""Backing up a home while it is in use, and restoring it; a damaged backup is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conformance.bus_topics import read_all
 CHAIN = "topics/t/partition=0"
 
 
-def open_log(home: Path) -> SqliteBus:
+def open_bus_of(home: Path) -> SqliteBus:
     return SqliteBus(home / "bus.db", retention_seconds=None, reserve_bytes=0)
 
 
@@ -46,15 +46,15 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log(home: Path) -> Iterator[SqliteBus]:
-    with closing(open_log(home)) as log:
-        log.append(events("t", 10))
-        yield log
+def bus(home: Path) -> Iterator[SqliteBus]:
+    with closing(open_bus_of(home)) as bus:
+        bus.append(events("t", 10))
+        yield bus
 
 
 @pytest.fixture
-def saved(home: Path, log: SqliteBus, tmp_path: Path) -> Path:
-    member = Member(log, "t", "g")
+def saved(home: Path, bus: SqliteBus, tmp_path: Path) -> Path:
+    member = Member(bus, "t", "g")
     member.done(member.collect(10)[:4])
     member.consumer.close()
     backup_home(home, tmp_path / "saved")
@@ -66,7 +66,9 @@ def files_under(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
 
 
-def test_a_restored_home_is_the_one_that_was_backed_up(log: SqliteBus, saved: Path, tmp_path: Path) -> None:
+def test_a_restored_home_has_the_files_and_records_of_the_backup(
+    bus: SqliteBus, saved: Path, tmp_path: Path
+) -> None:
     again = tmp_path / "again"
     summary = restore_home(saved, again)
     files = files_under(again)
@@ -77,9 +79,9 @@ def test_a_restored_home_is_the_one_that_was_backed_up(log: SqliteBus, saved: Pa
         f"archive/{CHAIN}/t+0+00.avro",
     }
     assert (summary.files, summary.size) == (4, sum(len(body) for body in files.values()))
-    assert summary.log_id == log.log_id
-    with closing(open_log(again)) as restored:
-        assert restored.log_id == log.log_id
+    assert summary.log_id == bus.log_id
+    with closing(open_bus_of(again)) as restored:
+        assert restored.log_id == bus.log_id
         assert values(read_all(restored, "t")) == list(range(10))
         member = Member(restored, "t", "g")
         assert values(member.collect(6)) == [4, 5, 6, 7, 8, 9]
@@ -95,16 +97,16 @@ def test_the_manifest_names_every_file_with_its_size_and_hash(saved: Path) -> No
     }
 
 
-def test_a_backup_while_appending_has_an_archive_that_is_not_ahead_of_its_log(
-    home: Path, log: SqliteBus, tmp_path: Path
+def test_a_backup_while_appending_has_an_archive_that_is_not_ahead_of_its_bus(
+    home: Path, bus: SqliteBus, tmp_path: Path
 ) -> None:
-    """An archiver that writes each record as a segment of its own, and a producer, run on while we copy."""
+    """Appends records and archives each as a segment of its own while the home is copied."""
     store = open_store(f"file://{home / 'archive'}")
     stop = threading.Event()
 
     def work() -> None:
         while not stop.wait(0.001):
-            (position,) = log.append([NewRecord("t", b"1", partition=1)])
+            (position,) = bus.append([NewRecord("t", b"1", partition=1)])
             store.put_new(f"topics/t/partition=1/{position.offset:020}", b"segment")
 
     thread = threading.Thread(target=work)
@@ -121,21 +123,21 @@ def test_a_backup_while_appending_has_an_archive_that_is_not_ahead_of_its_log(
         chain = again / "archive" / "topics" / "t" / "partition=1"
         segments = sorted(int(path.name) for path in chain.iterdir()) if chain.exists() else []
         assert segments == list(range(len(segments)))
-        with closing(open_log(again)) as restored:
+        with closing(open_bus_of(again)) as restored:
             assert restored.extents("t")[TopicPartition("t", 1)].end >= len(segments)
 
 
-def test_the_log_is_copied_after_the_archive_and_before_the_objects(
-    home: Path, log: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_bus_is_copied_after_the_archive_and_before_the_objects(
+    home: Path, bus: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy_log_with_news(source: Path, target: Path) -> str:
-        (home / "archive" / CHAIN / "t+0+99.avro").write_bytes(b"later than the log")
+    def copy_and_add_files(source: Path, target: Path) -> str:
+        (home / "archive" / CHAIN / "t+0+99.avro").write_bytes(b"later than the bus")
         copied: str = original(source, target)
-        (home / "objects" / "late").write_bytes(b"after the log")
+        (home / "objects" / "late").write_bytes(b"after the bus")
         return copied
 
     original: Callable[[Path, Path], str] = backup.copy_log
-    monkeypatch.setattr(backup, "copy_log", copy_log_with_news)
+    monkeypatch.setattr(backup, "copy_log", copy_and_add_files)
     backup_home(home, tmp_path / "saved")
     assert f"archive/{CHAIN}/t+0+99.avro" not in files_under(tmp_path / "saved")
     assert "objects/late" in files_under(tmp_path / "saved")
@@ -155,26 +157,26 @@ def test_a_home_that_is_not_empty_is_replaced_only_by_force(saved: Path, tmp_pat
 
 
 def test_a_home_in_use_is_not_replaced(
-    home: Path, log: SqliteBus, saved: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, bus: SqliteBus, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BusUnavailable, match="heliograph run"):
         restore_home(saved, home, force=True)
-    log.close()
+    bus.close()
 
     def check_and_try_to_open(path: Path) -> None:
         checked.append(path)
         with pytest.raises(BusUnavailable, match="`heliograph restore` is replacing it"):
-            open_log(home)
+            open_bus_of(home)
 
     checked: list[Path] = []
     monkeypatch.setattr(backup, "check_log", check_and_try_to_open)
     restore_home(saved, home, force=True)
     assert len(checked) == 1
-    open_log(home).close()
+    open_bus_of(home).close()
 
 
 @pytest.mark.parametrize("broken", ["bus.db", "objects/a/one"])
-def test_a_changed_or_missing_file_is_found_out_and_nothing_is_restored(
+def test_a_backup_with_a_changed_or_missing_file_is_not_restored(
     saved: Path, tmp_path: Path, broken: str
 ) -> None:
     body = (saved / broken).read_bytes()
@@ -187,7 +189,7 @@ def test_a_changed_or_missing_file_is_found_out_and_nothing_is_restored(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "saved"]
 
 
-def test_a_log_that_was_damaged_before_the_backup_is_found_out(saved: Path, tmp_path: Path) -> None:
+def test_a_bus_that_was_damaged_before_the_backup_is_not_restored(saved: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(saved / "bus.db")) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_master SET rootpage = 3 WHERE name = 'records'")
@@ -227,7 +229,9 @@ def test_a_manifest_that_cannot_be_used_is_refused(saved: Path, tmp_path: Path) 
         restore_home(saved, tmp_path / "again")
 
 
-def test_a_backup_goes_to_a_new_folder_elsewhere(home: Path, log: SqliteBus, tmp_path: Path) -> None:
+def test_a_backup_is_written_to_an_empty_folder_apart_from_the_home(
+    home: Path, bus: SqliteBus, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="elsewhere"):
         backup_home(home, home / "backups" / "today")
     with pytest.raises(InputError, match="elsewhere"):
@@ -242,7 +246,7 @@ def test_a_backup_goes_to_a_new_folder_elsewhere(home: Path, log: SqliteBus, tmp
 
 
 def test_a_backup_that_fails_leaves_nothing(
-    home: Path, log: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, bus: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> str:
         raise OSError(28, "No space left on device")

@@ -21,8 +21,8 @@ from tests.heliograph.cli.conftest import Commands
 
 
 @pytest.fixture
-def asking(call: Commands) -> Commands:
-    """Returns the command line on a home with a key."""
+def with_key(call: Commands) -> Commands:
+    """Commands on a home with a key."""
     call.done("assistant", "key")
     return call
 
@@ -31,7 +31,7 @@ def asking(call: Commands) -> Commands:
 def agents(home: Path, *instances: str) -> Generator[None]:
     stopping, threads = threading.Event(), list[threading.Thread]()
 
-    def stand_for(instance: str) -> None:
+    def run_agent(instance: str) -> None:
         with Deployment(load({"HELIOGRAPH_HOME": str(home), "HELIOGRAPH_BUS_RESERVE_MB": "0"})) as deployment:
             made = build_agent(
                 deployment,
@@ -48,7 +48,7 @@ def agents(home: Path, *instances: str) -> Generator[None]:
 
     ready = threading.Semaphore(0)
     for instance in instances:
-        threads.append(threading.Thread(target=stand_for, args=(instance,)))
+        threads.append(threading.Thread(target=run_agent, args=(instance,)))
         threads[-1].start()
     for _ in instances:
         assert ready.acquire(timeout=60)
@@ -66,57 +66,61 @@ def test_a_run_without_a_key_is_refused(call: Commands) -> None:
     assert "makes one" in call.refused("assistant", "agent", "--instance-id", "i-1")
 
 
-def test_a_key_is_made_once(asking: Commands) -> None:
-    path = asking.home / "assistant.key"
+def test_a_key_is_made_once(with_key: Commands) -> None:
+    path = with_key.home / "assistant.key"
     written = path.read_text()
-    assert "is there already" in asking.done("assistant", "key").out
+    assert "is there already" in with_key.done("assistant", "key").out
     assert path.read_text() == written
 
 
-def test_a_run_is_followed_to_its_end_on_every_instance(asking: Commands) -> None:
-    with agents(asking.home, "i-1", "i-2"):
+def test_a_run_is_followed_to_its_end_on_every_instance(with_key: Commands) -> None:
+    with agents(with_key.home, "i-1", "i-2"):
         words = ("assistant", "run", "echo {{what}}", "--parameter", "what=hello")
-        done = asking.done(*words, "--instance", "i-1", "--instance", "i-2")
+        done = with_key.done(*words, "--instance", "i-1", "--instance", "i-2")
         assert "i-1: Success" in done.err
         assert done.out.count("hello") == 2
-        failed = asking("assistant", "run", "exit 4", "--instance", "i-1", "--json")
+        failed = with_key("assistant", "run", "exit 4", "--instance", "i-1", "--json")
     assert failed.status == 1
     (row,) = failed.rows
     assert (row["instance"], row["state"], row["exit"]) == ("i-1", "Failed", 4)
-    listed = asking.done("assistant", "list", "--json").rows
+    listed = with_key.done("assistant", "list", "--json").rows
     assert [row["state"] for row in listed] == ["Finished", "Finished"]
     execution = listed[0]["execution"]
     records = [
-        json.loads(line) for line in asking.done("assistant", "results", execution, "--json").out.splitlines()
+        json.loads(line)
+        for line in with_key.done("assistant", "results", execution, "--json").out.splitlines()
     ]
     assert sorted(record["InstanceId"] for record in records) == ["i-1", "i-2"]
     assert {record["Output"] for record in records} == {"hello\n"}
-    assert "--- i-2\nhello" in asking.done("assistant", "results", execution, "--instance", "i-2").out
+    assert "--- i-2\nhello" in with_key.done("assistant", "results", execution, "--instance", "i-2").out
 
 
-def test_an_instance_without_an_answer_is_shown_as_pending(asking: Commands) -> None:
-    unanswered = asking("assistant", "run", "echo", "--instance", "i-9", "--wait", "0.2")
+def test_an_instance_without_an_answer_is_shown_as_pending(with_key: Commands) -> None:
+    unanswered = with_key("assistant", "run", "echo", "--instance", "i-9", "--wait", "0.2")
     assert unanswered.status == 1
     assert "does an agent of i-9 run, in this region and with this key?" in unanswered.out
     assert "not all have ended" in unanswered.err
-    asking.done("assistant", "run", "echo", "--instance", "i-9", "--wait", "0")
-    assert [row["state"] for row in asking.done("assistant", "list", "--json").rows] == ["Running", "Running"]
-    assert asking.done("assistant", "list", "--state", "Failed", "--json").rows == []
-    assert asking.done("assistant", "list", "--region", "cn-beijing", "--json").rows == []
+    with_key.done("assistant", "run", "echo", "--instance", "i-9", "--wait", "0")
+    assert [row["state"] for row in with_key.done("assistant", "list", "--json").rows] == [
+        "Running",
+        "Running",
+    ]
+    assert with_key.done("assistant", "list", "--state", "Failed", "--json").rows == []
+    assert with_key.done("assistant", "list", "--region", "cn-beijing", "--json").rows == []
 
 
-def test_a_schedule_is_accepted_by_the_agent_and_can_be_stopped(asking: Commands) -> None:
-    with agents(asking.home, "i-1"):
-        taken = asking.done("assistant", "schedule", "rate(5m)", "echo", "--instance", "i-1", "--json")
+def test_a_schedule_is_accepted_by_the_agent_and_can_be_stopped(with_key: Commands) -> None:
+    with agents(with_key.home, "i-1"):
+        taken = with_key.done("assistant", "schedule", "rate(5m)", "echo", "--instance", "i-1", "--json")
         (row,) = taken.rows
         assert (row["state"], row["repeats"]) == ("Scheduled", 1)
-        stopped = asking.done("assistant", "stop", row["execution"], "--json")
+        stopped = with_key.done("assistant", "stop", row["execution"], "--json")
         assert [one["state"] for one in stopped.rows] == ["Cancelled"]
-        at_start = asking.done(
+        at_start = with_key.done(
             "assistant", "run", "echo", "--at-start", "next", "--instance", "i-1", "--json"
         )
         assert at_start.rows[0]["state"] == "Scheduled"
-    listed = asking.done("assistant", "list", "--json").rows
+    listed = with_key.done("assistant", "list", "--json").rows
     assert [(one["state"], one["mode"]) for one in listed] == [
         ("Stopped", "rate(5m)"),
         ("Running", "NextRebootOnly"),
@@ -124,37 +128,39 @@ def test_a_schedule_is_accepted_by_the_agent_and_can_be_stopped(asking: Commands
 
 
 @pytest.mark.parametrize("data", [b"text\n", bytes(range(256))])
-def test_a_file_is_written_on_the_instance(asking: Commands, tmp_path: Path, data: bytes) -> None:
+def test_a_file_is_written_on_the_instance(with_key: Commands, tmp_path: Path, data: bytes) -> None:
     source, folder = tmp_path / "source.bin", tmp_path / "there"
     source.write_bytes(data)
     words = ("assistant", "send-file", str(source), "--to", str(folder), "--instance", "i-1")
-    with agents(asking.home, "i-1"):
-        asking.done(*words)
-        again = asking(*words)
-        asking.done(*words, "--overwrite", "--name", "other", "--mode", "0600")
+    with agents(with_key.home, "i-1"):
+        with_key.done(*words)
+        again = with_key(*words)
+        with_key.done(*words, "--overwrite", "--name", "other", "--mode", "0600")
     assert again.status == 1
     assert "File already exists: source.bin" in again.out
     assert (folder / "source.bin").read_bytes() == (folder / "other").read_bytes() == data
     assert (folder / "other").stat().st_mode & 0o777 == 0o600
 
 
-def test_kept_commands_have_versions_and_can_be_run(asking: Commands, tmp_path: Path) -> None:
+def test_kept_commands_have_versions_and_can_be_run(with_key: Commands, tmp_path: Path) -> None:
     command = ("assistant", "command")
     script = tmp_path / "greet.sh"
     script.write_text("echo two {{who}}")
-    made = asking.done(*command, "create", "greet", "echo one {{who}}", "--description", "Greets").out.strip()
-    assert asking.done(*command, "clone", "greet", "--file", str(script)).out == "2\n"
-    asking.done(*command, "modify", made, "--timeout", "5")
-    (row,) = asking.done(*command, "list", "--json").rows
+    made = with_key.done(
+        *command, "create", "greet", "echo one {{who}}", "--description", "Greets"
+    ).out.strip()
+    assert with_key.done(*command, "clone", "greet", "--file", str(script)).out == "2\n"
+    with_key.done(*command, "modify", made, "--timeout", "5")
+    (row,) = with_key.done(*command, "list", "--json").rows
     assert (row["command"], row["version"], row["timeout"], row["description"]) == (made, 2, 10, "Greets")
-    (shown,) = asking.done(*command, "show", "greet", "--version", "1", "--json").rows
+    (shown,) = with_key.done(*command, "show", "greet", "--version", "1", "--json").rows
     assert (shown["content"], shown["digest"]) == ("echo one {{who}}", digest("echo one {{who}}"))
-    with agents(asking.home, "i-1"):
+    with agents(with_key.home, "i-1"):
         words = ("assistant", "run", "--kept", "greet", "--parameter", "who=you", "--instance", "i-1")
-        assert "two you" in asking.done(*words).out
-        assert "one you" in asking.done(*words, "--version", "1").out
-    asking.done(*command, "delete", "greet")
-    assert asking.done(*command, "list", "--json").rows == []
+        assert "two you" in with_key.done(*words).out
+        assert "one you" in with_key.done(*words, "--version", "1").out
+    with_key.done(*command, "delete", "greet")
+    assert with_key.done(*command, "list", "--json").rows == []
 
 
 @pytest.mark.parametrize(
@@ -194,18 +200,18 @@ def test_kept_commands_have_versions_and_can_be_run(asking: Commands, tmp_path: 
         ("command create x", "give either a SCRIPT or --file"),
     ],
 )
-def test_invalid_arguments_are_refused(asking: Commands, tmp_path: Path, words: str, says: str) -> None:
-    found = asking.refused("assistant", *words.replace("FOLDER", str(tmp_path)).split())
+def test_invalid_arguments_are_refused(with_key: Commands, tmp_path: Path, words: str, says: str) -> None:
+    found = with_key.refused("assistant", *words.replace("FOLDER", str(tmp_path)).split())
     assert says in found
     assert "hunter2" not in found
 
 
-def test_quotas_of_the_configuration_apply(asking: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quotas_of_the_configuration_apply(with_key: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_ASSISTANT_DAILY_RUNS", "1")
     monkeypatch.setenv("HELIOGRAPH_ASSISTANT_KEPT_COMMANDS", "0")
-    asking.done("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
-    assert "daily_runs" in asking.refused("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
-    assert "kept_commands" in asking.refused("assistant", "command", "create", "x", "echo")
+    with_key.done("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
+    assert "daily_runs" in with_key.refused("assistant", "run", "echo", "--instance", "i-1", "--wait", "0")
+    assert "kept_commands" in with_key.refused("assistant", "command", "create", "x", "echo")
 
 
 def test_a_key_that_is_not_a_file_is_not_made(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,10 +219,10 @@ def test_a_key_that_is_not_a_file_is_not_made(call: Commands, monkeypatch: pytes
     assert "env:SOME_KEY is not a file" in call.refused("assistant", "key")
 
 
-def test_a_second_agent_of_an_instance_is_refused(asking: Commands) -> None:
+def test_a_second_agent_of_an_instance_is_refused(with_key: Commands) -> None:
     with (
-        agents(asking.home, "i-1"),
-        Deployment(load({"HELIOGRAPH_HOME": str(asking.home)})) as deployment,
+        agents(with_key.home, "i-1"),
+        Deployment(load({"HELIOGRAPH_HOME": str(with_key.home)})) as deployment,
         pytest.raises(InputError, match="another agent uses this journal"),
     ):
         build_agent(
@@ -225,5 +231,5 @@ def test_a_second_agent_of_an_instance_is_refused(asking: Commands) -> None:
             Instance("i-1", "cn-hangzhou", 9),
             Policy(),
             secrets={},
-            folder=asking.home / "agents" / "i-1",
+            folder=with_key.home / "agents" / "i-1",
         )

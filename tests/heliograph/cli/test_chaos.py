@@ -23,7 +23,7 @@ WHOLE = Report(
 )
 
 
-def came_to(report: Report) -> Callable[..., Report]:
+def returning(report: Report) -> Callable[..., Report]:
     def run_chaos(*_: object, **__: object) -> Report:
         return report
 
@@ -31,7 +31,7 @@ def came_to(report: Report) -> Callable[..., Report]:
 
 
 def test_the_command_succeeds_when_nothing_is_wrong(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "run_chaos", came_to(WHOLE))
+    monkeypatch.setattr(rounds, "run_chaos", returning(WHOLE))
     (row,) = call.done("chaos", "--json", "--seed", "7").rows
     assert (row["seed"], row["delivered"], row["muted"], row["lost"], row["wrong"]) == (7, 400, 0, 0, [])
     assert row["faults"] == {"kill": 2, "stall": 1}
@@ -41,7 +41,7 @@ def test_the_command_succeeds_when_nothing_is_wrong(call: Commands, monkeypatch:
 
 
 def test_the_command_fails_and_lists_what_is_wrong(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "run_chaos", came_to(Report(rounds=1, findings=[LOST] * 60)))
+    monkeypatch.setattr(rounds, "run_chaos", returning(Report(rounds=1, findings=[LOST] * 60)))
     answer = call("chaos")
     assert answer.status == 1
     assert answer.out.count("no verdict") == 50

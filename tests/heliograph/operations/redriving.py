@@ -75,7 +75,7 @@ class CrashingBus(MemoryBus):
         return positions
 
 
-class Rig:
+class DeploymentParts:
     """The parts of a deployment that redrives use, with target `ops` of subscription `all`."""
 
     def __init__(self, **target: Any) -> None:
@@ -92,13 +92,13 @@ class Rig:
     def history(self) -> History:
         return History(self.bus, lambda: self.store)
 
-    def die(self, *deliveries: Delivery, exhausted: Exhausted = Exhausted.TRIES) -> None:
+    def end_as_dead(self, *deliveries: Delivery, exhausted: Exhausted = Exhausted.TRIES) -> None:
         """Ends each delivery as dead, a millisecond after the one before."""
         for one in deliveries:
             self.clock.advance(0.001)
             self.bus.append(dead(one, UNREACHABLE, exhausted, self.clock.now()).records)
 
-    def settle(self, state: VerdictState, *deliveries: Delivery) -> None:
+    def append_verdicts(self, state: VerdictState, *deliveries: Delivery) -> None:
         """Appends a verdict for each delivery."""
         for one in deliveries:
             self.bus.append([verdict_record(_verdict(one, state, self.clock.now()))])
@@ -147,14 +147,14 @@ class Rig:
             self._deliverer.done([record.position], list(follows))
         self._under_way = []
 
-    def archive(self) -> None:
+    def archive_and_truncate(self) -> None:
         """Archives everything, and removes it from the bus as retention does."""
-        self.archive_only()
+        self.archive()
         for topic in (DEAD_LETTERS, VERDICTS):
             for partition, extent in self.bus.extents(topic).items():
                 self.bus.truncate(partition, extent.end)
 
-    def archive_only(self) -> None:
+    def archive(self) -> None:
         """Archives everything."""
         archiver = Archiver(self.bus, self.store, POLICY, self.clock)
         for _ in range(3):

@@ -37,7 +37,7 @@ from schemas.delivery import (
 from schemas.errors import NotFound, StoreError
 from schemas.record import NewRecord
 from schemas.topics import PARKED, VERDICTS
-from tests.heliograph.operations.redriving import Rig, letter
+from tests.heliograph.operations.redriving import DeploymentParts, letter
 from tests.router.deliver.engine import Engine
 from tests.router.deliver.sinks import BROKEN, Scripted, delivery
 
@@ -56,7 +56,7 @@ def verdict(state: VerdictState, number: int = 1) -> Verdict:
     )
 
 
-def test_of_several_verdicts_the_first_by_precedence_counts() -> None:
+def test_the_first_verdict_by_precedence_counts() -> None:
     for states in permutations(VerdictState, 3):
         reduced = reduce_verdicts([*map(verdict, states), verdict(VerdictState.MUTED, 2)])
         assert reduced["1"].state is min(states, key=list(VerdictState).index)
@@ -127,22 +127,22 @@ def test_a_redriven_delivery_is_under_way_until_it_ends_again() -> None:
 
 
 def test_archived_verdicts_count_once_the_bus_has_lost_them() -> None:
-    rig = Rig()
-    rig.settle(VerdictState.DELIVERED, letter(1), letter(2))
-    rig.archive()
-    rig.settle(VerdictState.DEAD, letter(1))
-    listed = {one.id: one.state for one in list_deliveries(rig.history())}
+    parts = DeploymentParts()
+    parts.append_verdicts(VerdictState.DELIVERED, letter(1), letter(2))
+    parts.archive_and_truncate()
+    parts.append_verdicts(VerdictState.DEAD, letter(1))
+    listed = {one.id: one.state for one in list_deliveries(parts.history())}
     assert listed == dict.fromkeys((letter(1).id, letter(2).id), DeliveryStatus.DELIVERED)
-    assert find_delivery(rig.history(), letter(2).id).state is DeliveryStatus.DELIVERED
+    assert find_delivery(parts.history(), letter(2).id).state is DeliveryStatus.DELIVERED
 
 
 def test_an_unknown_delivery_is_not_found_or_the_archive_cannot_tell() -> None:
-    rig = Rig()
+    parts = DeploymentParts()
     with pytest.raises(NotFound, match="no delivery 'none' in topics or archive"):
-        find_delivery(rig.history(), "none")
-    rig.store.down = True
+        find_delivery(parts.history(), "none")
+    parts.store.down = True
     with pytest.raises(StoreError, match="'none': not in the topics, and the archive cannot be read"):
-        find_delivery(rig.history(), "none")
+        find_delivery(parts.history(), "none")
 
 
 def test_a_filter_selects_by_each_field() -> None:

@@ -14,7 +14,7 @@ from heliograph.operations.history import History
 from schemas.clock import ManualClock
 from schemas.errors import InputError, NotFound
 from schemas.record import NewRecord, Position, TopicPartition
-from tests.heliograph.operations.redriving import Rig
+from tests.heliograph.operations.redriving import DeploymentParts
 from tests.router.events import event, event_record
 
 
@@ -72,10 +72,10 @@ def test_an_unknown_event_is_not_found(bus: MemoryBus, key: str, problem: str) -
 
 
 def test_an_unreadable_archive_is_named_if_an_event_is_not_found() -> None:
-    rig = Rig()
-    rig.store.down = True
+    parts = DeploymentParts()
+    parts.store.down = True
     with pytest.raises(NotFound, match="the archive cannot be read"):
-        find_events(rig.history(), "events.other:0:9")
+        find_events(parts.history(), "events.other:0:9")
 
 
 def test_events_are_found_by_id_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def build_bus() -> MemoryBus:
     return made
 
 
-def brought_back(one: Delivery, redrive: str) -> NewRecord:
+def redriven(one: Delivery, redrive: str) -> NewRecord:
     return delivery_record(msgspec.structs.replace(one, redrive=redrive))
 
 
@@ -47,7 +47,7 @@ def test_states_follow_the_topics() -> None:
     states = LetterStates(bus)
     states.watch({one.id}, 0, ())
     assert (states.is_under_way(one.id), states.ended_as(one.id)) == (False, None)
-    bus.append([brought_back(one, "r-1")])
+    bus.append([redriven(one, "r-1")])
     assert not states.is_under_way(one.id)
     states.follow()
     assert states.is_under_way(one.id)
@@ -66,7 +66,7 @@ def test_a_delivery_that_ends_before_it_is_watched_has_its_verdict() -> None:
     """Its record is committed, and its verdict read afterwards."""
     bus = build_bus()
     one = delivery(1)
-    bus.append([brought_back(one, "r-1")])
+    bus.append([redriven(one, "r-1")])
     states = LetterStates(bus)
     consumer = bus.consumer([DELIVERIES], "deliverer")
     (record,) = consumer.poll().records
@@ -82,8 +82,8 @@ def test_deliveries_of_the_ignored_redrive_are_not_stored() -> None:
     one, two = delivery(1), delivery(2)
     states = LetterStates(bus)
     states.watch({one.id, two.id}, 0, ())
-    bus.append([brought_back(one, "mine"), verdict(one, VerdictState.DELIVERED, "mine")])
-    bus.append([brought_back(two, "other"), verdict(two, VerdictState.DROPPED)])
+    bus.append([redriven(one, "mine"), verdict(one, VerdictState.DELIVERED, "mine")])
+    bus.append([redriven(two, "other"), verdict(two, VerdictState.DROPPED)])
     states.follow("mine")
     assert not states.was_brought_back_by("mine", one.id)
     assert (states.ended_as(one.id), states.ended_as(two.id)) == (None, VerdictState.DROPPED)
@@ -92,7 +92,7 @@ def test_deliveries_of_the_ignored_redrive_are_not_stored() -> None:
 
 def test_deliveries_that_are_not_watched_are_not_stored() -> None:
     bus = build_bus()
-    bus.append([brought_back(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
+    bus.append([redriven(delivery(2), "r-1"), verdict(delivery(2), VerdictState.DELIVERED)])
     states = LetterStates(bus)
     states.watch({delivery(1).id}, 0, ())
     assert not states.is_under_way(delivery(2).id)

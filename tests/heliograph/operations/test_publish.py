@@ -66,7 +66,7 @@ def pipe() -> Iterator[tuple[io.BufferedReader, int]]:
         yield stream, writing
 
 
-def test_what_a_pipe_has_brought_is_appended_before_more_is_waited_for(
+def test_events_of_a_pipe_are_appended_before_the_next_read_blocks(
     deployment: Deployment, pipe: tuple[io.BufferedReader, int]
 ) -> None:
     stream, writing = pipe

@@ -13,7 +13,7 @@ from heliograph.operations.dead_letters import LetterFilter, append_dropped, rea
 from heliograph.operations.redrive import Order, Redrive
 from schemas.delivery import Delivery
 from tests.archiver.stores import Crash
-from tests.heliograph.operations.redriving import Rig, letter
+from tests.heliograph.operations.redriving import DeploymentParts, letter
 
 RESOURCES = 3
 
@@ -23,7 +23,7 @@ class Redrives(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.rig = Rig()
+        self.parts = DeploymentParts()
         self.made = 0
         self.redrives = 0
         self.letters: dict[str, Delivery] = {}
@@ -33,11 +33,11 @@ class Redrives(RuleBasedStateMachine):
         self.delivered: set[str] = set()
 
     @rule(count=st.integers(1, 4))
-    def die(self, count: int) -> None:
+    def end_as_dead(self, count: int) -> None:
         for _ in range(count):
             one = letter(self.made, resource=f"r-{self.made % RESOURCES}")
             self.made += 1
-            self.rig.die(one)
+            self.parts.end_as_dead(one)
             self.letters[one.id] = one
             self.dead.add(one.id)
 
@@ -48,26 +48,26 @@ class Redrives(RuleBasedStateMachine):
         before=st.booleans(),
     )
     def redrive(self, order: Order, resource: str, lives: int, before: bool) -> None:
-        """A redrive that crashes and is resumed."""
+        """Runs a redrive that crashes, and resumes it."""
         self.redrives += 1
         redrive = Redrive(
             id=f"redrive-{self.redrives}", selection=LetterFilter(resource=resource), order=order, rate=2
         )
         chosen = {one for one in self.dead if not resource or self.letters[one].resource == resource}
         sent = self._newest(chosen, resource) if order is Order.NEWEST_PER_RESOURCE else chosen
-        appended = Counter(one.id for one in self.rig.appended())
-        self.rig.bus.left, self.rig.bus.before = lives, before
+        appended = Counter(one.id for one in self.parts.appended())
+        self.parts.bus.left, self.parts.bus.before = lives, before
         with suppress(Crash):
-            self.rig.redrive(redrive)
-        self.rig.bus.left = None
-        self.rig.redrive(redrive)
-        assert Counter(one.id for one in self.rig.appended()) - appended == Counter(sent)
+            self.parts.redrive(redrive)
+        self.parts.bus.left = None
+        self.parts.redrive(redrive)
+        assert Counter(one.id for one in self.parts.appended()) - appended == Counter(sent)
         self.dead -= chosen
         self.under_way |= sent
         self.dropped |= chosen - sent
 
     def _newest(self, chosen: set[str], resource: str) -> set[str]:
-        """The newest chosen delivery of each resource, if no newer one is under way."""
+        """Returns the newest chosen delivery of each resource, if no newer one is under way."""
         newest: dict[str, str] = {}
         rivals = [one for one in self.under_way if not resource or self.letters[one].resource == resource]
         for one in sorted([*chosen, *rivals], key=lambda each: self.letters[each].source.offset):
@@ -76,9 +76,9 @@ class Redrives(RuleBasedStateMachine):
 
     @rule(luck=st.integers(0, 15))
     def end(self, luck: int) -> None:
-        """Every delivery under way ends, delivered or dead."""
+        """Ends every delivery under way as delivered or dead."""
         through = {one for one in self.under_way if luck >> self.letters[one].source.offset % 4 & 1}
-        self.rig.end(lambda one: one.id in through)
+        self.parts.end(lambda one: one.id in through)
         self.delivered |= through
         self.dead |= self.under_way - through
         self.under_way = set()
@@ -87,22 +87,22 @@ class Redrives(RuleBasedStateMachine):
     def drop(self, number: int) -> None:
         chosen = {one for one in self.dead if self.letters[one].source.offset == number}
         if chosen:
-            letters = self.rig.listed(LetterFilter(deliveries=frozenset(chosen)))
-            for batch in read_letters(self.rig.history(), letters):
-                append_dropped(self.rig.bus, batch, self.rig.clock.now(), by="jo@host", why="old")
+            letters = self.parts.listed(LetterFilter(deliveries=frozenset(chosen)))
+            for batch in read_letters(self.parts.history(), letters):
+                append_dropped(self.parts.bus, batch, self.parts.clock.now(), by="jo@host", why="old")
             self.dead -= chosen
             self.dropped |= chosen
 
     @rule()
-    def forget(self) -> None:
-        """Everything is archived, and retention removes it from the bus."""
-        self.rig.archive()
+    def archive_and_truncate(self) -> None:
+        """Archives everything; retention removes it from the bus."""
+        self.parts.archive_and_truncate()
 
     @invariant()
     def deliveries_neither_delivered_nor_dropped_are_listed(self) -> None:
-        listed = [one.id for one in self.rig.listed()]
+        listed = [one.id for one in self.parts.listed()]
         assert sorted(listed) == sorted(self.dead | self.under_way)
-        everything = {one.id for one in self.rig.listed(dropped=True)}
+        everything = {one.id for one in self.parts.listed(dropped=True)}
         assert everything == self.dead | self.under_way | self.dropped
 
 

@@ -167,7 +167,7 @@ def test_targets_are_checked_by_their_kind() -> None:
     )
 
 
-def test_names_that_the_catalogue_lacks_are_warned_of() -> None:
+def test_a_name_missing_from_the_catalogue_gives_a_warning() -> None:
     names = ["Disk:Stalled:Executing", "Disk:Staled:Executing", "Disk:S*", "Instance:Unheard"]
     assert find_doubts(
         [subscription("one", names=names), subscription("two", product="RDS", names=names)]

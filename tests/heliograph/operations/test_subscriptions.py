@@ -175,7 +175,7 @@ def test_ordered_targets_that_a_change_disturbs_are_named() -> None:
     assert applied(lanes=4, ordered=True) == ("ops",)
 
 
-def test_a_deleted_subscription_is_in_force_no_longer() -> None:
+def test_a_deleted_subscription_is_no_longer_in_force() -> None:
     bus = MemoryBus()
     apply(bus, [subscription("a"), subscription("b")], KINDS)
     assert delete(bus, "a") == 3
@@ -205,11 +205,11 @@ def test_the_error_for_a_misspelt_name_suggests_the_right_one() -> None:
         delete(bus, "critcal")
 
 
-def test_without_routers_there_is_nothing_to_wait_for() -> None:
+def test_waiting_for_routers_ends_at_once_without_any() -> None:
     assert await_routers(MemoryBus(), 3, 60) == Confirmed(frozenset(), frozenset())
 
 
-def test_routers_are_waited_for_until_each_reports_the_version() -> None:
+def test_waiting_for_routers_ends_once_each_reports_the_version() -> None:
     bus = MemoryBus()
     one, two = (bus.consumer(["events.*"], ROUTERS) for _ in range(2))
     bus.append([routed_record(one.member, 5, {}, 0.0), routed_record(two.member, 4, {}, 0.0)])
@@ -223,7 +223,7 @@ def test_routers_are_waited_for_until_each_reports_the_version() -> None:
     assert found == [Confirmed(both, both)]
 
 
-def test_a_router_that_has_left_is_not_waited_for() -> None:
+def test_waiting_for_routers_ignores_a_router_that_has_left() -> None:
     bus = MemoryBus()
     bus.consumer(["events.*"], ROUTERS).close()
     assert await_routers(bus, 1, 60).members == frozenset()

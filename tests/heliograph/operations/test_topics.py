@@ -29,7 +29,7 @@ def test_a_topic_has_records_and_a_number_ever_appended(bus: MemoryBus) -> None:
     assert list_topics(bus) == [(TOPIC, 1, 3, 4)]
 
 
-def test_the_lag_of_a_group_is_what_it_has_not_finished(bus: MemoryBus) -> None:
+def test_the_lag_of_a_group_counts_its_unfinished_records(bus: MemoryBus) -> None:
     consumer = bus.consumer([TOPIC], "router")
     consumer.done([consumer.poll().records[0].position])
     (found,) = list_lags(bus)
@@ -58,7 +58,7 @@ def test_a_start_is_a_word_an_offset_or_a_time(text: str, start: Start) -> None:
     assert parse_start(text, 10_000) == start
 
 
-def test_another_start_is_refused() -> None:
+def test_an_invalid_start_is_refused() -> None:
     with pytest.raises(InputError, match="start 'soon': expected earliest, latest, an offset, or a time"):
         parse_start("soon", 0)
 

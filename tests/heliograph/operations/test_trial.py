@@ -41,7 +41,7 @@ def test_a_notification_is_built_if_none_is_given(applied: Deployment) -> None:
     assert b"i-heliograph-test" in record.value
 
 
-def test_unknown_names_and_wrong_notifications_are_refused(applied: Deployment) -> None:
+def test_unknown_names_and_invalid_notifications_are_refused(applied: Deployment) -> None:
     with pytest.raises(NotFound, match="no subscription named 'none'"):
         try_subscription(applied, "none")
     with pytest.raises(NotFound, match="no target with the id 'none'"):

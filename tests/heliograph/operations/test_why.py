@@ -23,8 +23,8 @@ def bus() -> MemoryBus:
     return MemoryBus(ManualClock(), partitions=2)
 
 
-def routed(bus: MemoryBus, *records: NewRecord) -> list[Position]:
-    """Appends records and routes everything."""
+def append_and_route(bus: MemoryBus, *records: NewRecord) -> list[Position]:
+    """Appends records and routes all that is unrouted; returns their positions."""
     positions = bus.append(records)
     router = Router(bus)
     router.step(0)
@@ -35,7 +35,7 @@ def routed(bus: MemoryBus, *records: NewRecord) -> list[Position]:
 def test_each_subscription_answers_with_its_deliveries_or_the_failed_clause(bus: MemoryBus) -> None:
     wanted = [subscription("yes"), subscription("no", levels=["CRITICAL"], names=["Disk:*"])]
     version = apply(bus, wanted, KINDS).version
-    (position,) = routed(bus, event_record())
+    (position,) = append_and_route(bus, event_record())
     yes, no = explain_routing(bus, position)
     (delivery,) = (
         read_delivery(record)
@@ -51,10 +51,10 @@ def test_each_subscription_answers_with_its_deliveries_or_the_failed_clause(bus:
 
 def test_the_version_that_an_event_was_routed_under_decides_the_answer(bus: MemoryBus) -> None:
     apply(bus, [subscription("early")], KINDS)
-    (first,) = routed(bus, event_record())
+    (first,) = append_and_route(bus, event_record())
     delete(bus, "early")
     apply(bus, [subscription("late")], KINDS)
-    (second,) = routed(bus, event_record(event(id="E-2")))
+    (second,) = append_and_route(bus, event_record(event(id="E-2")))
     assert [one.subscription for one in explain_routing(bus, first)] == ["early"]
     assert [one.subscription for one in explain_routing(bus, second)] == ["late"]
 
@@ -63,7 +63,7 @@ def test_an_event_that_is_not_routed_yet_has_no_answer(bus: MemoryBus) -> None:
     (position,) = bus.append([event_record()])
     with pytest.raises(NotFound, match="not routed yet"):
         explain_routing(bus, position)
-    routed(bus)
+    append_and_route(bus)
     assert explain_routing(bus, position) == []
     (later,) = bus.append([event_record()])
     with pytest.raises(NotFound, match="not routed yet"):
@@ -76,20 +76,20 @@ def test_an_event_that_is_not_routed_yet_has_no_answer(bus: MemoryBus) -> None:
 )
 def test_a_position_without_an_event_is_not_found(bus: MemoryBus, position: Position) -> None:
     apply(bus, [subscription()], KINDS)
-    routed(bus, event_record())
+    append_and_route(bus, event_record())
     with pytest.raises(NotFound, match="no event at this position"):
         explain_routing(bus, position)
 
 
 def test_a_rejected_event_raises_with_the_reason(bus: MemoryBus) -> None:
-    (position,) = routed(bus, NewRecord("events.other", event(level="FATAL")))
+    (position,) = append_and_route(bus, NewRecord("events.other", event(level="FATAL")))
     with pytest.raises(InvalidNotification, match="level"):
         explain_routing(bus, position)
 
 
 def test_the_answer_of_an_event_has_the_state_of_each_delivery(bus: MemoryBus) -> None:
     apply(bus, [subscription("yes"), subscription("no", levels=["CRITICAL"])], KINDS)
-    (position,) = routed(bus, event_record())
+    (position,) = append_and_route(bus, event_record())
     (answer,) = answer_why(History(bus), "E-1")
     assert (answer.position, answer.duplicate_of) == (position, "")
     assert [one.matched for one in answer.explanations] == [True, False]
@@ -101,7 +101,7 @@ def test_the_answer_of_an_event_has_the_state_of_each_delivery(bus: MemoryBus) -
 
 def test_the_answer_of_a_duplicate_names_the_original(bus: MemoryBus) -> None:
     apply(bus, [subscription("yes")], KINDS)
-    original, repeat = routed(bus, event_record(), event_record())
+    original, repeat = append_and_route(bus, event_record(), event_record())
     answers = {one.position: one for one in answer_why(History(bus), "E-1")}
     assert answers[original].duplicate_of == ""
     assert (answers[repeat].duplicate_of, answers[repeat].explanations) == (str(original), ())
