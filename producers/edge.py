@@ -23,7 +23,7 @@ _TYPE_NAMES = {in_arn: in_name for in_name, in_arn in arn.RESOURCE_TYPES.items()
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """The result of an input. `problems`: the first rejections, a line each."""
+    """The result of one input: the number of accepted and rejected values, and a line for each of the first rejections."""
 
     accepted: int = 0
     rejected: int = 0
@@ -31,8 +31,8 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Edge:
-    """The entry of notifications to the bus. `extra_topics`: names and patterns of event topics beside the four of
-    ECS."""
+    """Validates notifications and appends them to the bus. `extra_topics`: names and patterns of event topics beside the
+    four of ECS."""
 
     def __init__(self, bus: Bus, extra_topics: Sequence[str] = ()) -> None:
         self._bus = bus
@@ -40,22 +40,23 @@ class Edge:
         self._topic = lru_cache(4096)(self._find_topic)
 
     def build_record(self, value: bytes) -> NewRecord:
-        """Validates one notification and builds its record. Raises InvalidNotification with the wrong field."""
+        """Validates one notification and builds its record. Raises InvalidNotification, which names the wrong field."""
         routing = check(value)
         topic = self._topic(routing.product, _resource_type(routing))
         headers = _headers(routing.product, routing.level, routing.name)
         return NewRecord(topic, value, routing.resource_id.encode(), headers)
 
     def submit(self, values: Iterable[bytes], progress: Callable[[int], None] | None = None) -> Submitted:
-        """Validates and appends all values in order; they are durable when it returns. Raises as `Submission.append`."""
+        """Validates all values and appends them in order; they are durable on return. Raises errors as `Submission.append`
+        does."""
         submission = self.open_submission(progress)
         for value in values:
             submission.add(value)
         return submission.finish()
 
     def open_submission(self, progress: Callable[[int], None] | None = None) -> Submission:
-        """Opens a submission for input that arrives piece by piece. `progress` is called with the number of values
-        appended so far."""
+        """Opens a submission for input that arrives piece by piece. After each batch it calls `progress` with the number
+        of values appended so far."""
         return Submission(self, self._bus, progress)
 
     def _find_topic(self, product: str, resource_type: str) -> str:
@@ -83,7 +84,7 @@ def _headers(product: str, level: str, name: str) -> Headers:
 
 
 class Submission:
-    """The values of one input, appended in batches, with the number of accepted and rejected ones."""
+    """Appends the values of one input in batches, and counts the accepted and the rejected ones."""
 
     def __init__(self, edge: Edge, bus: Bus, progress: Callable[[int], None] | None) -> None:
         self._edge = edge
@@ -108,15 +109,14 @@ class Submission:
             self.append()
 
     def append(self) -> None:
-        """Appends the values added so far. Raises BusErrors such as BusFull, with the number of values that have been
-        appended."""
+        """Appends the values added so far. Raises BusError, such as BusFull, with the number of values appended before."""
         if not self._records:
             return
         try:
             self._bus.append(self._records)
         except BusError as error:
             raise type(error)(
-                f"{error}; the first {self._appended} of the input are appended, resume after them"
+                f"{error}; the first {self._appended} values of the input were appended; resume after them"
             ) from error
         if self._rejected_here:
             REJECTED.labels("edge").inc(self._rejected_here)
@@ -127,7 +127,7 @@ class Submission:
             self._progress(self._appended)
 
     def finish(self) -> Submitted:
-        """Appends the rest; returns the result of the whole input."""
+        """Appends the last batch; returns the result of the whole input."""
         self.append()
         return Submitted(self._appended - self._rejected, self._rejected, tuple(self._problems))
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on
-from schemas.delivery_settings import DeliverySettings, in_force, region_of
+from schemas.delivery_settings import DeliverySettings, read_in_force, region_of
 from schemas.problems import without_values
 from schemas.record import Record, TopicPartition
 from schemas.subscription import Subscription, Target
@@ -105,7 +105,7 @@ def _read(bus: Bus, offset: int, until: int | None, into: _State) -> int:
 
 def _apply(record: Record, into: _State) -> None:
     """Replaces the subscription of that name. An unreadable record changes nothing."""
-    position = in_force(record)
+    position = read_in_force(record)
     if position is not None:
         into.settings = max(into.settings, position)
         return

@@ -16,7 +16,7 @@ PATTERN = r"acs:[^:/\s]+:[^:/\s]+:[^:/\s]+:[^:/\s]+/[^:\s]+"
 """Pattern of a resource name without anchors, in the syntax that Python and JSON Schema share."""
 
 RESOURCE_TYPES = {"Instance": "instance", "Disk": "disk", "Snapshot": "snapshot", "NetworkInterface": "eni"}
-"""Resource types of ECS: the word in event names, and the word for it in resource names."""
+"""The four resource types of ECS: maps the word of event names to the word of resource names."""
 
 _SHAPE = re.compile(PATTERN)
 
@@ -35,7 +35,8 @@ class Arn(NamedTuple):
 
 
 def parse(text: str) -> Arn:
-    """Splits a resource name into its parts. Raises InvalidNotification, with the field `resourceId`, if it is none."""
+    """Splits a resource name into its parts. Raises InvalidNotification, with the field `resourceId`, for any other
+    text."""
     if len(text) > MAX_LENGTH or not _SHAPE.fullmatch(text):
         raise InvalidNotification(
             "resourceId",
@@ -48,7 +49,7 @@ def parse(text: str) -> Arn:
 
 def build(resource_type: str, identity: str, *, region: str, user: str) -> str:
     """Builds the name of an ECS resource. `resource_type` is the word of event names (`NetworkInterface`) or of
-    resource names (`eni`). Raises InvalidNotification if the parts make no resource name."""
+    resource names (`eni`). Raises InvalidNotification if the result is not a valid resource name."""
     return str(
         parse(f"acs:ecs:{region}:{user}:{RESOURCE_TYPES.get(resource_type, resource_type)}/{identity}")
     )

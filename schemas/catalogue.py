@@ -23,16 +23,17 @@ from schemas.subscription import Level
 
 Category = Literal["scheduled-maintenance", "unexpected-maintenance", "billing", "state-change"]
 EventType = Literal["StatusNotification", "Exception", "Maintenance", ""]
-"""Event type that a subscription filters by. Billing events have none, as in CloudMonitor's metadata: only `*` matches
-them."""
+"""The event type of a name, by which subscriptions filter. It is empty for billing events, as in CloudMonitor's
+metadata, so only the filter `*`, or a subscription without this filter, matches them."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One notification name with its properties.
 
-    `code`: the event without resource type and status. `status`: empty for events without states. `level`: the level
-    to send. `other_levels`: levels that some source also gives. `level_on_failure`: the level to send when the
-    content's result is a failure, or empty. `family`: the form of the content, a key of `schemas.content.FAMILIES`.
+    `code`: the part of the name between resource type and status. `status`: empty for events without states. `level`:
+    the usual level. `level_on_failure`: the level if the content's result is a failure; empty if it is the same.
+    `other_levels`: further levels that some source gives. `family`: the form of the content, a key of
+    `schemas.content.FAMILIES`.
     """
 
     name: str
@@ -50,11 +51,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Every level that this event may carry."""
+        """All levels that a notification of this name may have."""
         return tuple(level for level in (self.level, self.level_on_failure, *self.other_levels) if level)
 
     def describe(self) -> dict[str, object]:
-        """Returns the fields to show to a person, with the levels and the content's fields."""
+        """Returns the entry's fields for display, with all its levels and the names of its content fields."""
         return {
             "name": self.name,
             "resource_type": self.resource_type,
@@ -71,7 +72,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
-    """A name that the user manual lacks. `event_type` and `level` are empty where its source gives none."""
+    """A name that the user manual does not list. `event_type` and `level` are empty if the name's source gives none."""
 
     name: str
     event_type: EventType
@@ -139,8 +140,10 @@ def hint(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def event_type_of(name: str) -> EventType:
-    """Returns the event type of any name: the catalogue's, or the one that follows from the event's cause, or the one
-    that another source gives, or StatusNotification."""
+    """Returns the event type of any name.
+
+    Tries in order: the catalogue, the event's cause, the names of other sources. The default is StatusNotification.
+    """
     entry = CATALOGUE.get(name)
     if entry is not None:
         return entry.event_type

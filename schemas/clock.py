@@ -14,7 +14,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Returns seconds since a fixed moment; they never decrease."""
+        """Returns the seconds since a fixed moment; the value never decreases."""
         ...
 
 
@@ -26,7 +26,7 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Returns seconds since a fixed moment; they never decrease."""
+        """Returns the seconds since a fixed moment; the value never decreases."""
         return time.monotonic()
 
 
@@ -51,5 +51,5 @@ class ManualClock:
         self._monotonic += seconds
 
     def step(self, seconds: float) -> None:
-        """Changes the wall time alone by `seconds`, as an administrator or a bad time server would."""
+        """Changes only the wall time by `seconds`, as an administrator or a bad time server would."""
         self._now += round(seconds * 1000)

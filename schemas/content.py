@@ -1,4 +1,4 @@
-"""Models of `content`, one for each family of events, to build a content and to check it; no content is re-serialised.
+"""Models of `content`, one for each family of events; they build a content, and check one without re-serialising it.
 
 Sources: the notification formats in the ECS user manual (instance, EBS, snapshot and ENI event notifications). A model
 describes a complete content. The check is more lenient, because captured payloads vary: it accepts missing fields,
@@ -46,11 +46,11 @@ TIMES = frozenset(
         "intervalEnd",
     }
 )
-"""Fields that hold a time in every family; all other documented fields hold text."""
+"""JSON names of the fields that hold a time, in any family. All other documented fields hold text."""
 
 
 class Content(BaseModel):
-    """Base of the families. Field names are camel case in JSON; unknown fields are kept."""
+    """Base of the models. Field names are camel case in JSON; unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, alias_generator=to_camel)
 
@@ -198,12 +198,12 @@ FAMILIES: Mapping[str, type[Content]] = MappingProxyType(
 
 
 def fields_of(family: str) -> Mapping[str, bool]:
-    """Returns the documented fields of a family by their JSON names; True for those that its model requires."""
+    """Returns the documented fields of a family by their JSON names, with True for a required field."""
     return {to_camel(name): field.is_required() for name, field in FAMILIES[family].model_fields.items()}
 
 
 def field_problems(family: str, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields each documented field that has a wrong value, with the form that was expected."""
+    """Yields each documented field that has a wrong value, with a description of the expected value."""
     for field in fields_of(family):
         if field not in content:
             continue
@@ -226,4 +226,5 @@ def _checker(family: str) -> Callable[[msgspec.Raw | bytes], object]:
 CHECKS: Mapping[str, Callable[[msgspec.Raw | bytes], object]] = MappingProxyType(
     {family: _checker(family) for family in FAMILIES}
 )
-"""A fast form of `field_problems` for each family: takes the JSON object and raises msgspec.MsgspecError."""
+"""Fast forms of `field_problems`, by family. Each takes the bytes of a JSON object, and raises msgspec.MsgspecError if a
+field has a wrong value."""

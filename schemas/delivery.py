@@ -19,23 +19,23 @@ class ReasonCode(enum.StrEnum):
 
     UNREACHABLE = "unreachable"  # no connection, no address, TLS failed
     TIMED_OUT = "timed-out"
-    THROTTLED = "throttled"  # the receiver asked for less
-    RECEIVER_FAILED = "receiver-failed"  # it answered that it failed
-    REFUSED = "refused"  # it answered that it does not accept this delivery
-    GONE = "gone"  # it answered that it accepts no more deliveries
+    THROTTLED = "throttled"  # the receiver asked for fewer deliveries
+    RECEIVER_FAILED = "receiver-failed"  # the receiver answered that it failed
+    REFUSED = "refused"  # the receiver answered that it does not accept this delivery
+    GONE = "gone"  # the receiver answered that it accepts no more deliveries
     FORBIDDEN = "forbidden"  # the configuration does not allow the address or module
     TOO_LARGE = "too-large"
-    UNAVAILABLE = "unavailable"  # a store, a queue or a worker of this deployment cannot accept it now
+    UNAVAILABLE = "unavailable"  # a store, queue or worker of this deployment cannot accept the delivery now
     MISCONFIGURED = "misconfigured"  # the target's settings cannot work
     NO_TARGET = "no-target"  # the target was deleted
     SUSPENDED = "suspended"  # the target is suspended, by its receiver or by an operator
     PARKED = "parked"  # too many deliveries of the ordered target are parked
-    BUG = "bug"  # the sink raised
+    BUG = "bug"  # the sink raised an exception
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The reason of a failure. `detail`: one line for people, without secrets. `status`: the HTTP status, 0 if there is
-    none. `address`: of the connection, as `192.0.2.7:443`; empty if there was none."""
+    """The reason of a failure. `detail`: one line for people, without secrets. `status`: the HTTP status, 0 if there was
+    no response. `address`: the remote address, as `192.0.2.7:443`, or empty if there was no connection."""
 
     code: ReasonCode
     detail: str = ""
@@ -44,8 +44,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """The receiver has the delivery. `receipt`: the part of its answer that helps to find the delivery there. `status`,
-    `address`: as in `Reason`."""
+    """The receiver has the delivery. `receipt`: the part of its answer that helps to find the delivery at the receiver.
+    `status`, `address`: as in `Reason`."""
 
     receipt: str = ""
     status: int = 0
@@ -69,8 +69,8 @@ Outcome = Delivered | Retry | Rejected
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """One attempt. `at`: milliseconds since the epoch; `took`: seconds. `reason`: None if it was delivered; only then
-    `receipt`, `status` and `address` are set, and otherwise they are in the reason."""
+    """One attempt. `at`: milliseconds since the epoch; `took`: seconds. `reason`: None if the attempt delivered.
+    `receipt`, `status` and `address` are set only in that case; the reason has those of a failure."""
 
     at: int
     took: float
@@ -88,15 +88,16 @@ class Attempts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     last: tuple[Attempt, ...] = ()
 
     def plus(self, attempt: Attempt) -> Attempts:
-        """Returns these attempts and one more."""
+        """Returns these attempts with `attempt` added."""
         return Attempts(self.count + 1, self.first or attempt, (*self.last, attempt)[-3:])
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The wait of a delivery before its next attempt.
 
-    `due`: milliseconds since the epoch. `total`: seconds of the whole wait, by which lateness is measured. `deferrals`:
-    number of deferrals in a row, without an attempt. `began`: start of its first wait, milliseconds since the epoch.
+    `due`: milliseconds since the epoch. `total`: length of the whole wait in seconds; lateness is measured against it.
+    `deferrals`: number of deferrals in a row, without an attempt. `began`: start of the delivery's first wait, in
+    milliseconds since the epoch.
     """
 
     due: int
@@ -108,10 +109,11 @@ class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One event for one target of one subscription.
 
-    `source`: position of the event. `event`: its bytes as appended. `resource`: its resourceId. `event_time`: its
-    timestamp in milliseconds since the epoch. `configuration`: version that it was matched under, a position in the
-    topic `subscriptions` (the next offset to read). `lane`: number of its lane of the target. `key`: key of its record
-    (`schemas.lanes`). `redrive`: id of the last redrive that sent it again, empty if there was none.
+    `source`: position of the event. `event`: the event's bytes as appended. `resource`: the event's resourceId.
+    `event_time`: the timestamp of the event's record, in milliseconds since the epoch. `configuration`: the version of
+    subscriptions that matched the event, an offset in the topic `subscriptions` (the next to read). `lane`: number of
+    the target's lane. `key`: key of the delivery's record (`schemas.lanes`). `redrive`: id of the last redrive that
+    sent the delivery again, or empty.
     """
 
     id: str
@@ -130,7 +132,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class VerdictState(enum.StrEnum):
-    """The ways in which a delivery ends, by precedence: of several verdicts of one id, the first of these counts."""
+    """The ways in which a delivery ends. If a delivery id has several verdicts, the state listed first here counts."""
 
     DELIVERED = "delivered"
     DROPPED = "dropped"
@@ -140,7 +142,7 @@ class VerdictState(enum.StrEnum):
 
 
 class Exhausted(enum.StrEnum):
-    """The limit that a dead delivery met."""
+    """The limit or cause that made a delivery dead."""
 
     TRIES = "tries"
     AGE = "age"
@@ -153,9 +155,9 @@ class Exhausted(enum.StrEnum):
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """The durable record of how a delivery ended.
 
-    `at`: milliseconds since the epoch. `exhausted`: the limit that a dead delivery met. `redrive`: as in `Delivery`.
-    `by` (`user@host`) and `why`: who dropped a dropped delivery, and why. `opener`: the position of the event that was
-    delivered and muted this one.
+    `at`: milliseconds since the epoch. `exhausted`: the limit or cause that made a delivery dead. `redrive`: as in
+    `Delivery`. `by` (`user@host`) and `why`: the operator who dropped a delivery, and the reason. `opener`: the position
+    of the delivered event that opened the mute of this one.
     """
 
     delivery: str
@@ -180,13 +182,14 @@ _Decoded = TypeVar("_Decoded")
 
 
 def delivery_id(log_id: str, source: Position, subscription: str, target: str) -> str:
-    """Returns the id of a delivery. A repeat has the same id, and no other delivery has it."""
+    """Returns the id of a delivery: the same for a repeat of the delivery, and different for any other."""
     text = f"{log_id}\n{source.topic}\n{source.partition}\n{source.offset}\n{subscription}\n{target}"
     return blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 def redriven_id(delivery: str, redrive: str) -> str:
-    """Returns the new id of a delivery that a redrive sends as new. A resumed redrive gives the same id."""
+    """Returns the id under which the redrive sends a dead letter as a new delivery. A resumed redrive gives the same
+    id."""
     return blake2b(f"{delivery}\n{redrive}".encode(), digest_size=_ID_BYTES).hexdigest()
 
 
@@ -198,7 +201,7 @@ NO_ATTEMPTS = Attempts()
 
 
 def delivery_headers(delivery: Delivery) -> Headers:
-    """Returns the headers of a delivery: with the event's bytes as value, they hold all of it."""
+    """Returns the headers of a delivery's record. They hold all fields but the event, which is the record's value."""
     headers = [
         (FORMAT, FORMAT_VERSION),
         ("delivery", delivery.id.encode()),
@@ -227,7 +230,7 @@ def delivery_record(delivery: Delivery, topic: str = DELIVERIES) -> NewRecord:
 
 
 def read_delivery(record: Record) -> Delivery:
-    """Reads a record of `deliveries`, the wheel or `dead-letters`; KeyError or ValueError if it is no delivery."""
+    """Reads a record of `deliveries`, the wheel or `dead-letters`. Raises KeyError or ValueError for any other record."""
     headers = dict(record.headers)
     attempts = headers.get("attempts")
     wait = headers.get("wait")
@@ -253,7 +256,7 @@ def read_delivery(record: Record) -> Delivery:
 
 
 def read_wait(record: Record) -> Wait | None:
-    """Reads only the wait of a delivery's record; None if it has none. Raises ValueError if it is unreadable."""
+    """Reads only the wait of a delivery's record; returns None if it has none. Raises ValueError for an invalid wait."""
     wait = record.header("wait")
     return None if wait is None else _decoded(_wait_decoder.decode, wait)
 
@@ -270,12 +273,12 @@ def verdict_record(verdict: Verdict) -> NewRecord:
 
 
 def read_verdict(value: bytes) -> Verdict:
-    """Reads the value of a record of `verdicts`; raises ValueError if it is no verdict."""
+    """Reads the value of a record of `verdicts`. Raises ValueError for any other value."""
     return _decoded(_verdict_decoder.decode, value)
 
 
 def _decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
-    """Decodes untrusted JSON; raises ValueError also if it is nested too deeply."""
+    """Decodes untrusted JSON. Raises ValueError for invalid JSON, and also for JSON that is nested too deeply."""
     try:
         return decode(text)
     except RecursionError as error:

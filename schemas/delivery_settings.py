@@ -1,8 +1,8 @@
 """Delivery settings: the stores that receive the execution records of a region.
 
 Each change is a record of the topic `settings`. Its key is `executions/` and the region; a record without a value
-removes the settings of the region. A change takes effect with the record of the topic `subscriptions` that names it
-(`in_force_record`), so one position in `subscriptions` fixes both the subscriptions and the settings of a delivery.
+removes the settings of the region. A change takes effect with the next record of `subscriptions` that names a position in
+`settings` (`in_force_record`), so one position in `subscriptions` fixes both subscriptions and settings of a delivery.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from schemas.subscription import Target
 from schemas.topics import SETTINGS, SUBSCRIPTIONS
 
 PREFIX_LIMIT = 254
-"""Characters of the longest root directory in a bucket (Cloud Assistant, OssDeliveryConfig)."""
+"""Limit of the root directory in a bucket, in characters (Cloud Assistant, OssDeliveryConfig)."""
 BUCKET_KIND = "results"
 LOGS_KIND = "result-logs"
 RETRY = RetryPolicy(tries=1000, cap=1200.0)
-"""Retries for a week: somebody has to repair the bucket, and the records in it must be complete."""
+"""Retries for a week, so that an operator can repair the bucket before any record is missing in it."""
 
 _KEY = "executions/"
 _IN_FORCE = b"@settings"
-"""Key of the records of `subscriptions` that name a position in `settings`. No subscription can have this name, and the
-value is empty, so a reader that does not know the key finds nothing to remove."""
+"""Key of the records of `subscriptions` that name a position in `settings`. A reader that does not know this key takes
+the empty value as the removal of a subscription of this name, which cannot exist."""
 _POSITION = "settings"
 _is_position = re.compile(rb"[0-9]{1,18}").fullmatch
 
@@ -73,14 +73,14 @@ class LogDelivery(Policy):
 
 
 class RecordTarget(Target):
-    """A target that delivery settings make. Its id contains `@`, which ids in subscriptions may not."""
+    """A target built from delivery settings. Its id contains `@`, which ids of other targets cannot contain."""
 
     id: str
 
 
 class DeliverySettings(Policy):
     """The stores that receive the records of one region: a bucket, a log store or both. With `on = false` the settings
-    are kept and no new deliveries are made."""
+    are kept and no new deliveries are created."""
 
     region: Id
     on: bool = True
@@ -88,7 +88,7 @@ class DeliverySettings(Policy):
     logs: LogDelivery | None = None
 
     @model_validator(mode="after")
-    def _goes_somewhere(self) -> DeliverySettings:
+    def _has_a_store(self) -> DeliverySettings:
         if self.bucket is None and self.logs is None:
             raise ValueError("name a bucket, a project and logstore, or both")
         return self
@@ -100,7 +100,7 @@ class DeliverySettings(Policy):
 
     @cached_property
     def targets(self) -> tuple[RecordTarget, ...]:
-        """One target for each store, so that a store that denies access delays no other."""
+        """One target for each store, so that a store that refuses records does not delay the other."""
         stores = (("bucket", BUCKET_KIND, self.bucket), ("logs", LOGS_KIND, self.logs))
         return tuple(
             RecordTarget.model_validate(
@@ -111,7 +111,7 @@ class DeliverySettings(Policy):
         )
 
     def encode(self) -> bytes:
-        """Returns the JSON value of the settings' record."""
+        """Returns the settings as JSON, the value of their record."""
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
@@ -127,14 +127,14 @@ def region_of(record: Record) -> str | None:
 
 
 def in_force_record(position: int) -> NewRecord:
-    """Builds the record of `subscriptions` that puts the settings before `position` into force. `position`: the next
-    offset to read of `settings`."""
+    """Builds the record of `subscriptions` that puts all settings before `position`, an offset in `settings`, into
+    force."""
     headers = ((FORMAT, FORMAT_VERSION), (_POSITION, b"%d" % position))
     return NewRecord(SUBSCRIPTIONS, b"", _IN_FORCE, headers)
 
 
-def in_force(record: Record) -> int | None:
-    """Returns the position in `settings` that a record of `subscriptions` names; None if it names none."""
+def read_in_force(record: Record) -> int | None:
+    """Returns the position in `settings` that a record of `subscriptions` puts into force; None for any other record."""
     position = record.header(_POSITION) if record.key == _IN_FORCE else None
     return int(position) if position is not None and _is_position(position) else None
 

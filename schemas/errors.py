@@ -17,7 +17,7 @@ HeliographError
 ├── JournalUnusable             an agent's journal cannot be read or written
 └── StoreError                  the object store failed
     ├── StoreUnavailable        unreachable now; a later try may succeed
-    ├── StoreRefused            no permission, no such bucket, or a store that does not honour `put_new`
+    ├── StoreRefused            no permission, no such bucket, or a store without an atomic `put_new`
     ├── ObjectMissing           no object has this key
     └── ArchiveBroken           the chain, a topic or a segment contradicts the archive
 """
@@ -36,7 +36,7 @@ class InputError(HeliographError):
 
 
 class _FieldError(InputError):
-    """One problem of one field."""
+    """One wrong field, with its problem."""
 
     def __init__(self, field: str, problem: str) -> None:
         self.field = field
@@ -44,7 +44,7 @@ class _FieldError(InputError):
         super().__init__(f"{field}: {problem}")
 
 
-class InvalidNotification(_FieldError):  # noqa: N818 - a name without Error reads as the condition it is
+class InvalidNotification(_FieldError):  # noqa: N818 - the name states the condition
     """Bytes that are not a notification."""
 
 
@@ -61,7 +61,7 @@ class DuplicateEvent(InputError):  # noqa: N818
 
 
 class _ProblemList(InputError):  # noqa: N818
-    """Several problems of one input; each is a line that names its key."""
+    """All problems of one input. Each problem is a line that names its key."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -117,7 +117,7 @@ class StoreUnavailable(StoreError):  # noqa: N818
 
 
 class StoreRefused(StoreError):  # noqa: N818
-    """The object store refuses the request; a repeat would fail too."""
+    """The object store refuses the request, and would refuse a repeat."""
 
 
 class ObjectMissing(StoreError):  # noqa: N818

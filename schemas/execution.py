@@ -105,9 +105,9 @@ def instance_state(record: RecordState) -> InstanceState:
 
 
 def execution_state(instances: Collection[InstanceState]) -> ExecutionState:
-    """Combines the states on all instances by the manual's priorities. Raises ValueError without instances.
+    """Combines the states on all instances by the manual's priorities. Raises ValueError if there are no instances.
 
-    Stopped instances do not count beside others. So `Failed`, `Finished` and `Stopped` together, for which the manual
+    Stopped instances count only if all are stopped. So `Failed`, `Finished` and `Stopped` together, for which the manual
     names no state, are `PartialFailed`.
     """
     found = set(instances)
@@ -129,7 +129,7 @@ class CommandType(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> CommandType | None:
-        return next((one for one in cls if one.casefold() == str(value).casefold()), None)
+        return next((kind for kind in cls if kind.casefold() == str(value).casefold()), None)
 
 
 class RepeatMode(StrEnum):
@@ -185,7 +185,7 @@ def _checked_parameters(text: str) -> str:
 Id = Annotated[str, AfterValidator(_checked_id)]
 Time = Annotated[str, AfterValidator(_checked_time)]
 TimeOrNone = Annotated[str, AfterValidator(_checked_time_or_none)]
-"""A time, or an empty text for something that has not happened."""
+"""A time, or an empty text if the time has not come yet."""
 Name = Annotated[str, StringConstraints(max_length=512)]
 Uid = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -277,7 +277,7 @@ class FileRecord(_Record):
     """One file sent to one instance.
 
     `file_content`: the content as sent, in the encoding that `content_type` names; `timeout`: seconds. `error_code`
-    and `error_info` give the reason why it was not sent, and are absent otherwise. A time is empty until it happens.
+    and `error_info` give the reason why the file was not sent, and are absent otherwise. A time is empty until it happens.
     """
 
     region_id: Id
@@ -306,7 +306,7 @@ class FileRecord(_Record):
 
     @property
     def key(self) -> Key:
-        """The sending that the record reports; a file is sent once."""
+        """The run that the record reports; for a file, its number is always 1."""
         return Key(self.invoke_id, self.instance_id, 1)
 
     @property
@@ -317,7 +317,7 @@ class FileRecord(_Record):
 
     @property
     def ended_at(self) -> str:
-        """Time at which the sending ended; empty while it goes on."""
+        """Time at which the file was written or refused; empty until then."""
         return self.finish_time
 
     @property
@@ -381,16 +381,15 @@ def _model_of(value: bytes) -> type[CommandRecord | FileRecord]:
         raise InvalidExecution(WHOLE, f"is not a JSON object: {error or 'nested too deeply'}") from None
     is_command, is_file = (field is not msgspec.UNSET for field in (kind.command_id, kind.file_name))
     if is_command == is_file:
-        found = "both" if is_command else "neither"
+        found = "both CommandId and" if is_command else "neither CommandId nor"
         raise InvalidExecution(
-            WHOLE,
-            f"has {found} of CommandId and FileName; write the first for a command, the second for a file",
+            WHOLE, f"has {found} FileName; write CommandId for a command, or FileName for a file"
         )
     return CommandRecord if is_command else FileRecord
 
 
 def _wrong(field: str, problem: str) -> PydanticCustomError:
-    """Builds the error of fields that contradict each other; `field` is the one to correct."""
+    """Builds the error for fields that contradict each other; `field` names the field to correct."""
     return PydanticCustomError("field", "{problem}", {"field": field, "problem": problem})
 
 

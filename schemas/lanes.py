@@ -1,4 +1,4 @@
-"""Lanes of a target: the lane of a resource, the keys that spread lanes over partitions, and each lane's limits."""
+"""Lanes of a target: the lane of a resource, keys that spread lanes over partitions, and shares of the target's limits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def lane_of(target: Target, resource: str) -> int:
 
 
 def lane_key(target: str, lane: int, partitions: int, partition_for: PartitionFor) -> bytes:
-    """Returns the key of a lane's records. Lane 0 has the target's id; lane n has a key that is hashed n partitions
-    further on, so lanes share a partition only if there are more lanes than partitions."""
+    """Returns the key of a lane's records. The key of lane 0 is the target's id. The key of lane n falls into the partition
+    n places further, so lanes share a partition only if there are more lanes than partitions."""
     first = target.encode()
     if lane == 0:
         return first
@@ -29,5 +29,5 @@ def lane_key(target: str, lane: int, partitions: int, partition_for: PartitionFo
 
 
 def share(total: int, lanes: int, lane: int) -> int:
-    """Returns one lane's part of a limit of the target; the parts add up to `total`."""
+    """Returns the share of one lane in a limit of the target, `total`. The shares of all lanes add up to `total`."""
     return total // lanes + (lane < total % lanes)

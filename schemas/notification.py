@@ -1,4 +1,4 @@
-"""The canonical notification: its validation at the edge, the fields that the router reads, and reasons for a refusal.
+"""The canonical notification: validation at the edge, the fields that the router reads, and reasons for refusals.
 
 Ten fields: ver, id, product, resourceId, level, name, userId, eventTime, regionId, content (ECS user manual, event
 notification format; CloudMonitor system events). Other fields and unknown names are kept. `ver` may be absent, as in
@@ -59,7 +59,7 @@ EXPECTED: Mapping[str, str] = MappingProxyType(
         "content": "an object, or JSON text of an object or an array",
     }
 )
-"""Form of each of the ten fields, for error messages."""
+"""The expected form of each of the ten fields, for error messages."""
 
 
 def _must(match: Callable[[str], object]) -> AfterValidator:
@@ -213,13 +213,16 @@ def _check_content(content: msgspec.Raw, object_check: Callable[[msgspec.Raw | b
 
 
 def explain(value: bytes) -> InvalidNotification | None:
-    """Returns the reason why `value` is no notification, with the field; None if it is one. Slow: for refusals only."""
+    """Returns the wrong field of `value` with the reason; None if `value` is a notification. Slower than `check`, which
+    calls it only for refused input."""
     try:
         text = value.decode()
         _decode_anything(value)
         members = json.loads(text, parse_int=float)
     except UnicodeDecodeError as error:
-        return InvalidNotification(WHOLE, f"not UTF-8 at byte {error.start}; write it in UTF-8")
+        return InvalidNotification(
+            WHOLE, f"not UTF-8 at byte {error.start}; encode the notification in UTF-8"
+        )
     except (msgspec.MsgspecError, ValueError) as error:
         problem = (
             str(error)
@@ -228,7 +231,7 @@ def explain(value: bytes) -> InvalidNotification | None:
         )
         return InvalidNotification(WHOLE, f"not JSON: {problem}; write one JSON object")
     except RecursionError:
-        return InvalidNotification(WHOLE, "nested too deeply; content of a few levels is enough")
+        return InvalidNotification(WHOLE, "nested too deeply; use fewer levels of objects and arrays")
     if not isinstance(members, dict):
         return InvalidNotification(WHOLE, f"is {_kind(members)}; write one JSON object")
     try:
@@ -240,7 +243,7 @@ def explain(value: bytes) -> InvalidNotification | None:
 
 def _first_problem(problems: Sequence[ErrorDetails]) -> InvalidNotification:
     order = list(EXPECTED)
-    problem = min(problems, key=lambda each: order.index(str(each["loc"][0])))
+    problem = min(problems, key=lambda problem: order.index(str(problem["loc"][0])))
     field = str(problem["loc"][0])
     if problem["type"] == "content":
         inner = problem.get("ctx", {})
@@ -273,14 +276,15 @@ def _kind(value: object) -> str:
 
 
 def _translated(refusal: Exception) -> InvalidNotification:
-    """Returns a refusal in msgspec's words. Only a field that occurs twice, with a valid last value, comes here."""
+    """Builds the error from msgspec's text. Needed only for a field that occurs twice, first with a wrong value and last
+    with a valid one, since `explain` accepts that."""
     problem, _, path = str(refusal).partition(" - at `$.")
     return InvalidNotification(path.rstrip("`") or WHOLE, f"{problem}; write each field once")
 
 
 def read_routing(value: bytes) -> Routing:
-    """Reads the routing fields of a notification that the edge has accepted. Raises InvalidNotification, with the
-    field, if it is none."""
+    """Reads the routing fields of a notification that the edge has accepted. Raises InvalidNotification, with the wrong
+    field, for any other value."""
     try:
         return _decode_routing(value)
     except _REFUSALS as refusal:
@@ -324,7 +328,7 @@ def _content_warnings(entry: catalogue.Entry, content: Mapping[str, Any]) -> lis
     status = content.get("eventStatus")
     if isinstance(status, str) and entry.status and status != entry.status:
         found.append(
-            f"content.eventStatus: {status!r} contradicts {entry.status} in the name; the content counts"
+            f"content.eventStatus: {status!r} contradicts {entry.status} in the name; receivers go by the content"
         )
     if entry.family == "stalled" and entry.status == "Executing" and "executeFinishTime" in content:
         found.append("content.executeFinishTime: a finish time contradicts the status Executing in the name")

@@ -31,7 +31,7 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
         "age": 86_400.0,
     },
 }
-"""Values of each named schedule; other keys of the `retry` table replace single values."""
+"""The values of each named schedule. A `retry` table that names a schedule may replace single values."""
 
 _JITTER_BEFORE = {True: "full", False: "none"}
 """Jitter as version 0.1.0 stored it."""
@@ -61,8 +61,8 @@ class RetryPolicy(Policy):
     """Waits between the attempts of a delivery, and the limits after which it is dead.
 
     `schedule`: a named schedule that gives the values of all keys that are not set. `tries`: attempts, the first
-    included. Waits grow exponentially (`first` and `cap` in seconds, `factor`), or are those of `delays` in seconds,
-    the last of which repeats. `jitter`: `full` draws each wait between zero and its length, `equal` between half of it
+    included. Waits grow exponentially, by `factor` from `first` to `cap` seconds, or are the `delays` in
+    seconds, the last of which repeats. `jitter`: `full` draws each wait between zero and its length, `equal` between half of it
     and its length, `none` keeps it. `age`: seconds after the first attempt or the first deferral at which a delivery
     is dead, whatever tries are left. `statuses`: HTTP statuses that are retried although they mean rejected.
     """
@@ -79,7 +79,7 @@ class RetryPolicy(Policy):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_schedule(cls, given: Any) -> Any:  # noqa: ANN401 - what somebody wrote
+    def _from_schedule(cls, given: Any) -> Any:  # noqa: ANN401 - not validated yet
         """Replaces `"backoff"` or `{schedule = "backoff", tries = 5}` by the values of the schedule."""
         if isinstance(given, str):
             given = {"schedule": given}
@@ -96,12 +96,12 @@ class RetryPolicy(Policy):
         return values
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> RetryPolicy:
+    def _list_items_are_in_range(self) -> RetryPolicy:
         if any(not 0 <= delay <= 604_800 for delay in self.delays):
             raise ValueError("delays: each must be between 0 and 604800 seconds")
         if any(not 300 <= status <= 499 for status in self.statuses):
             raise ValueError(
-                "statuses: each must be between 300 and 499; others always retry, or mean delivered"
+                "statuses: each must be between 300 and 499; the others are always retried, or mean delivered"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into lines for a person; each names the key, the value and the values that are allowed."""
+"""Turns pydantic's errors into lines for a person. Each line names the key, the wrong value and the allowed values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXPECTED = {
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "path_type": "must be a path in quotes",
-    "too_short": "must hold at least one",
+    "too_short": "must have at least one item",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
 }
@@ -56,8 +56,8 @@ def _follows(found: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
 
 
 def _key(found: ErrorDetails) -> str:
-    """Returns the location `target.0.retry.tries` as `target[1].retry.tries: `. The index of a plain value in a list
-    is left out, since the message shows the value; the index of a table is kept."""
+    """Formats the location of an error, as in `target[1].retry.tries: ` for the path target, 0, retry, tries. Leaves out
+    the index of a plain value in a list, since the message shows the value."""
     parts = list(found["loc"])
     if parts and isinstance(parts[-1], int) and not isinstance(found["input"], dict):
         parts.pop()
@@ -87,11 +87,11 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel], beside:
             owner = inner
     known = sorted(owner.model_fields)
     meant = [*known, *beside] if owner is model else known
-    return suggestion(str(location[-1]), meant) or f"; known are {', '.join(known)}"
+    return suggestion(str(location[-1]), meant) or f"; the known keys are {', '.join(known)}"
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
-    """Returns the model that a field holds, alone or in a list; None if it holds none."""
+    """Returns the model in the type of a field, alone or in a list; None for a field without a model."""
     for inner in (annotation, *get_args(annotation)):
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             return inner

@@ -66,7 +66,7 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record as read. `timestamp`: when the bus stored it, in milliseconds since the epoch."""
+    """A record as read. `timestamp`: the time at which the bus stored it, in milliseconds since the epoch."""
 
     topic: str
     partition: int
@@ -82,7 +82,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return Position(self.topic, self.partition, self.offset)
 
     def header(self, name: str) -> bytes | None:
-        """Returns the value of the first header of that name, or None."""
+        """Returns the value of the first header called `name`, or None."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -90,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(NamedTuple):
-    """Offsets `[start, end)` that a cursor asked for and the partition no longer has."""
+    """Offsets `[start, end)` that a reader asked for and the partition no longer has."""
 
     topic: str
     partition: int

@@ -19,14 +19,14 @@ class Role(Protocol):
         ...
 
     def step(self, timeout: float) -> None:
-        """Polls for up to `timeout` seconds, works, commits. Raises errors that the role cannot continue after."""
+        """Polls for up to `timeout` seconds, works, commits. Raises an error only if the role cannot continue."""
         ...
 
     def busy(self) -> bool:
         """True if the role has begun work that it has not committed, or has work that is due.
 
-        A delivery on the wheel before its due time is not such work, nor is a record that is buffered for a segment
-        and is stored by `flush`.
+        Deliveries on the wheel before their due time do not count, nor do records buffered for a segment, which
+        `flush` stores.
         """
         ...
 
@@ -44,7 +44,7 @@ class Role(Protocol):
 
 
 class Releasable(Protocol):
-    """The part of a consumer that `ConsumerRole` needs."""
+    """The methods of a consumer that `ConsumerRole` calls."""
 
     def wake(self) -> None:
         """Makes a waiting poll return soon."""
@@ -71,5 +71,5 @@ class ConsumerRole(Generic[ConsumerT]):
         self._consumer.wake()
 
     def close(self) -> None:
-        """Releases the partitions; the next owner reads what is not committed."""
+        """Releases the partitions; their next owners read the records that are not committed."""
         self._consumer.close()

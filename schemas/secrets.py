@@ -15,7 +15,7 @@ from schemas.errors import InputError
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """A reference `env:NAME` or `file:PATH`, or the value itself. As text, a reference is itself and a value `***`."""
+    """A reference `env:NAME` or `file:PATH`, or the value itself. `str()` shows a reference, and masks a value as `***`."""
 
     written: str
 
@@ -47,7 +47,7 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Lets pydantic read a secret from text, and write it as text that may be shown."""
+        """Lets pydantic read a secret from text, and serialise it as text without the value."""
         return core_schema.no_info_after_validator_function(
             cls, core_schema.str_schema(min_length=1), serialization=core_schema.to_string_ser_schema()
         )
@@ -55,12 +55,12 @@ class Secret:
 
 def _is_named(secret: Secret) -> Secret:
     if not secret.is_reference:
-        raise ValueError("is a secret, and would be stored readably; write env:NAME or file:PATH instead")
+        raise ValueError("would store a secret as readable text; write env:NAME or file:PATH instead")
     return secret
 
 
 NamedSecret = Annotated[Secret, AfterValidator(_is_named)]
-"""A secret that must be a reference, since settings are stored readably in a topic and in the archive."""
+"""A secret that must be a reference, since a topic and the archive store settings as readable text."""
 
 
 def _from_file(path: Path) -> str:

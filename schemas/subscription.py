@@ -29,7 +29,7 @@ __all__ = [
 EventType = Literal["StatusNotification", "Exception", "Maintenance", "*"]
 Level = Literal["CRITICAL", "WARN", "INFO"]
 LONGEST_MUTE = 86_400.0
-"""Limit of `mute_for` in seconds, which bounds what a router reads of `mutes` when it takes over a partition."""
+"""Limit of `mute_for` in seconds. It limits how much of `mutes` a router reads when it takes over a partition."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -47,8 +47,8 @@ def _checked_name(name: str) -> str:
 
 
 def _exact(values: tuple[str, ...], form: re.Pattern[str], example: str) -> tuple[str, ...]:
-    """Refuses values that have another form than `form`, and patterns. Published ids are masked with `*`, so only a part
-    that is `*` and nothing else counts as a pattern."""
+    """Refuses patterns, and values that do not match `form`. Published ids are masked with `*`, so a value counts as a
+    pattern only if a whole part of it is `*`."""
     for value in values:
         if not form.fullmatch(value) or "*" in re.split("[:/]", value):
             raise ValueError(
@@ -82,7 +82,7 @@ class Resources(Policy):
         for one in ids:
             if one.startswith("acs:"):
                 raise ValueError(
-                    f"{one!r} is an ARN; put it into `arns`, or only what follows its '/' into `ids`"
+                    f"{one!r} is an ARN; put it into `arns`, or only the part after its '/' into `ids`"
                 )
         return _exact(ids, _WORD, "i-bp1ecr")
 
@@ -93,12 +93,13 @@ class Resources(Policy):
 
 
 class Target(Policy):
-    """One destination. All other keys are settings of the sink kind, which checks them by a model of its own.
+    """One destination. All other keys are settings of the sink kind, which validates them with its own model.
 
-    `concurrency`: concurrent calls of the sink; `batch`: deliveries in one call; `in_flight`: deliveries taken and not
-    ended; `rate`: deliveries per second; `time_limit`: seconds for a call, instead of the kind's own limit. These
-    limits are the whole target's; each of its `lanes` has a share. `ordered`: first attempts for a resource are in the
-    order of its events. `expires`: seconds after an event was appended at which it is no longer sent.
+    `concurrency`: concurrent calls of the sink; `batch`: deliveries in one call; `in_flight`: deliveries that lanes
+    hold and that have not ended; `rate`: deliveries per second; `time_limit`: seconds for a call, instead of the
+    kind's own limit. These limits are for the whole target, and each of its `lanes` has a share. `ordered`: True to
+    make first attempts for a resource in the order of its events. `expires`: age in seconds, since the append, after
+    which an event is no longer sent.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -124,7 +125,7 @@ class Target(Policy):
     @field_validator("breaker", mode="before")
     @classmethod
     def _table_or_false(cls, given: object) -> object:
-        """Chooses table or false by the value, so that a mistake in a table is not reported for both alternatives."""
+        """Validates a table as a breaker at once, so that a mistake in it is not reported for the alternative false, too."""
         if isinstance(given, dict):
             return BreakerPolicy.model_validate(given)
         if given is False or isinstance(given, BreakerPolicy):
@@ -175,8 +176,8 @@ class Filter(Policy):
 class Subscription(Filter):
     """A named filter with 1 to 100 targets. With `enabled = false` it is kept and matches no event.
 
-    `mute_for`: seconds after a delivered event during which events of the same name, resource and level are not
-    delivered; CloudMonitor calls it the silence time.
+    `mute_for`: seconds after a delivered event in which no other event of the same name, resource and level is
+    delivered. CloudMonitor calls this the silence time.
     """
 
     name: Name
@@ -188,7 +189,9 @@ class Subscription(Filter):
     @model_validator(mode="after")
     def _targets_differ(self) -> Subscription:
         ids = [target.id for target in self.target]
-        twice = sorted({one for one in ids if ids.count(one) > 1})
+        twice = sorted({target for target in ids if ids.count(target) > 1})
         if twice:
-            raise ValueError(f"target ids must differ: {', '.join(twice)}")
+            raise ValueError(
+                f"several targets have the same id: {', '.join(twice)}; give each target its own id"
+            )
         return self

@@ -1,4 +1,4 @@
-"""Conditions that hold a target back: one record of the topic `state` each."""
+"""Conditions of targets, each stored as a record of the topic `state`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ class TargetStatus(enum.StrEnum):
     """The states of a target, the gravest first."""
 
     SUSPENDED = "suspended"  # until an operator resumes it; its deliveries become dead letters
-    OPEN = "open"  # its breaker is open: it failed too often; after the rest, one delivery probes it
-    THROTTLED = "throttled"  # it asked for less, or did not answer in time
+    OPEN = "open"  # its breaker is open after too many failures; later, one delivery probes it
+    THROTTLED = "throttled"  # it asked for fewer deliveries, or did not answer in time
     ACTIVE = "active"
 
 
 GRAVITY = {status: place for place, status in enumerate(reversed(TargetStatus))}
-"""Numbers for the metric: 0 for an active target, and higher for graver states."""
+"""Values of the metric: 0 for an active target, and higher for graver states."""
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The reason why a target gets nothing, or only probes.
+    """A state of a target in which nothing is sent to it as usual, with its reason.
 
-    `since`, `until`: milliseconds since the epoch; `until` 0: until it is lifted. `times`: number of times in a row, by
-    which pauses grow. `why`: one line, without secrets. `by`: the group member or person that set it.
+    `since`, `until`: milliseconds since the epoch; an `until` of 0 means until the condition is lifted. `times`: how often
+    in a row the condition was set; pauses grow with it. `why`: one line, without secrets. `by`: the group member or
+    person that set the condition.
     """
 
     target: str
@@ -44,19 +45,19 @@ _decoder = msgspec.json.Decoder(Condition)
 
 
 def condition_record(condition: Condition) -> NewRecord:
-    """Returns the record of a condition. It replaces the earlier one of the same target and status."""
+    """Builds the record of a condition. It replaces the earlier record of the same target and status."""
     return _record(condition.target, condition.status, _encoder.encode(condition))
 
 
 def lifted_record(target: str, status: TargetStatus) -> NewRecord:
-    """Returns the record that lifts a condition."""
+    """Builds the record that lifts a condition."""
     return _record(target, status, b"")
 
 
 def read_condition(record: Record) -> Condition | tuple[str, TargetStatus]:
-    """Reads a record of `state`: a condition, or target and status of the one that is lifted.
+    """Reads a record of `state`. Returns its condition, or the target and status of the condition that it lifts.
 
-    Raises ValueError if it is neither.
+    Raises ValueError for any other record.
     """
     if record.value:
         try:

@@ -55,7 +55,7 @@ def is_content_time(text: str) -> bool:
 
 
 def read_event_time(text: str) -> int:
-    """Returns an `eventTime` in milliseconds since the epoch. Raises InputError for any other text."""
+    """Converts an `eventTime` to milliseconds since the epoch. Raises InputError for any other text."""
     if not is_event_time(text):
         raise InputError(f"{text[:40]!r} is not an event time; expected the form 20190409T121826.922+0800")
     offset = timedelta(hours=int(text[20:22]), minutes=int(text[22:24]))
@@ -70,7 +70,7 @@ def event_time(milliseconds: int) -> str:
 
 
 def read_content_time(text: str) -> int:
-    """Returns a time of a `content` in milliseconds since the epoch. Raises InputError for any other text."""
+    """Converts a time of a `content` to milliseconds since the epoch. Raises InputError for any other text."""
     if not is_content_time(text):
         raise InputError(f"{text[:40]!r} is not a time; expected the form 2019-04-09T04:18:26Z")
     return _milliseconds(datetime.fromisoformat(text))
@@ -87,8 +87,8 @@ _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 
 def parse_duration(text: str) -> float:
-    """Reads a duration from the command line in seconds; spaces around it are ignored. The forms are those of
-    `read_duration`. Raises InputError for any other text."""
+    """Converts a duration of the command line to seconds, as `read_duration` does; spaces around it are ignored. Raises
+    InputError for any other text."""
     try:
         return read_duration(text.strip())
     except InputError:
@@ -96,10 +96,10 @@ def parse_duration(text: str) -> float:
 
 
 def parse_when(text: str, now_ms: int) -> int:
-    """Reads a time from the command line in milliseconds since the epoch.
+    """Converts a time of the command line to milliseconds since the epoch.
 
-    `2h` means two hours before `now_ms` (units ms, s, m, h, d, w). Other forms are an ISO 8601 date or time, in UTC
-    unless it has an offset, and thirteen digits of milliseconds. Raises InputError for any other text.
+    Accepts an age such as `2h`, which means two hours before `now_ms` (units ms, s, m, h, d, w), an ISO 8601 date or
+    time, in UTC unless it has an offset, and milliseconds of thirteen digits. Raises InputError for any other text.
     """
     text = text.strip()
     if ago := _AGO.fullmatch(text):
@@ -114,7 +114,7 @@ def parse_when(text: str, now_ms: int) -> int:
 
 
 def read_duration(text: str) -> float:
-    """Reads a duration such as 90s, 5m or 2h (units ms, s, m, h, d, w) in seconds. Raises InputError for any other
+    """Converts a duration such as 90s, 5m or 2h (units ms, s, m, h, d, w) to seconds. Raises InputError for any other
     text."""
     found = _AGO.fullmatch(text)
     if found is None:

@@ -37,7 +37,7 @@ TIERS: tuple[int, ...] = tuple(4**power for power in range(8))
 """Widths of the timing wheel's tiers, in seconds: 1, 4, 16 … 16384."""
 
 COMPACTED = (STATE, PARKED)
-"""Topics that are read back whole by key: conditions of targets, parked deliveries of ordered targets."""
+"""Compacted topics, in which the last record of each key counts: conditions of targets, and parked deliveries."""
 CONFIGURATION = (SUBSCRIPTIONS, GROUPS, SETTINGS)
 ARCHIVED = (
     "events.*",
@@ -54,9 +54,9 @@ ARCHIVED = (
 """Topics that the archiver stores, as names and patterns."""
 
 EVENT_LIMIT = 256 * 1024
-"""Bytes of the largest event that the edge accepts."""
+"""Limit of an event in bytes, above which the edge rejects it."""
 RECORD_LIMIT = 1024 * 1024
-"""Bytes of the largest record of an internal topic, headers included."""
+"""Limit of a record of an internal topic in bytes, headers included."""
 
 _UNSAFE = re.compile(r"[^a-z0-9_-]+")
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -78,7 +78,7 @@ class TopicKind(msgspec.Struct, frozen=True):
 
 
 def kind_of(topic: str) -> TopicKind:
-    """Returns partitions and retention of `topic`; an unknown topic is kept as topics of events are."""
+    """Returns partitions and retention of `topic`. An unknown topic has those of event topics."""
     if topic in CONFIGURATION:
         return TopicKind(partitions=1, retained_forever=True)
     if topic in {ROUTING, COMMANDS}:

@@ -16,7 +16,7 @@ from heliograph.operations.subscription_file import check_targets, find_conflict
 from router.configuration import Configuration
 from router.match.explain import Clause, explain
 from router.routing import ROUTERS, read_routed
-from schemas.delivery_settings import in_force
+from schemas.delivery_settings import read_in_force
 from schemas.errors import InvalidSubscription, NotFound
 from schemas.notification import check
 from schemas.problems import suggestion
@@ -189,7 +189,7 @@ def _find_disturbed(current: Mapping[str, Target], given: Iterable[Subscription]
 
 def _read_change(record: Record, current: Mapping[str, Subscription]) -> Change:
     version, name = record.offset + 1, (record.key or b"").decode(errors="replace")
-    if in_force(record) is not None:
+    if read_in_force(record) is not None:
         return Change(version=version, kind=ChangeKind.SETTINGS, name="", at=record.timestamp)
     if not record.value:
         return Change(version=version, kind=ChangeKind.DELETED, name=name, at=record.timestamp)

@@ -127,7 +127,9 @@ def test_batches_are_bounded_by_bytes() -> None:
 
 
 def test_the_error_of_a_full_bus_says_where_to_resume() -> None:
-    with pytest.raises(BusFull, match="the disk is full; the first 5000 of the input are appended"):
+    with pytest.raises(
+        BusFull, match="the disk is full; the first 5000 values of the input were appended; resume after them"
+    ):
         Edge(FullAfter(1)).submit(repeat(EXAMPLES[0], 7000))
 
 

@@ -88,8 +88,8 @@ def test_every_field_of_a_command_record_is_required(name: str) -> None:
         ({**FAILED, "ErrorCode": "Unheard"}, "ErrorCode: must be 'InstanceNotExists'"),
         ({**FAILED, "InvocationStatus": "Success"}, "ErrorCode: contradicts InvocationStatus Success"),
         ({"ExitCode": 1}, "ExitCode: must be 0, since InvocationStatus is Success"),
-        ({"FileName": "a.txt"}, "record: has both of CommandId and FileName"),
-        ({"CommandId": None}, "record: has neither of CommandId and FileName"),
+        ({"FileName": "a.txt"}, "record: has both CommandId and FileName"),
+        ({"CommandId": None}, "record: has neither CommandId nor FileName"),
     ],
 )
 def test_a_wrong_command_record_is_refused_with_the_field(changes: dict[str, Any], reason: str) -> None:

@@ -52,7 +52,7 @@ def test_valid_settings_have_no_problems(kind: str, settings: dict[str, object])
                 "url: must not hold a user or password; use the setting `basic`",
                 "timeout: must be less than or equal to 60",
                 "headers.a: must be text in quotes",
-                "bogus: is not a known key; known are basic, bearer, format, headers, method, signing, timeout, tls, url",
+                "bogus: is not a known key; the known keys are basic, bearer, format, headers, method, signing, timeout, tls, url",
             ],
         ),
         (

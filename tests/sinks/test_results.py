@@ -199,7 +199,7 @@ def test_a_store_that_cannot_be_opened_is_a_retry() -> None:
 def test_an_invalid_record_is_rejected_alone() -> None:
     bad, good = deliver(MemoryStore(), [b"{}", command()])
     assert isinstance(bad, Rejected)
-    assert bad.reason.detail.startswith("not an execution record: record: has neither of")
+    assert bad.reason.detail.startswith("not an execution record: record: has neither CommandId")
     assert isinstance(good, Delivered)
 
 

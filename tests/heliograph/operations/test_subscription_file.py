@@ -73,7 +73,7 @@ def test_every_problem_of_a_file_is_listed() -> None:
         "subscription 'first': event_types: 'Maintenence' is not one of StatusNotification, Exception, Maintenance, *",
         "subscription 'first': levels: 'FATAL' is not one of CRITICAL, WARN, INFO",
         "subscription 'first': resources.ids: 'acs:ecs:cn-hangzhou:1:instance/i-1' is an ARN;"
-        " put it into `arns`, or only what follows its '/' into `ids`",
+        " put it into `arns`, or only the part after its '/' into `ids`",
         "subscription 'first': resources.arns: 'i-1' must be one whole value,"
         " as in acs:ecs:cn-hangzhou:1234:instance/i-bp1ecr; leave the list empty for all",
         "subscription 'first': mute_for: 'soon' is not a duration; expected the form 90s, 5m or 2h, or seconds as a number",
@@ -109,7 +109,10 @@ def test_a_problem_of_a_target_names_target_and_key(keys: str, problem: str) -> 
         ("", "subscription: a file holds at least one [[subscription]] table"),
         ("subscription = 3", "subscription: a file holds at least one [[subscription]] table"),
         ("[[subscription]", "not TOML: "),
-        ('[[subscription]]\nname = "a"\ntarget = []', "subscription 'a': target: must hold at least one"),
+        (
+            '[[subscription]]\nname = "a"\ntarget = []',
+            "subscription 'a': target: must have at least one item",
+        ),
         ('[[subscription]]\nname = "a"\ntarget = 3', "subscription 'a': target: must be a list"),
         ('[[subscription]]\nname = "a"\ntarget = [3]', "subscription 'a': target: must be a table"),
         (
@@ -128,7 +131,10 @@ def test_a_problem_of_a_target_names_target_and_key(keys: str, problem: str) -> 
             '[[subscription]]\nname = "a"\nresources.arns = ["acs:ecs:*:1:instance/i-1"]\n' + TARGET,
             "subscription 'a': resources.arns: 'acs:ecs:*:1:instance/i-1' must be one whole value",
         ),
-        ('[[subscription]]\nname = "a"\n' + TARGET + TARGET, "subscription 'a': target ids must differ: ops"),
+        (
+            '[[subscription]]\nname = "a"\n' + TARGET + TARGET,
+            "subscription 'a': several targets have the same id: ops; give",
+        ),
         (
             f'[[subscription]]\nname = "a"\n{TARGET}\n[[subscription]]\nname = "a"\n{TARGET}',
             "subscription 'a': name: used 2 times in this file",
@@ -162,7 +168,7 @@ def test_targets_are_checked_by_their_kind() -> None:
         "subscription 'one': target 'a': kind: 'nope' is not one of note",
         "subscription 'one': target 'b': text: is missing",
         "subscription 'one': target 'c': text: must be text in quotes",
-        "subscription 'one': target 'c': url: is not a known key; known are text",
+        "subscription 'one': target 'c': url: is not a known key; the known keys are text",
         "subscription 'one': target 'c': lane: is not a known key, did you mean lanes?",
     )
 
