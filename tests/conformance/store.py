@@ -153,21 +153,22 @@ class StoreConformance:
         check()
 
     def test_exactly_one_of_racing_threads_wins(self, store: ObjectStore) -> None:
-        barrier = Barrier(RACERS, timeout=60)
+        """Starts two races at a time, since some servers make losers wait for seconds."""
+        barrier = Barrier(2 * RACERS, timeout=60)
 
         def race(racer: int) -> list[bool]:
             won: list[bool] = []
-            for turn in range(10):
+            for turn in range(5):
                 barrier.wait()
-                won.append(store.put_new(f"race/{turn}/x", b"%d" % racer))
+                won.append(store.put_new(f"race/{turn}/{racer % 2}", b"%d" % racer))
             return won
 
-        with ThreadPoolExecutor(RACERS) as pool:
-            results = list(pool.map(race, range(RACERS)))
-        for turn in range(10):
-            winners = [racer for racer in range(RACERS) if results[racer][turn]]
-            assert len(winners) == 1
-            assert store.get(f"race/{turn}/x") == b"%d" % winners[0]
+        with ThreadPoolExecutor(2 * RACERS) as pool:
+            results = list(pool.map(race, range(2 * RACERS)))
+        for turn in range(5):
+            for number in range(2):
+                (winner,) = (racer for racer in range(number, 2 * RACERS, 2) if results[racer][turn])
+                assert store.get(f"race/{turn}/{number}") == b"%d" % winner
 
     def test_readers_never_see_a_part(self, store: ObjectStore) -> None:
         bodies = {bytes([value]) * 200_000 for value in range(4)}

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError
 
+from heliograph.bus.kafka import client as limits
 from heliograph.bus.kafka import confluent_reading, pure_reading
 from heliograph.bus.kafka.errors import (
     BY_CLASS,
@@ -131,7 +132,10 @@ def test_both_clients_agree_on_codes_of_the_protocol(code: int, kind: type[BusEr
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_an_address_without_a_broker_raises_bus_unavailable(client: str, host: str) -> None:
+def test_an_address_without_a_broker_raises_bus_unavailable(
+    client: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECT_WITHIN", 1.0)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(BusUnavailable, match=r"kafka://.*check the servers"):
