@@ -8,7 +8,7 @@ import typer
 
 from heliograph.cli import redrive
 from heliograph.cli.deliveries import attempt_rows, show_with_attempts
-from heliograph.cli.letter_filter import build_filter, require_filter
+from heliograph.cli.letter_filter import build_filter
 from heliograph.cli.options import (
     DeliveryIds,
     ErrorReason,
@@ -35,7 +35,6 @@ from heliograph.cli.output import (
     text_of,
 )
 from heliograph.operations.history import open_history
-from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from heliograph.operations.dead_letters import DeadLetter
@@ -139,8 +138,6 @@ def drop(
     """
     from heliograph.operations import dead_letters
 
-    if not why.strip():
-        raise InputError("--why: missing; give the reason, which the verdicts keep")
     with open_deployment() as deployment:
         history = open_history(deployment)
         selection = build_filter(
@@ -155,14 +152,12 @@ def drop(
             resource=resource,
             delivery=delivery,
         )
-        require_filter(selection, everything=everything)
-        plan = dead_letters.plan_drop(history, selection)
+        dead_letters.require_filter(selection, everything=everything)
+        plan = dead_letters.plan_drop(history, selection, by=operator(), why=why)
         if plan.letters:
             confirm(f"drop {len(plan.letters)} dead letters", yes=yes)
         with progress(len(plan.letters), "dead letters") as advance:
-            count = dead_letters.drop(
-                history, plan, deployment.clock, by=operator(), why=why, advance=advance
-            )
+            count = dead_letters.drop(history, plan, deployment.clock, advance=advance)
     document({"dropped": count, "under-way": plan.under_way}, as_json=as_json)
     fail_without_archive(history)
 

@@ -9,9 +9,9 @@ import typer
 from heliograph.cli.options import Since, SubscriptionName, TargetId, Until
 from heliograph.cli.output import Json, document, fail_without_archive, moment, open_deployment, say, show
 from heliograph.operations.history import open_history
+from heliograph.operations.times import parse_span
 from schemas.delivery import Attempts
 from schemas.record import Position
-from schemas.times import parse_when
 
 if TYPE_CHECKING:
     from heliograph.operations.deliveries import DeliveryState
@@ -48,14 +48,15 @@ def list_deliveries(
     from heliograph.operations import deliveries
 
     with open_deployment() as deployment:
-        now, history = deployment.clock.now(), open_history(deployment)
+        history = open_history(deployment)
+        begin, end = parse_span(since, until, deployment.clock.now())
         selection = deliveries.DeliveryFilter(
             targets=frozenset({target} if target else ()),
             subscription=subscription,
             state=deliveries.parse_state(state) if state else None,
             source=Position.parse(event) if event else None,
-            since=parse_when(since, now) if since else 0,
-            until=parse_when(until, now) if until else 2**62,
+            since=begin,
+            until=end,
         )
         show(map(delivery_row, deliveries.list_deliveries(history, selection)), _COLUMNS, as_json=as_json)
     fail_without_archive(history)

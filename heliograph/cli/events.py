@@ -19,7 +19,7 @@ from heliograph.cli.output import (
     text_of,
 )
 from heliograph.operations.history import open_history
-from schemas.times import parse_when
+from heliograph.operations.times import parse_span
 
 if TYPE_CHECKING:
     from heliograph.operations.events import Event
@@ -58,13 +58,13 @@ def list_events(
     from heliograph.operations import events
 
     with open_deployment() as deployment:
-        now = deployment.clock.now()
+        begin, end = parse_span(since, until, deployment.clock.now())
         selection = events.EventFilter(
             resource=resource,
             level=level.upper(),
             name=name,
-            since=parse_when(since, now) if since else 0,
-            until=parse_when(until, now) if until else 2**62,
+            since=begin,
+            until=end,
         )
         rows = map(_event_row, events.list_events(deployment.bus, selection))
         show(rows, ("time", "level", "name", "resource", "region", "position"), as_json=as_json)

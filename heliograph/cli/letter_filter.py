@@ -1,13 +1,12 @@
-"""Options of the commands that select dead letters, and the filter that they make."""
+"""The filter that the options of `heliograph dead-letters` describe."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from heliograph.operations.times import parse_span
 from schemas.delivery import Exhausted, ReasonCode
-from schemas.errors import InputError
-from schemas.times import parse_when
 
 if TYPE_CHECKING:
     from heliograph.operations.dead_letters import LetterFilter
@@ -29,22 +28,15 @@ def build_filter(
     """Builds the filter that the options describe. `now`: milliseconds since the epoch. Raises InputError."""
     from heliograph.operations.dead_letters import LetterFilter
 
+    begin, end = parse_span(since, until, now)
     return LetterFilter(
         target=target,
         subscription=subscription,
-        since=parse_when(since, now) if since else 0,
-        until=parse_when(until, now) if until else 2**62,
+        since=begin,
+        until=end,
         error=error,
         exhausted=exhausted,
         name=name,
         resource=resource,
         deliveries=frozenset(delivery or ()),
     )
-
-
-def require_filter(selection: LetterFilter, *, everything: bool) -> None:
-    """Raises InputError if a command would change every letter and `--all` was not given."""
-    if selection.is_empty and not everything:
-        raise InputError(
-            "no filter given: select dead letters (--target, --since …), or give --all for every one"
-        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliograph.cli.letter_filter import build_filter, require_filter
+from heliograph.cli.letter_filter import build_filter
 from heliograph.cli.options import (
     DeliveryIds,
     ErrorReason,
@@ -82,6 +82,7 @@ def redrive(
 
     Letters that were delivered, dropped or redriven meanwhile are not sent. If interrupted, prints how to resume.
     """
+    from heliograph.operations import dead_letters
     from heliograph.operations import redrive as operation
 
     with open_deployment() as deployment:
@@ -98,7 +99,7 @@ def redrive(
             resource=resource,
             delivery=delivery,
         )
-        require_filter(selection, everything=everything)
+        dead_letters.require_filter(selection, everything=everything)
         request = operation.Redrive(
             id=operation.parse_redrive_id(resume) if resume else operation.new_redrive_id(now),
             selection=selection,
@@ -133,25 +134,25 @@ def _show_counts(plan: RedrivePlan, *, as_json: bool) -> None:
 def _confirm(plan: RedrivePlan, *, yes: bool) -> None:
     from heliograph.operations.redrive import RedriveResult
 
-    letters, older = plan.find_letters(RedriveResult.SENT), len(plan.find_letters(RedriveResult.OLDER))
-    targets = ", ".join(sorted({letter.target for letter in letters}))
-    seconds = plan.estimate_seconds()
-    changes = (
-        [f"redrive {len(letters)} dead letters to {targets} within about {seconds} s"] if letters else []
-    )
-    changes += [f"drop {older} older states of their resources"] if older else []
+    letters, older = plan.find_letters(RedriveResult.SENT), plan.find_letters(RedriveResult.OLDER)
+    changes: list[str] = []
+    if letters:
+        targets = ", ".join(sorted({letter.target for letter in letters}))
+        changes.append(
+            f"redrive {len(letters)} dead letters to {targets} within about {plan.estimate_seconds()} s"
+        )
+    if older:
+        changes.append(f"drop {len(older)} older states of their resources")
     if changes:
         confirm(" and ".join(changes), yes=yes)
 
 
 def _run(work: RedriveRun, history: History, *, as_json: bool) -> None:
     """Sends the letters and prints the counts; prints how to resume before it starts and if it ends early."""
-    from heliograph.operations.redrive import REFUSED, RedriveResult
+    from heliograph.operations.redrive import RedriveResult
 
-    count, resumed = (
-        len(work.plan.find_letters(RedriveResult.SENT)),
-        _resume_command(work.plan.build_resumed()),
-    )
+    count = len(work.plan.find_letters(RedriveResult.SENT))
+    resumed = _resume_command(work.plan.build_resumed())
     if count:
         note(f"redrive {work.plan.redrive.id}; if interrupted, resume with: {resumed}")
     try:
@@ -160,10 +161,10 @@ def _run(work: RedriveRun, history: History, *, as_json: bool) -> None:
     except (KeyboardInterrupt, HeliographError):
         note(f"ended early, after {work.counts[RedriveResult.SENT]} of {count}; resume with: {resumed}")
         raise
-    counts = {str(result): count for result, count in work.counts.items() if count}
+    counts = {str(result): letters for result, letters in work.counts.items() if letters}
     document({"redrive": work.plan.redrive.id, "sent": 0, **counts}, as_json=as_json)
     fail_without_archive(history)
-    if any(work.counts[result] for result in REFUSED):
+    if work.count_refused():
         raise typer.Exit(1)
 
 

@@ -203,9 +203,9 @@ def _await_routers(bus: Bus, version: int) -> None:
     from heliograph.operations.subscriptions import await_routers
 
     confirmed = await_routers(bus, version, ROUTERS_SECONDS)
-    missing = len(confirmed.members) - len(confirmed.confirmed)
-    if missing:
-        note(f"warning: {missing} of {len(confirmed.members)} routers do not use version {version} yet")
+    if confirmed.missing:
+        counted = f"{len(confirmed.missing)} of {len(confirmed.members)}"
+        note(f"warning: {counted} routers do not use version {version} yet")
 
 
 def _change_rows(changes: Changes) -> list[dict[str, Any]]:

@@ -160,14 +160,11 @@ def _remove(deployment: Deployment, topics: Sequence[str], grace: int) -> None:
 
 def _span(option: str, text: str) -> int:
     """Reads a span of time, as 6h, in milliseconds. Raises InputError."""
-    from schemas.times import parse_when
+    from schemas.times import read_duration
 
     if text == "0":
         return 0
     try:
-        span = -parse_when(text, 0)
+        return round(read_duration(text.strip()) * 1000)
     except InputError:
-        span = -1
-    if span < 0:
-        raise InputError(f"{option} {text!r}: expected a span of time, as 6h or 2d")
-    return span
+        raise InputError(f"{option} {text!r}: expected a span of time, as 6h or 2d") from None

@@ -19,6 +19,7 @@ from heliograph.bus.reading import read_on
 from heliograph.operations.deliveries import DeliveryState, DeliveryStatus, read_states
 from heliograph.operations.history import History
 from heliograph.operations.letter_states import LetterStates
+from heliograph.operations.times import OPEN_END
 from schemas.clock import Clock
 from schemas.delivery import (
     Delivery,
@@ -29,7 +30,7 @@ from schemas.delivery import (
     read_delivery,
     verdict_record,
 )
-from schemas.errors import InvalidNotification, NotFound
+from schemas.errors import InputError, InvalidNotification, NotFound
 from schemas.notification import read_routing
 from schemas.record import Record, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
@@ -77,7 +78,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     subscription: str = ""
     since: int = 0
-    until: int = 2**62
+    until: int = OPEN_END
     error: ReasonCode | None = None
     exhausted: Exhausted | None = None
     name: str = ""
@@ -129,11 +130,17 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return (self.record.header("errorMessage") or b"").decode(errors="replace")
 
 
-class DropPlan(msgspec.Struct, frozen=True):
-    """The letters that `drop` will drop, and the number that are under way again and stay."""
+class DropPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The letters that `drop` will drop.
+
+    `under_way`: number of selected letters that `drop` leaves alone, since their deliveries are under way again. `by`
+    (`user@host`) and `why` are kept in the verdicts.
+    """
 
     letters: Sequence[Letter]
     under_way: int
+    by: str
+    why: str
 
 
 def list_letters(
@@ -160,31 +167,31 @@ def find_letter(history: History, delivery: str) -> tuple[DeadLetter, DeliverySt
     raise _not_found(delivery)
 
 
-def plan_drop(history: History, selection: LetterFilter) -> DropPlan:
-    """Finds what `drop` will drop. Raises BusError; NotFound if the filter names an id that is no dead letter."""
+def plan_drop(history: History, selection: LetterFilter, *, by: str, why: str) -> DropPlan:
+    """Finds the letters that `drop` will drop; appends nothing.
+
+    `by` (`user@host`) and `why` are kept in the verdicts. Raises InputError without a reason, NotFound if the filter names
+    a delivery id that is not a dead letter, BusError.
+    """
+    if not why.strip():
+        raise InputError("why: is missing; give the reason, which the verdicts keep")
     letters, states = find_letters(history, selection)
     require_named(selection, letters)
     dead = [one for one in letters if states.find_state(one.id) is DeliveryStatus.DEAD]
-    return DropPlan(dead, sum(states.is_under_way(one.id) for one in letters))
+    under_way = sum(states.is_under_way(one.id) for one in letters)
+    return DropPlan(letters=dead, under_way=under_way, by=by, why=why)
 
 
 def drop(
-    history: History,
-    plan: DropPlan,
-    clock: Clock,
-    *,
-    by: str,
-    why: str,
-    advance: Callable[[int], None] = lambda _: None,
+    history: History, plan: DropPlan, clock: Clock, *, advance: Callable[[int], None] = lambda _: None
 ) -> int:
     """Appends the verdict `dropped` for each letter of a plan; returns the number of letters.
 
-    `by` (`user@host`) and `why` are kept in the verdicts. `advance` is called with the number of letters of each batch
-    once they are dropped. Raises BusError.
+    `advance` is called after each batch with the number of its letters. Raises BusError.
     """
     count = 0
     for batch in read_letters(history, plan.letters):
-        append_dropped(history.bus, batch, clock.now(), by=by, why=why)
+        append_dropped(history.bus, batch, clock.now(), by=plan.by, why=plan.why)
         count += len(batch)
         advance(len(batch))
     return count
@@ -210,6 +217,14 @@ def find_letters(
         states.watch(watched, since, (record for _, record in history.archived(VERDICTS, since)))
     kept = {None, VerdictState.DROPPED} if include_dropped or selection.deliveries else {None}
     return [letter for letter in letters if states.ended_as(letter.id) in kept], states
+
+
+def require_filter(selection: LetterFilter, *, everything: bool) -> None:
+    """Raises InputError if the filter selects every letter, unless the operator asked for `everything`."""
+    if selection.is_empty and not everything:
+        raise InputError(
+            "no filter given: select dead letters (--target, --since …), or give --all for every one"
+        )
 
 
 def require_named(selection: LetterFilter, found: Iterable[Letter]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on, read_topic
 from heliograph.operations.history import History
+from heliograph.operations.times import OPEN_END
 from schemas.delivery import (
     Attempt,
     Attempts,
@@ -62,7 +63,7 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
     state: DeliveryStatus | None = None
     source: Position | None = None
     since: int = 0
-    until: int = 2**62
+    until: int = OPEN_END
     ids: frozenset[str] = frozenset()
 
     def selects(self, found: Verdict | Delivery) -> bool:

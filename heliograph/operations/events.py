@@ -12,6 +12,7 @@ import msgspec
 from heliograph.bus.base import Bus
 from heliograph.bus.reading import read_on
 from heliograph.operations.history import History
+from heliograph.operations.times import OPEN_END
 from schemas.errors import InputError, InvalidNotification, NotFound
 from schemas.notification import Routing, read_routing
 from schemas.record import Position, Record
@@ -32,7 +33,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     level: str = ""
     name: str = ""
     since: int = 0
-    until: int = 2**62
+    until: int = OPEN_END
 
     def __post_init__(self) -> None:
         if self.level and self.level not in get_args(Level):

@@ -69,7 +69,7 @@ class RedriveResult(enum.StrEnum):
     SUSPENDED = "suspended"  # its target is suspended, where it would die again at once
 
 
-REFUSED = frozenset({RedriveResult.MISSING, RedriveResult.NO_TARGET, RedriveResult.SUSPENDED})
+_REFUSED = frozenset({RedriveResult.MISSING, RedriveResult.NO_TARGET, RedriveResult.SUSPENDED})
 """The results of letters that were selected and stay dead."""
 
 
@@ -233,6 +233,10 @@ class RedriveRun:
             for letters in read_letters(self._history, done):
                 self._drop_replaced(letters)
         self._send_all(advance, pause)
+
+    def count_refused(self) -> int:
+        """Counts the letters that were selected and stay dead: unreadable, or with a target that is deleted or suspended."""
+        return sum(self.counts[result] for result in _REFUSED)
 
     def _send_all(self, advance: Callable[[int], None], pause: Callable[[float], None]) -> None:
         to_send, rate = self.plan.find_letters(RedriveResult.SENT), self._redrive.rate

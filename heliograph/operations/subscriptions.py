@@ -44,10 +44,18 @@ class Changes(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """`members`: the live routers; `confirmed`: those that use the version waited for, or a later one."""
+    """The result of waiting for a version of the configuration.
+
+    `members`: the live routers; `confirmed`: the live routers that use this version or a later one.
+    """
 
     members: frozenset[str]
     confirmed: frozenset[str]
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The live routers that still use an earlier version."""
+        return self.members - self.confirmed
 
 
 class MatchAnswer(NamedTuple):

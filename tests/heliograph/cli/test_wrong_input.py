@@ -53,7 +53,7 @@ from tests.heliograph.cli.conftest import Commands
             "delivery 'nope': not a dead letter that the filter selects",
         ),
         ("dead-letters drop --why x", "no filter given"),
-        ("dead-letters drop --all --yes", "--why: missing"),
+        ("dead-letters drop --all --yes", "why: is missing"),
         (
             "dead-letters drop --delivery nope --why x",
             "delivery 'nope': not a dead letter that the filter selects",
