@@ -1,1 +1,1 @@
-"""Sources of events: the edge, readers of files and streams, builders from the catalogue, and the assistant's agents."""
+"""Sources of events: the edge, a reader of files and streams, a builder of notifications, and agents on instances."""

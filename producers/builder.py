@@ -1,4 +1,4 @@
-"""Builds notifications from the catalogue, given a name, a resource, and the content fields that cannot be derived."""
+"""Builds notifications from a name of the catalogue, a resource, and the content fields that cannot be derived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RESOURCE_FIELD: Mapping[str, str] = MappingProxyType(
         "network-interface": "eniId",
     }
 )
-"""Content field that holds the resource's id, by family; `instanceId` in all other families."""
+"""The content field that holds the resource's id, by family. It is `instanceId` in all other families."""
 
 _START, _FINISH = "executeStartTime", "executeFinishTime"
 _TIMES_OF_STATUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -48,7 +48,7 @@ _NOW_OF_STATUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Canceled": (_START, _FINISH),
     }
 )
-"""Times of each status that are set to the current time; its other times must be given."""
+"""Times that are set to the current time, by status. The caller must give all other times of the status."""
 
 
 def build(
@@ -64,9 +64,9 @@ def build(
 ) -> bytes:
     """Builds a valid notification as compact JSON.
 
-    `resource` is an id, or a whole resource name, which then gives region and user too. `content` holds the fields
-    that cannot be derived; further fields are kept. The default of `level` is the catalogue's. Raises NotFound for an
-    unknown name, InputError with all missing or wrong fields, and InvalidNotification.
+    `resource` is an id, or a whole resource name, which then replaces `region` and `user`. `content` holds the fields
+    that cannot be derived; further fields are kept. The default of `level` is that of the catalogue. Raises NotFound
+    for an unknown name, InputError with all missing or wrong content fields, and InvalidNotification.
     """
     entry = lookup(name)
     named = _resource(entry, resource, region, user)

@@ -1,8 +1,8 @@
-"""Splits a stream of bytes into notifications: JSON lines, one object, consecutive objects, or arrays of objects.
+"""Splits a stream of bytes into items: JSON lines, one object, consecutive objects, or arrays of objects.
 
-Each item has the exact bytes of its object, from `{` to `}`. Invalid JSON becomes an item too, so that the edge can
-reject and keep it. Reading resumes after it: at the next line, or after the end of a broken object of several lines if
-its end can be found. Memory is constant, a few MiB for any stream.
+An item has the exact bytes of its object, from `{` to `}`. Invalid JSON becomes an item too, so that the edge can
+reject and keep it. The next item begins at the next line, or after a broken object of several lines if the end of the
+object can be found. A stream of any length needs a few MiB of memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 ITEM_LIMIT = 1024 * 1024
-"""Limit of an item in bytes, more than any event may have. A longer item is cut to the limit and the rest skipped."""
+"""Limit of an item in bytes, more than the limit of events. Of a longer item, only the bytes up to the limit are kept."""
 
 _CHUNK = 1024 * 1024
 _SHORT_LINE = 64 * 1024
@@ -37,12 +37,12 @@ class Readable(Protocol):
     """A stream of bytes: a file, a pipe."""
 
     def read(self, size: int, /) -> bytes:
-        """Returns up to `size` bytes; none at the end."""
+        """Returns up to `size` bytes; at the end of the stream, no bytes."""
         ...
 
 
 class _Shape(enum.Enum):
-    """The reason why no end of a JSON value was found."""
+    """The reason why a JSON value has no end: the bytes stop too early, or are invalid."""
 
     INCOMPLETE = enum.auto()
     BROKEN = enum.auto()
@@ -88,7 +88,7 @@ class _Window:
 
 
 def read_notifications(stream: Readable) -> Iterator[bytes]:
-    """Yields the items of `stream` in order. Items that are not notifications are included; the edge rejects them."""
+    """Yields the items of `stream` in order. It does not check that an item is a notification; the edge does."""
     window = _Window(stream)
     while len(window.buffer) < len(_BOM) and window.fill():
         pass
@@ -113,28 +113,29 @@ def _elements(window: _Window) -> Iterator[bytes]:
         if window.buffer.startswith(b"]", window.at):
             window.at += 1
             return
-        yield _value(window, whole_line_is_broken=False)
+        yield _value(window, drop_line=False)
 
 
 def _next_item(window: _Window) -> bytes:
-    """Returns the item at `at` outside of arrays, most often a line that is one object."""
+    """Returns the next item outside of arrays. Most items are lines with one object, which this finds fast."""
     start, end = window.at, window.line_end()
     if end - start > _SHORT_LINE:
-        return _value(window, whole_line_is_broken=True)
+        return _value(window, drop_line=True)
     line = window.buffer[start:end]
     try:
         _decode(line)
     except (msgspec.DecodeError, RecursionError):
-        return _value(window, whole_line_is_broken=True)
+        return _value(window, drop_line=True)
     if end == len(window.buffer) and not line.endswith(b"}"):
-        return _value(window, whole_line_is_broken=True)
+        return _value(window, drop_line=True)
     window.at = end
     return line.rstrip()
 
 
-def _value(window: _Window, *, whole_line_is_broken: bool) -> bytes:
-    """Returns the JSON value at `at`, which may have several lines, or the invalid bytes there."""
-    broken_line = whole_line_is_broken and _measure(_line(window)) is _Shape.BROKEN
+def _value(window: _Window, *, drop_line: bool) -> bytes:
+    """Returns the next JSON value, which may have several lines, or the next invalid bytes. These end at the end of the
+    line if `drop_line` is True, else at a comma or bracket."""
+    broken_line = drop_line and _measure(_line(window)) is _Shape.BROKEN
     while not broken_line:
         view = memoryview(window.buffer)[window.at : window.at + ITEM_LIMIT]
         size = _measure(view)
@@ -148,7 +149,7 @@ def _value(window: _Window, *, whole_line_is_broken: bool) -> bytes:
         break
     if window.buffer[window.at] in b"{[" and not broken_line:
         return _broken(window, _Braces().end)
-    return _broken(window, _first(_LINE_END if whole_line_is_broken else _WORD_END))
+    return _broken(window, _first(_LINE_END if drop_line else _WORD_END))
 
 
 def _line(window: _Window) -> memoryview:
@@ -169,15 +170,15 @@ def _measure(view: memoryview | bytes) -> int | _Shape:
             return (
                 _Shape.BROKEN if before < len(view) - 1 else _Shape.INCOMPLETE
             )  # a number may be cut at its end
-        # A lone surrogate is also reported as an early end: measure with other escapes in their place.
+        # msgspec reports a lone surrogate as an early end, too: replace surrogates by other escapes and measure again.
         plain, found = _SURROGATE.subn(b"\\\\u00", view)
         return _measure(plain) if found else _Shape.INCOMPLETE
     return len(view)
 
 
 def _broken(window: _Window, end_in: Callable[[bytes, int], int]) -> bytes:
-    """Skips the invalid bytes at `at`; returns their first `ITEM_LIMIT`. `end_in(buffer, start)` returns the end of the
-    invalid bytes, or -1."""
+    """Skips invalid bytes; returns up to `ITEM_LIMIT` of them. `end_in(buffer, start)` returns their end in the buffer, or
+    -1 if they continue after it."""
     kept = bytearray()
     while True:
         start = window.at

@@ -1,4 +1,4 @@
-"""Generates a seeded stream of notifications such as a small deployment causes, with all four resource types."""
+"""Generates a reproducible stream of notifications about a small deployment, with all four resource types of ECS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Content = dict[str, str]
 
 
 class _Fleet:
-    """The resources of the made-up events."""
+    """The resources that the generated events are about."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -177,11 +177,11 @@ _KINDS: dict[Callable[[_Fleet, int], _Event], int] = {
     _snapshot: 12,
     _interface: 8,
 }
-"""Kinds of events, with their weights in percent."""
+"""Functions that build an event, with their weights in percent."""
 
 
 def generate(seed: int, count: int, start_ms: int) -> Iterator[bytes]:
-    """Yields `count` notifications of about 519 bytes with times from `start_ms` on, the same for the same arguments."""
+    """Yields `count` notifications of about 519 bytes, with times from `start_ms` on. Equal arguments give equal bytes."""
     random = Random(seed)  # noqa: S311 - made-up data
     fleet = _Fleet(random)
     kinds, weights = list(_KINDS), list(_KINDS.values())

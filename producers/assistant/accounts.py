@@ -27,7 +27,7 @@ class Account:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The whole environment of a command of this user; nothing of the agent's own is passed on."""
+        """The environment of a command that runs as this user. It contains nothing of the agent's environment."""
         return {
             "PATH": PATH,
             "HOME": str(self.home),
@@ -66,8 +66,8 @@ def read_groups(account: Account) -> list[int]:
 
 
 def owner_ids(owner: str, group: str) -> tuple[int, int]:
-    """Returns the user id and the group id of two names; -1, which changes nothing, for an empty name. Raises Refusal
-    for an unknown name."""
+    """Returns the user id of `owner` and the group id of `group`; -1, which changes nothing, for an empty name. Raises
+    Refusal for an unknown name."""
     unknown = owner
     try:
         uid = pwd.getpwnam(owner).pw_uid if owner else -1

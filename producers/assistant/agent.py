@@ -64,8 +64,8 @@ _address = msgspec.json.Decoder(_Address).decode
 
 @dataclass
 class _Running:
-    """A run in its thread. `next_report`: monotonic seconds of the next record of progress; `interval`: seconds between
-    such records, which grow; `reported`: the progress in the last one."""
+    """A run in its thread. `next_report`: monotonic time of the next progress record, in seconds; `interval`: seconds
+    between progress records, which grow; `reported`: the progress in the last such record."""
 
     task: Task
     future: Future[Progress]
@@ -88,14 +88,14 @@ class Agent:
     clock: Clock
     _running: dict[str, _Running] = field(default_factory=dict[str, _Running])
     _woken: threading.Event = field(default_factory=threading.Event)
-    _latest: int = 0  # latest time of the clock
+    _latest: int = 0  # latest wall time seen, in milliseconds since the epoch
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(self.policy.concurrency, thread_name_prefix="run")
 
     def recover(self) -> None:
-        """Ends the runs that a previous process of this agent left, and makes due the runs that wait for a start of the
-        agent."""
+        """Ends the runs that a previous process of this agent left unfinished. Makes due the runs that wait for a start of
+        the agent."""
         for execution, repeats, started in self.journal.unfinished():
             mark = self.host.run_mark(execution.request.invoke_id, repeats)
             if isinstance(execution.request, SendFile):
@@ -110,10 +110,10 @@ class Agent:
         self._bring_forward(self.clock.now())
 
     def step(self, timeout: float) -> None:
-        """Handles what has happened, then waits at most `timeout` seconds. Raises BusError and JournalUnusable, after
-        which it may be called again."""
+        """Does all work that is due now, then waits for `wake`, at most `timeout` seconds. Raises BusError and
+        JournalUnusable; the next call then tries again."""
         self._collect()
-        self._start_due()  # before the bus is used, so schedules do not wait for it
+        self._start_due()  # before the first use of the bus, so that an unreachable bus delays no schedule
         self._report()
         self._read()
         self._start_due()
@@ -129,7 +129,7 @@ class Agent:
         return len(self._running)
 
     def close(self) -> None:
-        """Ends all runs and appends their records. Raises as `step`."""
+        """Ends all runs and appends their records. Raises errors as `step` does."""
         self.abandon()
         self._collect()
         self._report()
@@ -163,7 +163,7 @@ class Agent:
             return Progress(RecordState.ERROR, self.clock.now(), error=error)
 
     def _end(self, execution: Execution, repeats: int, progress: Progress) -> None:
-        """Journals the end of a run, with the records that report it."""
+        """Writes the end of a run to the journal, with the records that report it."""
         invocation = execution.request
         if execution.stopped is not None and progress.stopped is None:
             progress = replace(progress, stopped=execution.stopped)
@@ -192,7 +192,7 @@ class Agent:
                 self._report_progress(running, now)
 
     def _report_progress(self, running: _Running, now: float) -> None:
-        """Appends a record of the state and output of a run, unless both are as in the last one."""
+        """Appends a progress record of a run, unless state and output are the same as in the last record."""
         task, progress, last = running.task, running.task.progress(), running.reported
         if last is None or (progress.state, progress.output) != (last.state, last.output):
             self.bus.append(
@@ -235,7 +235,7 @@ class Agent:
         return self.instance.id in address.instances or (address.kind == "stop" and not address.instances)
 
     def _handle(self, record: Record) -> None:
-        """Accepts or stops what an authorised request says; appends any other request to `rejects`."""
+        """Verifies a request. Accepts a run or a file, or stops an execution; appends an unauthorised request to `rejects`."""
         try:
             request = self.keys.verify(record)
         except InputError as error:
@@ -255,7 +255,7 @@ class Agent:
             _log.warning("skipped a repeated request", invoke_id=invocation.invoke_id)
         execution = self.journal.execution(invocation.invoke_id)
         if not is_immediate(invocation) and execution is not None and execution.repeats == 0:
-            # Also for a repeated request: this append may have failed the first time.
+            # Repeated requests need it too: the append may have failed the first time.
             self.bus.append([self._progress(invocation, 1, RecordState.SCHEDULED)])
 
     def _stop(self, stop: Stop) -> None:
@@ -285,7 +285,10 @@ class Agent:
             if found.missed:
                 total = execution.missed + found.missed
                 _log.warning(
-                    "times were missed", invoke_id=invocation.invoke_id, missed=found.missed, total=total
+                    "scheduled times were missed",
+                    invoke_id=invocation.invoke_id,
+                    missed=found.missed,
+                    total=total,
                 )
             if found.run:
                 self._start_run(invocation, found, now)
@@ -295,13 +298,14 @@ class Agent:
                 self.journal.reschedule(invocation.invoke_id, found.following, found.missed)
 
     def _bring_forward(self, now: int) -> None:
-        """Corrects due times that a clock which was ahead has set too late."""
+        """Corrects due times that are too late because they were computed while the clock was ahead."""
         for execution in self.journal.executions():
             invocation = execution.request
             due = due_after_clock_step(invocation, execution.due or 0, now)
             if due is not None:
                 _log.warning(
-                    "the clock was set back, brought a schedule forward", invoke_id=invocation.invoke_id
+                    "the clock was set back; corrected the next time of a schedule",
+                    invoke_id=invocation.invoke_id,
                 )
                 self.journal.reschedule(invocation.invoke_id, due)
 
@@ -322,7 +326,7 @@ class Agent:
         return task.execute()
 
     def _end_missed(self, execution: Execution, found: DueDecision, now: int) -> None:
-        """Ends an execution whose last time has passed without a run."""
+        """Ends an execution whose last scheduled time has passed without a run."""
         code = ErrorCode.CLIENT_NOT_RUNNING
         missed = execution.missed + found.missed
         error = Error(code, f"{ERRORS[code].info}; missed times, the last included: {missed}")

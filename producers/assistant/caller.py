@@ -1,4 +1,4 @@
-"""The caller's side: signs and appends requests within the quotas, and reads them back."""
+"""Sends signed requests to agents within the quotas, and reads requests from the topic `commands`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _INVOCATION_KINDS = ("run", "send-file")
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """Limits of one region. `kept_commands`: commands with their versions; `daily_runs`: requests to run a command or
-    send a file in one day (UTC)."""
+    """Limits of one region. `kept_commands`: kept commands, each version counted; `daily_runs`: requests to run a command
+    or send a file in one day (UTC)."""
 
     kept_commands: int
     daily_runs: int
@@ -61,7 +61,8 @@ class Caller:
         mode: RepeatMode = RepeatMode.ONCE,
         frequency: str = "",
     ) -> Sequence[Run]:
-        """Requests runs of a command, with one request for each fifty instances. Raises InputError, BusError."""
+        """Requests runs of a command on `instances`, with at most fifty instances in one request. Raises InputError,
+        BusError."""
         invocations = [
             Run(
                 *self.new_header(),
@@ -79,7 +80,8 @@ class Caller:
         return invocations
 
     def send(self, file: File, instances: Sequence[str]) -> Sequence[SendFile]:
-        """Requests that a file is written, with one request for each fifty instances. Raises InputError, BusError."""
+        """Requests to write a file on `instances`, with at most fifty instances in one request. Raises InputError,
+        BusError."""
         invocations = [
             SendFile(*self.new_header(), invoke_id=new_id("f"), instances=some, file=file)
             for some in _split(instances)
@@ -88,7 +90,8 @@ class Caller:
         return invocations
 
     def stop(self, invocation: Invocation, instances: Sequence[str] = ()) -> Stop:
-        """Requests that an execution is stopped, on the given instances or on all. Raises InputError, BusError."""
+        """Requests to stop an execution on `instances`, or on all its instances if none are given. Raises InputError,
+        BusError."""
         if unknown := sorted(set(instances) - set(invocation.instances)):
             raise InputError(
                 f"instance {unknown[0]!r}: {invocation.invoke_id} does not run on it; name one of its instances"
@@ -109,7 +112,7 @@ class Caller:
         return new_id("r"), self.clock.now(), self.region, self.uid
 
     def append(self, requests: Sequence[Request]) -> None:
-        """Signs and appends requests; they are durable when it returns."""
+        """Signs and appends requests; they are durable on return."""
         self.bus.append([self.keys.sign(request) for request in requests])
 
     def _append_within_quota(self, invocations: Sequence[Invocation]) -> None:
@@ -117,7 +120,7 @@ class Caller:
         if today + len(invocations) > self.quotas.daily_runs:
             raise InputError(
                 f"{today} runs were requested today in {self.region}, and {len(invocations)} more would exceed the "
-                f"{self.quotas.daily_runs} of [assistant] daily_runs; raise it, or wait until midnight UTC"
+                f"limit {self.quotas.daily_runs}; raise [assistant] daily_runs, or wait until midnight UTC"
             )
         self.append(invocations)
 
@@ -130,14 +133,14 @@ _decode_kind = msgspec.json.Decoder(_Kind).decode
 
 
 def read_requests(
-    bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), holding: str = ""
+    bus: Bus, keys: Keys, *, start: int = 0, kinds: Collection[str] = (), containing: str = ""
 ) -> Iterator[Request]:
     """Yields each verified request from offset `start` on, once and in order.
 
-    `kinds`: the kinds to yield, all if empty. `holding`: a text that the request's bytes must contain. Signatures of
-    other requests are not checked, which makes skipping them cheap.
+    `kinds`: the kinds to yield, all if empty. `containing`: a text that the request's bytes must contain. Other requests
+    are skipped before their signatures are checked, which is cheap.
     """
-    needle = holding.encode(errors="surrogateescape")
+    needle = containing.encode(errors="surrogateescape")
     known: set[str] = set()
     while records := bus.read(REQUESTS, start).records:
         for record in records:
@@ -155,17 +158,19 @@ def read_requests(
 
 def find_invocation(bus: Bus, keys: Keys, invoke_id: str) -> Invocation:
     """Returns the request of an execution. Raises NotFound."""
-    for request in read_requests(bus, keys, kinds=_INVOCATION_KINDS, holding=invoke_id):
+    for request in read_requests(bus, keys, kinds=_INVOCATION_KINDS, containing=invoke_id):
         if isinstance(request, Run | SendFile) and request.invoke_id == invoke_id:
             return request
-    raise NotFound(f"execution {invoke_id!r}: no such execution; `heliograph assistant list` shows them")
+    raise NotFound(
+        f"execution {invoke_id!r}: no such execution; `heliograph assistant list` shows all executions"
+    )
 
 
-def stopped_instances(every: Iterable[Request]) -> Mapping[str, frozenset[str]]:
-    """Returns for each execution the instances on which a request among `every`, in order, stops it."""
+def stopped_instances(requests: Iterable[Request]) -> Mapping[str, frozenset[str]]:
+    """Returns the instances on which `requests`, given in their order, stop an execution, by execution id."""
     instances: dict[str, tuple[str, ...]] = {}
     found: dict[str, frozenset[str]] = {}
-    for one in every:
+    for one in requests:
         if isinstance(one, Run | SendFile):
             instances[one.invoke_id] = one.instances
         elif isinstance(one, Stop):

@@ -1,8 +1,8 @@
 """The cron dialect of Cloud Assistant: `second minute hour day month week [year] [time zone]`.
 
 Source: the user manual of ECS, "Cron expression" (2022-07), and RunCommand's `Frequency` for the zone. Weeks begin on
-Monday, which is 1. An expression names every second whose wall time in the zone matches: a wall time that is skipped
-when clocks go forward has no second, one that is repeated when they go back has two.
+Monday, which is 1. An expression names every second whose wall time in the zone matches. So it has no run at a wall
+time that is skipped when clocks go forward, and two runs at a wall time that is repeated when clocks go back.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SUNDAY = 7
 _WEEKS_OF_A_MONTH = 5
 
 Days = Callable[[int, int], frozenset[int]]
-"""Returns the days that a field names in a month, given year and month."""
+"""Returns the days of a month that an expression names, given the year and the month."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """Allowed values of one field: numbers from `low` to `high`, or names for them."""
+    """Allowed values of one field: numbers from `low` to `high`, and `names` for these numbers."""
 
     name: str
     low: int
@@ -65,8 +65,7 @@ class Cron:
     zone: tzinfo
 
     def next_after(self, after: datetime) -> datetime | None:
-        """Returns the first time later than `after` (an aware time), in UTC to the second; None if there is none up to
-        2099."""
+        """Returns the first time after `after`, a time with a zone, in UTC to the second; None if there is none up to 2099."""
         start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
         while True:
             offset, end = _steady(self.zone, start)

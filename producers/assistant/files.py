@@ -1,4 +1,4 @@
-"""Writes a sent file atomically, with its final owner and mode."""
+"""Writes a file that a request sends: atomically, with its final owner and mode."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from schemas.execution_errors import ErrorCode
 
 
 def write_file(file: File, mark: str) -> None:
-    """Writes the file into its directory, creating the directory if it is missing. `mark` is unique to this run.
-    Raises Refusal."""
+    """Writes the file into its target directory, which it creates if needed. `mark` is unique to this run. Raises
+    Refusal."""
     uid, gid = owner_ids(file.owner, file.group)
     beside = _beside(file, mark)
     folder = beside.parent
@@ -25,7 +25,7 @@ def write_file(file: File, mark: str) -> None:
         raise _failed(ErrorCode.FILE_PATH_INVALID, f"{folder}: {error.strerror}") from None
     try:
         _write(beside, file, uid, gid)
-        _name(beside, folder / file.name, overwrite=file.overwrite)
+        _move(beside, folder / file.name, overwrite=file.overwrite)
     except OSError as error:
         raise _failed(ErrorCode.FILE_CREATE_FAIL, f"{folder / file.name}: {error.strerror}") from None
     finally:
@@ -60,7 +60,7 @@ def _write(path: Path, file: File, uid: int, gid: int) -> None:
         os.fsync(descriptor)
 
 
-def _name(beside: Path, path: Path, *, overwrite: bool) -> None:
+def _move(beside: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
         beside.replace(path)
         return

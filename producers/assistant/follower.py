@@ -1,4 +1,4 @@
-"""The states of executions, followed through their records as these arrive."""
+"""Follows the states of executions by reading their records."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _key = msgspec.json.Decoder(_Key).decode
 
 
 def end_cursors(bus: Bus) -> Cursors:
-    """Returns the ends of all partitions of `executions`."""
+    """Returns cursors at the end of `executions`, from which only new records are read."""
     return {partition: extent.end for partition, extent in bus.extents(EXECUTIONS).items()}
 
 
 def cursors_since(bus: Bus, time: int) -> Cursors:
-    """Returns cursors from which the records of requests made at `time` are read, allowing for wrong clocks."""
+    """Returns cursors from which to read the records of requests sent at `time`; they allow for wrong clocks."""
     return {partition: bus.offset_at(partition, time - WINDOW) for partition in bus.extents(EXECUTIONS)}
 
 
 class Follower:
-    """Holds the newest record of each instance of the given executions. Reads from `cursors` on, and partitions without
-    a cursor from their start."""
+    """Keeps the newest record of each instance of the executions of `invocations`. Reads each partition from its cursor,
+    or from its start if it has none."""
 
     def __init__(self, bus: Bus, invocations: Sequence[Invocation], cursors: Cursors) -> None:
         self._bus = bus
@@ -46,7 +46,7 @@ class Follower:
         self._newest: dict[str, dict[str, ExecutionRecord]] = {one.invoke_id: {} for one in invocations}
 
     def read(self) -> Sequence[ExecutionRecord]:
-        """Reads all new records; returns those that changed a state, in order."""
+        """Reads all new records; returns the records that changed a state, in order."""
         changed: list[ExecutionRecord] = []
         for partition, extent in self._bus.extents(EXECUTIONS).items():
             cursor = self._cursors.get(partition, extent.start)
@@ -62,7 +62,7 @@ class Follower:
         return self._newest[invoke_id]
 
     def answered(self) -> bool:
-        """True if every instance has a record that is enough: a final one, or any record for a scheduled command."""
+        """True if every instance has answered: with a final record or, for a scheduled command, with any record."""
         return all(
             (record := self._newest[one.invoke_id].get(instance)) is not None
             and (record.invocation_status.final or not is_immediate(one))
@@ -73,8 +73,8 @@ class Follower:
     def state(self, invoke_id: str, now: int, stopped: Collection[str] = ()) -> ExecutionState:
         """Returns the state of an execution over all its instances.
 
-        An instance without a record counts as stopped if it is in `stopped` (instances with a request to stop), as
-        failed if agents would no longer start the run, and else as running.
+        `stopped`: instances with a request to stop the execution. An instance without a record counts as stopped if it is
+        among these, as failed if agents would no longer start the run, and else as running.
         """
         invocation, newest = self._invocations[invoke_id], self._newest[invoke_id]
         unheard = InstanceState.FAILED if is_too_late(invocation, now) else InstanceState.RUNNING

@@ -1,9 +1,9 @@
-"""The journal of one agent: an SQLite file with its accepted requests, its runs, and the records not yet reported.
+"""The journal of one agent: an SQLite file with its accepted requests, its runs, and the records not yet appended.
 
 A run has these states. Due: it will be started. Started: it may have begun, so it is never started again. Ended: its
 records are in the journal, and may not be on the bus yet. Reported: its records are on the bus, and the journal keeps
-only the number of runs. Of an execution that is over the journal keeps only the id, for `KEPT` milliseconds. Each change
-is one transaction, durable when the call returns. Every call raises JournalUnusable if the file cannot be used.
+only the number of runs. After the last run, the journal keeps only the id of the execution, for `KEPT` milliseconds.
+Each change is one transaction, durable on return. Every call raises JournalUnusable if the file cannot be used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.record import NewRecord
 
 FORMAT = 1
 KEPT = 30 * 86_400_000
-"""Milliseconds for which the id of an ended execution is kept: much longer than a copied request stays valid."""
+"""Milliseconds for which the id of an ended execution is kept: much longer than a copied request is valid."""
 
 _SCHEMA = (
     "CREATE TABLE agent (journal TEXT, instance TEXT, log_id TEXT, cursor INTEGER)",
@@ -76,7 +76,7 @@ _decode_records = msgspec.msgpack.Decoder(tuple[NewRecord, ...]).decode
 
 
 class Journal:
-    """The journal of one instance's agent, for one process at a time and one thread."""
+    """The journal of one instance's agent. One process at a time may open it, and one thread use it."""
 
     def __init__(self, path: Path, instance: str, log_id: str, end: int) -> None:
         """Opens the journal, or creates one for an agent that reads requests from offset `end` on. Raises InputError if
@@ -106,8 +106,8 @@ class Journal:
         self._execute("UPDATE agent SET cursor = ?", cursor)
 
     def accept(self, request: Invocation, due: int | None, now: int) -> bool:
-        """Accepts a request whose first run is at `due`; returns False if it is known. Forgets executions that ended
-        more than `KEPT` ago."""
+        """Stores a request whose first run is at `due`; returns False if the journal has the request already. Removes the
+        ids of executions that ended more than `KEPT` ago."""
         statement = "INSERT OR IGNORE INTO executions (invoke_id, request, due) VALUES (?, ?, ?)"
         with self._transaction():
             self._execute("DELETE FROM executions WHERE over < ?", now - KEPT)
@@ -164,7 +164,7 @@ class Journal:
         return [Ended(invoke_id, repeats, _decode_records(records)) for invoke_id, repeats, records in found]
 
     def mark_reported(self, invoke_id: str, repeats: int) -> None:
-        """Forgets a run whose records are on the bus."""
+        """Removes a run whose records are on the bus."""
         self._execute("DELETE FROM runs WHERE invoke_id = ? AND repeats = ?", invoke_id, repeats)
 
     def unfinished(self) -> Sequence[Started]:
@@ -196,8 +196,8 @@ class Journal:
         of_instance, of_log, cursor = self._execute("SELECT instance, log_id, cursor FROM agent").fetchone()
         if (of_instance, of_log) != (instance, log_id):
             raise InputError(
-                f"{self._path}: belongs to instance {of_instance} on log {of_log}, not to {instance} on {log_id}; "
-                "give the agent another --home"
+                f"{self._path}: belongs to instance {of_instance} on the bus {of_log}, not to {instance} on the bus "
+                f"{log_id}; give the agent another --home"
             )
         if cursor > end:
             raise InputError(
@@ -241,7 +241,7 @@ class Journal:
             yield
         except (sqlite3.Error, OSError) as error:
             raise JournalUnusable(
-                f"{self._path}: {error}; the agent starts nothing without its journal: check the disk"
+                f"{self._path}: {error}; the agent starts no run without its journal; check the disk"
             ) from error
 
 

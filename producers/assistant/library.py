@@ -34,21 +34,23 @@ def read_library(bus: Bus, keys: Keys, region: str) -> Library:
     return kept
 
 
-def find_version(kept: Library, named: str, number: int | None = None) -> Version:
-    """Returns a version, the latest if `number` is None, of the command that has `named` as its id or name. Raises
-    NotFound, and InputError if several commands have the name."""
-    found = [versions for key, versions in kept.items() if named in {key, versions[-1].command.name}]
+def find_version(kept: Library, id_or_name: str, number: int | None = None) -> Version:
+    """Returns a version of the command with this id or name: version `number`, or the latest. Raises NotFound, and
+    InputError if several commands have the name."""
+    found = [versions for key, versions in kept.items() if id_or_name in {key, versions[-1].command.name}]
     if not found:
         raise NotFound(
-            f"command {named!r}: no such command; `heliograph assistant command list` shows the kept ones"
+            f"command {id_or_name!r}: no such command; `heliograph assistant command list` shows all kept commands"
         )
     if len(found) > 1:
         ids = ", ".join(versions[-1].command.command_id for versions in found)
-        raise InputError(f"command {named!r}: several commands have this name; give one of their ids: {ids}")
+        raise InputError(
+            f"command {id_or_name!r}: several commands have this name; give one of their ids: {ids}"
+        )
     for one in reversed(found[0]):
         if number in {None, one.number}:
             return one
-    raise NotFound(f"command {named!r}: has no version {number}; the latest is {found[0][-1].number}")
+    raise NotFound(f"command {id_or_name!r}: has no version {number}; the latest is {found[0][-1].number}")
 
 
 def keep_command(caller: Caller, command: Command) -> Command:
@@ -57,8 +59,8 @@ def keep_command(caller: Caller, command: Command) -> Command:
     count = sum(map(len, kept.values()))
     if count >= caller.quotas.kept_commands:
         raise InputError(
-            f"{count} commands and versions are kept in {caller.region}, the limit of [assistant] kept_commands; "
-            "delete some, or raise it"
+            f"{count} commands and versions are kept in {caller.region}, the limit; "
+            "delete some, or raise [assistant] kept_commands"
         )
     caller.append([KeepCommand(*caller.new_header(), command=command)])
     return command

@@ -1,7 +1,7 @@
 """Placeholders `{{name}}` and `{{secret:name}}` in a command: parameters of the request, and secrets of the agent.
 
-Source: the user manual of ECS, custom parameters. Braces around anything but a name, as in `{{.State}}`, are no
-placeholder, and placeholders inside a value are not filled.
+Source: the user manual of ECS, custom parameters. Braces around anything but a name, as in `{{.State}}`, are not
+a placeholder, and placeholders inside a value are not filled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_name(what: str, name: str) -> None:
     """Raises InputError unless `name` can be written in `{{name}}` and `{{secret:name}}`."""
     if not _is_name(name):
         raise InputError(
-            f"{what} {name!r}: is no name; write a letter or _, then letters, digits, _ and -, at most 64 in all"
+            f"{what} {name!r}: is not a name; write a letter or _, then letters, digits, _ and -, at most 64 in all"
         )
 
 

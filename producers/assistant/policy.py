@@ -1,5 +1,7 @@
-"""An agent's policy: permissions and due times, as frozen data and pure functions. Times are milliseconds since the
-epoch."""
+"""The policy of an agent: permissions and due times, as frozen data and pure functions.
+
+Times are milliseconds since the epoch.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,13 @@ from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
 
 ACCEPT_WITHIN = 600_000
-"""Age in milliseconds after which an immediate request is not started, so an agent that was down runs nothing stale."""
+"""Age in milliseconds after which an immediate request is not run, so that an agent that was down runs no old command."""
 LATE = 10_000
-"""Delay in milliseconds after which a scheduled run is missed: the least interval, so no run meets the next."""
+"""Delay in milliseconds after which a scheduled time counts as missed. It equals the least interval of schedules, so that
+a late run does not meet the next one."""
 CLOCK_STEP = 10_800_000
-"""Largest step back of the clock, in milliseconds, after which times are not run a second time: three hours, as in
-Vixie cron."""
+"""Largest step back of the clock, in milliseconds, after which a schedule repeats no time: three hours, as in Vixie cron.
+After a larger step the schedule follows the new time, and may repeat times."""
 SEND_FILE = "send-file"
 """Entry of an allow list that permits sent files."""
 _DIGEST = "sha256:"
@@ -42,7 +45,7 @@ class Policy:
 
 
 class DueDecision(NamedTuple):
-    """The decision about a due time. `run`: True to start a run; `following`: the next time, None if there is none;
+    """The decision about a due time. `run`: True to start a run now; `following`: the next time of the schedule, or None;
     `missed`: number of missed times."""
 
     run: bool
@@ -56,7 +59,7 @@ def digest(content: str) -> str:
 
 
 def check_allow(one: str) -> None:
-    """Raises InputError for an entry of an allow list that looks like a digest and is none."""
+    """Raises InputError for an entry of an allow list that begins as a digest and is not a valid digest."""
     if one.startswith(_DIGEST) and not _is_digest(one):
         raise InputError(f"--allow {one!r}: expected {_DIGEST} and 64 hexadecimal digits in lower case")
 
@@ -67,7 +70,7 @@ def check_permitted(policy: Policy, invocation: Invocation, now: int) -> None:
         late = (now - invocation.time) // 1000
         raise Refusal(
             ErrorCode.DELIVERY_TIMEOUT,
-            f"the request is {late} s old; agents start requests of at most {ACCEPT_WITHIN // 1000} s",
+            f"the request is {late} s old; agents start requests only within {ACCEPT_WITHIN // 1000} s",
             RecordState.ABORTED,
         )
     if not policy.allow or policy.allow & _names(invocation):
@@ -103,8 +106,8 @@ def first_due(invocation: Invocation) -> int | None:
 
 
 def decide_due(policy: Policy, invocation: Invocation, due: int, now: int, *, running: bool) -> DueDecision:
-    """Decides about a time that is due by `now`. `running`: True if the previous run has not ended, in which case no
-    run starts."""
+    """Decides whether a run starts for the due time `due`, which is not later than `now`. `running`: True if the previous
+    run has not ended, so that none starts."""
     if isinstance(invocation, SendFile) or invocation.mode is not RepeatMode.PERIOD:
         return DueDecision(run=True, following=None)
     schedule = parse_schedule(invocation.frequency)

@@ -19,11 +19,11 @@ from producers.assistant.output import Output
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 MARK = "HELIOGRAPH_RUN"
-"""Variable of a command's environment by which its processes are found after the agent was killed."""
+"""Environment variable of a command. After a crash of the agent, its value identifies the processes of the command."""
 _POLL_SECONDS = 0.1
 _PIECE = 64 * 1024
 _LAST_PIECES = 16
-"""Pieces that are read after the command has ended: more than a pipe holds."""
+"""Number of pieces that are read after the command has ended; together they exceed the size of a pipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +38,13 @@ class Launch:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The command's whole environment."""
+        """The whole environment of the command."""
         return {**self.account.environment, MARK: self.mark}
 
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The command ended by itself. For one that a signal ended, `code` is 128 plus the signal, as in shells."""
+    """The command ended by itself. `code`: its exit code; 128 plus the signal if a signal ended it, as in shells."""
 
     code: int
 
@@ -73,10 +73,10 @@ class Process:
         self._stop.set()
 
     def run(self, launch: Launch, output: Output) -> Ended:
-        """Starts the command; returns when it has ended and its output was added. Processes that a command left in the
-        background go on, and their output is not read. Raises OSError if the command cannot be started."""
+        """Runs the command to its end and adds its output to `output`. Processes that the command left in the background
+        keep running, and their output is not read. Raises OSError if the command cannot be started."""
         user, group = (launch.account.uid, launch.account.gid) if launch.account.other else (None, None)
-        with subprocess.Popen(  # noqa: S603 - running commands is what this is for
+        with subprocess.Popen(  # noqa: S603 - it runs commands by design
             launch.arguments,
             cwd=launch.folder,
             env=launch.environment,
@@ -108,8 +108,8 @@ class Process:
 
 
 def _end(process: subprocess.Popen[bytes], output: Output) -> None:
-    """Ends the whole process group unless the command ended by itself, then reads the rest of the output. The group's
-    leader is waited for after the last signal, since until then the kernel does not reuse its process id."""
+    """Ends the whole process group unless the command ended by itself, then reads the rest of the output. It
+    waits for the group's leader only after the last signal, since until then the kernel does not reuse the process id."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -126,7 +126,7 @@ def _end(process: subprocess.Popen[bytes], output: Output) -> None:
 
 
 def _read(process: subprocess.Popen[bytes], output: Output, seconds: float) -> bool:
-    """Reads the output of the next `seconds` at most; returns True if there is none now, or the output has ended."""
+    """Reads output for at most `seconds`. Returns True if the output has ended, or if there is none and `seconds` is 0."""
     stream = process.stdout
     if stream is None or stream.closed:
         time.sleep(seconds)

@@ -15,7 +15,7 @@ from schemas.execution_errors import ErrorCode
 from schemas.times import content_time, event_time
 
 COMPLETED = "Instance:CloudAssistant.TaskCompleted"
-"""Name of the event for a final record. Its content is that of EventBridge's `ecs:CloudAssistant:TaskCompleted`."""
+"""Name of the event for a final record. Its content has the form of EventBridge's `ecs:CloudAssistant:TaskCompleted`."""
 CALLER_TYPE = "customer"
 
 
@@ -38,8 +38,8 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """State of a run. Times are milliseconds since the epoch, None until they happen. `stopped`: time of the request to
-    stop the run."""
+    """State of a run. Times are milliseconds since the epoch, or None if they have not come. `stopped`: the time of the
+    request to stop the run."""
 
     state: RecordState
     updated: int
@@ -62,9 +62,9 @@ def build_record(
             return _of_file(invocation, instance, progress)
 
 
-def build_event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:
+def build_event(record: ExecutionRecord, instance: Instance, now: int) -> bytes:
     """Builds the notification that announces a final record. `now`: milliseconds since the epoch."""
-    succeeded = of.invocation_status is RecordState.SUCCESS
+    succeeded = record.invocation_status is RecordState.SUCCESS
     return msgspec.json.encode(
         {
             "ver": "1.0",
@@ -76,7 +76,7 @@ def build_event(of: ExecutionRecord, instance: Instance, now: int) -> bytes:
             "userId": str(instance.user),
             "eventTime": event_time(now),
             "regionId": instance.region,
-            "content": _content(of),
+            "content": _content(record),
         }
     )
 
@@ -146,27 +146,27 @@ def _time(milliseconds: int | None) -> str:
     return "" if milliseconds is None else content_time(milliseconds)
 
 
-def _content(of: ExecutionRecord) -> dict[str, str]:
-    """Returns the event's content, in which all values are text and error code 0 means none."""
+def _content(record: ExecutionRecord) -> dict[str, str]:
+    """Returns the content of the event. All its values are text, and error code 0 means no error."""
     shared = {
-        "instanceId": of.instance_id,
-        "invokeId": of.invoke_id,
-        "invocationStatus": of.invocation_status.value,
-        "startTime": of.start_time,
-        "finishTime": of.ended_at,
-        "ownerId": str(of.resource_owner_uid),
-        "playerUid": str(of.caller_uid),
-        "errorCode": of.error_code or "0",
-        "errorDesc": of.error_info or "",
+        "instanceId": record.instance_id,
+        "invokeId": record.invoke_id,
+        "invocationStatus": record.invocation_status.value,
+        "startTime": record.start_time,
+        "finishTime": record.ended_at,
+        "ownerId": str(record.resource_owner_uid),
+        "playerUid": str(record.caller_uid),
+        "errorCode": record.error_code or "0",
+        "errorDesc": record.error_info or "",
     }
-    match of:
+    match record:
         case CommandRecord():
             return shared | {
-                "commandId": of.command_id,
-                "commandName": of.command_name,
-                "exitCode": "" if of.exit_code is None else str(of.exit_code),
-                "repeatMode": of.repeat_mode.value,
-                "repeats": str(of.repeats),
+                "commandId": record.command_id,
+                "commandName": record.command_name,
+                "exitCode": "" if record.exit_code is None else str(record.exit_code),
+                "repeatMode": record.repeat_mode.value,
+                "repeats": str(record.repeats),
             }
         case FileRecord():
-            return shared | {"fileName": of.file_name, "targetDir": of.target_dir}
+            return shared | {"fileName": record.file_name, "targetDir": record.target_dir}

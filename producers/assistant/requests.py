@@ -19,14 +19,14 @@ from schemas.execution import ID, CommandType, ContentType, RepeatMode
 
 MOST_INSTANCES = 50
 COMMAND_LIMIT = 16 * 1024
-"""Bytes of a script and its parameters, both in Base64."""
+"""Limit of a script with its parameters, both in Base64, in bytes."""
 FILE_LIMIT = 32 * 1024
-"""Bytes of a file in Base64."""
+"""Limit of a file in Base64, in bytes."""
 DEFAULT_TIMEOUT = 60
 LEAST_TIMEOUT = 10
 MOST_TIMEOUT = 86_400
 _LAST_TIME = 4_102_444_800_000
-"""The year 2100 in milliseconds since the epoch: no schedule names a later time, and calendars end before numbers do."""
+"""The year 2100 in milliseconds since the epoch. Schedules name no later time, and Python's dates end at 9999."""
 _CHARACTERS = {
     "command name": 128,
     "description": 512,
@@ -37,7 +37,7 @@ _CHARACTERS = {
     "owner": 64,
     "group": 64,
 }
-"""Limits of texts in characters, chosen so that every record with them is valid."""
+"""Limits of texts in characters, chosen so that the execution record of every accepted request is valid."""
 
 _is_id = re.compile(ID).fullmatch
 _is_mode = re.compile("[0-7]{3,4}").fullmatch
@@ -57,8 +57,8 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A file to send. `content`: in the encoding that `content_type` names; `mode`: octal digits. Empty `target_dir`,
-    `owner` and `group` mean the home directory, the user and the group of the agent."""
+    """A file to send. `content`: in the encoding that `content_type` names; `mode`: octal digits. If empty,
+    `target_dir`, `owner` and `group` are the home directory, the user and the group of the agent."""
 
     name: str
     content: str
@@ -89,7 +89,7 @@ class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Run(_Request, frozen=True, tag="run", kw_only=True):
-    """A request to run a command on the instances. `frequency`: the schedule, if `mode` is Period."""
+    """A request to run a command on the instances. `frequency`: the schedule if `mode` is Period, else empty."""
 
     invoke_id: str
     instances: tuple[str, ...]
@@ -116,7 +116,7 @@ class Stop(_Request, frozen=True, tag="stop"):
 
 
 class KeepCommand(_Request, frozen=True, tag="keep"):
-    """A request to keep a command: as the first version of a new id, or the next version of a known one."""
+    """A request to keep a command, as the first version of a new id or the next version of a known id."""
 
     command: Command
 
@@ -155,7 +155,7 @@ def decode(value: bytes) -> Request:
 
 
 def check(request: Request) -> None:
-    """Raises InputError, with the field and its limit, for a request beyond a limit."""
+    """Checks all limits of a request. Raises InputError with the field and its limit."""
     _check_id("region", request.region)
     if not 0 <= request.time < _LAST_TIME:
         raise InputError(f"time {request.time}: expected milliseconds since the epoch, of a year before 2100")
@@ -246,7 +246,7 @@ def _check_instances(instances: tuple[str, ...]) -> None:
     if not 1 <= len(instances) <= MOST_INSTANCES:
         raise InputError(f"instances: {len(instances)} are named; expected 1 to {MOST_INSTANCES}")
     if len(set(instances)) < len(instances):
-        raise InputError("instances: one is named twice; name each once")
+        raise InputError("instances: an instance is named twice; name each once")
     for instance in instances:
         _check_id("instance", instance)
 

@@ -26,7 +26,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A fixed interval between starts; the first start is one interval after the request."""
+    """A fixed interval between runs. The first run is one interval after the request."""
 
     interval: timedelta
 
@@ -64,7 +64,9 @@ def check_schedule(frequency: str, timeout: int, now: int) -> Schedule:
         case Rate(interval) if not LEAST_RATE <= interval <= MOST_RATE:
             raise InputError(f"frequency {frequency!r}: the interval must be from 60 seconds to 7 days")
         case Rate(interval) if interval <= least:
-            raise InputError(f"frequency {frequency!r}: must be longer than the time-out of {timeout} s")
+            raise InputError(
+                f"frequency {frequency!r}: the interval must be longer than the time-out of {timeout} s"
+            )
         case cron.Cron() if (found := schedule.least_interval(_aware(now))) < max(least, LEAST_CRON):
             raise InputError(
                 f"frequency {frequency!r}: two of its times are {found.total_seconds():g} s apart; they must be "
@@ -78,7 +80,7 @@ def check_schedule(frequency: str, timeout: int, now: int) -> Schedule:
 
 
 def next_time(schedule: Schedule, requested: int, after: int) -> int | None:
-    """Returns the first time later than `after`, for a request made at `requested`; None if there is none."""
+    """Returns the first time after `after` of a schedule that was requested at `requested`; None if there is none."""
     match schedule:
         case Rate(interval):
             step = interval // timedelta(milliseconds=1)
@@ -92,15 +94,17 @@ def next_time(schedule: Schedule, requested: int, after: int) -> int | None:
 
 
 def _moment(text: str, named: str) -> datetime:
-    """Returns the time with the wall time `text`: the first of two in a zone that repeats it. Raises InputError if the
-    zone skips it."""
+    """Returns the time that the wall time `text` means in its zone, the first of two if the zone repeats the wall time.
+    Raises InputError if the zone skips it."""
     where = zone(named)
     with suppress(ValueError, OverflowError):
         wall = datetime.fromisoformat(text)
         found = wall.replace(tzinfo=where).astimezone(UTC)
         if found.astimezone(where).replace(tzinfo=None) == wall:
             return found
-    raise InputError(f"frequency at({text}): the time zone has no such time; correct date or time")
+    raise InputError(
+        f"frequency at({text}): the time zone has no such time, since its clocks skip it; correct date or time"
+    )
 
 
 def _aware(milliseconds: int) -> datetime:

@@ -22,12 +22,12 @@ _INTERPRETERS: Mapping[CommandType, tuple[str, Sequence[Sequence[str]]]] = {
         [[name, "-NoProfile", "-NonInteractive", "-File"] for name in ("pwsh", "powershell.exe")],
     ),
 }
-"""By command type: the script's file name, and its interpreters; the first that the host has is used."""
+"""File name and possible interpreters of a script, by command type. The first interpreter that the host has is used."""
 
 
 def interpreter(kind: CommandType, content: str) -> list[str]:
-    """Returns the interpreter's command line, to which the script's path is added. A shell script may name another
-    interpreter after `#!`. Raises Refusal if the host has none of them."""
+    """Returns the interpreter's command line, to which the caller adds the path of the script. A shell script may name
+    another interpreter after `#!`. Raises Refusal if the host has none of the interpreters."""
     first = content.partition("\n")[0]
     if kind is CommandType.SHELL and first.startswith("#!") and first[2:].strip():
         candidates: Sequence[Sequence[str]] = [first[2:].split(maxsplit=1)]
@@ -42,7 +42,7 @@ def interpreter(kind: CommandType, content: str) -> list[str]:
 
 @contextmanager
 def script_file(kind: CommandType, content: str, account: Account, prefix: str) -> Generator[Path]:
-    """Writes the script into a folder that only the user that runs it can read, and removes both at the end."""
+    """Writes the script into a new folder that only the user of `account` can read. Removes both on exit."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         path = folder / _INTERPRETERS[kind][0]

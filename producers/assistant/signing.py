@@ -1,8 +1,8 @@
 """Signs and verifies requests: a request is authorised if it is signed with a key of the deployment.
 
 A signature is HMAC-SHA256 over the log id and the record's bytes, so a request is valid in one deployment only. A
-request must also be appended within `WINDOW` of the time that it names. A copy that is appended within this time has
-the invoke id of an execution that agents know, and they skip it.
+request must also be appended within `WINDOW` of the time that it names. Agents skip a copy that
+is appended within this time, since they know its invoke id.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Keys:
             value = encode(request)
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the request contains {error.object!r:.80}, which is not text in UTF-8; correct it"
+                f"the request contains {error.object!r:.80}, which UTF-8 cannot encode; remove it"
             ) from None
         check(request)
         headers = ((FORMAT, FORMAT_VERSION), (SIGNATURE, self.signature(value)))
@@ -74,7 +74,7 @@ class Keys:
 
 
 def open_keys(references: Sequence[Secret], log_id: str) -> Keys:
-    """Reads the keys that the references name. Raises InputError for a missing or a short key."""
+    """Reads the keys from the secrets that `references` name. Raises InputError for a missing or a short key."""
     values = tuple(one.reveal().encode() for one in references)
     for reference, value in zip(references, values, strict=True):
         if len(value) < _LEAST_KEY:
@@ -85,8 +85,8 @@ def open_keys(references: Sequence[Secret], log_id: str) -> Keys:
 
 
 def make_key(path: Path) -> bool:
-    """Creates a file with a new key, atomically and readable by its owner only. Returns False, and changes nothing, if
-    the file exists."""
+    """Creates a file with a new key, atomically; only its owner can read it. If the file exists, changes nothing and
+    returns False."""
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{secrets.token_hex(32)}\n")

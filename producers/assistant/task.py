@@ -1,4 +1,4 @@
-"""One run on this host, from the request to the result. It blocks, and has a thread of its own."""
+"""Executes one run on this host, from the request to the result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Host:
 
 
 class Task:
-    """One run. `execute` blocks; `progress`, `stop` and `abandon` may be called from any thread."""
+    """One run, in a thread of its own. `execute` blocks; any thread may call `progress`, `stop` and `abandon`."""
 
     def __init__(self, invocation: Invocation, repeats: int, host: Host) -> None:
         self.invocation = invocation
@@ -72,12 +72,12 @@ class Task:
         return self._progress(state)
 
     def stop(self, at: int) -> None:
-        """Ends the run for a request made at time `at`."""
+        """Ends the run because of a request to stop it, which was sent at the time `at`."""
         self._stopped = at
         self._process.stop()
 
     def abandon(self) -> None:
-        """Ends the run because the agent ends."""
+        """Ends the run because the agent is closing."""
         self._process.stop()
 
     def _run(self, run: Run) -> Progress:
@@ -147,7 +147,7 @@ def interrupted(invocation: Invocation, started: int, now: int) -> Progress:
     """Returns the result of a run whose agent was killed while it ran."""
     is_file = isinstance(invocation, SendFile)
     code = ErrorCode.FILE_CREATE_FAIL if is_file else ErrorCode.EXECUTION_INTERRUPTED
-    why = "; the agent ended during the run, and an unknown part of it was done"
+    why = "; the agent ended during the run, and an unknown part of the run was done"
     return Progress(RecordState.ERROR, now, error=Error(code, ERRORS[code].info + why), started=started)
 
 

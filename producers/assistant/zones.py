@@ -12,8 +12,8 @@ _OFFSET = re.compile(r"GMT([+-])([0-9]{1,2}):([0-5][0-9])")
 
 
 def zone(text: str) -> tzinfo:
-    """Returns the zone that `text` names, and UTC for an empty text, so that an expression means the same on every
-    instance. Raises InputError."""
+    """Returns the zone that `text` names. An empty text means UTC, not the host's zone, so that an expression means the
+    same on every instance. Raises InputError."""
     if text in {"", "UTC", "GMT"}:
         return UTC
     if offset := _OFFSET.fullmatch(text):

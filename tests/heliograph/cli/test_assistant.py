@@ -192,7 +192,7 @@ def test_kept_commands_have_versions_and_can_be_run(with_key: Commands, tmp_path
         ("run echo --username \udcff --instance i-1", "which is not text"),
         ("command create \udcff echo", "which is not text"),
         ("agent --instance-id i-1 --secret x=hunter2", "--secret x: expected a reference"),
-        ("agent --instance-id i-1 --secret 1x=env:A", "--secret '1x': is no name; write a letter or _"),
+        ("agent --instance-id i-1 --secret 1x=env:A", "--secret '1x': is not a name; write a letter or _"),
         ("agent --instance-id i-1 --allow sha256:ABC", "--allow 'sha256:ABC': expected sha256: and 64"),
         ("command modify x", "give --name, --description or --timeout"),
         ("command show x", "command 'x': no such command"),

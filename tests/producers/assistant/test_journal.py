@@ -39,7 +39,7 @@ def test_a_second_agent_on_the_same_journal_is_refused(fleet: Fleet) -> None:
     ("instance", "log_id", "end", "says"),
     [
         ("i-2", "", 9, "belongs to instance i-1"),
-        ("i-1", "other", 9, "not to i-1 on other"),
+        ("i-1", "other", 9, "not to i-1 on the bus other"),
         ("i-1", "", 0, "read up to offset 1, but the topic ends at 0"),
     ],
 )
@@ -88,7 +88,7 @@ def test_the_temporary_file_of_a_killed_agent_is_removed(
     agent = fleet.start()
     fleet.caller.send(File(name="a", content="b", target_dir=str(there)), ("i-1",))
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_name", does_not)
+        patch.setattr(files, "_move", does_not)
         patch.setattr(Path, "unlink", does_not)
         agent.step(0)
         fleet.crash()

@@ -33,9 +33,9 @@ def test_at_most_twenty_parameters_are_accepted() -> None:
     [
         ("{{a}} {{b}}", {"a": ""}, "'b': the command uses it"),
         ("{{a}}", {"a": "", "c": ""}, r"'c': the command has no \{\{c\}\}"),
-        ("{{a}}", {"a b": ""}, "'a b': is no name"),
-        ("{{a}}", {"1a": ""}, "'1a': is no name"),
-        ("{{a}}", {"a" * 65: ""}, "is no name"),
+        ("{{a}}", {"a b": ""}, "'a b': is not a name"),
+        ("{{a}}", {"1a": ""}, "'1a': is not a name"),
+        ("{{a}}", {"a" * 65: ""}, "is not a name"),
     ],
 )
 def test_a_wrong_parameter_is_named(content: str, parameters: dict[str, str], says: str) -> None:
