@@ -36,7 +36,7 @@ def apply(
 
     All of them or none. Returns when the live routers use them, after 10 seconds at the latest.
     """
-    from heliograph.operations.subscription_file import find_doubts, read_file
+    from heliograph.operations.subscription_file import find_warnings, read_file
     from heliograph.operations.subscriptions import apply as apply_all
     from sinks.kinds import KINDS
 
@@ -45,8 +45,8 @@ def apply(
     except UnicodeDecodeError:
         raise InputError(f"{file}: not UTF-8 text; expected a TOML file") from None
     subscriptions = read_file(text, KINDS)
-    for doubt in find_doubts(subscriptions):
-        note(f"warning: {doubt}")
+    for warning in find_warnings(subscriptions):
+        note(f"warning: {warning}")
     with open_deployment() as deployment:
         changes = apply_all(deployment.bus, subscriptions, KINDS)
         show(_change_rows(changes), ("subscription", "state"), as_json=as_json)

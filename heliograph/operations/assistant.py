@@ -1,4 +1,4 @@
-"""Commands and files for instances: run, send, stop, follow, list. Requests are signed as the account of the caller."""
+"""Commands and files for instances: runs commands, sends files, stops and lists executions, keeps commands."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ from schemas.topics import COMMANDS
 
 _POLL_SECONDS = 0.1
 _NAME_LENGTH = 60
-"""Characters of its first line that name a command without a name."""
+"""Number of characters of the script's first line that become the name of a command without a name."""
 ANSWER_SECONDS = 30.0
-"""Time beyond a command's own limit in which an agent's answer is expected."""
+"""Seconds after a command's own time limit within which its agent should have answered."""
 _SCHEDULE_SECONDS = 10.0
-"""Time in which agents are expected to take a scheduled command."""
+"""Seconds within which agents should have accepted a scheduled command."""
 
 
 class CommandFields(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a command that the caller gives; None leaves a field as it is, or at its default.
+    """The fields of a command; None keeps the value of a kept command, or means the default for a new command.
 
     `timeout`: seconds, raised to 10 if less. `working_dir`: the home of the agent's user by default.
     """
@@ -134,7 +134,7 @@ class FileFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceResult(NamedTuple):
-    """The newest record of an execution on one instance; None while the instance has not answered."""
+    """The newest record of an execution on one instance. `record`: None until the instance answers."""
 
     execution: str
     instance: str
@@ -142,7 +142,7 @@ class InstanceResult(NamedTuple):
 
 
 class ExecutionSummary(NamedTuple):
-    """An execution, its state over all its instances, and the newest record of each that has one."""
+    """An execution, its state over all its instances, and the newest record by instance, for those that answered."""
 
     invocation: Invocation
     state: ExecutionState
@@ -150,10 +150,7 @@ class ExecutionSummary(NamedTuple):
 
 
 class Following:
-    """Executions whose records are followed while they arrive.
-
-    `seconds`: the time in which they are expected to end.
-    """
+    """Executions whose records are read while they arrive. `seconds`: time within which the executions should end."""
 
     def __init__(
         self, caller: Caller, invocations: Sequence[Invocation], cursors: Cursors, seconds: float
@@ -168,7 +165,7 @@ class Following:
         return self._follower.answered()
 
     def wait(self, seconds: float) -> Iterator[ExecutionRecord]:
-        """Reads records until all have ended, at most for `seconds`; yields each that changes a state."""
+        """Reads records until every execution has ended, at most for `seconds`; yields the records that change a state."""
         deadline = time.monotonic() + seconds
         while True:
             yield from self._follower.read()
@@ -177,7 +174,7 @@ class Following:
             time.sleep(_POLL_SECONDS)
 
     def results(self) -> list[InstanceResult]:
-        """Lists the instances of the executions with their newest records."""
+        """Returns the newest record of every instance of the executions."""
         return [
             InstanceResult(one.invoke_id, instance, self._follower.newest(one.invoke_id).get(instance))
             for one in self.invocations
@@ -185,7 +182,7 @@ class Following:
         ]
 
     def succeeded(self) -> bool:
-        """True if every instance has succeeded, or has taken a scheduled command."""
+        """True if every instance has succeeded, or has accepted a scheduled command."""
         good = {RecordState.SUCCESS, RecordState.SCHEDULED}
         return all(one.record is not None and one.record.invocation_status in good for one in self.results())
 
@@ -210,33 +207,39 @@ class Stopping(Following):
         return all(one.record is not None and one.record.invocation_status.final for one in self.results())
 
     def results(self) -> list[InstanceResult]:
-        """Lists the instances on which the execution is stopped."""
+        """Returns the newest record of every instance on which the execution is stopped."""
         return [one for one in super().results() if one.instance in self._instances]
 
 
 def read_keys(deployment: Deployment) -> Keys:
-    """Reads the keys that sign requests. Raises InputError that says how to make one."""
+    """Reads the keys that sign requests.
+
+    Raises InputError if there is none; it names the command that creates a key.
+    """
     try:
         return open_keys(deployment.config.assistant_keys, deployment.bus.log_id)
     except InputError as error:
-        raise InputError(f"{error}; `heliograph assistant key` makes one") from None
+        raise InputError(f"{error}; `heliograph assistant key` creates a key") from None
 
 
 def make_signing_key(deployment: Deployment) -> tuple[Path, bool]:
-    """Makes the key that signs requests; returns its file, and False if it was there already.
+    """Creates the key that signs requests. Returns its file, and False if the file existed already.
 
     Raises InputError if `assistant.keys` does not begin with a file.
     """
     reference = deployment.config.assistant_keys[0]
     where, _, path = reference.written.partition(":")
     if where != "file":
-        raise InputError(f"assistant.keys: {reference} is not a file; make that key yourself")
+        raise InputError(
+            f"assistant.keys: {reference} is not a file (file:PATH); create a key elsewhere by yourself"
+        )
     Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Path(path), make_key(Path(path))
 
 
 def open_caller(deployment: Deployment, region: str = "", user: int = 0) -> Caller:
-    """Returns the account that asks in a region, within its quotas. `user`: account id. Raises InputError, BusError."""
+    """Returns the caller that sends requests to a region as an account (`user`), within its quotas. Raises InputError,
+    BusError."""
     deployment.bus.create(COMMANDS)
     section = deployment.config.assistant
     return Caller(
@@ -259,7 +262,11 @@ def run_command(
     mode: RepeatMode = RepeatMode.ONCE,
     frequency: str = "",
 ) -> Following:
-    """Asks for runs of a command on instances. Raises InputError, BusError."""
+    """Requests that instances run a command, now or by a schedule.
+
+    `username`: user that runs the script, empty for the agent's. `frequency`: the schedule if `mode` is `PERIOD`.
+    Raises InputError, BusError.
+    """
     cursors = end_cursors(caller.bus)
     asked = caller.run(
         command, instances, parameters=parameters, username=username, mode=mode, frequency=frequency
@@ -271,29 +278,31 @@ def run_command(
 def choose_command(
     caller: Caller, fields: CommandFields, kept: str = "", version: int | None = None
 ) -> Command:
-    """Returns a kept command, by id or name, with the given fields changed; or builds one of this run alone.
+    """Returns the command that has `kept` as its id or name, with the given fields changed; without `kept`, builds a
+    command for this run only.
 
     Raises InputError, NotFound.
     """
     if not kept:
         return fields.build(new_id("c"))
     if fields.content or fields.type or fields.name:
-        raise InputError(
-            "kept: a kept command has its own script, type and name; leave out those of this run"
-        )
+        raise InputError("kept: a kept command has its own script, type and name; leave these fields out")
     found = find_version(read_library(caller.bus, caller.keys, caller.region), kept, version)
     return fields.change(found.command)
 
 
 def send_file(caller: Caller, fields: FileFields, instances: Sequence[str]) -> Following:
-    """Asks that a file is written on instances. Raises InputError, BusError."""
+    """Requests that instances write a file. Raises InputError, BusError."""
     file = fields.build()
     cursors = end_cursors(caller.bus)
     return Following(caller, caller.send(file, instances), cursors, file.timeout + ANSWER_SECONDS)
 
 
 def stop_execution(caller: Caller, execution: str, instances: Sequence[str] = ()) -> Stopping:
-    """Asks that an execution is stopped on some of its instances, or on all. Raises NotFound, InputError, BusError."""
+    """Requests that instances stop an execution; all its instances if none are named.
+
+    Raises NotFound, InputError, BusError.
+    """
     invocation = find_invocation(caller.bus, caller.keys, execution)
     cursors = cursors_since(caller.bus, invocation.time)
     caller.stop(invocation, instances)
@@ -303,7 +312,10 @@ def stop_execution(caller: Caller, execution: str, instances: Sequence[str] = ()
 def list_executions(
     caller: Caller, since: int, *, region: str = "", state: ExecutionState | None = None
 ) -> Iterator[ExecutionSummary]:
-    """Yields the executions that were asked for since a time (milliseconds), of one region or all, in one state or any."""
+    """Yields the executions requested at or after `since`, in milliseconds since the epoch.
+
+    `region`: empty for all regions. `state`: None for all states. Raises BusError.
+    """
     now = caller.clock.now()
     offset = caller.bus.offset_at(REQUESTS, since)
     every = list(read_requests(caller.bus, caller.keys, start=offset))
@@ -323,7 +335,10 @@ def create_command(caller: Caller, fields: CommandFields) -> str:
 
 
 def clone_command(caller: Caller, named: str, fields: CommandFields) -> int:
-    """Keeps a new version of a command with the given fields changed; returns its number. Raises NotFound, InputError."""
+    """Keeps a new version of a command with the given fields changed; returns its number.
+
+    Raises NotFound, InputError.
+    """
     latest = find_command(caller, named)
     keep_command(caller, fields.change(latest.command))
     return latest.number + 1
@@ -342,7 +357,8 @@ def change_command(caller: Caller, named: str, fields: CommandFields) -> None:
 
 
 def remove_commands(caller: Caller, named: Sequence[str]) -> None:
-    """Removes kept commands, by id or name, in all their versions: all of them or none. Raises NotFound, InputError."""
+    """Removes all versions of the kept commands with these ids or names: all the commands or none. Raises NotFound,
+    InputError."""
     kept = read_library(caller.bus, caller.keys, caller.region)
     delete_commands(caller, [find_version(kept, one).command.command_id for one in named])
 

@@ -7,10 +7,10 @@ of copying:
    at least as far as the archive's chains: the archiver refuses to continue an archive that is ahead of its bus. It
    reads the records that the chains lack from the topics again.
 2. The bus, by SQLite's online backup, as of one moment.
-3. All other files: objects, local log stores, the configuration. They come after the bus, so that nothing is missing
-   that the topics call delivered. Deliveries that the copied topics lack are made again under the same id.
+3. All other files: objects, local log stores, the configuration. They come after the bus, so that the copy has every
+   object that its topics call delivered. Deliveries that its topics lack are sent again under the same id.
 
-The cache is not copied, nor the journals of agents: from a copied journal, runs would begin again.
+The cache and the journals of agents are not copied: with a copied journal, an agent would run commands again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,23 @@ from heliograph.bus.sqlite.file import users_lock
 from schemas.errors import BusDamaged, BusUnavailable, InputError, NotFound
 
 MANIFEST = "backup.json"
-LOG = "bus.db"
+BUS_FILE = "bus.db"
 ARCHIVE = "archive"
 FORMAT = 1
 """Version of the manifest; a newer one is refused."""
 
 _NOT_COPIED = frozenset(
-    {"cache", "agents", ARCHIVE, MANIFEST, LOG, f"{LOG}-wal", f"{LOG}-shm", f"{LOG}-journal", f"{LOG}.locks"}
+    {
+        "cache",
+        "agents",
+        ARCHIVE,
+        MANIFEST,
+        BUS_FILE,
+        f"{BUS_FILE}-wal",
+        f"{BUS_FILE}-shm",
+        f"{BUS_FILE}-journal",
+        f"{BUS_FILE}.locks",
+    }
 )
 _UNFINISHED = ".unfinished"  # folder in which an object store keeps unfinished files
 _LISTINGS = 20
@@ -80,18 +90,18 @@ def backup_home(home: Path, to: Path) -> Backup:
     BusDamaged.
     """
     home, to = home.resolve(), to.resolve()
-    if not (home / LOG).is_file():
-        raise NotFound(f"{home}: no {LOG} here to back up; name the home with HELIOGRAPH_HOME")
+    if not (home / BUS_FILE).is_file():
+        raise NotFound(f"{home}: no {BUS_FILE} here to back up; name the home with HELIOGRAPH_HOME")
     if to.is_relative_to(home) or home.is_relative_to(to):
-        raise InputError(f"{to}: inside the home or around it; name a folder elsewhere")
+        raise InputError(f"{to}: is inside the home or contains it; name a folder elsewhere")
     if to.exists() and not _is_empty(to):
         raise InputError(f"{to}: not empty; name a new folder")
-    with translated(to), _made_beside(to) as partial:
+    with translated(to), _new_folder_beside(to) as partial:
         archived = _copy_all(home, partial, _stable_listing(home / ARCHIVE))
-        log_id = copy_log(home / LOG, partial / LOG)
+        log_id = copy_bus(home / BUS_FILE, partial / BUS_FILE)
         others = _copy_all(home, partial, _files_of_home(home))
-        log = BackedUp(LOG, (partial / LOG).stat().st_size, _copy(partial / LOG, None))
-        backup = Backup(time.time_ns() // 1_000_000, log_id, (log, *archived, *others))
+        bus = BackedUp(BUS_FILE, (partial / BUS_FILE).stat().st_size, _copy(partial / BUS_FILE, None))
+        backup = Backup(time.time_ns() // 1_000_000, log_id, (bus, *archived, *others))
         _write(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(backup), indent=1))
         _put_in_place(partial, to)
     return backup
@@ -107,10 +117,10 @@ def restore_home(source: Path, home: Path, *, force: bool = False) -> Backup:
     backup = read_manifest(source)
     if home.exists() and not _is_empty(home) and not force:
         raise InputError(f"{home}: not empty; name another home, or replace this one with --force")
-    with translated(home), _used_by_nobody(home), _made_beside(home) as partial:
+    with translated(home), _exclusive_use(home), _new_folder_beside(home) as partial:
         for file in backup.contents:
             _restore_file(source / file.path, partial / file.path, file)
-        check_log(partial / LOG)
+        check_bus(partial / BUS_FILE)
         _put_in_place(partial, home)
     return backup
 
@@ -125,7 +135,9 @@ def read_manifest(source: Path) -> Backup:
     except msgspec.MsgspecError as error:
         raise BusDamaged(f"{path}: cannot be read ({error}); use another backup") from error
     if backup.format > FORMAT:
-        raise InputError(f"{path}: made by a newer Heliograph; install that one to restore it")
+        raise InputError(
+            f"{path}: was written by a newer version of Heliograph; restore it with that version"
+        )
     for file in backup.contents:
         parts = PurePosixPath(file.path)
         if parts.is_absolute() or ".." in parts.parts or "\0" in file.path:
@@ -134,8 +146,10 @@ def read_manifest(source: Path) -> Backup:
 
 
 def _stable_listing(folder: Path) -> Sequence[Path]:
-    """Lists the files under `folder` as of one moment: lists until two listings in a row are equal. A single listing may
-    hold a segment and lack the one before it, if both are written meanwhile."""
+    """Lists the files under `folder` as of one moment: lists until two listings in a row are equal.
+
+    A single listing may hold a segment and lack the one before it, if both are written meanwhile.
+    """
     before: Sequence[Path] | None = None
     for _ in range(_LISTINGS):
         now = sorted(_files_under(folder)) if folder.exists() else []
@@ -205,8 +219,8 @@ def _copy(source: Path, target: Path | None) -> str:
     return digest.hexdigest()
 
 
-def copy_log(source: Path, target: Path) -> str:
-    """Copies the bus as of one moment while others write to it; returns its log id."""
+def copy_bus(source: Path, target: Path) -> str:
+    """Copies the bus as of one moment, while other processes write to it; returns its log id."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
         reading.backup(writing)
@@ -224,7 +238,7 @@ def _restore_file(source: Path, target: Path, expected: BackedUp) -> None:
         raise BusDamaged(f"{source}: has changed since it was backed up; use another backup")
 
 
-def check_log(path: Path) -> None:
+def check_bus(path: Path) -> None:
     """Raises BusDamaged unless the bus in the file `path` is whole."""
     if not path.is_file():
         raise BusDamaged(f"{path.name}: missing from the backup; use another one")
@@ -238,15 +252,17 @@ def check_log(path: Path) -> None:
 
 
 @contextmanager
-def _used_by_nobody(home: Path) -> Generator[None]:
-    """Keeps every process from opening the bus of `home`. Raises BusUnavailable if one has it open."""
-    users = users_lock(home / LOG)
+def _exclusive_use(home: Path) -> Generator[None]:
+    """Prevents every process from opening the bus of `home`. Raises BusUnavailable if a process has it open."""
+    users = users_lock(home / BUS_FILE)
     if not users.exists():
         yield
         return
     lock = filelock.take(users)
     if lock is None:
-        raise BusUnavailable(f"{home}: in use; stop `heliograph run` and whatever else has it open")
+        raise BusUnavailable(
+            f"{home}: in use; stop `heliograph run` and every other process that has it open"
+        )
     try:
         yield
     finally:
@@ -254,8 +270,8 @@ def _used_by_nobody(home: Path) -> Generator[None]:
 
 
 @contextmanager
-def _made_beside(folder: Path) -> Generator[Path]:
-    """Yields a new folder beside `folder`, for its owner alone; removes it unless it is put in place."""
+def _new_folder_beside(folder: Path) -> Generator[Path]:
+    """Yields a new folder beside `folder` that only its owner may enter; removes it unless `_put_in_place` renamed it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(mode=0o700)
@@ -266,7 +282,7 @@ def _made_beside(folder: Path) -> Generator[Path]:
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
-    """Gives the finished folder its name; removes the folder that had it."""
+    """Renames the finished folder `partial` to `folder`, and removes the folder that had this name."""
     for each, _, _ in os.walk(partial):
         _sync_folder(Path(each))
     old = partial.with_suffix(".old")

@@ -1,6 +1,6 @@
-"""Dead letters: find them in topics and archive, tell their state, and drop them.
+"""Dead letters: finds them in topics and archive, reads their states, and drops them.
 
-Some hundred bytes of each letter are held in memory, but not its event: events are read from the topic or the archive,
+A few hundred bytes of each letter are held in memory, without its event: events are read from the topic or the archive,
 a batch at a time.
 """
 
@@ -36,21 +36,21 @@ from schemas.record import Record, TopicPartition
 from schemas.topics import DEAD_LETTERS, VERDICTS
 
 BATCH = 1000
-"""Number of letters that are held in memory whole, and the most that one append has."""
+"""Number of letters that are held in memory with their events, and the largest number of records in one append."""
 
 _SKEW = 3_600_000
-"""Milliseconds by which the clocks of brokers may differ: no verdict is older than its event by more."""
+"""Milliseconds by which the clocks of brokers may differ, so that a verdict may seem older than its event."""
 
 _CLOSE = 200
-"""Offsets between two letters of a partition up to which one read fetches both."""
+"""Largest distance in offsets between two letters of a partition that one read fetches together."""
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A dead letter without its event, and the place of its record.
 
-    `at`: when the delivery died, `event_time`: when its event was appended, both in milliseconds since the epoch;
-    `event_offset`: the offset of the event. `redrive`: id of the redrive in which it died, if any. `segment`: the archived
-    file with its record; None if the bus has it.
+    `at`: time at which the delivery died; `event_time`: time at which its event was appended; both in milliseconds
+    since the epoch. `event_offset`: the offset of the event. `redrive`: id of the redrive in which it died, if any.
+    `segment`: the archived file with its record; None if the bus has it.
     """
 
     id: str
@@ -71,8 +71,8 @@ class Letter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects dead letters; an empty field selects all.
 
-    `since` (inclusive) and `until` (exclusive): when the delivery died, milliseconds since the epoch. `name`: of the
-    event, a pattern with `*`. `resource`: an id or an ARN. `deliveries`: delivery ids.
+    `since` (inclusive) and `until` (exclusive): time at which the delivery died, in milliseconds since the epoch.
+    `name`: name of the event, a pattern with `*`. `resource`: an id or an ARN. `deliveries`: delivery ids.
     """
 
     target: str = ""
@@ -91,7 +91,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
         return self == ALL
 
     def selects(self, delivery: Delivery) -> bool:
-        """True if the fields match that are the same in all letters of a delivery."""
+        """True if the delivery matches every field except the time and the cause of its death."""
         return (
             (not self.deliveries or delivery.id in self.deliveries)
             and (not self.target or delivery.target == self.target)
@@ -104,7 +104,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def selects_death(self, letter: Letter) -> bool:
-        """True if the time and the cause of its death match."""
+        """True if the letter matches the time and the cause of the death."""
         return (
             self.since <= letter.at < self.until
             and (self.error is None or letter.error == self.error)
@@ -117,7 +117,7 @@ ALL = LetterFilter()
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A dead letter with its event. `state`: dead, or what became of the delivery since."""
+    """A dead letter with its event. `state`: `DEAD`, or the later state of the delivery."""
 
     letter: Letter
     record: Record
@@ -148,8 +148,8 @@ def list_letters(
 ) -> Iterator[DeadLetter]:
     """Lists the selected dead letters with their events, by time of death, the oldest first.
 
-    Dropped ones are listed if `include_dropped`, or if the filter names their ids. Raises BusError; `history.problem`
-    says if the archive could not be read.
+    Dropped letters are listed if `include_dropped` is true or the filter names their ids. Raises BusError;
+    `history.problem` says if the archive could not be read.
     """
     letters, states = find_letters(history, selection, include_dropped=include_dropped)
     for batch in read_letters(history, letters):
@@ -158,7 +158,10 @@ def list_letters(
 
 
 def find_letter(history: History, delivery: str) -> tuple[DeadLetter, DeliveryState]:
-    """Finds one dead letter by its delivery id, dropped ones too, with the delivery's state. Raises NotFound, BusError."""
+    """Finds a dead letter by its delivery id, even a dropped one, with the delivery's state.
+
+    Raises NotFound, BusError.
+    """
     letters, _ = find_letters(history, LetterFilter(deliveries=frozenset({delivery})))
     for batch in read_letters(history, letters):
         for one in batch:
@@ -170,8 +173,8 @@ def find_letter(history: History, delivery: str) -> tuple[DeadLetter, DeliverySt
 def plan_drop(history: History, selection: LetterFilter, *, by: str, why: str) -> DropPlan:
     """Finds the letters that `drop` will drop; appends nothing.
 
-    `by` (`user@host`) and `why` are kept in the verdicts. Raises InputError without a reason, NotFound if the filter names
-    a delivery id that is not a dead letter, BusError.
+    `by` (`user@host`) and `why` are kept in the verdicts. Raises InputError without a reason, NotFound if the filter
+    names a delivery id that is not a dead letter, BusError.
     """
     if not why.strip():
         raise InputError("why: is missing; give the reason, which the verdicts keep")
@@ -207,7 +210,7 @@ def find_letters(
     """Finds the selected deliveries that are still dead letters, by time of death, and the states of all selected ones.
 
     Leaves out deliveries that were delivered since, and dropped ones unless `include_dropped` or the filter names their
-    ids. `sent_as` gives the id under which a redrive sends a delivery as new, whose state is watched too.
+    ids. `sent_as` returns the id under which a redrive sends a delivery; the states of these ids are read too.
     """
     states = LetterStates(history.bus)
     letters = _find_newest(history, selection)
@@ -283,7 +286,7 @@ def append_dropped(
 
 def _not_found(delivery: str) -> NotFound:
     return NotFound(
-        f"delivery {delivery!r}: not a dead letter that the filter selects; `heliograph deliveries show` says its state"
+        f"delivery {delivery!r}: not a dead letter that the filter selects; `heliograph deliveries show` prints its state"
     )
 
 

@@ -28,7 +28,7 @@ from schemas.topics import DELIVERIES, PARKED, RETRIES, VERDICTS
 
 
 class DeliveryStatus(enum.StrEnum):
-    """The states of a delivery: those of its verdict, and those before it has one."""
+    """The states of a delivery: a state of its verdict or, without a verdict, its place in the topics."""
 
     DELIVERED = VerdictState.DELIVERED
     DROPPED = VerdictState.DROPPED
@@ -37,7 +37,7 @@ class DeliveryStatus(enum.StrEnum):
     MUTED = VerdictState.MUTED
     WAITING = "waiting"  # on the wheel or parked
     UNDER_WAY = "under-way"  # in the topic `deliveries`, and not committed
-    UNKNOWN = "unknown"  # neither the topics nor the archive have anything of it
+    UNKNOWN = "unknown"  # neither the topics nor the archive have a record of it
 
     @property
     def ended(self) -> bool:
@@ -54,8 +54,9 @@ _PRECEDENCE = {state: place for place, state in enumerate(VerdictState)}
 class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects deliveries; an empty field selects all.
 
-    `source`: the event's position. `since` (inclusive) and `until` (exclusive): when the delivery ended, or when its
-    last record was appended; milliseconds since the epoch. `targets` and `ids`: any of these target or delivery ids.
+    `source`: the event's position. `since` (inclusive) and `until` (exclusive): time at which the delivery ended or,
+    before its end, its last record was appended; milliseconds since the epoch. `targets`, `ids`: ids of targets and of
+    deliveries, of which one must match.
     """
 
     targets: frozenset[str] = frozenset()
@@ -67,7 +68,7 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
     ids: frozenset[str] = frozenset()
 
     def selects(self, found: Verdict | Delivery) -> bool:
-        """True if the fields match that never change during a delivery's life."""
+        """True if the delivery matches every field except the state and the time, which change."""
         delivery = found.delivery if isinstance(found, Verdict) else found.id
         return (
             (not self.ids or delivery in self.ids)
@@ -77,7 +78,7 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def selects_state(self, found: DeliveryState) -> bool:
-        """True if the state and the time match."""
+        """True if the delivery matches the state and the time."""
         return self.state in {None, found.state} and self.since <= found.at < self.until
 
 
@@ -86,10 +87,10 @@ ALL = DeliveryFilter()
 
 
 class DeliveryState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The state of one delivery, and what is known of it.
+    """The state of one delivery, with its last attempts and, if it has ended, the fields of its verdict.
 
-    `at`: when it ended, or when its last record was appended; `due`: the time of its next attempt; both in
-    milliseconds since the epoch, 0 if there is none. `detail`: the last receipt or error, in one line. `lane`: None
+    `at`: time at which it ended or, before its end, its last record was appended; `due`: time of its next attempt; both
+    in milliseconds since the epoch, 0 if there is none. `detail`: the last receipt or error, in one line. `lane`: None
     once it has ended. The other fields are as in `Verdict`.
     """
 
@@ -122,8 +123,9 @@ def parse_state(text: str) -> DeliveryStatus:
 def list_deliveries(history: History, selection: DeliveryFilter = ALL) -> Iterator[DeliveryState]:
     """Lists each selected delivery once: ended, waiting or under way.
 
-    A delivery that a redrive brought back is under way again, unless it is known as delivered. The verdicts of all
-    selected deliveries are held in memory. Raises BusError; `history.problem` says if the archive could not be read.
+    A delivery that a redrive brought back is under way again, unless it has the verdict `delivered`. The verdicts of
+    all selected deliveries are held in memory. Raises BusError; `history.problem` says if the archive could not be
+    read.
     """
     return _list(history, selection, selection.since)
 
@@ -147,9 +149,9 @@ def find_delivery(history: History, delivery: str) -> DeliveryState:
 
 
 def read_states(history: History, ids: Collection[str], since: int = 0) -> Mapping[str, DeliveryState]:
-    """Returns the state of each of these deliveries, `UNKNOWN` if there is no trace of one.
+    """Returns the state of each of these deliveries by its id; `UNKNOWN` if no record of it exists.
 
-    `since`: no verdict in the archive is older, milliseconds since the epoch.
+    `since`: time from which on the archive is searched for verdicts, milliseconds since the epoch.
     """
     selection = DeliveryFilter(ids=frozenset(ids))
     found = {one.id: one for one in _list(history, selection, since)} if ids else {}
@@ -157,7 +159,8 @@ def read_states(history: History, ids: Collection[str], since: int = 0) -> Mappi
 
 
 def reduce_verdicts(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
-    """Returns one verdict per delivery id: of several the first by precedence, delivered before all others."""
+    """Returns one verdict by delivery id: of several verdicts the one with the highest precedence, `delivered` before
+    all."""
     found: dict[str, Verdict] = {}
     for verdict in verdicts:
         _keep_first(found, verdict)
@@ -171,9 +174,10 @@ def number_attempts(attempts: Attempts) -> list[tuple[int, Attempt]]:
 
 
 def find_unfinished(bus: Bus) -> dict[TopicPartition, int]:
-    """Finds the offsets from which on there may be deliveries without a verdict: on the wheel, parked, under way.
+    """Finds, by partition, the first offset that may hold a delivery without a verdict: on the wheel, parked, or under
+    way.
 
-    The order of the topics matters: a delivery that moves between two of them meanwhile is in at least one when read.
+    The order of the topics matters: a delivery that moves to another topic during this call is found in one of the two.
     """
     found: dict[TopicPartition, int] = {}
     wheel = sorted(topic for topic in bus.topics() if topic.startswith(RETRIES))
@@ -186,7 +190,7 @@ def find_unfinished(bus: Bus) -> dict[TopicPartition, int]:
 
 
 def read_deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Delivery]]:
-    """Reads records as deliveries. Skips records that are none, since other programs may write to the topics."""
+    """Reads records as deliveries. Skips other records, since other programs may write to the topics."""
     for record in records:
         try:
             yield record, read_delivery(record)
@@ -195,7 +199,7 @@ def read_deliveries(records: Iterable[Record]) -> Iterator[tuple[Record, Deliver
 
 
 def read_verdicts(records: Iterable[Record]) -> Iterator[Verdict]:
-    """Reads records as verdicts. Skips records that are none."""
+    """Reads records as verdicts. Skips other records."""
     for record in records:
         with suppress(ValueError):
             yield read_verdict(record.value)
@@ -236,7 +240,7 @@ def _verdict_records(history: History, archived_since: int) -> Iterator[Record]:
 
 
 def _keep_first(found: dict[str, Verdict], verdict: Verdict) -> None:
-    """Keeps, of several verdicts of a delivery, the first by precedence."""
+    """Stores a verdict in `found`, unless a verdict of this delivery with a higher precedence is there."""
     known = found.setdefault(verdict.delivery, verdict)
     if _PRECEDENCE[verdict.state] < _PRECEDENCE[known.state]:
         found[verdict.delivery] = verdict

@@ -28,7 +28,7 @@ _ENDED = frozenset(state.value for state in VerdictState)
 
 
 class RegionDelivery(NamedTuple):
-    """The settings of a region, None if it has none, and the number of its records that the topic holds."""
+    """The settings of a region, None if it has none, and the number of its records in the topic `executions`."""
 
     region: str
     settings: DeliverySettings | None
@@ -36,7 +36,11 @@ class RegionDelivery(NamedTuple):
 
 
 class Configured(NamedTuple):
-    """The settings that are in force. `changed`: False if they were before; `delivered`: earlier records sent now."""
+    """The settings that are in force after `configure`.
+
+    `changed`: False if the same settings were in force before. `delivered`: number of earlier records for which
+    deliveries were appended.
+    """
 
     settings: DeliverySettings
     changed: bool
@@ -60,8 +64,8 @@ def configure(
 ) -> Configured:
     """Changes the given fields of a region's bucket and log store, and switches delivery on.
 
-    None removes a store; an empty mapping leaves it as it is. `since`: also delivers the final records that came from
-    then on, milliseconds since the epoch. Raises InputError with every problem.
+    None removes a store; an empty mapping leaves it as it is. `since`: also delivers the final records that were
+    appended at or after this time, in milliseconds since the epoch. Raises InputError with every problem.
     """
     bus = deployment.bus
     known = current(bus).read_settings().get(region)
@@ -73,7 +77,10 @@ def configure(
 
 
 def switch(bus: Bus, region: str, *, on: bool) -> int:
-    """Switches delivery of a region on or off; returns the version from which it is so. Raises NotFound."""
+    """Switches delivery of a region on or off; returns the version of the configuration that has the change.
+
+    Raises NotFound.
+    """
     known = current(bus).read_settings()
     if region not in known:
         raise NotFound(f"region {region!r}: has no delivery settings; regions that have some: {_join(known)}")
@@ -94,10 +101,10 @@ def list_regions(bus: Bus, region: str = "") -> list[RegionDelivery]:
 
 
 def put(bus: Bus, settings: DeliverySettings) -> int:
-    """Puts a region's settings into force in place of the earlier ones; returns the version from which they hold.
+    """Puts a region's settings into force in place of its earlier settings; returns the version of the configuration.
 
-    Creates the topic of the records, for producers that may not create topics. Raises InputError if it removes a store
-    that records are still on their way to.
+    Creates the topic `executions`, for producers that may not create topics. Raises InputError if the new settings lack
+    a store to which records are still being delivered.
     """
     bus.create(EXECUTIONS)
     known = current(bus).read_settings().get(settings.region)
@@ -107,10 +114,10 @@ def put(bus: Bus, settings: DeliverySettings) -> int:
 
 
 def remove(bus: Bus, regions: Sequence[str]) -> int:
-    """Removes the settings of all the regions or of none; returns the version without them.
+    """Removes the settings of all these regions or of none; returns the version of the configuration without them.
 
-    Raises InputError that names each region where delivery is on, or each target that records are still on their way to;
-    NotFound for a region without settings.
+    Raises InputError that names each region where delivery is on, or each target to which records are still being
+    delivered; NotFound for a region without settings.
     """
     known = current(bus).read_settings()
     unknown = [region for region in regions if region not in known]
@@ -149,7 +156,7 @@ def _change_fields(
 
 
 def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
-    """Raises InputError that counts the records that are still on their way to each target."""
+    """Raises InputError if records are still being delivered to one of the targets; it gives their number by target."""
     if not targets:
         return
     states = list_deliveries(History(bus), DeliveryFilter(targets=frozenset(targets)))

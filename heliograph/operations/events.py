@@ -1,4 +1,4 @@
-"""Events: list those on the bus, and find one by its id or position."""
+"""Events: lists the events on the bus, and finds an event by its id or position."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _BATCH = 1000
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects events; an empty field selects all.
 
-    `resource`: an id or an ARN. `name`: a pattern with `*`. `since` (inclusive) and `until` (exclusive): when the event
-    was appended, milliseconds since the epoch. Raises InputError for an unknown level.
+    `resource`: an id or an ARN. `name`: a pattern with `*`. `since` (inclusive) and `until` (exclusive): time at which
+    the event was appended, in milliseconds since the epoch. Raises InputError for an unknown level.
     """
 
     resource: str = ""
@@ -40,7 +40,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
             raise InputError(f"level {self.level!r}: expected {', '.join(get_args(Level))}")
 
     def selects(self, routing: Routing) -> bool:
-        """True if the fields match that the event itself has."""
+        """True if the event matches level, name and resource; does not compare the time."""
         return (
             self.level in {"", routing.level}
             and (not self.name or fnmatchcase(routing.name, self.name))
@@ -84,7 +84,8 @@ def list_events(bus: Bus, selection: EventFilter = ALL) -> Iterator[Event]:
 
 
 def find_events(history: History, event: str) -> list[Record]:
-    """Finds the events with an id on the bus, the newest first; or the one at a position, on the bus or archived.
+    """Finds the events with an id on the bus, the newest first; or the event at a position, on the bus or in the
+    archive.
 
     `event`: an id, or `topic:partition:offset`. Raises NotFound, BusError.
     """
@@ -94,14 +95,16 @@ def find_events(history: History, event: str) -> list[Record]:
         found = find_by_id(history.bus, event)
     else:
         if not position.topic.startswith(EVENTS):
-            raise NotFound(f"event {event!r}: topic {position.topic!r} has no events, only `events.*` have")
+            raise NotFound(
+                f"event {event!r}: topic {position.topic!r} holds no events; name a position in a topic `events.*`"
+            )
         record = history.find(position)
         found = [] if record is None else [record]
     if not found:
         remedy = (
             f"the archive cannot be read: {history.problem}"
             if history.problem
-            else "an archived event is found by its position only, see the view `events` of `heliograph query`"
+            else "find an archived event by its position, which the view `events` of `heliograph query` shows"
         )
         raise NotFound(f"event {event!r}: not in the topics; {remedy}")
     return found

@@ -50,7 +50,7 @@ class RecordFilter:
 
 @dataclass(frozen=True, slots=True)
 class FoundRecord:
-    """An execution record, and the record that holds it. `log_id`: of the bus that its position belongs to."""
+    """An execution record, and the record that holds it. `log_id`: id of the bus to which its position belongs."""
 
     execution: ExecutionRecord
     record: Record
@@ -58,8 +58,8 @@ class FoundRecord:
 
 
 def read_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> list[FoundRecord]:
-    """Reads one record of each (InvokeId, InstanceId, Repeats), in the order of the runs: the first final one, or the
-    last while there is none. Records that the topic no longer holds come from the archive.
+    """Reads one record of each (InvokeId, InstanceId, Repeats), in the order of the runs: the first final record, or
+    the last record if none is final. Records that the topic no longer holds come from the archive.
 
     Raises BusError, StoreError.
     """
@@ -72,7 +72,8 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> list[F
 
 
 def each_record(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> Iterator[FoundRecord]:
-    """Yields every record that matches, progress and repeats too; leaves out what is not an execution record."""
+    """Yields every matching record, those of progress and repeats included; skips records that are not execution
+    records."""
     since = wanted.since or 0
     archived = archived_only(bus, archive, EXECUTIONS, since)
     for log_id, record in chain(
@@ -91,8 +92,8 @@ def each_record(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> Iterato
 def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, since: int) -> int:
     """Appends the deliveries of a region's final records since a time; returns the number of records.
 
-    Call it once the settings are in force: the router makes the deliveries of later records. A delivery that is made
-    twice has one id, and finds its own object.
+    Call it after the settings are in force: the router builds the deliveries of later records. If both build a delivery
+    of the same record, both have the same id, and the target stores the record once.
     """
     bus.create(DELIVERIES)
     configuration = Configuration(bus)
@@ -121,7 +122,7 @@ class _Regional(msgspec.Struct, gc=False, rename="pascal"):
 
 
 def count_regions(bus: Bus) -> Counter[str]:
-    """Counts the records that the topic holds of each region, progress and repeats too."""
+    """Counts the records of each region in the topic `executions`, those of progress and repeats included."""
     counts = Counter[str]()
     for record in read_topic(bus, EXECUTIONS):
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -31,13 +31,19 @@ class History:
         self._loaded = lru_cache(_SEGMENTS)(_by_offset)
 
     def read(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo | None, Record]]:
-        """Reads the records of a topic since a time (milliseconds), archived ones with their segment."""
+        """Yields the records of a topic, each with its segment, or None if the bus has it.
+
+        `since`: milliseconds since the epoch. Sets `problem` if the archive cannot be read.
+        """
         yield from self.archived(topic, since)
         for record in read_topic(self.bus, topic, since):
             yield None, record
 
     def archived(self, topic: str, since: int = 0) -> Iterator[tuple[SegmentInfo, Record]]:
-        """Reads the records that only the archive has, since a time (milliseconds)."""
+        """Yields the records that only the archive has, each with its segment.
+
+        `since`: milliseconds since the epoch. Sets `problem` if the archive cannot be read.
+        """
         if self._archive is None:
             return
         try:
@@ -83,7 +89,10 @@ def open_history(deployment: Deployment) -> History:
 def archived_only(
     bus: Bus, archive: ObjectStore, topic: str, since: int = 0
 ) -> Iterator[tuple[SegmentInfo, Record]]:
-    """Reads the records that only the archive has, since a time (milliseconds). Raises BusError, StoreError."""
+    """Yields the records that only the archive has, each with its segment.
+
+    `since`: milliseconds since the epoch. Raises BusError, StoreError.
+    """
     for info, start in _removed(bus, archive, topic):
         for record in records_between(info, since or None):
             if start is None or record.offset < start:

@@ -1,4 +1,4 @@
-"""The home of a deployment: makes it, with a configuration file to begin with."""
+"""Creates the home of a deployment, with a configuration file in which every key is commented out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from heliograph.app.settings_reference import starter
 
 
 class Home(NamedTuple):
-    """A home that is ready. `file`: its configuration file, `written` if it was not there; `bus_url`: without options."""
+    """A home that is ready to use.
+
+    `file`: its configuration file; `written`: True if this call wrote the file; `bus_url`: URL of its bus without
+    options.
+    """
 
     file: Path
     written: bool
@@ -20,7 +24,10 @@ class Home(NamedTuple):
 
 
 def make_home(deployment: Deployment) -> Home:
-    """Makes the home, its configuration file and its bus; leaves what is there as it is. Raises BusError, OSError."""
+    """Creates the home, its configuration file and its bus; keeps each that exists already.
+
+    Raises BusError, OSError.
+    """
     home = deployment.config.home
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = home / FILE_NAME

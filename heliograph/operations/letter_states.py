@@ -33,8 +33,8 @@ _decoder = msgspec.json.Decoder(_Ending)
 class LetterStates:
     """The states of watched deliveries, all of which have died once; `follow` reads the topics' new records.
 
-    It is built before the dead letters are read: a delivery that ends in between has a verdict that is read later.
-    Of a delivery that was never redriven only the id is held in memory.
+    Build it before reading the dead letters: then `watch` also finds the verdict of a delivery that ends in between. Of
+    a delivery that was never redriven, only the id is held in memory.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -48,8 +48,8 @@ class LetterStates:
     def watch(self, deliveries: AbstractSet[str], since: int, archived: Iterable[Record]) -> None:
         """Reads the states of these deliveries.
 
-        `since`: when the first of their events was appended, milliseconds since the epoch. `archived`: records of
-        verdicts that only the archive has.
+        `since`: time at which the first of their events was appended, in milliseconds since the epoch. `archived`:
+        records of verdicts that only the archive has.
         """
         self._watched = deliveries
         for record in archived:

@@ -1,4 +1,4 @@
-"""Publish notifications: check and append them, or only check them."""
+"""Publishes notifications: checks and appends them, or only checks them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from schemas.record import Position
 class NotificationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that a notification of the catalogue is built from.
 
-    `resource`: an id or an ARN. `level`: the catalogue's if empty. `content`: the fields that cannot be derived.
+    `resource`: an id or an ARN. `level`: empty for the catalogue's. `content`: fields of the content that the
+    other fields do not determine.
     """
 
     name: str
@@ -41,7 +42,10 @@ class Published(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """The result of checking one notification of an input. `number` counts from 1; `problem` is empty if it is valid."""
+    """The result of checking one notification of an input.
+
+    `number` counts from 1; `problem` is empty if it is valid.
+    """
 
     number: int
     problem: str
@@ -68,8 +72,8 @@ def publish_stream(
 ) -> Submitted:
     """Checks the notifications of a stream and appends them byte for byte; returns the counts and the first problems.
 
-    Rejected ones are appended to `rejects` with the reason. Before the stream blocks, everything read so far is
-    appended. `advance` is called with the number of notifications appended so far. Raises BusError.
+    Rejected notifications are appended to `rejects` with the reason. Before the stream blocks, all notifications read
+    so far are appended. `advance` is called with the number of notifications appended so far. Raises BusError.
     """
     submission = _open_edge(deployment).open_submission(advance)
     for value in read_notifications(_AppendingReader(stream, submission.append)):
@@ -89,7 +93,8 @@ def check_stream(stream: BinaryIO) -> Iterator[Checked]:
 
 
 class _AppendingReader:
-    """A stream that appends what has been read before it blocks, so that records do not wait for input."""
+    """A stream that calls `append` before it blocks, so that notifications that were read do not wait for further
+    input."""
 
     def __init__(self, stream: BinaryIO, append: Callable[[], None]) -> None:
         self._stream = stream

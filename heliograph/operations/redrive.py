@@ -1,7 +1,7 @@
 """Redrive: appends dead letters to `deliveries` again, each once, at a rate; an interrupted redrive can be resumed.
 
-A redrive stores nothing but what it appends. Its id is in the headers of its deliveries and in their verdicts, where a
-resumed redrive finds what has been done (docs/decisions/0011).
+A redrive keeps no state of its own. Its id is in the headers of its deliveries and in their verdicts, by which a
+resumed redrive finds the letters that were sent before (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class RedriveResult(enum.StrEnum):
     OLDER = "older"  # dropped, since a newer letter of the resource is sent
     DONE = "sent-before"  # sent by this redrive before it was interrupted
     UNDER_WAY = "under-way"  # brought back by another redrive
-    CHANGED = "changed"  # delivered, dropped or brought back otherwise since the plan was made
+    CHANGED = "changed"  # delivered, dropped, or brought back by another redrive since the plan was made
     MISSING = "missing"  # its record can no longer be read
     NO_TARGET = "no-target"  # its target was deleted
     SUSPENDED = "suspended"  # its target is suspended, where it would die again at once
@@ -101,7 +101,7 @@ class ResultCount(NamedTuple):
 class RedrivePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The letters that a redrive selects, in the order of sending, each with the result to expect.
 
-    `targets` and `version`: the configuration that deliveries are made for.
+    `targets` (by id) and `version`: the configuration for which the deliveries are built.
     """
 
     redrive: Redrive
@@ -139,7 +139,7 @@ class RedrivePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_redrive_id(now: int) -> str:
-    """Builds an id with the time at which the redrive begins. `now`: milliseconds since the epoch."""
+    """Builds the id of a redrive that begins now: the time and a random part. `now`: milliseconds since the epoch."""
     began = datetime.fromtimestamp(now / 1000, UTC)
     return f"{began:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
@@ -162,10 +162,10 @@ def parse_order(text: str) -> Order:
 
 
 def plan_redrive(history: History, redrive: Redrive, *, allow_missing: bool = False) -> RedrivePlan:
-    """Plans what a redrive will do, by the present contents of topics and archive; appends nothing.
+    """Plans a redrive from the present contents of topics and archive; appends nothing.
 
-    Raises BusError; NotFound if the filter names a delivery id that is no dead letter, unless `allow_missing`: some of
-    those that a resumed redrive names have been delivered since.
+    Raises BusError; NotFound if the filter names a delivery id that is not a dead letter, unless `allow_missing` is
+    true, as for a resumed redrive: some of its deliveries may have arrived since.
     """
     letters, states = find_letters(history, redrive.selection, sent_as=_sent_as(redrive))
     if not allow_missing:
@@ -218,8 +218,8 @@ class RedriveRun:
     ) -> None:
         """Drops older letters, then sends the others.
 
-        `advance` is called with the number of letters of each batch that was sent. `pause` waits for so many seconds.
-        Raises BusError.
+        `advance` is called with the number of letters of each batch that was sent. `pause` waits for a number of
+        seconds. Raises BusError.
         """
         for letters in read_letters(self._history, self.plan.find_letters(RedriveResult.OLDER)):
             self._drop(letters, "a newer state of the resource is redriven")
@@ -235,7 +235,8 @@ class RedriveRun:
         self._send_all(advance, pause)
 
     def count_refused(self) -> int:
-        """Counts the letters that were selected and stay dead: unreadable, or with a target that is deleted or suspended."""
+        """Counts the letters that were selected and stay dead: unreadable, or with a target that is deleted or
+        suspended."""
         return sum(self.counts[result] for result in _REFUSED)
 
     def _send_all(self, advance: Callable[[int], None], pause: Callable[[float], None]) -> None:

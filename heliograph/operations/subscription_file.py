@@ -48,8 +48,8 @@ def check_targets(subscriptions: Iterable[Subscription], kinds: Mapping[str, Sin
         raise InvalidSubscription(found)
 
 
-def find_doubts(subscriptions: Iterable[Subscription]) -> list[str]:
-    """Returns a warning for each name of an ECS event that the catalogue does not have: allowed, but maybe a mistake."""
+def find_warnings(subscriptions: Iterable[Subscription]) -> list[str]:
+    """Returns a warning for each name of an ECS event that the catalogue lacks: it is allowed, but may be a mistake."""
     return [
         f"subscription {one.name!r}: names: {name!r} is not in the catalogue{catalogue.hint(name)}"
         for one in subscriptions
@@ -106,7 +106,7 @@ def _not_supported(table: Mapping[str, Any]) -> list[str]:
 
 
 def _without(table: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """Returns the table without the keys that `_not_supported` named, so that none is reported twice."""
+    """Returns the table without the keys that `_not_supported` named, so that no key is reported twice."""
     kept = {key: value for key, value in table.items() if key not in paths}
     if any(path.startswith("resources.") for path in paths):
         kept["resources"] = {
@@ -118,7 +118,7 @@ def _without(table: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
 def _repeated_names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     used = Counter(one["name"] for one in tables if isinstance(one.get("name"), str))
     return [
-        f"subscription {name!r}: name: used {count} times in this file"
+        f"subscription {name!r}: name: is used {count} times in this file; give each subscription its own name"
         for name, count in used.items()
         if count > 1
     ]

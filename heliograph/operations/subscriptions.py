@@ -1,4 +1,4 @@
-"""Subscriptions: plan, apply, change, list and explain them, and wait until the routers use a version."""
+"""Subscriptions: applies, changes, lists and explains them, and waits until the routers use a version."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _WAIT = 0.01
 class Changes(NamedTuple):
     """The names that `apply` creates, changes and leaves as they are, each in the order given.
 
-    `version`: of the configuration, with the changes once they are applied; the next offset to read of `subscriptions`.
-    `disturbed`: ordered targets whose deliveries under way may arrive out of order.
+    `version`: version of the configuration: the next offset of the topic `subscriptions`; after `apply`, with the
+    changes. `disturbed`: ordered targets whose deliveries under way may arrive out of order.
     """
 
     version: int
@@ -59,7 +59,10 @@ class Confirmed(NamedTuple):
 
 
 class MatchAnswer(NamedTuple):
-    """A subscription's answer to an event: the clauses that do not hold; none if it matches."""
+    """A subscription's answer to an event.
+
+    `failed`: the clauses that do not hold; empty if the subscription matches.
+    """
 
     subscription: str
     failed: Sequence[Clause]
@@ -80,8 +83,9 @@ class ChangeKind(enum.StrEnum):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One change of the configuration.
 
-    `version`: the version that it made. `name`: the subscription's, empty for delivery settings. `at`: when it was
-    appended, milliseconds since the epoch. `subscription`: as it was from then on; None if deleted, or not one.
+    `version`: first version of the configuration with the change. `name`: name of the subscription, empty for delivery
+    settings. `at`: time of the append, in milliseconds since the epoch. `subscription`: the subscription after the
+    change; None if it was deleted, and for delivery settings and unreadable records.
     """
 
     version: int
@@ -111,10 +115,10 @@ def plan(bus: Bus, subscriptions: Sequence[Subscription], kinds: Mapping[str, Si
 
 
 def apply(bus: Bus, subscriptions: Sequence[Subscription], kinds: Mapping[str, SinkKind]) -> Changes:
-    """Puts subscriptions into force, all or none: new ones, and those that differ from what is in force.
+    """Puts subscriptions into force, all or none: appends the new and the changed ones.
 
-    Other subscriptions stay. A given subscription replaces the one of its name whole: without `enabled` it is enabled.
-    Raises InvalidSubscription (nothing is changed then), BusError.
+    Other subscriptions stay in force. A subscription replaces the whole earlier one of its name: without the key
+    `enabled` it is enabled. Raises InvalidSubscription (nothing is changed then), BusError.
     """
     changes = plan(bus, subscriptions, kinds)
     given = {one.name: _as_stored(one) for one in subscriptions}
@@ -130,7 +134,10 @@ def delete(bus: Bus, name: str) -> int:
 
 
 def set_enabled(bus: Bus, name: str, enabled: bool) -> int:
-    """Enables or disables a subscription; returns the version in which it is so. Raises NotFound, BusError."""
+    """Enables or disables a subscription; returns the version of the configuration that has the change.
+
+    Raises NotFound, BusError.
+    """
     configuration = _read_current(bus)
     subscription = _require(configuration, name)
     if subscription.enabled == enabled:
@@ -237,7 +244,8 @@ def _require(configuration: Configuration, name: str) -> Subscription:
 
 
 def _as_stored(subscription: Subscription) -> Subscription:
-    """Returns the subscription as it is read back, so that values that JSON writes differently are no change."""
+    """Returns the subscription as it reads after storage in JSON, so that a comparison with the stored one finds real
+    changes."""
     return Subscription.model_validate_json(subscription.model_dump_json())
 
 

@@ -1,4 +1,4 @@
-"""Targets: list, find, suspend and resume them."""
+"""Targets: lists, finds, suspends and resumes them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def resume_target(bus: Bus, target: str) -> list[TargetStatus]:
 
 
 def mask_secrets(target: Target) -> dict[str, Any]:
-    """Returns a target's definition as JSON has it; header values that are not references are masked."""
+    """Returns a target's definition as JSON values; masks header values that are not references."""
     definition = target.model_dump(mode="json")
     if isinstance(definition.get("headers"), dict):
         definition["headers"] = {

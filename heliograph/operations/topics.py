@@ -22,7 +22,7 @@ FOLLOW_SECONDS = 0.2
 
 
 class TopicSize(NamedTuple):
-    """A topic's partitions, the records that it has, and all that were ever appended."""
+    """The number of a topic's partitions, of the records that it holds, and of all records ever appended."""
 
     topic: str
     partitions: int
@@ -62,7 +62,7 @@ class Start(NamedTuple):
 
 
 EARLIEST = Start(StartKind.EARLIEST)
-"""The start at the first record that there is."""
+"""The start at the first record of each partition."""
 
 
 def list_topics(bus: Bus) -> list[TopicSize]:
@@ -88,7 +88,7 @@ def list_lags(bus: Bus) -> list[GroupLag]:
 
 
 def parse_start(text: str, now: int) -> Start:
-    """Reads a start: `earliest`, `latest`, an offset, or a time as `parse_when` has it. Raises InputError."""
+    """Reads a start: `earliest`, `latest`, an offset, or a time as `parse_when` reads it. Raises InputError."""
     if text in {StartKind.EARLIEST, StartKind.LATEST}:
         return Start(StartKind(text))
     if text.isdecimal():
@@ -146,7 +146,7 @@ def _find_cursors(bus: Bus, topic: str, start: Start) -> dict[TopicPartition, in
 
 
 def _read_to_end(bus: Bus, topic: str, cursors: Mapping[TopicPartition, int]) -> Iterator[Record]:
-    """Reads what the topic has now, each partition from its cursor."""
+    """Yields the records that the topic has now, each partition from its cursor."""
     for partition, extent in bus.extents(topic).items():
         yield from read_on(bus, partition, cursors.get(partition, extent.start), extent.end)
 

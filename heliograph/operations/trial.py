@@ -28,7 +28,7 @@ class Trial(NamedTuple):
 
 
 def build_sample(now: int) -> bytes:
-    """Builds a notification that nobody mistakes for a real one. `now`: milliseconds since the epoch."""
+    """Builds a notification about the invented instance `i-heliograph-test`. `now`: milliseconds since the epoch."""
     return build(
         "Instance:StateChange",
         "i-heliograph-test",
@@ -40,7 +40,7 @@ def build_sample(now: int) -> bytes:
 
 
 def try_subscription(deployment: Deployment, name: str, value: bytes | None = None) -> list[Trial]:
-    """Makes one attempt at each target of a subscription. `value`: a notification; None builds one.
+    """Sends a notification once to each target of a subscription. `value`: the notification; None sends a sample.
 
     Raises NotFound, InvalidNotification, BusError.
     """
@@ -49,7 +49,7 @@ def try_subscription(deployment: Deployment, name: str, value: bytes | None = No
 
 
 def try_target(deployment: Deployment, target: str, value: bytes | None = None) -> Trial:
-    """Makes one attempt at a target. `value`: a notification; None builds one.
+    """Sends a notification once to a target. `value`: the notification; None sends a sample.
 
     Raises NotFound, InvalidNotification, BusError.
     """

@@ -23,14 +23,14 @@ from schemas.topics import EVENTS
 
 
 class EventDelivery(NamedTuple):
-    """A delivery of an event: its target's id and its own."""
+    """One delivery of an event. `target`: id of its target; `id`: id of the delivery."""
 
     target: str
     id: str
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """One subscription's answer to an event, under `version`.
+    """One subscription's answer to an event, by version `version` of the configuration.
 
     `deliveries` is empty if the subscription did not match; `failed` is then the first clause that did not hold.
     """
@@ -54,7 +54,7 @@ class Explanation(msgspec.Struct, frozen=True):
 class EventAnswer(NamedTuple):
     """The answer of each subscription to one event, and the state of each delivery by its id.
 
-    `duplicate_of`: the position of the earlier event that it repeats, empty if it repeats none; a duplicate is not
+    `duplicate_of`: position of the earlier event with the same bytes, empty if there is none; a duplicate is not
     routed.
     """
 
@@ -70,7 +70,7 @@ def describe_clause(clause: Clause) -> str:
 
 
 def answer_why(history: History, event: str) -> Iterator[EventAnswer]:
-    """Answers for each event with this id, or for the one at this position, what became of it.
+    """Yields the answers of all subscriptions to each event with an id, or to the event at a position.
 
     Raises NotFound (no such event, or not routed yet), InvalidNotification (it was rejected), BusError;
     `history.problem` says if the archive could not be read.
@@ -88,7 +88,7 @@ def answer_why(history: History, event: str) -> Iterator[EventAnswer]:
 def explain_routing(bus: Bus, position: Position, record: Record | None = None) -> list[Explanation]:
     """Returns each subscription's answer to the event at `position`, as it was when the event was routed.
 
-    `record`: the event, if the bus may have lost it. Raises NotFound (no such event, or not routed yet),
+    `record`: the event, for one that the bus may no longer hold. Raises NotFound (no such event, or not routed yet),
     InvalidNotification (it was rejected), DuplicateEvent, BusError.
     """
     record = record or _read_event(bus, position)

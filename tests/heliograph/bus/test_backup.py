@@ -136,8 +136,8 @@ def test_the_bus_is_copied_after_the_archive_and_before_the_objects(
         (home / "objects" / "late").write_bytes(b"after the bus")
         return copied
 
-    original: Callable[[Path, Path], str] = backup.copy_log
-    monkeypatch.setattr(backup, "copy_log", copy_and_add_files)
+    original: Callable[[Path, Path], str] = backup.copy_bus
+    monkeypatch.setattr(backup, "copy_bus", copy_and_add_files)
     backup_home(home, tmp_path / "saved")
     assert f"archive/{CHAIN}/t+0+99.avro" not in files_under(tmp_path / "saved")
     assert "objects/late" in files_under(tmp_path / "saved")
@@ -169,7 +169,7 @@ def test_a_home_in_use_is_not_replaced(
             open_bus_of(home)
 
     checked: list[Path] = []
-    monkeypatch.setattr(backup, "check_log", check_and_try_to_open)
+    monkeypatch.setattr(backup, "check_bus", check_and_try_to_open)
     restore_home(saved, home, force=True)
     assert len(checked) == 1
     open_bus_of(home).close()
@@ -219,7 +219,7 @@ def test_a_manifest_that_points_outside_is_refused(saved: Path, tmp_path: Path, 
 def test_a_manifest_that_cannot_be_used_is_refused(saved: Path, tmp_path: Path) -> None:
     manifest = json.loads((saved / "backup.json").read_bytes())
     (saved / "backup.json").write_text(json.dumps({**manifest, "format": 2}))
-    with pytest.raises(InputError, match="newer Heliograph"):
+    with pytest.raises(InputError, match="newer version of Heliograph"):
         restore_home(saved, tmp_path / "again")
     (saved / "backup.json").write_text("{")
     with pytest.raises(BusDamaged, match="use another backup"):
@@ -251,7 +251,7 @@ def test_a_backup_that_fails_leaves_nothing(
     def fail(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backup, "copy_log", fail)
+    monkeypatch.setattr(backup, "copy_bus", fail)
     with pytest.raises(BusFull, match="free some space"):
         backup_home(home, tmp_path / "saved")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]

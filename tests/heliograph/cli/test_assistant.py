@@ -62,8 +62,8 @@ def agents(home: Path, *instances: str) -> Generator[None]:
 
 def test_a_run_without_a_key_is_refused(call: Commands) -> None:
     says = call.refused("assistant", "run", "hostname", "--instance", "i-1")
-    assert "`heliograph assistant key` makes one" in says
-    assert "makes one" in call.refused("assistant", "agent", "--instance-id", "i-1")
+    assert "`heliograph assistant key` creates a key" in says
+    assert "creates a key" in call.refused("assistant", "agent", "--instance-id", "i-1")
 
 
 def test_a_key_is_made_once(with_key: Commands) -> None:

@@ -58,7 +58,7 @@ from tests.heliograph.cli.conftest import Commands
             "dead-letters drop --delivery nope --why x",
             "delivery 'nope': not a dead letter that the filter selects",
         ),
-        ("events why executions:0:0", "topic 'executions' has no events"),
+        ("events why executions:0:0", "topic 'executions' holds no events"),
         ("why nope", "event 'nope': not in the topics"),
         ("archive read --since soon", "time 'soon': expected"),
         ("archive new-epoch nope", "nothing of it is archived"),

@@ -34,7 +34,7 @@ def caller(deployment: Deployment) -> Caller:
 
 
 def test_a_caller_without_a_key_is_refused_with_the_command_that_makes_one(deployment: Deployment) -> None:
-    with pytest.raises(InputError, match="`heliograph assistant key` makes one"):
+    with pytest.raises(InputError, match="`heliograph assistant key` creates a key"):
         open_caller(deployment, "cn-hangzhou", 9)
 
 
@@ -80,7 +80,7 @@ def test_a_kept_command_brings_its_own_script(caller: Caller) -> None:
     create_command(caller, CommandFields(content="df", name="disks", timeout=30))
     chosen = choose_command(caller, CommandFields(timeout=90), "disks")
     assert (chosen.content, chosen.timeout) == ("df", 90)
-    with pytest.raises(InputError, match="leave out"):
+    with pytest.raises(InputError, match="leave these fields out"):
         choose_command(caller, CommandFields(content="du"), "disks")
 
 

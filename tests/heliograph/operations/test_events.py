@@ -61,9 +61,9 @@ def test_an_event_is_found_by_id_and_by_position(bus: MemoryBus) -> None:
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
-        ("E-9", "event 'E-9': not in the topics; an archived event is found by its position"),
+        ("E-9", "event 'E-9': not in the topics; find an archived event by its position"),
         ("events.other:0:9", "event 'events.other:0:9': not in the topics"),
-        ("executions:0:0", "topic 'executions' has no events"),
+        ("executions:0:0", "topic 'executions' holds no events"),
     ],
 )
 def test_an_unknown_event_is_not_found(bus: MemoryBus, key: str, problem: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heliograph.operations.subscription_file import check_targets, find_doubts, read_file
+from heliograph.operations.subscription_file import check_targets, find_warnings, read_file
 from schemas.errors import InvalidSubscription
 from tests.router.events import KINDS, subscription
 
@@ -137,7 +137,7 @@ def test_a_problem_of_a_target_names_target_and_key(keys: str, problem: str) -> 
         ),
         (
             f'[[subscription]]\nname = "a"\n{TARGET}\n[[subscription]]\nname = "a"\n{TARGET}',
-            "subscription 'a': name: used 2 times in this file",
+            "subscription 'a': name: is used 2 times in this file; give each subscription its own name",
         ),
         (
             f'[[subscription]]\nname = "a"\n{TARGET}\n[[subscription]]\nname = "b"\n{TARGET}batch = 3',
@@ -175,7 +175,7 @@ def test_targets_are_checked_by_their_kind() -> None:
 
 def test_a_name_missing_from_the_catalogue_gives_a_warning() -> None:
     names = ["Disk:Stalled:Executing", "Disk:Staled:Executing", "Disk:S*", "Instance:Unheard"]
-    assert find_doubts(
+    assert find_warnings(
         [subscription("one", names=names), subscription("two", product="RDS", names=names)]
     ) == [
         "subscription 'one': names: 'Disk:Staled:Executing' is not in the catalogue;"
