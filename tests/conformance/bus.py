@@ -4,7 +4,7 @@
         @pytest.fixture
         def bus(self, clock: Clock) -> Iterator[Bus]: ...
 
-Nothing in it assumes that a poll brings all available records at once, that a rebalance is instant, or that offsets have
+The suite does not assume that one poll returns all available records, that a rebalance is instant, or that offsets have
 no holes.
 """
 

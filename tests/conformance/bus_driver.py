@@ -1,4 +1,4 @@
-"""Drives consumers in the suites of the bus, with bounded waits and no assumption that anything happens at once."""
+"""Drives consumers in the suites of the bus. Waits have time limits, and allow for a bus that acts with a delay."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from schemas.clock import Clock, ManualClock
 from schemas.record import Gap, NewRecord, Position, Record, TopicPartition
 
 WITHIN = 30.0
-"""Time limit in seconds for records and rebalances that must come."""
+"""Time limit in seconds for expected records and rebalances."""
 QUIET = 0.4
-"""Seconds of polling in which no record may come."""
+"""Seconds for which `expect_quiet` polls; a record in this time fails the test."""
 
 
 def events(topic: str, count: int, partition: int | None = 0, first: int = 0) -> list[NewRecord]:
-    """Makes records with the values b"0", b"1" … from `first` on."""
+    """Builds `count` records with the values b"0", b"1" … from `first` on."""
     return [NewRecord(topic, b"%d" % number, partition=partition) for number in range(first, first + count)]
 
 
@@ -56,7 +56,7 @@ class Member:
         return polled.records
 
     def collect(self, count: int, limit: int = 5000) -> list[Record]:
-        """Polls until `count` more records have come."""
+        """Polls until `count` more records have been returned."""
         before = len(self.records)
         eventually(lambda: len(self.records) >= before + count, self, limit=limit)
         return self.records[before:]

@@ -1,4 +1,4 @@
-"""Suite of one consumer of a group, and of one after another."""
+"""Suite of a group with one consumer at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conformance.bus_topics import BusFixtures, read_all
 
 
 class GroupConformance(BusFixtures):
-    """Polling, finishing, holding and seeking."""
+    """Tests of polling, finishing, holding and seeking."""
 
     def test_a_new_group_starts_at_the_earliest_record(self, bus: Bus, topic: str, group: str) -> None:
         bus.append(events(topic, 10))
@@ -99,7 +99,7 @@ class GroupConformance(BusFixtures):
         assert group not in bus.groups()
         assert bus.members(group) == frozenset()
 
-    def test_members_lists_those_that_have_not_left(
+    def test_members_lists_the_members_that_have_not_left(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
     ) -> None:
         bus.create(topic)
@@ -137,7 +137,7 @@ class GroupConformance(BusFixtures):
         assert values(third.collect(len(missing))) == missing
         third.expect_quiet()
 
-    def test_finishing_a_record_twice_or_before_it_was_handed_out_changes_nothing(
+    def test_finishing_a_record_twice_or_before_it_was_polled_changes_nothing(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         positions = bus.append(events(topic, 10))
@@ -226,7 +226,7 @@ class GroupConformance(BusFixtures):
         member.consumer.hold(TopicPartition(topic, 0), None)
         assert values(member.collect(7)) == [3, 4, 5, 6, 7, 8, 9]
 
-    def test_a_hold_ends_by_itself(self, bus: Bus, clock: Clock, topic: str, group: str) -> None:
+    def test_a_hold_ends_at_its_time(self, bus: Bus, clock: Clock, topic: str, group: str) -> None:
         bus.append(events(topic, 3))
         member = Member(bus, topic, group)
         member.collect(1, limit=1)
@@ -305,7 +305,9 @@ class GroupConformance(BusFixtures):
         in_flight = member.collect(3, limit=3)
         truncate(TopicPartition(topic, 0), 8)
         eventually(lambda: 9 in values(member.records), member)
-        fetched = values(member.records[3:-2])  # a bus may have fetched these before they were removed
+        fetched = values(
+            member.records[3:-2]
+        )  # a bus may have fetched these records before they were removed
         assert fetched == list(range(3, 3 + len(fetched)))
         lost = range(3 + len(fetched), 8)
         assert member.gaps == ([Gap(topic, 0, lost.start, 8)] if lost else [])

@@ -1,4 +1,4 @@
-"""Suite of several consumers of a group that share, leave, come late or die."""
+"""Suite of a group with several consumers, which share partitions, leave, join late or are killed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.conformance.bus_topics import BusFixtures, read_all
 
 
 def spread(topic: str, count: int, first: int = 0) -> list[NewRecord]:
-    """Makes records spread over four partitions."""
+    """Builds `count` records in four partitions."""
     return [NewRecord(topic, b"%d" % number, partition=number % 4) for number in range(first, first + count)]
 
 
 class SharingConformance(BusFixtures):
-    """Membership, ownership, and hand-over of partitions."""
+    """Tests of membership, and of ownership and hand-over of partitions."""
 
     def test_two_members_share_partitions_and_each_record_goes_to_one(
         self, bus: Bus, another_handle: Bus, topic: str, group: str
@@ -145,7 +145,7 @@ class SharingConformance(BusFixtures):
         assert values(read_all(bus, f"{topic}.out")) == [7]
         assert bus.lag(group)[TopicPartition(topic, 0)] == Lag(1, 4)
 
-    def test_a_hold_stays_when_its_partition_is_lost_and_comes_back(
+    def test_a_hold_survives_the_loss_and_return_of_its_partition(
         self, bus: Bus, another_handle: Bus, clock: Clock, topic: str, group: str
     ) -> None:
         bus.create(topic)
@@ -221,6 +221,6 @@ def unfinished(records: list[Record], partitions: frozenset[TopicPartition]) -> 
 
 
 def halves(records: list[Record]) -> list[list[Record]]:
-    """Splits records into halves, the later one first."""
+    """Splits records into two halves, the later half first."""
     middle = len(records) // 2
     return [records[middle:], records[:middle]]

@@ -1,4 +1,4 @@
-"""Suite of topics, outside of groups."""
+"""Suite of topics: appending, reading and retention, without groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.topics import RECORD_LIMIT
 from tests.conformance.bus_driver import events, let_pass, values
 
 RETENTION = 60.0
-"""Seconds of retention with which the fixtures open the log, where they give a `ManualClock`."""
+"""Retention in seconds of a bus that the fixtures open with a `ManualClock`."""
 
 
 def read_all(bus: Bus, topic: str) -> list[Record]:
@@ -35,11 +35,11 @@ def read_all(bus: Bus, topic: str) -> list[Record]:
 
 
 class BusFixtures:
-    """Fixtures that an implementation provides. The bus is new and empty, and its topics have 4 partitions."""
+    """Fixtures that an implementation provides. The bus is new and empty, and new topics have 4 partitions."""
 
     @pytest.fixture
     def clock(self) -> Clock:
-        """The clock that the bus was opened with; a ManualClock lets the suite test retention, too."""
+        """Returns the clock with which the bus is opened. With a ManualClock the suite tests retention, too."""
         return SystemClock()
 
     @pytest.fixture
@@ -48,23 +48,23 @@ class BusFixtures:
 
     @pytest.fixture
     def another_handle(self, bus: Bus) -> Bus:
-        """The same topics, opened a second time as another process would."""
+        """Opens the topics of `bus` a second time, as another process would."""
         raise NotImplementedError
 
     @pytest.fixture
     def reopen(self, bus: Bus) -> Callable[[], Bus]:
-        """Closes `bus` and opens the same topics again."""
+        """Returns a function that closes `bus` and opens its topics again."""
         raise NotImplementedError
 
     @pytest.fixture
     def truncate(self) -> Callable[[TopicPartition, int], None]:
-        """Removes the records of a partition below an offset, finished or not."""
-        pytest.skip("this log has no way to lose records on demand")
+        """Returns a function that removes the records of a partition below an offset, finished or not."""
+        pytest.skip("this bus cannot remove records on demand")
 
     @pytest.fixture
     def killed_consumer(self) -> Callable[[str, str, int], None]:
-        """Runs a consumer of a topic and group that gets `count` records and dies as by kill -9."""
-        pytest.skip("this log has no way to kill a consumer")
+        """Returns a function that runs a consumer of a topic and group, and kills it as by kill -9 after `count` records."""
+        pytest.skip("this bus cannot kill a consumer")
 
     @pytest.fixture
     def topic(self) -> str:
@@ -76,7 +76,7 @@ class BusFixtures:
 
 
 class TopicConformance(BusFixtures):
-    """Appending, reading, topics, retention."""
+    """Tests of appending, reading and creating topics."""
 
     @pytest.mark.parametrize(
         ("key", "headers", "value"),
@@ -112,7 +112,7 @@ class TopicConformance(BusFixtures):
     def test_an_append_of_no_records_returns_no_positions(self, bus: Bus) -> None:
         assert list(bus.append([])) == []
 
-    def test_one_append_may_fill_several_topics(self, bus: Bus, topic: str) -> None:
+    def test_one_append_may_write_to_several_topics(self, bus: Bus, topic: str) -> None:
         bus.append([NewRecord(topic, b"1"), NewRecord(f"{topic}.other", b"2"), NewRecord(topic, b"3")])
         assert sorted(values(read_all(bus, topic))) == [1, 3]
         assert values(read_all(bus, f"{topic}.other")) == [2]
@@ -122,7 +122,7 @@ class TopicConformance(BusFixtures):
         positions = bus.append([NewRecord(topic, b"", key) for key in keys])
         assert [position.partition for position in positions] == [partition_for(key, 4) for key in keys]
 
-    def test_a_record_without_a_key_goes_to_some_partition(self, bus: Bus, topic: str) -> None:
+    def test_a_record_without_a_key_goes_to_any_partition(self, bus: Bus, topic: str) -> None:
         positions = bus.append(events(topic, 20, partition=None))
         assert {position.partition for position in positions} <= set(range(4))
         assert sorted(values(read_all(bus, topic))) == list(range(20))
@@ -138,7 +138,9 @@ class TopicConformance(BusFixtures):
         assert len(set(positions)) == 12_000
         assert sorted(values(read_all(bus, topic))) == list(range(12_000))
 
-    def test_a_record_at_the_size_limit_passes_and_one_above_does_not(self, bus: Bus, topic: str) -> None:
+    def test_a_record_at_the_size_limit_is_appended_and_a_larger_one_is_refused(
+        self, bus: Bus, topic: str
+    ) -> None:
         room = RECORD_LIMIT - len(b"key") - len("h") - len(b"header")
         bus.append([NewRecord(topic, b"x" * room, b"key", (("h", b"header"),))])
         with pytest.raises(RecordTooLarge, match=str(RECORD_LIMIT)):
@@ -240,7 +242,7 @@ class TopicConformance(BusFixtures):
         another_handle.append(events(topic, 3, first=3))
         assert values(read_all(bus, topic)) == values(read_all(another_handle, topic)) == [0, 1, 2, 3, 4, 5]
 
-    def test_threads_append_at_once_without_loss(self, bus: Bus, another_handle: Bus, topic: str) -> None:
+    def test_concurrent_appends_lose_nothing(self, bus: Bus, another_handle: Bus, topic: str) -> None:
         def work(worker: int) -> list[Position]:
             handle = (bus, another_handle)[worker % 2]
             return [
@@ -260,8 +262,8 @@ class TopicConformance(BusFixtures):
 
 
 class RetentionConformance(BusFixtures):
-    """Retention by `maintain`, by the ManualClock that the bus was opened with; not for buses whose
-    retention is a server's."""
+    """Tests of retention by `maintain`, on a bus with a ManualClock. A bus whose server applies retention does not inherit
+    them."""
 
     def test_retention_removes_records_that_no_group_needs(self, bus: Bus, clock: Clock, topic: str) -> None:
         manual = needs_manual(clock)
@@ -293,7 +295,7 @@ class RetentionConformance(BusFixtures):
     def test_topics_kept_until_consumed_keep_everything_until_a_group_reads_them(
         self, bus: Bus, clock: Clock, group: str
     ) -> None:
-        """A deliverer that starts for the first time, however late, must find all deliveries."""
+        """A deliverer must find all deliveries, however late it starts for the first time."""
         manual = needs_manual(clock)
         bus.append(events("deliveries", 3))
         manual.advance(RETENTION + 1)
@@ -308,6 +310,6 @@ class RetentionConformance(BusFixtures):
 
 
 def needs_manual(clock: Clock) -> ManualClock:
-    """Returns the clock, which the test sets by hand."""
+    """Returns the clock, and fails the test if it is not a ManualClock."""
     assert isinstance(clock, ManualClock)
     return clock

@@ -1,10 +1,11 @@
-"""The contract of every sink (`sinks/base.py`), as a suite that each kind inherits with a driver of its own.
+"""The suite of the contract of sinks (`sinks/base.py`). Each kind inherits it and provides a driver.
 
     class TestMySink(SinkConformance):
         @pytest.fixture
         def driver(self) -> SinkDriver: ...
 
-Nothing in it looks at a clock: a counterpart that hangs is released by the test, or cut off by the kind's own limit.
+The counterpart is what the sink sends to, such as an HTTP server. If it hangs, the test releases it, or the time limit
+of the kind ends the call.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ ODD_TEXTS = {
     "emoji": "👩‍👩‍👧 é".encode(),
     "path": b"../../..",
 }
-"""Text inside a JSON string, as producers may send it."""
+"""Unusual texts that producers may send inside a JSON string, by description."""
 
 
 def make_event(number: int, text: bytes = b"ok") -> bytes:
-    """Returns a notification that holds `text` wherever its producer chooses the text."""
+    """Builds a notification with `text` in each field whose text the producer chooses freely."""
     return (
         b'{"ver":"1.0","id":"5E-%d %b","product":"ECS","resourceId":"acs:ecs:cn-hangzhou:1690:disk/d-1",'
         b'"level":"CRITICAL","name":"Disk:Stalled:%b","userId":"1690","eventTime":"20190409T121826.922+0800",'
@@ -49,7 +50,7 @@ def make_event(number: int, text: bytes = b"ok") -> bytes:
 
 
 def make_delivery(number: int, event: bytes) -> Delivery:
-    """Returns a delivery of the event."""
+    """Builds a delivery of `event`."""
     return Delivery(
         id=f"id{number}",
         source=Position("events.ecs.disk", 0, number),
@@ -63,7 +64,7 @@ def make_delivery(number: int, event: bytes) -> Delivery:
 
 
 class Gate:
-    """Holds threads that come to it while it is shut."""
+    """Makes threads wait while it is shut."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -71,11 +72,11 @@ class Gate:
         self._open.set()
 
     def shut(self) -> None:
-        """Holds all that come from now on."""
+        """Makes threads that enter from now on wait."""
         self._open.clear()
 
     def open(self) -> None:
-        """Lets all go on, those held too."""
+        """Lets all threads continue, also those that wait."""
         self._open.set()
 
     def enter(self) -> None:
@@ -85,10 +86,10 @@ class Gate:
 
 
 class SinkDriver(ABC):
-    """One kind, and control of the counterpart that its sinks send to."""
+    """Builds the sinks of one kind, and controls the counterpart that they send to."""
 
     takes_any_size: ClassVar[bool] = False
-    """True if no counterpart of the kind has a limit."""
+    """True if counterparts of the kind accept events of any size."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Runs the counterpart on the test's loop, if it needs one."""
@@ -96,24 +97,24 @@ class SinkDriver(ABC):
 
     @abstractmethod
     def build(self, *, patient: bool = True) -> Sink:
-        """Builds a sink for the counterpart, as the deliverer does. `patient`: False for the shortest time limit that
-        still lets a delivery succeed, where the kind has one."""
+        """Builds a sink for the counterpart, as the deliverer does. `patient`: False for the shortest time limit with
+        which a delivery can succeed, if the kind has a time limit."""
 
     def make(self, number: int, text: bytes = b"ok") -> Delivery:
-        """Returns a delivery that the counterpart takes, with `text` in it."""
+        """Builds a delivery that the counterpart accepts, with `text` in its event."""
         return make_delivery(number, make_event(number, text))
 
     @abstractmethod
     def make_bad(self, number: int) -> Delivery:
-        """Returns a delivery that cannot succeed, whatever the counterpart does."""
+        """Builds a delivery that cannot succeed, whatever the counterpart does."""
 
     @abstractmethod
     def refuse_large(self) -> None:
-        """Makes the counterpart refuse events above EVENT_LIMIT, as far as it has a limit."""
+        """Makes the counterpart refuse events above EVENT_LIMIT, unless it accepts any size."""
 
     @abstractmethod
     def time_out(self) -> None:
-        """Makes the counterpart hang for longer than the kind waits, or fail with its own time-out."""
+        """Makes the counterpart hang beyond the time limit of the kind, or fail with its own time-out."""
 
     @abstractmethod
     def hold(self) -> None:
@@ -125,7 +126,7 @@ class SinkDriver(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Lets the counterpart go on, for all further deliveries too."""
+        """Ends the hang of the counterpart, also for later deliveries."""
 
 
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -143,7 +144,7 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 @asynccontextmanager
 async def opened(driver: SinkDriver, *, patient: bool = True) -> AsyncGenerator[Sink]:
-    """A sink with its running counterpart, closed at the end."""
+    """Runs the counterpart, yields a sink for it, and closes the sink at the end."""
     async with driver.running():
         sink = driver.build(patient=patient)
         try:
@@ -154,7 +155,7 @@ async def opened(driver: SinkDriver, *, patient: bool = True) -> AsyncGenerator[
 
 
 async def start(sink: Sink, driver: SinkDriver, *batch: Delivery) -> asyncio.Task[Sequence[Outcome]]:
-    """Starts a delivery that the counterpart holds, and waits until it has arrived there."""
+    """Starts a delivery to a counterpart that hangs, and waits until it has arrived there."""
     driver.hold()
 
     async def deliver() -> Sequence[Outcome]:
@@ -172,7 +173,7 @@ def text_of(outcome: Outcome) -> str:
 
 
 class SinkConformance:
-    """For every kind."""
+    """Tests of every kind."""
 
     @on_loop
     async def test_each_delivery_has_its_outcome_in_order(self, driver: SinkDriver) -> None:
@@ -197,7 +198,7 @@ class SinkConformance:
                 assert isinstance(outcome, Delivered)
 
     @on_loop
-    async def test_a_counterpart_that_times_out_is_a_retry(self, driver: SinkDriver) -> None:
+    async def test_a_timeout_of_the_counterpart_gives_a_retry(self, driver: SinkDriver) -> None:
         async with opened(driver, patient=False) as sink:
             driver.time_out()
             (outcome,) = await sink.deliver([driver.make(1)])
@@ -258,7 +259,7 @@ class SinkConformance:
             assert isinstance(outcome, Delivered)
 
     @on_loop
-    async def test_an_event_that_is_too_large_harms_no_other(self, driver: SinkDriver) -> None:
+    async def test_an_event_that_is_too_large_does_not_affect_the_others(self, driver: SinkDriver) -> None:
         async with opened(driver) as sink:
             driver.refuse_large()
             one = driver.make(2)
@@ -270,7 +271,9 @@ class SinkConformance:
 
     @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=list(ODD_TEXTS))
     @on_loop
-    async def test_odd_text_harms_no_other_and_no_outcome(self, driver: SinkDriver, text: bytes) -> None:
+    async def test_odd_text_neither_fails_other_deliveries_nor_garbles_its_outcome(
+        self, driver: SinkDriver, text: bytes
+    ) -> None:
         async with opened(driver) as sink:
             first, odd, last = await sink.deliver([driver.make(1), driver.make(2, text), driver.make(3)])
             assert isinstance(first, Delivered)
@@ -281,7 +284,7 @@ class SinkConformance:
 
 
 class SecretSinkConformance(SinkConformance):
-    """For kinds whose settings name secrets."""
+    """Tests of kinds whose settings name secrets."""
 
     @pytest.mark.parametrize("secret", ["hunter2-hunter2", "Bearer correct-horse"])
     @on_loop
@@ -302,8 +305,9 @@ class SecretSinkConformance(SinkConformance):
 
 
 class SecretDriver(SinkDriver):
-    """A driver of a kind whose settings name secrets."""
+    """A driver for a kind whose settings name secrets."""
 
     @abstractmethod
     def build_failing(self, secret: str, monkeypatch: pytest.MonkeyPatch) -> Sequence[Sink]:
-        """Builds a sink for each way to use the secret; the counterpart refuses it, and repeats it if it can."""
+        """Builds a sink for each way to use the secret. The counterpart refuses the secret, and its answer repeats the
+        secret if possible."""

@@ -32,12 +32,12 @@ def keys_of(store: ObjectStore, prefix: str = "", after: str = "") -> list[str]:
 
 
 def without_folder_conflicts(keys: set[str]) -> set[str]:
-    """Drops keys that are also the folder of other keys, since some stores refuse them."""
+    """Removes keys that are also the folder of another key, since some stores refuse such keys."""
     return {key for key in keys if not any(other.startswith(key + "/") for other in keys)}
 
 
 def write_and_delete(store: ObjectStore) -> None:
-    """Writes and deletes from several threads in one folder, each thread with objects of its own."""
+    """Writes and deletes objects of one folder in four threads; no two threads use the same object."""
 
     def churn(racer: int) -> None:
         for turn in range(30):
@@ -49,7 +49,7 @@ def write_and_delete(store: ObjectStore) -> None:
 
 
 class StoreConformance:
-    """Suite of every store."""
+    """Tests of every store."""
 
     def test_an_object_is_read_back_as_written(self, store: ObjectStore) -> None:
         body = bytes(range(256)) * 1000
@@ -128,7 +128,7 @@ class StoreConformance:
         with pytest.raises(StoreRefused, match="1025"):
             store.put_new(longest + "z", b"1")
 
-    def test_list_is_in_order_of_whole_keys(self, store: ObjectStore) -> None:
+    def test_list_orders_by_whole_keys_and_not_by_folder(self, store: ObjectStore) -> None:
         for key in ("a/b", "a-b", "a0", "a.d/x", "B", "é", "a/b-c/d", "a/b.c"):
             store.put(key, b"")
         assert keys_of(store) == ["B", "a-b", "a.d/x", "a/b", "a/b-c/d", "a/b.c", "a0", "é"]
@@ -138,7 +138,7 @@ class StoreConformance:
         assert keys_of(store, "nothing/here") == []
         assert keys_of(store, "../") == []
 
-    def test_list_equals_a_filtered_sorted_set(self, store: ObjectStore) -> None:
+    def test_list_returns_the_keys_by_prefix_and_start_in_order(self, store: ObjectStore) -> None:
         turns = count()
 
         @settings(max_examples=60)
@@ -152,7 +152,7 @@ class StoreConformance:
 
         check()
 
-    def test_exactly_one_of_racing_threads_wins(self, store: ObjectStore) -> None:
+    def test_put_new_succeeds_for_exactly_one_of_racing_threads(self, store: ObjectStore) -> None:
         """Starts two races at a time, since some servers make losers wait for seconds."""
         barrier = Barrier(2 * RACERS, timeout=60)
 
@@ -170,7 +170,7 @@ class StoreConformance:
                 (winner,) = (racer for racer in range(number, 2 * RACERS, 2) if results[racer][turn])
                 assert store.get(f"race/{turn}/{number}") == b"%d" % winner
 
-    def test_readers_never_see_a_part(self, store: ObjectStore) -> None:
+    def test_readers_never_see_a_partly_written_object(self, store: ObjectStore) -> None:
         bodies = {bytes([value]) * 200_000 for value in range(4)}
         store.put("x", next(iter(bodies)))
 
@@ -184,22 +184,22 @@ class StoreConformance:
                 assert store.get("x") in bodies
             writes.result()
 
-    def test_writers_and_deletes_in_one_folder(self, store: ObjectStore) -> None:
+    def test_concurrent_writes_and_deletes_in_one_folder_succeed(self, store: ObjectStore) -> None:
         write_and_delete(store)
         assert keys_of(store) == []
 
 
 class SharedStoreConformance(StoreConformance):
-    """Suite of stores that another process reaches by the same URL."""
+    """Tests of stores that another process can open by the same URL."""
 
-    def test_another_opening_of_the_url_sees_the_same_objects(self, store: ObjectStore) -> None:
+    def test_a_store_opened_again_by_url_has_the_same_objects(self, store: ObjectStore) -> None:
         store.put("a/b", b"1")
         other = open_store(store.url)
         assert other.get("a/b") == b"1"
         assert not other.put_new("a/b", b"2")
         other.close()
 
-    def test_exactly_one_of_racing_processes_wins(self, store: ObjectStore) -> None:
+    def test_put_new_succeeds_for_exactly_one_of_racing_processes(self, store: ObjectStore) -> None:
         with multiprocessing.get_context("spawn").Pool(4) as pool:
             results = pool.starmap(_race_in_process, [(store.url, racer) for racer in range(4)], chunksize=1)
         for turn in range(50):

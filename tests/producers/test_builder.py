@@ -102,7 +102,7 @@ def test_fields_are_derived_from_name_resource_and_time() -> None:
     }
 
 
-def test_ids_differ_unless_given() -> None:
+def test_each_notification_has_a_new_id_unless_one_is_given() -> None:
     assert built("Instance:AutoReactivateCompleted")["id"] != built("Instance:AutoReactivateCompleted")["id"]
     value = build(
         "Instance:AutoReactivateCompleted", "i", region="r", user="1", content={}, now_ms=NOW, id="mine"

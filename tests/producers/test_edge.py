@@ -97,7 +97,7 @@ def test_building_one_record_raises_with_the_wrong_field() -> None:
 
 
 class FullAfter(MemoryBus):
-    """A bus that is full after a number of appends."""
+    """A bus that is full after `appends` appends."""
 
     def __init__(self, appends: int) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ def items(data: bytes, step: int = 1 << 20) -> list[bytes]:
 
 @st.composite
 def _written(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """Draws objects in any layout, and a stream of them: consecutive, in lines or in an array."""
+    """Draws objects, and a stream of them in one of the layouts: consecutive, in lines or in an array."""
     texts = [
         json.dumps(
             each, indent=draw(st.sampled_from([None, 0, 2])), ensure_ascii=draw(st.booleans())
@@ -81,7 +81,7 @@ def test_reading_resumes_at_the_line_after_a_bad_one(bad: list[bytes], step: int
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-def test_only_blanks_are_dropped_from_any_bytes(data: bytes, step: int) -> None:
+def test_reading_any_bytes_drops_only_blanks(data: bytes, step: int) -> None:
     kept = b"".join(items(data, step))
     blanks = b" \t\r\n,[]"
     assert bytes(set(data) - set(kept)).strip(blanks + b"\xef\xbb\xbf") == b""
@@ -144,7 +144,7 @@ def test_an_oversized_object_in_an_array_is_one_item_cut_to_the_limit() -> None:
 
 
 class Endless:
-    """A stream of 24 MiB that is never in memory as a whole."""
+    """A stream of 24 MiB that generates its bytes as they are read."""
 
     def __init__(self, line: bytes) -> None:
         self._line, self._left = line * (1024 * 1024 // len(line)), 24

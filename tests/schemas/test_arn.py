@@ -59,6 +59,6 @@ def test_the_type_of_a_network_interface_is_written_eni(resource_type: str) -> N
     assert built == "acs:ecs:cn-beijing:1:eni/eni-1"
 
 
-def test_building_refuses_parts_that_make_no_resource_name() -> None:
+def test_building_an_invalid_resource_name_is_refused() -> None:
     with pytest.raises(InvalidNotification):
         arn.build("Instance", "i-1", region="", user="1")

@@ -14,7 +14,7 @@ from schemas.errors import NotFound
 SPECIFICATION = Path(__file__).parents[3] / "shared" / "spec" / "event_catalogue.tsv"
 
 
-def test_the_catalogue_has_ninety_names_and_each_consists_of_its_parts() -> None:
+def test_the_catalogue_has_ninety_names_built_from_type_code_and_status() -> None:
     assert len(CATALOGUE) == 90
     for name, entry in CATALOGUE.items():
         parts = [entry.resource_type, entry.code, entry.status]
@@ -45,7 +45,7 @@ def test_names_and_event_types_match_the_specification() -> None:
         ("Instance:Security.TpmAlert:Executing", "WARN"),
     ],
 )
-def test_a_level_is_chosen_where_sources_disagree(name: str, level: str) -> None:
+def test_one_level_is_chosen_where_sources_disagree(name: str, level: str) -> None:
     assert CATALOGUE[name].level == level
 
 

@@ -113,7 +113,7 @@ def test_a_wrong_file_record_is_refused_with_the_field(changes: dict[str, Any], 
 @pytest.mark.parametrize(
     "value", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"CommandId":' + b"[" * 100_000]
 )
-def test_bytes_that_are_no_json_object_are_refused(value: bytes) -> None:
+def test_bytes_that_are_not_a_json_object_are_refused(value: bytes) -> None:
     assert refused(value).startswith("record: is not a JSON object: ")
 
 
@@ -125,7 +125,7 @@ def test_a_record_above_the_size_limit_of_events_is_refused() -> None:
 def test_any_changed_value_is_either_valid_or_refused_with_a_field(
     example: dict[str, Any], data: st.DataObject
 ) -> None:
-    """A valid record is equal after encoding; a refusal names a field of the record."""
+    """A valid record is the same after encoding and reading; a refusal names a field of the record."""
     name = data.draw(st.sampled_from(sorted(example)))
     value = data.draw(
         st.one_of(
@@ -173,7 +173,7 @@ PRIORITIES: list[tuple[str, Callable[[set[str]], bool]]] = [
     ("Finished", lambda found: found in ({"Finished"}, {"Finished", "Stopped"})),
     ("PartialFailed", lambda found: {"Failed", "Finished"} <= found),
 ]
-"""The manual's table: overall states by priority, with their conditions on the states of the instances."""
+"""The table of the manual: states of an execution by priority, each with its condition on the instances' states."""
 
 
 @pytest.mark.parametrize(

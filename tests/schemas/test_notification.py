@@ -53,7 +53,7 @@ def test_the_official_examples_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("value", EXAMPLES)
-def test_all_readers_accept_the_examples(value: bytes) -> None:
+def test_every_reader_of_notifications_accepts_the_examples(value: bytes) -> None:
     assert check(value) == read_routing(value)
     assert explain(value) is None
 
@@ -80,7 +80,7 @@ def test_all_readers_accept_the_examples(value: bytes) -> None:
         {"id": "☀"},
     ],
 )
-def test_envelopes_of_real_notifications_are_accepted(fields: dict[str, object]) -> None:
+def test_top_level_fields_of_real_notifications_are_accepted(fields: dict[str, object]) -> None:
     check(changed(**fields))
 
 

@@ -36,7 +36,7 @@ def test_references_are_shown_and_values_are_masked() -> None:
     assert "hunter2" not in repr(settings) + settings.model_dump_json() + str(settings.model_dump())
 
 
-def test_an_unreadable_reference_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_unreadable_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HELIO_TOKEN", raising=False)
     with pytest.raises(InputError, match="env:HELIO_TOKEN: the environment has no variable HELIO_TOKEN"):
         Secret("env:HELIO_TOKEN").reveal()

@@ -106,12 +106,12 @@ def test_patterns_use_only_the_syntax_of_json_schema(pattern: str) -> None:
         ("1700000000000", NOW),
     ],
 )
-def test_each_form_of_a_typed_time_is_read(text: str, expected: int) -> None:
+def test_each_form_of_a_time_on_the_command_line_is_read(text: str, expected: int) -> None:
     assert times.parse_when(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2 hours", "-2h", "2024-02-30", "12"])
-def test_a_text_that_is_no_time_is_refused_with_the_forms(text: str) -> None:
+def test_an_invalid_time_is_refused_with_the_accepted_forms(text: str) -> None:
     with pytest.raises(InputError, match="expected 2h, 2026-01-01 or"):
         times.parse_when(text, NOW)
 
@@ -119,11 +119,11 @@ def test_a_text_that_is_no_time_is_refused_with_the_forms(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90.0), ("5m", 300.0), (" 2h ", 7200.0), ("250ms", 0.25)]
 )
-def test_each_unit_of_a_typed_duration_is_read(text: str, seconds: float) -> None:
+def test_each_unit_of_a_duration_on_the_command_line_is_read(text: str, seconds: float) -> None:
     assert times.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "soon", "-5m", "1.5h", "2026-01-01"])
-def test_a_text_that_is_no_duration_is_refused_with_the_forms(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_the_accepted_forms(text: str) -> None:
     with pytest.raises(InputError, match="expected 90s, 5m or 2h"):
         times.parse_duration(text)

@@ -1,1 +1,1 @@
-"""Real services, obtained, started and stopped by the tests."""
+"""Real servers for tests, which obtain, start and stop them."""

@@ -1,4 +1,4 @@
-"""`python -m tests.services`: obtains every real service before the tests that need them, which have time limits."""
+"""`python -m tests.services`: obtains every service in advance, since tests have time limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SERVICES = {"Apache Kafka": kafka.obtain, "MinIO": minio.obtain, "SeaweedFS": se
 
 
 def main() -> int:
-    """Obtains every service that is available here. Returns 1 if one is missing and services are required."""
+    """Obtains every service that this machine can run. Returns 1 if a service is missing and services are required."""
     missing = False
     for name, obtain in SERVICES.items():
         began = time.monotonic()

@@ -68,7 +68,7 @@ class Kafka:
 
 
 def obtain() -> Path:
-    """Finds the folder with the jars in the cache, or fetches it from Maven. Raises Unavailable."""
+    """Returns the folder with the jars: from the cache, or fetched from Maven. Raises Unavailable."""
     java, maven = shutil.which("java"), shutil.which("mvn")
     if java is None:
         raise Unavailable("Apache Kafka needs java")
@@ -96,7 +96,7 @@ def _download(maven: str, home: Path) -> None:
 
 
 def java(program: str, *arguments: str, memory: str = "256m") -> list[str]:
-    """Builds the command that runs a program of Apache Kafka, such as `kafka.Kafka`."""
+    """Builds the command line that runs a program of Apache Kafka, such as `kafka.Kafka`."""
     # A test is over before the optimizing compiler repays its work.
     options = (f"-Xmx{memory}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
     return ["java", *options, "-cp", f"{obtain()}/*", program, *arguments]
@@ -110,7 +110,7 @@ def start(properties: str = "") -> Kafka:
         broker = _start_in(folder, properties)
         if broker is not None:
             return broker
-    raise AssertionError("Apache Kafka did not start three times; its output was printed above")
+    raise AssertionError("Apache Kafka did not start in three attempts; its output is printed above")
 
 
 def _start_in(folder: Path, properties: str) -> Kafka | None:
@@ -140,7 +140,7 @@ def _start_in(folder: Path, properties: str) -> Kafka | None:
 
 
 def _scram(properties: str) -> list[str]:
-    """Builds the arguments of the formatter that create a user for SCRAM."""
+    """Builds the arguments with which the formatter of the storage creates a user for SCRAM."""
     if "SCRAM-SHA-256" not in properties:
         return []
     return ["--add-scram", "SCRAM-SHA-256=[name=user,password=secret]"]
@@ -161,7 +161,7 @@ def _shared() -> Kafka:
 
 @pytest.fixture(scope="session")
 def kafka() -> Kafka:
-    """The broker of this process, shared by all tests; each test uses a namespace of its own."""
+    """Returns the broker of this process, which all tests share; each test uses a namespace of its own."""
     try:
         return _shared()
     except Unavailable as error:
@@ -171,7 +171,7 @@ def kafka() -> Kafka:
 
 @contextmanager
 def running(properties: str = "") -> Generator[Kafka]:
-    """Runs a broker for one test."""
+    """Runs a broker for one test, with further lines of `properties`."""
     broker = start(properties)
     try:
         yield broker

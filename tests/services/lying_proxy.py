@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that lies on command, and a server that records its requests."""
+"""A proxy in front of an S3 server that fails requests on command, and a server that records its requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_PASSED_ON = {"connection", "transfer-encoding", "keep-alive"}
 
 
 class Lie(Enum):
-    """A fault of one request."""
+    """The faults of a request."""
 
     FAIL_BEFORE = auto()
     """The answer is 500; the request is not passed on."""
@@ -77,8 +77,8 @@ Wanted = Callable[[Asked], bool]
 
 @dataclass
 class Proxy:
-    """State of a proxy. It applies `lies`, in order, to the requests that `wanted` accepts, and passes on the others. While
-    `down`, it cuts all connections."""
+    """State of a proxy. It applies the faults of `lies`, in order, to the requests that `wanted` accepts, and passes on
+    the others. While `down` is True, it cuts all connections."""
 
     endpoint: str
     asked: list[Asked] = field(default_factory=list[Asked])
@@ -100,7 +100,7 @@ class Proxy:
 
 @contextmanager
 def lying(upstream: str) -> Generator[Proxy]:
-    """Runs a proxy before the server at `http://host:port`."""
+    """Runs a proxy in front of the server at `upstream`, as in `http://host:port`."""
     proxy = Proxy("")
 
     class Handler(_Handler):
@@ -126,7 +126,7 @@ def lying(upstream: str) -> Generator[Proxy]:
 
 @contextmanager
 def recording(respond: Callable[[Asked], Answer]) -> Generator[tuple[str, list[Asked]]]:
-    """Runs a server that answers by `respond`; yields its endpoint and the list of its requests."""
+    """Runs a server that answers each request with `respond`; yields its endpoint and the list of its requests."""
     seen: list[Asked] = []
 
     class Handler(_Handler):
@@ -139,14 +139,14 @@ def recording(respond: Callable[[Asked], Answer]) -> Generator[tuple[str, list[A
 
 
 def error_of(lie: Lie) -> Answer:
-    """Builds an error answer of S3."""
+    """Builds the error answer of S3 for a fault."""
     status, code = _ANSWERS[lie]
     body = f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode()
     return Answer(status, {"Content-Type": "application/xml"}, body)
 
 
 def pass_on(upstream: str, asked: Asked) -> Answer:
-    """Passes a request on to the real server with its signed headers unchanged."""
+    """Passes a request on to the real server, with the signed headers unchanged."""
     connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=30)
     try:
         connection.putrequest(asked.method, asked.path, skip_host=True, skip_accept_encoding=True)

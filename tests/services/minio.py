@@ -20,7 +20,7 @@ OBTAIN_WITHIN = 900.0
 
 
 def obtain() -> Path:
-    """Finds the program in the cache, or builds it, which takes some minutes. Raises Unavailable."""
+    """Returns the path of the program: from the cache, or built, which takes some minutes. Raises Unavailable."""
     with locked(f"minio-{VERSION}") as folder:
         program = folder / "minio"
         if program.is_file():
@@ -81,7 +81,7 @@ def _shared() -> Service:
 
 @pytest.fixture(scope="session")
 def minio() -> Service:
-    """The server of this process, shared by all tests; each test uses a bucket of its own."""
+    """Returns the server of this process, which all tests share; each test uses a bucket of its own."""
     try:
         return _shared()
     except Unavailable as error:

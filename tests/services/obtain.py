@@ -1,4 +1,4 @@
-"""Common parts of the services: their cache, a lock while obtaining one, free ports, skipping or failing a test."""
+"""Common parts of the services: cache, locks, free ports, waiting, and skipping tests without a service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_WITHIN = 60.0
 
 
 class Unavailable(Exception):  # noqa: N818
-    """The service cannot run here; the text says why."""
+    """The service cannot run on this machine; the text gives the reason."""
 
 
 def unavailable(error: Unavailable) -> None:
@@ -30,8 +30,8 @@ def unavailable(error: Unavailable) -> None:
 
 @contextmanager
 def locked(name: str) -> Generator[Path]:
-    """Locks a service, so that one of several test processes obtains it while the others wait. Yields its folder, which may
-    not exist yet."""
+    """Locks a service, so that one test process obtains it while other processes wait. Yields the folder of the service,
+    which may not exist yet."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -51,7 +51,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
-    """Waits for a process; returns False if it ends, or is not ready within START_WITHIN seconds."""
+    """Waits until `ready()` is True. Returns False if the process ends, or is not ready within START_WITHIN seconds."""
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         if ready():

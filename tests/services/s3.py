@@ -21,13 +21,14 @@ from tests.services.obtain import wait_until
 
 ACCESS_KEY, SECRET_KEY = "heliograph-tests", "not-a-secret-0123456789"
 READER_KEY = "heliograph-reader"
-"""An access key with the same secret that may only read and list; SeaweedFS alone knows it."""
+"""An access key that may only read and list, with the same secret. Only SeaweedFS has it."""
 ENVIRONMENT = {"S3_TESTS_KEY": ACCESS_KEY, "S3_TESTS_SECRET": SECRET_KEY}
-"""Environment variables to which the URLs of stores refer."""
+"""Environment variables to which the URLs of stores refer for secrets."""
 _REFERENCES = {"access_key": "env:S3_TESTS_KEY", "secret_key": "env:S3_TESTS_SECRET"}
 
 Command = Callable[[Path], tuple[Sequence[str], dict[str, str], int]]
-"""Builds from a folder the command, its environment and its S3 port; called for each attempt, for other ports."""
+"""Returns the command line, the environment and the S3 port of a server with its data in a folder. Each call chooses
+other ports."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Service:
         return name
 
     def client(self) -> Any:
-        """Makes a plain client of boto3."""
+        """Creates a plain client of boto3."""
         return _client(self.endpoint)
 
     def url(self, bucket: str, prefix: str = "", *, endpoint: str = "", **more: str) -> str:
-        """Builds the URL of a store in a bucket; its secrets are in ENVIRONMENT."""
+        """Builds the URL of a store in a bucket. The URL refers to secrets in ENVIRONMENT."""
         query = {"endpoint": endpoint or self.endpoint, **_REFERENCES, **more}
         return f"s3://{bucket}/{prefix}?{urlencode(query)}"
 
@@ -62,7 +63,7 @@ class Service:
 
 
 def start(name: str, command: Command) -> Service:
-    """Starts a server, in up to three attempts, since another process may take a port meanwhile."""
+    """Starts a server, in up to three attempts, since another process may take its port."""
     printed = ""
     for _ in range(3):
         folder = Path(tempfile.mkdtemp(prefix=f"heliograph-{name}-"))
@@ -81,7 +82,7 @@ def start(name: str, command: Command) -> Service:
 
 
 def _serves(endpoint: str) -> bool:
-    """True if the server stores objects, which some servers do only some time after they listen."""
+    """Returns True if the server stores objects; some servers listen before they can."""
     client = _client(endpoint)
     try:
         if not client.list_buckets()["Buckets"]:

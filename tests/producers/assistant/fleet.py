@@ -1,4 +1,4 @@
-"""A caller and agents on a bus in memory, stepped by hand, for tests."""
+"""A caller and agents on a bus in memory, for tests, which step the agents."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def all_records(bus: MemoryBus, topic: str) -> list[Record]:
 
 @dataclass
 class Fleet:
-    """A caller and the agents of several instances; each agent has a folder of its own."""
+    """A caller and the agents of several instances. Each agent has a folder of its own."""
 
     folder: Path
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
@@ -66,7 +66,7 @@ class Fleet:
     def start(
         self, instance: str = "i-1", policy: Policy | None = None, secrets: Mapping[str, str] | None = None
     ) -> Agent:
-        """Starts the agent of an instance on its journal."""
+        """Starts the agent of an instance, with the journal of its previous process if there was one."""
         end = self.bus.extents(COMMANDS)[REQUESTS].end
         journal = Journal(self.folder / instance / "journal.db", instance, self.bus.log_id, end)
         references = {name: Secret(written) for name, written in (secrets or {}).items()}
@@ -85,7 +85,7 @@ class Fleet:
         return agent
 
     def ask(self, content: str, *instances: str, **parameters: str) -> Run:
-        """Requests an immediate run, by default on i-1."""
+        """Requests an immediate run on `instances`; default i-1."""
         (asked,) = self.caller.run(command(content), instances or ("i-1",), parameters=parameters)
         return asked
 
@@ -101,7 +101,7 @@ class Fleet:
         return asked
 
     def crash(self, instance: str = "i-1") -> None:
-        """Ends the agent as if it were killed; nothing is journalled or reported."""
+        """Ends the agent as if it were killed, so that it writes nothing to the journal or the bus."""
         agent = self.agents.pop(instance)
         agent.abandon()
         agent.journal.close()
@@ -129,18 +129,18 @@ class Fleet:
         return [one for one in self.records(instance) if one.invocation_status.final]
 
     def command_record(self) -> CommandRecord:
-        """Returns the only final record, which is a command's."""
+        """Returns the only final record, which must be the record of a command."""
         (found,) = self.final()
         assert isinstance(found, CommandRecord)
         return found
 
     def file_record(self) -> FileRecord:
-        """Returns the only final record, which is a file's."""
+        """Returns the only final record, which must be the record of a file."""
         (found,) = self.final()
         assert isinstance(found, FileRecord)
         return found
 
     def outcome(self) -> tuple[RecordState, ErrorCode | None, str]:
-        """Returns state and error of the only final record, which is a command's."""
+        """Returns state, error code and error text of the only final record, which must be the record of a command."""
         record = self.command_record()
         return record.invocation_status, record.error_code, record.error_info or ""

@@ -48,7 +48,7 @@ def test_the_record_of_hostname_matches_the_example_of_the_manual(fleet: Fleet) 
     assert (found["ExitCode"], found["Repeats"], found["CallerUid"]) == (0, 1, 7)
 
 
-def test_a_final_record_comes_with_an_event(fleet: Fleet) -> None:
+def test_an_event_announces_a_final_record(fleet: Fleet) -> None:
     fleet.start()
     asked = fleet.ask("exit 3")
     fleet.step()

@@ -54,7 +54,7 @@ def test_the_daily_quota_counts_runs_of_one_region(fleet: Fleet) -> None:
 
 
 def test_a_repeated_request_is_read_once(fleet: Fleet) -> None:
-    """Anyone who may write to the topic, with or without a key, can append a copy of another's request."""
+    """Anyone who may write to the topic can append a copy of a request, even without a key."""
     caller = dataclasses.replace(fleet.caller, quotas=dataclasses.replace(QUOTAS, daily_runs=2))
     (asked,) = caller.run(command(), ("i-1",), parameters={})
     fleet.bus.append([fleet.keys.sign(asked)] * 5)
@@ -190,7 +190,7 @@ def test_a_repeated_request_adds_no_version(fleet: Fleet) -> None:
 
 
 class Library(RuleBasedStateMachine):
-    """Compares the library with a dictionary."""
+    """Compares the library of kept commands with a dictionary after random requests."""
 
     ids = Bundle("ids")
 

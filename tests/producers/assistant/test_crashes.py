@@ -23,12 +23,12 @@ WRITES = [
 
 
 class _Killed(BaseException):
-    """Stands for SIGKILL: nothing in the agent catches it."""
+    """Simulates SIGKILL: no code of the agent catches it."""
 
 
 class Killer:
-    """Kills an agent once, before its n-th write to the journal or the bus. Each call that writes to the journal is one
-    transaction."""
+    """Kills an agent once, before its n-th write to the journal or the bus. A call that writes to the journal is one
+    transaction, and counts once."""
 
     def __init__(self, fleet: Fleet, left: int) -> None:
         self.fleet = fleet
@@ -36,7 +36,7 @@ class Killer:
         self.killed = False
 
     def do(self, act: Callable[[], object]) -> None:
-        """Calls `act`; if the agent is killed, starts it again and repeats the call."""
+        """Calls `act`. If this kills the agent, starts the agent again and repeats the call."""
         with pytest.MonkeyPatch.context() as patch:
             for owner, name in WRITES:
                 patch.setattr(owner, name, self._deadly(getattr(owner, name)))
@@ -59,8 +59,8 @@ class Killer:
 
 
 def live(fleet: Fleet, killer: Killer, runs: Path) -> str:
-    """Requests a run, and a schedule that is stopped after two of its times; each run writes its mark into a file.
-    Returns the id of the schedule."""
+    """Requests a run, and a schedule, which it stops after two times. Each run writes its mark into the file `runs`.
+    Returns the execution id of the schedule."""
     fleet.start()
     script = f"echo $HELIOGRAPH_RUN >> {runs}"
     fleet.ask(script)
@@ -82,7 +82,9 @@ def test_no_run_starts_twice_and_each_has_one_result_wherever_the_agent_is_kille
         recurring = live(fleet, killer, runs)
         check_books(fleet, runs.read_text().splitlines())
         last = max((one for one in fleet.final() if one.invoke_id == recurring), key=lambda one: one.key)
-        assert last.invocation_status is RecordState.CANCELLED  # it never began, so nothing interrupted it
+        assert (
+            last.invocation_status is RecordState.CANCELLED
+        )  # the last run never began, so it was not interrupted
         fleet.close()
         if not killer.killed:
             break

@@ -89,7 +89,7 @@ def test_times_match_the_examples_of_the_manual(expression: str, expected: list[
     assert first(expression, len(expected)) == expected
 
 
-def test_no_time_follows_the_last_one() -> None:
+def test_there_is_no_next_time_after_the_last_time() -> None:
     assert first("0 0 0 31 12 ? 2099", 2, datetime(2098, 1, 1, tzinfo=UTC)) == ["2099-12-31 00:00:00"]
     assert first("0 0 0 30 2 ?", 1) == []
 
@@ -158,7 +158,7 @@ ZONES = st.sampled_from(["UTC", "Asia/Shanghai", "Europe/Berlin", "America/St_Jo
 
 
 def holds(text: str, low: int, high: int, value: int) -> bool:
-    """True if a list names a value, by a second implementation of the rules without sets."""
+    """True if the field `text` names `value`. Implements the rules a second time, without sets."""
     for part in text.split(","):
         span, _, step = part.partition("/")
         start, dash, end = span.partition("-")
@@ -244,7 +244,7 @@ def brute_force(words: list[str], zone: tzinfo, after: datetime, until: datetime
 @example(("0", "30", "2", ("*", "?"), "*", "Europe/Berlin"), datetime(2022, 10, 29, 20, tzinfo=UTC), 0)
 @example(("0", "45", "1", ("*", "?"), "*", "Australia/Lord_Howe"), datetime(2022, 4, 2, 10, tzinfo=UTC), 0)
 @example(("5/7", "*", "*", ("?", "6#5"), "10", "UTC"), datetime(2022, 10, 29, 20, tzinfo=UTC), 3)
-def test_times_match_a_brute_force_search(
+def test_times_match_those_of_a_brute_force_search(
     drawn: tuple[str, str, str, tuple[str, str], str, str], start: datetime, shift: int
 ) -> None:
     second, minute, hour, (day, week), month, zone = drawn

@@ -68,7 +68,7 @@ def test_a_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "kept"
 
 
-def test_a_target_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
+def test_a_target_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     assert refused(file(tmp_path / "x")).code is ErrorCode.FILE_PATH_INVALID
 
@@ -79,14 +79,14 @@ def test_a_file_cannot_replace_a_directory(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_an_unknown_owner_is_named(tmp_path: Path) -> None:
+def test_an_unknown_owner_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"exists: no-such-user$") as found:
         write_file(file(tmp_path, owner="no-such-user"), MARK)
     assert found.value.code is ErrorCode.ACCOUNT_NOT_EXISTS
     assert names(tmp_path) == []
 
 
-def test_an_owner_that_the_agent_may_not_set_is_named(
+def test_an_owner_that_the_agent_may_not_set_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_descriptor: int, _uid: int, _gid: int) -> None:

@@ -38,7 +38,7 @@ def test_at_most_twenty_parameters_are_accepted() -> None:
         ("{{a}}", {"a" * 65: ""}, "is not a name"),
     ],
 )
-def test_a_wrong_parameter_is_named(content: str, parameters: dict[str, str], says: str) -> None:
+def test_the_error_names_the_wrong_parameter(content: str, parameters: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         check_parameters(content, parameters)
 

@@ -126,7 +126,7 @@ def test_every_due_time_is_run_or_missed_exactly_once(waits: list[tuple[int, boo
     assert runs + missed == elapsed
 
 
-def test_no_time_follows_a_missed_single_time() -> None:
+def test_a_missed_single_time_has_no_next_time() -> None:
     at = run(mode=RepeatMode.PERIOD, frequency="at(2025-10-09 09:00:00)")
     due = first_due(at)
     assert due is not None

@@ -62,7 +62,7 @@ def test_both_output_streams_are_read_in_order_with_the_exit_code() -> None:
     assert ran("echo a; echo b >&2; printf c; exit 7") == (Exited(7), "a\nb\nc")
 
 
-def test_the_exit_code_of_a_signal_is_that_of_shells() -> None:
+def test_a_command_ended_by_a_signal_has_the_exit_code_of_shells() -> None:
     assert ran("kill -9 $$") == (Exited(137), "")
 
 
@@ -207,7 +207,7 @@ def test_a_script_may_name_its_interpreter(content: str, words: list[str]) -> No
         (CommandType.POWER_SHELL, "dir", "pwsh or powershell.exe"),
     ],
 )
-def test_a_missing_interpreter_is_named(
+def test_the_refusal_names_the_missing_interpreter(
     kind: CommandType, content: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/bin")

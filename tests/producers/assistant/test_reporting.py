@@ -21,8 +21,8 @@ FILE = SendFile("r-1", NOW, REGION, 7, invoke_id="f-1", instances=("i-1",), file
 IDS = st.from_regex(ID, fullmatch=True)
 
 
-def tell(asked: Invocation, kept: OutputTail = NOTHING, instance: str = "i-1") -> None:
-    """Checks records and event of each state against the rules of their topics."""
+def check_records_and_events(asked: Invocation, kept: OutputTail = NOTHING, instance: str = "i-1") -> None:
+    """Builds a scheduled and a failed record, and an event for each, and checks them as the edge does."""
     told = Instance(instance, REGION, 9)
     code = ErrorCode.ACCOUNT_NOT_EXISTS
     error = Error(
@@ -59,7 +59,7 @@ def test_every_allowed_text_fits_into_its_record(field: str) -> None:
             check(asked)
         except InputError:
             break
-        tell(asked)
+        check_records_and_events(asked)
         taken = size
     assert 0 < taken < 599
 
@@ -68,11 +68,11 @@ def test_the_largest_possible_record_is_valid() -> None:
     script = command("\x01" * (COMMAND_LIMIT // 4 * 3))
     asked = msgspec.structs.replace(RUN, command=script)
     check(asked)
-    tell(asked, OutputTail("\x01" * OUTPUT_LIMIT, 2**62))
+    check_records_and_events(asked, OutputTail("\x01" * OUTPUT_LIMIT, 2**62))
 
 
 @given(IDS, IDS)
 def test_every_valid_id_gives_valid_records_and_events(invoke_id: str, instance: str) -> None:
     asked = msgspec.structs.replace(RUN, invoke_id=invoke_id, instances=(instance,))
     check(asked)
-    tell(asked, instance=instance)
+    check_records_and_events(asked, instance=instance)

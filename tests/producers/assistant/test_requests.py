@@ -163,7 +163,7 @@ def test_a_request_beyond_a_limit_is_refused_with_the_field(wrong: Request, says
         (msgspec.json.encode({**HEAD, "kind": "stop", "invoke_id": "t-1", "more": 1}), "more"),
     ],
 )
-def test_bytes_that_are_no_request_are_refused(value: bytes, says: str) -> None:
+def test_bytes_that_are_not_a_request_are_refused(value: bytes, says: str) -> None:
     with pytest.raises(InputError, match=says):
         decode(value)
 

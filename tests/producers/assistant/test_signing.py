@@ -80,7 +80,7 @@ def test_a_key_file_is_created_once_and_only_its_owner_can_read_it(tmp_path: Pat
     assert open_keys([Secret(f"file:{path}")], "log-1").values == (written.strip().encode(),)
 
 
-def test_a_short_or_missing_key_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_short_or_missing_key(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("x" * 31)
     with pytest.raises(InputError, match=r"assistant.keys: file:.*short has fewer than 32"):
         open_keys([Secret(f"file:{tmp_path}/short")], "log-1")
