@@ -124,27 +124,29 @@ class Driver:
     def _begin(self, planned: PlannedFault) -> Undo:
         """Makes a fault; returns the function that undoes it."""
         component, processes = planned.component, self._processes
+        undo: Undo
         match planned.fault:
             case Fault.KILL:
                 processes.kill(component)
-                return partial(processes.start, component)
+                undo = partial(processes.start, component)
             case Fault.PAUSE:
                 processes.signal(component, signal.SIGSTOP)
-                return partial(processes.signal, component, signal.SIGCONT)
+                undo = partial(processes.signal, component, signal.SIGCONT)
             case Fault.STALL | Fault.REFUSE | Fault.LATE | Fault.DENY:
                 self._receiver.set_fault(planned.fault)
-                return partial(self._receiver.set_fault, None)
+                undo = partial(self._receiver.set_fault, None)
             case Fault.FULL_DISK:
                 self._restart(component, self._bus_bytes() + ROOM_BYTES)
-                return partial(self._restart, component)
+                undo = partial(self._restart, component)
             case Fault.CLOCK_STEP:
                 processes.step_clock(component, planned.step)
-                return partial(processes.step_clock, component, 0.0)
+                undo = partial(processes.step_clock, component, 0.0)
             case Fault.BROKER_PAUSE:
                 os.kill(self._broker_pid, signal.SIGSTOP)
-                return partial(self._resume_broker, processes.ended())
+                undo = partial(self._resume_broker, processes.ended())
             case _ as never:
                 assert_never(never)
+        return undo
 
     def _undo_ended(self, component: str) -> None:
         """Undoes the faults whose time is over, and the one on `component`, so that the next fault meets it whole."""
