@@ -25,8 +25,8 @@ def init() -> None:
 
     with open_deployment() as deployment:
         made = make_home(deployment)
-    say(f"wrote {made.file}" if made.written else f"{made.file} is there already; left as it is")
-    say(f"log {made.log_id} at {made.bus_url}")
+    say(f"wrote {made.file}" if made.written else f"{made.file} exists and was not changed")
+    say(f"log id {made.log_id} at {made.bus_url}")
 
 
 def doctor(as_json: Json = False) -> None:

@@ -27,7 +27,7 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield Finding("configuration", State.OK, f"home {config.home}")
     with Deployment(config) as deployment:
-        yield from _log(deployment)
+        yield from _bus(deployment)
         yield from _archive(deployment)
         yield _tried("objects", lambda: _probed(deployment.objects))
 
@@ -39,7 +39,7 @@ def _tried(check: str, act: Callable[[], str]) -> Finding:
         return Finding(check, State.FAILED, str(error))
 
 
-def _log(deployment: Deployment) -> Iterator[Finding]:
+def _bus(deployment: Deployment) -> Iterator[Finding]:
     """Examines the bus, and then the parts that need it."""
     match deployment.config.bus_url.partition("://")[0]:
         case "kafka":
@@ -60,7 +60,7 @@ def _log(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _opened(deployment: Deployment) -> Finding:
-    return _tried("bus", lambda: f"log {deployment.bus.log_id}, {len(deployment.bus.topics())} topics")
+    return _tried("bus", lambda: f"log id {deployment.bus.log_id}, {len(deployment.bus.topics())} topics")
 
 
 def _space(config: Config) -> Finding:

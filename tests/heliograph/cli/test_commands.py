@@ -300,7 +300,7 @@ def test_control_characters_are_escaped(call: Commands) -> None:
 
 def test_a_home_is_made_checked_backed_up_and_restored(call: Commands, tmp_path: Path) -> None:
     call.done("init")
-    assert "is there already" in call.done("init").out
+    assert "exists and was not changed" in call.done("init").out
     position = call.emit()
     assert {row["state"] for row in call.done("doctor", "--json").rows} == {"ok", "warning"}
     call.done("backup", str(tmp_path / "backup"))
