@@ -1,1 +1,1 @@
-"""Measures the product, each figure beside the bare work of the same run. `make bench`."""
+"""Benchmarks, run by `make bench`. Each also measures the same work without Heliograph, and prints the ratio."""

@@ -1,4 +1,4 @@
-"""`make bench`: runs all benchmarks or those named, and prints figures and their ratio to the bare work of the same run."""
+"""Runs the benchmarks that are named as arguments, or all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BENCHMARKS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without one"
+        "names", nargs="*", metavar="NAME", help=f"Benchmark to run: {', '.join(BENCHMARKS)}; default all"
     )
     for name in parser.parse_args().names or BENCHMARKS:
         BENCHMARKS[name]()

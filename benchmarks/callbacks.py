@@ -1,8 +1,9 @@
-"""The deliverer on the embedded bus with one callback target, beside a bare aiohttp client with the same receiver.
+"""Measures the deliverer with one callback target on the embedded bus, beside a bare aiohttp client.
 
-Both send the same bodies with the same headers and concurrency, and read the answers; each runs in a process of its own,
-in turn. The deliverer also reads its deliveries, which the router appended before, from the bus, and writes a verdict for
-each. The figure is the work per core: processor seconds of the whole process, from the first step to the last verdict.
+Both send the same bodies with the same headers and concurrency to the same receiver, and read the answers. They run in
+turn, each in a process of its own. The deliverer also reads its deliveries from the bus, where the router has appended
+them before, and writes a verdict for each. The figure is the work per core: processor seconds of the whole process, from
+the first step to the last verdict.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ concurrency = {at_once}
 
 
 class Spent(NamedTuple):
-    """Seconds by the clock, and of processor time."""
+    """Time of a measurement: seconds by the clock, and seconds of processor time."""
 
     wall: float
     processor: float
 
 
 def bare(url: str, events: list[bytes]) -> Spent:
-    """Runs a careful client: one session, workers that share the requests, every answer read to its end."""
+    """Sends all events with aiohttp alone: one session, workers that share the requests, every answer read to its end."""
     collect_seldom()
     return uvloop.run(_bare(url, events))
 
@@ -85,7 +86,7 @@ async def _send(session: aiohttp.ClientSession, url: str, work: Iterator[tuple[i
 
 
 def deliver(home: Path, count: int) -> Spent:
-    """Runs the deliverer's loop without the thread of `heliograph run`."""
+    """Runs the deliverer in this thread until `count` deliveries have verdicts."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     collect_seldom()
     with (
@@ -107,8 +108,8 @@ def _spent() -> Callable[[], Spent]:
     return lambda: Spent(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def prepared(home: Path, url: str, events: list[bytes]) -> None:
-    """Makes a bus with a delivery for each event."""
+def prepare(home: Path, url: str, events: list[bytes]) -> None:
+    """Creates a bus with a delivery for each event."""
     product = Product(home)
     product.apply(SUBSCRIPTION.format(url=url, at_once=AT_ONCE))
     with product.deployment() as deployment:
@@ -119,14 +120,14 @@ def prepared(home: Path, url: str, events: list[bytes]) -> None:
 
 
 def _alone(work: Callable[[], Spent]) -> Spent:
-    """Runs a function in a fresh process."""
+    """Calls a function in a new process and returns its result."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(work).result()
 
 
 def _round(folder: Path, events: list[bytes]) -> tuple[Spent, Spent]:
     with receiving() as receiver:
-        prepared(folder / "home", receiver.url, events)
+        prepare(folder / "home", receiver.url, events)
         ours = _alone(partial(deliver, folder / "home", len(events)))
         got = receiver.arrivals()
         assert len({arrival.id for arrival in got}) == len(got) == len(events)
@@ -136,7 +137,7 @@ def _round(folder: Path, events: list[bytes]) -> tuple[Spent, Spent]:
 
 
 def run() -> None:
-    """Measures and prints the figures."""
+    """Runs the benchmark and prints its figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     events = list(generate(17, EVENTS, 1_700_000_000_000))
     rounds: list[tuple[Spent, Spent]] = []

@@ -1,9 +1,9 @@
-"""The effect of one target, which answers each request after 30 s, on 99 others: all roles on the embedded bus, with the
-slow target and without it, in turn.
+"""Measures how much one slow target, which answers each request after 30 s, affects 99 others.
 
-Its time limit is longer, so that it never fails and its breaker never opens: the hardest case. Everything else is at its
-default. Throughput is that of a backlog that exists when the roles start; latency, from before the append to the receiver,
-is that of events that follow at ten a second, each for all targets.
+Rounds with and without the slow target alternate, with all roles on the embedded bus. The slow target has a time limit
+of more than 30 s, so that it never fails and its breaker never opens, which is the hardest case. All other settings have
+their defaults. Throughput is that of a backlog that exists when the roles start. Latency, from the append to the receiver,
+is that of ten events a second that follow, each for all targets.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from tests.acceptance.product import Product, until
 TARGETS = 100
 HANGING = "/0"
 HANGS_SECONDS = 30.0
-PILE = 1000
+BACKLOG = 1000
 SINGLE = 150
 PAUSE = 0.1
 ROUNDS = 3
 TARGET = '[[subscription.target]]\nid = "t{n}"\nkind = "callback"\nurl = "{url}/{n}"\ntimeout = 60\n'
 
 
-class Noticed(NamedTuple):
-    """Deliveries per second to the targets that answer, and milliseconds until single events arrived."""
+class Measured(NamedTuple):
+    """Results for the targets that answer at once: deliveries per second, and the median and the 99th percentile of the
+    latency in milliseconds."""
 
     rate: float
     median: float
-    late: float
+    percentile_99: float
 
 
 class Arrivals:
-    """The time at which each event first reached each target that answers, by target and id."""
+    """The time at which each event first reached each target that answers at once, by target and event id."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self.times: dict[tuple[str, str], float] = {}
 
     def wait(self, events: int) -> None:
-        """Waits until this many events have reached all of the targets."""
+        """Waits until `events` events have reached all these targets."""
         until(lambda: self._count() >= events * (TARGETS - 1), 120, every=0.1)
 
     def _count(self) -> int:
@@ -56,9 +57,9 @@ class Arrivals:
         return len(self.times)
 
 
-def measure(*, hanging: bool) -> Noticed:
-    """Starts the product on a backlog, then emits single events."""
-    events = list(generate(13, PILE + SINGLE, 1_700_000_000_000))
+def measure(*, hanging: bool) -> Measured:
+    """Starts all roles on a backlog, then appends single events. `hanging`: True to include the slow target."""
+    events = list(generate(13, BACKLOG + SINGLE, 1_700_000_000_000))
     with (
         tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder,
         receiving(HANGING if hanging else "", HANGS_SECONDS) as receiver,
@@ -67,23 +68,23 @@ def measure(*, hanging: bool) -> Noticed:
         targets = "".join(TARGET.format(n=n, url=receiver.url) for n in range(TARGETS))
         product.apply(f'[[subscription]]\nname = "all"\n{targets}')
         edge, arrivals = Edge(bus), Arrivals(receiver)
-        edge.submit(events[:PILE])
+        edge.submit(events[:BACKLOG])
         roles = product.start("run")
         try:
-            arrivals.wait(PILE)
+            arrivals.wait(BACKLOG)
             pile = max(arrivals.times.values()) - min(arrivals.times.values())
-            began = {identity(value): _submitted(edge, value) for value in events[PILE:]}
-            arrivals.wait(PILE + SINGLE)
+            began = {identity(value): _submit(edge, value) for value in events[BACKLOG:]}
+            arrivals.wait(BACKLOG + SINGLE)
         finally:
             roles.kill()
             roles.wait()
     waits = [at - began[one] for (_, one), at in arrivals.times.items() if one in began]
     cuts = statistics.quantiles(waits, n=100)
-    return Noticed(PILE * (TARGETS - 1) / pile, cuts[49] * 1000, cuts[98] * 1000)
+    return Measured(BACKLOG * (TARGETS - 1) / pile, cuts[49] * 1000, cuts[98] * 1000)
 
 
-def _submitted(edge: Edge, value: bytes) -> float:
-    """Returns the time before the append, after a pause for the next one."""
+def _submit(edge: Edge, value: bytes) -> float:
+    """Appends an event and pauses; returns the time before the append."""
     began = time.monotonic()
     edge.submit([value])
     time.sleep(PAUSE)
@@ -91,8 +92,8 @@ def _submitted(edge: Edge, value: bytes) -> float:
 
 
 def run() -> None:
-    """Measures and prints the figures."""
-    rounds: list[tuple[Noticed, Noticed]] = []
+    """Runs the benchmark and prints its figures."""
+    rounds: list[tuple[Measured, Measured]] = []
     for turn in range(ROUNDS):
         first = measure(hanging=turn % 2 == 1)
         second = measure(hanging=turn % 2 == 0)

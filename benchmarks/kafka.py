@@ -1,7 +1,7 @@
-"""The bus on Kafka beside the bare clients, in one run: appends and polls of 519-byte events, in events per second.
+"""Measures appends and polls of the bus on Kafka, beside the bare client libraries, in events of 519 bytes per second.
 
-It starts a broker as the tests do. The bare loops do what a careful program would with the same settings: they check
-every delivery report, read every record's fields, and commit once per batch.
+It starts a broker as the tests do. The bare loops do the work of a careful program with the same settings: they check
+every delivery report, read all fields of every record, and commit once per batch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def rate(count: int, work: Callable[[], object]) -> float:
     return count / (time.perf_counter() - started)
 
 
-def append_ours(bus: Bus, count: int) -> None:
+def append_to_bus(bus: Bus, count: int) -> None:
     for first in range(0, count, BATCH):
         bus.append([NewRecord("t", VALUE, KEYS[n % 1000], HEADERS) for n in range(first, first + BATCH)])
 
@@ -74,7 +74,7 @@ def append_pure(settings: KafkaSettings, count: int) -> None:
     producer.close()
 
 
-def poll_ours(bus: Bus, count: int) -> None:
+def poll_from_bus(bus: Bus, count: int) -> None:
     consumer = bus.consumer(["t"], f"g{uuid.uuid4().hex}")
     got = 0
     while got < count:
@@ -125,7 +125,8 @@ BARE: dict[str, tuple[Callable[[KafkaSettings, int], None], Callable[[KafkaSetti
 
 
 def measure(address: str, count: int) -> dict[str, dict[str, float]]:
-    """Returns by client the events per second of ours and of the bare client, the best of some rounds, and their ratios."""
+    """Returns, by client library, events per second through the bus and with the bare client, the best of several rounds,
+    and their ratios."""
     found: dict[str, dict[str, float]] = {}
     for client in BARE:
         rounds = [_round(address, client, count) for _ in range(ROUNDS)]
@@ -144,15 +145,15 @@ def _round(address: str, client: str, count: int) -> dict[str, float]:
     with closing(open_bus(url, partitions=4)) as bus:
         bus.create("t")
         return {
-            "append": rate(count, lambda: append_ours(bus, count)),
+            "append": rate(count, lambda: append_to_bus(bus, count)),
             "bare append": rate(count, lambda: bare_append(settings, count)),
-            "poll": rate(total, lambda: poll_ours(bus, total)),
+            "poll": rate(total, lambda: poll_from_bus(bus, total)),
             "bare poll": rate(total, lambda: bare_poll(settings, total)),
         }
 
 
 def run() -> None:
-    """Measures and prints the figures."""
+    """Runs the benchmark and prints its figures."""
     collect_seldom()
     with running() as broker:
         found = measure(broker.address, COUNT)

@@ -1,4 +1,4 @@
-"""The time from an append to the receiver of a callback on an idle embedded bus, beside a bare POST to the same receiver."""
+"""Measures the time from an append to the receiver of a callback on an idle embedded bus, beside a bare POST."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOOK = '[[subscription]]\nname = "all"\n[[subscription.target]]\nid = "hook"\nki
 
 
 def run() -> None:
-    """Measures and prints the figures."""
+    """Runs the benchmark and prints its figures."""
     first, *events = generate(11, 1 + EVENTS, 1_700_000_000_000)
     with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder, Hook() as hook:
         product = Product(Path(folder) / "home")
@@ -47,13 +47,13 @@ def run() -> None:
 
 
 def _arrival(hook: Hook, act: Callable[[], object]) -> float:
-    """Returns the seconds from a call until the next request has arrived."""
+    """Calls `act`; returns the seconds until the next request has arrived at the receiver."""
     before = hook.count
     began = time.perf_counter()
     act()
     while hook.count == before:
         if time.perf_counter() - began > 10:
-            raise TimeoutError("nothing arrived within ten seconds")
+            raise TimeoutError("no request arrived at the receiver within ten seconds")
         hook.arrived.wait(0.001)
     took = time.perf_counter() - began
     hook.arrived.clear()

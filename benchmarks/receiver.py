@@ -1,4 +1,4 @@
-"""A receiver of callbacks in a process of its own, fast enough that benchmarks measure the sender."""
+"""A receiver of callbacks in its own process, fast enough that benchmarks measure the sender."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Arrival(NamedTuple):
 
 
 class Receiver:
-    """The receiver as seen from the benchmark's process. `url`: without a path."""
+    """The handle of the receiver in the process of the benchmark. `url`: without a path."""
 
     def __init__(self, url: str, pipe: Connection) -> None:
         self.url = url
         self._pipe = pipe
 
     def arrivals(self) -> list[Arrival]:
-        """Returns every request that was answered since the last call."""
+        """Returns the requests that the receiver has answered since the last call."""
         self._pipe.send(None)
         found: list[Arrival] = self._pipe.recv()
         return found
@@ -47,7 +47,7 @@ class Receiver:
 
 @contextmanager
 def receiving(hanging: str = "", seconds: float = 0.0) -> Generator[Receiver]:
-    """Starts a receiver on a free loopback port, which answers requests for the path `hanging` after this many seconds."""
+    """Runs a receiver on a free loopback port. It answers requests for the path `hanging` after `seconds`, others at once."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, hanging, seconds), daemon=True)
@@ -72,7 +72,7 @@ def identity(body: bytes) -> str:
 
 
 class _Arrivals:
-    """Requests that the event loop adds and the reporting thread takes."""
+    """Requests that the event loop adds, until the reporting thread takes them."""
 
     def __init__(self, hanging: str, seconds: float) -> None:
         self.hanging = hanging
@@ -84,7 +84,7 @@ class _Arrivals:
 
 
 class _Conversation(asyncio.Protocol):
-    """One connection with one request at a time, as from HTTP/1.1 clients without pipelining."""
+    """One connection with one request at a time: an HTTP/1.1 client without pipelining."""
 
     def __init__(self, arrivals: _Arrivals) -> None:
         self._arrivals = arrivals

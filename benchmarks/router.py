@@ -1,8 +1,8 @@
-"""The router's loop on Kafka beside a bare loop of the same client in one run: read, decode, keep some, write, commit.
+"""Measures the router on Kafka, beside a bare loop of the same client: read, decode, filter, write, commit.
 
-Both read notifications of about 519 bytes and write those that one filter matches, about a fifth. The bare loop does what
-a careful program would: it decodes six fields, checks every delivery report and commits each batch. The time starts with
-the first batch, so that joining the group does not count.
+Both read notifications of about 519 bytes and write the fifth that one filter matches. The bare loop does the work of a
+careful program: it decodes six fields, checks every delivery report and commits each batch. The time starts after the
+first batch, so that joining the group does not count.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ decode = msgspec.json.Decoder(Event).decode
 
 
 def wanted(value: bytes) -> bool:
-    """Returns True if the bare loop's filter matches."""
+    """Returns True if the filter of the bare loop matches a notification."""
     return fnmatchcase(decode(value).name, WANTED)
 
 
-def ours(bus: Bus, count: int) -> float:
-    """Measures the router in events per second."""
+def routed(bus: Bus, count: int) -> float:
+    """Routes `count` events; returns the events per second of the router."""
     with closing(Router(bus)) as router:
 
         def step() -> int:
@@ -86,7 +86,7 @@ def ours(bus: Bus, count: int) -> float:
 
 
 def bare_confluent(settings: KafkaSettings, count: int) -> float:
-    """Measures the bare loop on confluent-kafka."""
+    """Returns the events per second of the bare loop on confluent-kafka."""
     producer = Producer(confluent_config.producer_config(settings))
     consumer = Consumer(
         confluent_config.consumer_config(settings, "bare", "bare")
@@ -123,7 +123,7 @@ def bare_confluent(settings: KafkaSettings, count: int) -> float:
 
 
 def bare_pure(settings: KafkaSettings, count: int) -> float:
-    """Measures the bare loop on kafka-python."""
+    """Returns the events per second of the bare loop on kafka-python."""
     producer = kafka.KafkaProducer(**pure.producer_config(settings))
     config = pure.consumer_config(settings, "bare") | pure.group_config(settings, "bare")
     consumer = kafka.KafkaConsumer(**config | {"auto_offset_reset": "earliest"})
@@ -157,7 +157,7 @@ BARE: dict[str, Callable[[KafkaSettings, int], float]] = {
 
 
 def _timed(step: Callable[[], int], count: int) -> float:
-    """Returns the events per second of steps until `count` events are read, from the end of the first batch."""
+    """Calls `step` until `count` events are read; returns the events per second after the first batch."""
     first = 0
     while not first:
         first = step()
@@ -184,13 +184,13 @@ def _round(address: str, client: str, values: list[bytes]) -> dict[str, float]:
         apply(bus, read_file(SUBSCRIPTION), KINDS)
         Edge(bus).submit(values)
         return {
-            "router": ours(bus, len(values)),
+            "router": routed(bus, len(values)),
             "bare loop": BARE[client](settings, len(values)),
         }
 
 
 def run() -> None:
-    """Measures and prints the figures."""
+    """Runs the benchmark and prints its figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     collect_seldom()
     values = list(generate(7, EVENTS, 1_700_000_000_000))

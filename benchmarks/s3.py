@@ -1,6 +1,6 @@
-"""Archiving to a real S3 server, beside the same objects written by a bare boto3 in the same run.
+"""Measures archiving to a real S3 server, beside writing the same objects with bare boto3.
 
-The server is SeaweedFS on loopback, on the same cores; the records are in memory, so that reading costs next to nothing.
+The server is SeaweedFS on loopback, on the same cores. The records are in memory, so that reading them costs little.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROUNDS = 3
 
 
 def run() -> None:
-    """Measures and prints the figures."""
+    """Runs the benchmark and prints its figures."""
     os.environ.update(ENVIRONMENT)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     values = list(generate(7, EVENTS, 1_700_000_000_000))
@@ -49,9 +49,9 @@ def run() -> None:
     )
     print(f"  archiver to S3         {archived:7.2f} s  {EVENTS / archived:10,.0f} events/s")
     print(
-        f"  bare boto3 puts        {bare:7.3f} s  {archived / bare:6.1f} × of it: the rest is reading and encoding"
+        f"  bare boto3 puts        {bare:7.3f} s  {archived / bare:6.1f} × bare boto3 puts; the rest is reading and encoding"
     )
-    print(f"  our store's puts       {stored:7.3f} s  {stored / bare:6.2f} × bare boto3 puts")
+    print(f"  puts through S3Store   {stored:7.3f} s  {stored / bare:6.2f} × bare boto3 puts")
 
 
 def _round(service: Service, values: list[bytes]) -> tuple[tuple[float, float, float], list[int]]:
@@ -70,11 +70,11 @@ def _round(service: Service, values: list[bytes]) -> tuple[tuple[float, float, f
         for number, body in enumerate(bodies):
             client.put_object(Bucket=bucket, Key=f"bare/{number}", Body=body)
 
-    def ours() -> None:
+    def through_store() -> None:
         for number, body in enumerate(bodies):
             store.put_new(f"ours/{number}", body)
 
-    times = (archived, _timed(bare), _timed(ours))
+    times = (archived, _timed(bare), _timed(through_store))
     store.close()
     return times, [len(body) for body in bodies]
 

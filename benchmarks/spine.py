@@ -1,7 +1,7 @@
-"""100,000 notifications from a file through five subscriptions and into the archive, beside the bare work.
+"""Measures 100,000 notifications from a file through five subscriptions into the archive, beside two bare loops.
 
-The bare work, in one process and one thread each: a loop that only appends the same bytes to the same kind of bus in the
-same batches, and a loop that only parses them.
+One loop only appends the same bytes to the same kind of bus in the same batches; the other only parses them. Each has one
+process and one thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEVELS_AND_NAMES = (
 
 
 def subscriptions() -> str:
-    """Five subscriptions with targets of the kinds topic, logs and object; together they match almost every event."""
+    """Returns a file of five subscriptions with targets of the kinds topic, logs and object. They match almost all events."""
     return "\n".join(
         f'[[subscription]]\nname = "{name}"\n{clause}\n[[subscription.target]]\nid = "{name}"\n{target}\n'
         for name, clause, target in LEVELS_AND_NAMES
@@ -39,7 +39,7 @@ def subscriptions() -> str:
 
 
 def run() -> None:
-    """Measures and prints the figures."""
+    """Runs the benchmark and prints its figures."""
     with tempfile.TemporaryDirectory(prefix="heliograph-bench-") as folder:
         root = Path(folder)
         events = list(generate(SEED, EVENTS, 1_700_000_000_000))
