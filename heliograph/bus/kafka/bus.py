@@ -50,6 +50,7 @@ class KafkaBus:
         self._clock = clock or SystemClock()
         self._topics: dict[str, int] = {}
         self._trusted_until = 0.0
+        self._asked_at = 0.0
         self._turn = count()
         self._reader = Reader(connection)
         self._lock = Lock()
@@ -188,10 +189,14 @@ class KafkaBus:
     def _known(self, *, fresh: bool = False) -> Mapping[str, int]:
         """Returns topics and their numbers of partitions, at most `_TRUSTED` seconds old."""
         if fresh or time.monotonic() >= self._trusted_until:
+            asked_at = time.monotonic()
             topics = dict(self._connection.topics())
             with self._lock:
-                self._topics = topics
-                self._trusted_until = time.monotonic() + _TRUSTED
+                if (
+                    asked_at >= self._asked_at
+                ):  # else another thread asked later, perhaps for a topic that it created
+                    self._topics, self._asked_at = topics, asked_at
+                    self._trusted_until = time.monotonic() + _TRUSTED
         return self._topics
 
     def _place(self, records: Sequence[NewRecord]) -> Sequence[int]:

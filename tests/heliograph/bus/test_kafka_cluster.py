@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from importlib import import_module
@@ -339,6 +340,29 @@ def test_buses_opened_at_once_on_a_new_namespace_agree_on_the_log_id(opened: Ope
     with ThreadPoolExecutor(4) as pool:
         ids = {each.result().log_id for each in [pool.submit(opened) for _ in range(4)]}
     assert len(ids) == 1
+
+
+def test_an_answer_from_before_a_topic_was_created_does_not_replace_a_later_one(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = bus._connection.topics
+    asked, released = threading.Event(), threading.Event()
+
+    def answer_late() -> Mapping[str, int]:
+        answer = original()
+        asked.set()
+        released.wait(30)
+        return answer
+
+    with ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(bus._connection, "topics", answer_late)
+            asking = pool.submit(bus._known, fresh=True)
+            assert asked.wait(30)
+        bus.create("new")
+        released.set()
+        asking.result()
+    assert "new" in bus._known()
 
 
 def test_a_wrong_password_is_refused_and_the_right_one_accepted(
