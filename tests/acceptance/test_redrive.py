@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from heliograph.bus.reading import read_topic
+from producers.stream import generate
+from schemas.clock import SystemClock
 from schemas.delivery import VerdictState, read_verdict
 from schemas.topics import DEAD_LETTERS, DELIVERIES, VERDICTS
 from tests.acceptance.product import Hook, Product, until
@@ -39,15 +41,9 @@ def product(tmp_path: Path, hook: Hook) -> Iterator[Product]:
         yield made
 
 
-def emit(product: Product, first: int) -> None:
-    """Emits this many events of ten resources, whose deliveries all end dead."""
-    built = product.rows("emit", "Instance:StateChange", "--resource", "i-1", "--content", "state=Running")
-    value = str(built[0]["value"])
-    lines = [
-        value.replace("i-1", f"i-{number % 10}").replace('"id":"', f'"id":"{number}-')
-        for number in range(first + 1, first + EACH)
-    ]
-    product.do("emit", "--file", "-", feed="\n".join(lines).encode())
+def emit_and_fail(product: Product, values: Sequence[bytes]) -> None:
+    """Emits events whose deliveries all end dead."""
+    product.do("emit", "--file", "-", feed=b"\n".join(values))
     product.until_idle()
 
 
@@ -85,9 +81,10 @@ def interrupt(product: Product, number: signal.Signals, *words: str) -> list[str
 def test_missed_events_are_redriven_once_though_the_redrive_is_killed(
     product: Product, hook: Hook, number: signal.Signals
 ) -> None:
-    emit(product, 0)
+    values = list(generate(5, 2 * EACH, SystemClock().now()))
+    emit_and_fail(product, values[:EACH])
     apply_retention(product)
-    emit(product, EACH)
+    emit_and_fail(product, values[EACH:])
     letters = {row["delivery"]: row for row in product.rows("dead-letters", "list")}
     assert len(letters) == 2 * EACH
     assert sum(row["archived"] for row in letters.values()) == EACH

@@ -1,4 +1,4 @@
-"""The commands on one home: publishing, listing, explaining."""
+"""Commands that publish, list, explain and keep a home, each on a home of its own."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ RUN = ("run", "--until-idle")
 
 
 @pytest.fixture
-def used(call: Commands) -> Commands:
-    """A home with two subscriptions, a delivered event, and one with a dead letter."""
+def with_events(call: Commands) -> Commands:
+    """Commands on a home with two subscriptions, a delivered event and one with a dead letter."""
     call.done("subscriptions", "apply", "-", feed=APPLIED)
     call.emit()
     call.done(
@@ -76,7 +76,7 @@ def test_every_name_of_the_catalogue_can_be_emitted(call: Commands) -> None:
 
 
 def _sample(what: str) -> str:
-    """A value that fits the description of a field."""
+    """Returns a value that fits the description of a field."""
     if what.startswith("a UTC time"):
         return "2019-04-09T04:18:26Z"
     return what.split(" or ", maxsplit=1)[0]
@@ -108,85 +108,87 @@ def test_validate_appends_nothing(call: Commands) -> None:
     assert call.done("topics", "--json").rows == []
 
 
-def test_a_dead_delivery_is_listed_and_shown_as_delivery_and_dead_letter(used: Commands) -> None:
-    rows = used.done("deliveries", "list", "--json").rows
+def test_a_dead_delivery_is_listed_and_shown_as_delivery_and_dead_letter(with_events: Commands) -> None:
+    rows = with_events.done("deliveries", "list", "--json").rows
     assert sorted((row["target"], row["state"]) for row in rows) == [
         ("gone", "dead"), ("queue", "delivered"), ("queue", "delivered"),
     ]  # fmt: skip
-    (dead,) = used.done("deliveries", "list", "--state", "dead", "--json").rows
-    assert used.done("deliveries", "show", dead["delivery"], "--json").rows == [dead]
-    assert used.done("deliveries", "list", "--event", dead["source"], "--target", "gone", "--json").rows == [
-        dead
-    ]
-    (letter,) = used.done("dead-letters", "list", "--json").rows
+    (dead,) = with_events.done("deliveries", "list", "--state", "dead", "--json").rows
+    assert with_events.done("deliveries", "show", dead["delivery"], "--json").rows == [dead]
+    assert with_events.done(
+        "deliveries", "list", "--event", dead["source"], "--target", "gone", "--json"
+    ).rows == [dead]
+    (letter,) = with_events.done("dead-letters", "list", "--json").rows
     assert letter["delivery"] == dead["delivery"]
     assert json.loads(letter["event"])["level"] == "CRITICAL"
-    (shown,) = used.done("dead-letters", "show", dead["delivery"], "--json").rows
+    (shown,) = with_events.done("dead-letters", "show", dead["delivery"], "--json").rows
     assert shown == {**letter, "by": "", "why": ""}
-    assert used.done("dead-letters", "list", "--target", "queue", "--json").rows == []
+    assert with_events.done("dead-letters", "list", "--target", "queue", "--json").rows == []
 
 
-def test_deliveries_are_filtered_by_the_time_they_ended(used: Commands) -> None:
+def test_deliveries_are_filtered_by_the_time_they_ended(with_events: Commands) -> None:
     def found(*words: str) -> int:
-        return len(used.done("deliveries", "list", *words, "--json").rows)
+        return len(with_events.done("deliveries", "list", *words, "--json").rows)
 
     assert found("--since", "1h") == 3
     assert found("--until", "1h") == found("--subscription", "nobody", "--state", "delivered") == 0
 
 
-def test_a_delivery_is_shown_with_its_attempts(used: Commands) -> None:
-    (dead,) = used.done("deliveries", "list", "--state", "dead", "--json").rows
+def test_a_delivery_is_shown_with_its_attempts(with_events: Commands) -> None:
+    (dead,) = with_events.done("deliveries", "list", "--state", "dead", "--json").rows
     (attempt,) = dead["attempts"]
     assert (attempt["number"], attempt["outcome"], dead["tries"]) == (1, "unreachable", 1)
-    text = used.done("deliveries", "show", dead["delivery"]).out
+    text = with_events.done("deliveries", "show", dead["delivery"]).out
     assert f"state          {dead['state']}" in text
     assert "redrive" not in text, "empty fields are not printed for people"
     assert text.splitlines()[-1].startswith(f"1       {attempt['at']}")
     assert attempt["answer"] in text
 
 
-def test_archived_deliveries_are_listed_after_the_bus_is_lost(used: Commands) -> None:
-    everything = used.done("deliveries", "list", "--json").rows
-    (used.home / "bus.db").unlink()
-    assert sorted(used.done("deliveries", "list", "--json").rows, key=str) == sorted(everything, key=str)
-    assert used.done("deliveries", "show", everything[0]["delivery"], "--json").rows == everything[:1]
-    (letter,) = used.done("dead-letters", "list", "--json").rows
+def test_archived_deliveries_are_listed_after_the_bus_is_lost(with_events: Commands) -> None:
+    everything = with_events.done("deliveries", "list", "--json").rows
+    (with_events.home / "bus.db").unlink()
+    assert sorted(with_events.done("deliveries", "list", "--json").rows, key=str) == sorted(
+        everything, key=str
+    )
+    assert with_events.done("deliveries", "show", everything[0]["delivery"], "--json").rows == everything[:1]
+    (letter,) = with_events.done("dead-letters", "list", "--json").rows
     assert letter["archived"]
 
 
 def test_why_answers_for_an_archived_event_by_its_position(
-    used: Commands, monkeypatch: pytest.MonkeyPatch
+    with_events: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = used.done("events", "list", "--json").rows
-    before = [used.done("why", event["position"], "--json").rows for event in events]
-    with closing(open_bus(f"sqlite://{used.home}/bus.db", reserve=0, retention=0.0)) as bus:
+    events = with_events.done("events", "list", "--json").rows
+    before = [with_events.done("why", event["position"], "--json").rows for event in events]
+    with closing(open_bus(f"sqlite://{with_events.home}/bus.db", reserve=0, retention=0.0)) as bus:
         bus.maintain()
-    assert used.done("events", "list", "--json").rows == []
-    assert [used.done("why", event["position"], "--json").rows for event in events] == before
+    assert with_events.done("events", "list", "--json").rows == []
+    assert [with_events.done("why", event["position"], "--json").rows for event in events] == before
     assert (
-        used.done("events", "show", events[0]["position"], "--json").rows[0]["position"]
+        with_events.done("events", "show", events[0]["position"], "--json").rows[0]["position"]
         == events[0]["position"]
     )
-    assert "found by its position" in used.refused("why", events[0]["id"])
-    monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", f"file://{used.home}/bus.db")
-    assert "the archive cannot be read" in used.refused("why", events[0]["position"])
+    assert "found by its position" in with_events.refused("why", events[0]["id"])
+    monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", f"file://{with_events.home}/bus.db")
+    assert "the archive cannot be read" in with_events.refused("why", events[0]["position"])
 
 
-def test_why_shows_the_answer_of_each_subscription(used: Commands) -> None:
-    events = used.done("events", "list", "--level", "info", "--json").rows
+def test_why_shows_the_answer_of_each_subscription(with_events: Commands) -> None:
+    events = with_events.done("events", "list", "--level", "info", "--json").rows
     (event,) = events
-    by_position = used.done("events", "why", event["position"], "--json").rows
-    assert used.done("events", "why", event["id"], "--json").rows == by_position
-    assert used.done("why", event["id"], "--json").rows == by_position
+    by_position = with_events.done("events", "why", event["position"], "--json").rows
+    assert with_events.done("events", "why", event["id"], "--json").rows == by_position
+    assert with_events.done("why", event["id"], "--json").rows == by_position
     matched = {row["subscription"]: row for row in by_position}
     assert (matched["running"]["matched"], matched["running"]["state"]) == (True, "delivered")
     assert [one["outcome"] for one in matched["running"]["attempts"]] == ["delivered"]
     assert not matched["nobody"]["matched"]
     assert "CRITICAL" in matched["nobody"]["because"]
-    explained = used.done("subscriptions", "explain", event["position"], "--json").rows
+    explained = with_events.done("subscriptions", "explain", event["position"], "--json").rows
     assert {row["subscription"]: row["matches"] for row in explained} == {"running": True, "nobody": False}
-    value = used.done("events", "show", event["id"], "--json").rows[0]["value"]
-    assert used.done("subscriptions", "explain", "-", "--json", feed=value.encode()).rows == explained
+    value = with_events.done("events", "show", event["id"], "--json").rows[0]["value"]
+    assert with_events.done("subscriptions", "explain", "-", "--json", feed=value.encode()).rows == explained
 
 
 def test_why_names_the_original_of_a_duplicate_and_of_a_muted_event(call: Commands) -> None:
@@ -211,9 +213,9 @@ def test_why_names_the_original_of_a_duplicate_and_of_a_muted_event(call: Comman
     assert any(row["state"] == "delivered" for row in rows)
 
 
-def test_events_are_filtered(used: Commands) -> None:
+def test_events_are_filtered(with_events: Commands) -> None:
     def found(*words: str) -> int:
-        return len(used.done("events", "list", *words, "--json").rows)
+        return len(with_events.done("events", "list", *words, "--json").rows)
 
     assert found() == 2
     assert found("--resource", "i-2") == found("--level", "CRITICAL") == 1
@@ -221,34 +223,36 @@ def test_events_are_filtered(used: Commands) -> None:
     assert found("--until", "1h") == found("--name", "Disk:*") == 0
 
 
-def test_a_test_delivery_shows_outcomes_and_leaves_no_record(used: Commands) -> None:
-    assert used.done("subscriptions", "test", "running", "--json").rows[0]["outcome"] == "delivered"
-    answer = used("subscriptions", "test", "nobody", "--json")
+def test_a_test_delivery_shows_outcomes_and_leaves_no_record(with_events: Commands) -> None:
+    assert with_events.done("subscriptions", "test", "running", "--json").rows[0]["outcome"] == "delivered"
+    answer = with_events("subscriptions", "test", "nobody", "--json")
     assert answer.status == 1
     assert answer.rows[0]["outcome"] == "would be retried"
-    assert len(used.done("deliveries", "list", "--json").rows) == 3
+    assert len(with_events.done("deliveries", "list", "--json").rows) == 3
 
 
-def test_subscriptions_are_disabled_enabled_deleted_and_applied_again(used: Commands) -> None:
+def test_subscriptions_are_disabled_enabled_deleted_and_applied_again(with_events: Commands) -> None:
     def states() -> dict[str, bool]:
-        return {row["name"]: row["enabled"] for row in used.done("subscriptions", "list", "--json").rows}
+        return {
+            row["name"]: row["enabled"] for row in with_events.done("subscriptions", "list", "--json").rows
+        }
 
-    used.done("subscriptions", "disable", "running")
+    with_events.done("subscriptions", "disable", "running")
     assert states() == {"running": False, "nobody": True}
-    used.done("subscriptions", "enable", "running")
-    used.done("subscriptions", "delete", "nobody")
+    with_events.done("subscriptions", "enable", "running")
+    with_events.done("subscriptions", "delete", "nobody")
     assert states() == {"running": True}
-    assert used.done("subscriptions", "show", "running", "--json").rows[0]["name"] == "running"
-    applied = used.done("subscriptions", "apply", "-", "--json", feed=APPLIED).rows
+    assert with_events.done("subscriptions", "show", "running", "--json").rows[0]["name"] == "running"
+    applied = with_events.done("subscriptions", "apply", "-", "--json", feed=APPLIED).rows
     assert {row["subscription"]: row["state"] for row in applied} == {
         "running": "unchanged",
         "nobody": "created",
     }
 
 
-def test_the_history_of_subscriptions_is_listed(used: Commands) -> None:
-    used.done("subscriptions", "disable", "running")
-    rows = used.done("subscriptions", "history", "--json").rows
+def test_the_history_of_subscriptions_is_listed(with_events: Commands) -> None:
+    with_events.done("subscriptions", "disable", "running")
+    rows = with_events.done("subscriptions", "history", "--json").rows
     assert [(row["version"], row["change"], row["subscription"]) for row in rows] == [
         (1, "created", "running"),
         (2, "created", "nobody"),
@@ -257,38 +261,38 @@ def test_the_history_of_subscriptions_is_listed(used: Commands) -> None:
     assert rows[0]["time"].endswith("Z")
 
 
-def test_archived_records_are_read_queried_and_verified(used: Commands, tmp_path: Path) -> None:
-    archived = used.done("archive", "read", "events.ecs.instance", "--json").rows
-    assert archived == used.done("tail", "events.ecs.instance", "--json").rows
-    assert used.done("archive", "read", "--until", "1h", "--json").rows == []
+def test_archived_records_are_read_queried_and_verified(with_events: Commands, tmp_path: Path) -> None:
+    archived = with_events.done("archive", "read", "events.ecs.instance", "--json").rows
+    assert archived == with_events.done("tail", "events.ecs.instance", "--json").rows
+    assert with_events.done("archive", "read", "--until", "1h", "--json").rows == []
     assert (
-        used.done("archive", "read", "--since", "1h", "--json").rows
-        == used.done("archive", "read", "--json").rows
+        with_events.done("archive", "read", "--since", "1h", "--json").rows
+        == with_events.done("archive", "read", "--json").rows
     )
-    assert used.done("query", "select count(*) as n from events", "--json").rows == [{"n": 2}]
-    shown = used.done(
+    assert with_events.done("query", "select count(*) as n from events", "--json").rows == [{"n": 2}]
+    shown = with_events.done(
         "query", "select value from events where name = 'Instance:StateChange' limit 1", "--json"
     ).rows
     assert json.loads(shown[0]["value"])["name"] == "Instance:StateChange"
-    heads = used.done("archive", "heads").out.splitlines()
+    heads = with_events.done("archive", "heads").out.splitlines()
     expected = [word for head in heads for word in ("--expect-head", head)]
-    used.done("archive", "verify", *expected)
-    segments = sorted((used.home / "archive").rglob("*.avro"))
+    with_events.done("archive", "verify", *expected)
+    segments = sorted((with_events.home / "archive").rglob("*.avro"))
     segments[0].unlink()
-    assert used("archive", "verify", *expected).status == 1
+    assert with_events("archive", "verify", *expected).status == 1
 
 
-def test_a_new_epoch_begins_after_the_bus_was_lost(used: Commands) -> None:
-    (used.home / "bus.db").unlink()
-    used.emit("Stopped")
-    broken = used(*RUN)
+def test_a_new_epoch_begins_after_the_bus_was_lost(with_events: Commands) -> None:
+    (with_events.home / "bus.db").unlink()
+    with_events.emit("Stopped")
+    broken = with_events(*RUN)
     assert broken.status == 1
     assert "new-epoch" in broken.err
-    for topic in {row["topic"] for row in used.done("archive", "list", "--json").rows}:
-        used.done("archive", "new-epoch", topic)
-    used.done(*RUN)
-    used.done("archive", "verify")
-    assert len(used.done("archive", "read", "events.ecs.instance", "--json").rows) == 3
+    for topic in {row["topic"] for row in with_events.done("archive", "list", "--json").rows}:
+        with_events.done("archive", "new-epoch", topic)
+    with_events.done(*RUN)
+    with_events.done("archive", "verify")
+    assert len(with_events.done("archive", "read", "events.ecs.instance", "--json").rows) == 3
 
 
 def test_control_characters_are_escaped(call: Commands) -> None:
@@ -310,15 +314,15 @@ def test_a_home_is_made_checked_backed_up_and_restored(call: Commands, tmp_path:
     assert [row["position"] for row in call.done("events", "list", "--json").rows] == [position]
 
 
-def test_lag_and_topics_count_records(used: Commands) -> None:
-    assert {row["lag"] for row in used.done("lag", "--json").rows} == {0}
-    topics = {row["topic"]: row["records"] for row in used.done("topics", "--json").rows}
+def test_lag_and_topics_count_records(with_events: Commands) -> None:
+    assert {row["lag"] for row in with_events.done("lag", "--json").rows} == {0}
+    topics = {row["topic"]: row["records"] for row in with_events.done("topics", "--json").rows}
     assert (topics["events.ecs.instance"], topics["verdicts"], topics["dead-letters"]) == (2, 3, 1)
 
 
-def test_tail_starts_at_from_and_stops_at_limit(used: Commands) -> None:
+def test_tail_starts_at_from_and_stops_at_limit(with_events: Commands) -> None:
     def tailed(*words: str) -> int:
-        return len(used.done("tail", "verdicts", *words, "--json").rows)
+        return len(with_events.done("tail", "verdicts", *words, "--json").rows)
 
     assert tailed() == tailed("--from", "1h") == 3
     assert tailed("--limit", "2") == 2

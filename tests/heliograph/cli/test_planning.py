@@ -8,8 +8,8 @@ from tests.heliograph.cli.conftest import Commands
 
 
 @pytest.fixture
-def planned(call: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """A configuration of a cluster that cannot be reached."""
+def with_cluster(call: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Commands on a home whose configuration names a cluster that cannot be reached."""
     monkeypatch.setenv("HELIOGRAPH_BUS_URL", "kafka://127.0.0.1:1?replication=3")
     monkeypatch.setenv("HELIOGRAPH_BUS_NAMESPACE", "site")
     monkeypatch.setenv("HELIOGRAPH_BUS_RETENTION_HOURS", "2")
@@ -17,8 +17,8 @@ def planned(call: Commands, monkeypatch: pytest.MonkeyPatch) -> Commands:
     return call
 
 
-def test_the_plan_has_topics_and_acls_of_the_configuration(planned: Commands) -> None:
-    answer = planned.done("topics", "--plan", "--json")
+def test_the_plan_has_topics_and_acls_of_the_configuration(with_cluster: Commands) -> None:
+    answer = with_cluster.done("topics", "--plan", "--json")
     topics = {row["topic"]: row for row in answer.rows if "topic" in row}
     events = topics["site.events.oss.bucket"]
     assert (events["partitions"], events["replication"]) == (12, 3)
@@ -29,9 +29,9 @@ def test_the_plan_has_topics_and_acls_of_the_configuration(planned: Commands) ->
     assert "'events.rds.*'" in answer.err
 
 
-def test_the_plan_is_printed_as_two_tables(planned: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_is_printed_as_two_tables(with_cluster: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOGRAPH_BUS_PARTITIONS", "24")
-    tables = planned.done("topics", "--plan").out
+    tables = with_cluster.done("topics", "--plan").out
     assert [line.split()[0] for line in tables.splitlines() if line.startswith(("TOPIC", "ROLE"))] == [
         "TOPIC",
         "ROLE",

@@ -1,4 +1,4 @@
-"""A deployment in memory, which tests of operations share."""
+"""A deployment in memory for tests of operations."""
 
 from __future__ import annotations
 
