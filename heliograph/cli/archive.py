@@ -21,10 +21,14 @@ Topic = Annotated[str | None, typer.Argument(help="A topic; default all.")]
 Since = Annotated[
     str,
     typer.Option(
-        "--since", help="Only records at or after this time: 2h (ago), 2026-01-31, 2026-01-31T12:00:00Z."
+        "--since",
+        metavar="TIME",
+        help="Only records at or after this time: 2h (ago), 2026-01-31, 2026-01-31T12:00:00Z.",
     ),
 ]
-Until = Annotated[str, typer.Option("--until", help="Only records before this time; same forms as --since.")]
+Until = Annotated[
+    str, typer.Option("--until", metavar="TIME", help="Only records before this time; same forms as --since.")
+]
 
 
 def register(root: typer.Typer) -> None:
@@ -93,14 +97,14 @@ def verify(
         typer.Option(
             "--expect-head",
             metavar="KEY=SHA256",
-            help="Head noted earlier, which shows a chain that was cut off since; repeatable.",
+            help="Head that `archive heads` printed earlier; fails if the archive lacks it now; repeatable.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check every segment and chain.
 
-    Needs nothing but the archive; exit status 1, and the first problem, if one is not sound.
+    Needs nothing but the archive. If a segment or chain is broken, prints the first problem; exit status 1.
     """
     from heliograph.operations.archive import verify_archive
 
@@ -118,7 +122,7 @@ def verify(
 def heads(as_json: Json = False) -> None:
     """Print the head of every chain, those of the manifests included.
 
-    Keep them elsewhere, for `verify --expect-head`.
+    Keep the output outside the archive, for `archive verify --expect-head`.
     """
     from heliograph.operations.archive import read_heads
 
@@ -133,9 +137,9 @@ def heads(as_json: Json = False) -> None:
 
 @app.command("new-epoch")
 def new_epoch(
-    topic: Annotated[str, typer.Argument(help="A topic, or a `*` pattern; '*' is all that are archived.")],
+    topic: Annotated[str, typer.Argument(help="A topic or `*` pattern; '*' means all archived topics.")],
 ) -> None:
-    """Begin new chains after the topics of the bus were lost or made again."""
+    """Begin new epochs after the topics of the bus were lost or created again."""
     from heliograph.operations.archive import begin_epoch, find_topics
 
     with open_deployment() as deployment:
@@ -146,7 +150,7 @@ def new_epoch(
 
 def query(
     sql: Annotated[
-        str, typer.Argument(help="One statement over events, verdicts, deliveries, rejects, logs …")
+        str, typer.Argument(help="One SQL statement over events, verdicts, deliveries, rejects, logs …")
     ],
     as_json: Json = False,
 ) -> None:

@@ -74,7 +74,7 @@ def run(
 ) -> None:
     """Run a command on instances, and wait for its end.
 
-    Exit status 0 only if it succeeded on all of them.
+    Exit status 0 only if the command succeeded on all instances.
     """
     from heliograph.operations.assistant import choose_command, run_command
     from schemas.execution import RepeatMode
@@ -118,7 +118,7 @@ def schedule(
 ) -> None:
     """Run a command on instances again and again, or at one time.
 
-    Returns when the agents have taken it; exit status 0 only if all did.
+    Returns when the agents have accepted the command; exit status 0 only if all did.
     """
     from heliograph.operations.assistant import choose_command, run_command
     from schemas.execution import RepeatMode
@@ -142,11 +142,22 @@ def send(
     file: Annotated[Path, typer.Argument(help="The file to send.")],
     *,
     instance: Instances = None,
-    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Directory to write it to.")] = "",
-    name: Annotated[str, typer.Option("--name", help="Name to write it under; default the same.")] = "",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="DIR",
+            help="Directory to write the file to; default the home of the agent's user.",
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the written file; default the same name.")
+    ] = "",
     owner: Annotated[str, typer.Option("--owner", help="Owner of the file; default the agent's user.")] = "",
     group: Annotated[str, typer.Option("--group", help="Group of the file; default the agent's group.")] = "",
-    mode: Annotated[str, typer.Option("--mode", help="Permissions in octal digits; default 0644.")] = "0644",
+    mode: Annotated[
+        str, typer.Option("--mode", help="Permissions in octal digits; default 0644.", show_default=False)
+    ] = "0644",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
     description: Description = None,
     timeout: Timeout = None,
@@ -155,9 +166,9 @@ def send(
     user: User = USER,
     as_json: Json = False,
 ) -> None:
-    """Write a file on instances, and wait until it is there.
+    """Write a file on instances, and wait for the results.
 
-    Exit status 0 only if it is, on all of them.
+    Exit status 0 only if the file was written on all instances.
     """
     from heliograph.operations.assistant import FileFields, send_file
 
@@ -186,7 +197,7 @@ def stop(
 ) -> None:
     """Stop an execution: the runs under way, and those still to come.
 
-    Exit status 0 once it has ended on every instance.
+    Exit status 0 only if the execution has ended on every instance.
     """
     from heliograph.operations.assistant import stop_execution
 
@@ -201,10 +212,19 @@ def stop(
 @app.command("list")
 def list_all(
     state: Annotated[
-        str, typer.Option("--state", help="Running, Stopping, Stopped, Failed, Finished, PartialFailed.")
+        str,
+        typer.Option(
+            "--state", help="Only this state: Running, Stopping, Stopped, Failed, Finished or PartialFailed."
+        ),
     ] = "",
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="Asked for since then; default 7d.")
+        str,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only requested at or after this time; default 7d.",
+            show_default=False,
+        ),
     ] = "7d",
     region: Annotated[str, typer.Option("--region", help="Only of this region; default all.")] = "",
     as_json: Json = False,
@@ -232,10 +252,18 @@ def results(
     execution: Annotated[str, typer.Argument(help="Id of an execution, t-… or f-…; default all.")] = "",
     instance: Annotated[str, typer.Option("--instance", help="Only of this instance.")] = "",
     region: Annotated[str, typer.Option("--region", help="Only of this region.")] = "",
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="Only recorded since then.")] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since", metavar="TIME", help="Only recorded at or after this time: 2h (ago), 2026-01-31."
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Show execution records, from topic and archive. With --json whole, as they are delivered."""
+    """Show execution records, from topic and archive.
+
+    With --json, prints the whole records as they are delivered.
+    """
     from heliograph.operations.executions import RecordFilter, read_records
     from schemas.times import parse_when
 
@@ -284,12 +312,12 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _follow(following: Following, wait: float | None, *, as_json: bool) -> None:
-    """Waits for the end, notes progress, and prints the results."""
+    """Waits for the end, prints the progress and then the results."""
     for one in following.invocations:
-        note(f"{one.invoke_id}: asked, instances: {len(one.instances)}")
+        note(f"{one.invoke_id}: requested, instances: {len(one.instances)}")
     seconds = _note_progress(following, wait)
     if not following.ended:
-        note("not all have ended; `heliograph assistant list` and `results` show how it goes on")
+        note("not all have ended; `heliograph assistant list` and `results` show the rest later")
     rows = list(map(_result_row, following.results()))
     show(rows, _COLUMNS, as_json=as_json)
     if not as_json:
@@ -313,7 +341,7 @@ def _row(execution: str, instance: str, record: ExecutionRecord | None) -> dict[
     from schemas.execution import CommandRecord
 
     if record is None:
-        detail = f"no answer yet: does an agent of {instance} run, in this region and with this key?"
+        detail = f"no answer yet; check that an agent of {instance} runs, in this region and with this key"
         return {"execution": execution, "instance": instance, "state": "Pending", "detail": detail}
     row = {
         "execution": execution,

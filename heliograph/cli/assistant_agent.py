@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heliograph.cli.assistant_options import REGION, USER, Region, User, read_pairs
 from heliograph.cli.output import open_deployment, say
+
+if TYPE_CHECKING:
+    from producers.assistant.agent import Agent
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def agent(
-    instance_id: Annotated[str, typer.Option("--instance-id", help="Id of the instance that it works for.")],
+    instance_id: Annotated[
+        str, typer.Option("--instance-id", help="Id of the instance that the agent serves; required.")
+    ],
     region: Region = REGION,
     user: User = USER,
     allow: Annotated[
@@ -38,18 +43,21 @@ def agent(
         ),
     ] = None,
     catch_up: Annotated[
-        bool, typer.Option("--catch-up", help="Run once for scheduled times that were missed.")
+        bool,
+        typer.Option("--catch-up", help="Run a command once for all scheduled times that the agent missed."),
     ] = False,
     home: Annotated[
         Path | None,
-        typer.Option("--home", metavar="DIR", help="Folder of its journal; default agents/ID in the home."),
+        typer.Option(
+            "--home", metavar="DIR", help="Folder of the agent's journal; default agents/ID in the home."
+        ),
     ] = None,
 ) -> None:
     """Run commands and write files for one instance, until SIGTERM or Ctrl-C.
 
-    It carries out only what a key of the deployment has signed.
+    The agent carries out only requests that a key of the deployment has signed.
     """
-    from heliograph.app.agent import build_agent, check_agent, serve_agent
+    from heliograph.app.agent import build_agent, check_agent
     from heliograph.operations.assistant import read_keys
     from producers.assistant.policy import Policy
     from producers.assistant.reporting import Instance
@@ -57,7 +65,6 @@ def agent(
     instance = Instance(instance_id, region, user)
     check_agent(instance, allow or ())
     policy = Policy(frozenset(allow or ()), catch_up=catch_up)
-    stopping = threading.Event()
     with open_deployment() as deployment:
         made = build_agent(
             deployment,
@@ -67,19 +74,11 @@ def agent(
             secrets=read_pairs("--secret", secret or []),
             folder=home or deployment.config.home / "agents" / instance_id,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: stopping.set())
-        try:
-            serve_agent(made, stopping)
-        finally:
-            try:
-                made.close()
-            finally:
-                made.journal.close()
+        _serve_until_stopped(made)
 
 
 def key() -> None:
-    """Make the key that signs requests. Without one nobody can ask for anything, and no agent starts."""
+    """Create the key that signs requests. Without a key, requests are refused and no agent starts."""
     from heliograph.operations.assistant import make_signing_key
 
     with open_deployment() as deployment:
@@ -89,3 +88,19 @@ def key() -> None:
         if made
         else f"{path} is there already"
     )
+
+
+def _serve_until_stopped(agent: Agent) -> None:
+    """Serves until SIGTERM or Ctrl-C, then closes the agent and its journal."""
+    from heliograph.app.agent import serve_agent
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    try:
+        serve_agent(agent, stopping)
+    finally:
+        try:
+            agent.close()
+        finally:
+            agent.journal.close()

@@ -97,7 +97,10 @@ def clone(
     region: Region = REGION,
     user: User = USER,
 ) -> None:
-    """Keep a new version of a command; print its number. Fields that are not given stay as they are."""
+    """Keep a new version of a command; print its number.
+
+    Fields without an option stay as they are.
+    """
     from heliograph.operations.assistant import clone_command
 
     fields = read_fields(
@@ -116,11 +119,13 @@ def clone(
 
 @app.command()
 def delete(
-    commands: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Ids or names.")],
+    commands: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", help="Ids or names of kept commands.")
+    ],
     region: Region = REGION,
     user: User = USER,
 ) -> None:
-    """Delete kept commands in all their versions. Runs that are under way go on."""
+    """Delete kept commands with all their versions. Runs under way continue."""
     from heliograph.operations.assistant import remove_commands
 
     with open_caller(region, user) as caller:

@@ -20,7 +20,45 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Region = Annotated[str, typer.Argument(help="The region: cn-hangzhou.")]
+Region = Annotated[str, typer.Argument(help="Id of the region, such as cn-hangzhou.")]
+Bucket = Annotated[
+    str,
+    typer.Option(
+        "--bucket",
+        metavar="URL",
+        help="URL of the bucket: s3://bucket?… or file:///path; none removes it.",
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        help="Root directory in the bucket, at most 254 characters; default the root of the bucket.",
+    ),
+]
+Encryption = Annotated[
+    str,
+    typer.Option(
+        "--encryption",
+        help="Encryption: inherit (the bucket's own), AES256, kms or kms:KEY; default inherit.",
+    ),
+]
+Layout = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="NAME=VALUE",
+        help="Layout of objects: record={Repeats}.json, file=decoded or file=as-sent; repeatable.",
+    ),
+]
+Since = Annotated[
+    str,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Deliver also the records at or after this time: 2h (ago), 2026-01-31.",
+    ),
+]
 NONE = "none"
 _COLUMNS = ("region", "delivery", "bucket", "prefix", "encryption", "project", "logstore", "records")
 _LAYOUT = {"record": "record_name", "file": "file_content"}
@@ -29,38 +67,19 @@ _LAYOUT = {"record": "record_name", "file": "file_content"}
 @app.command("set")
 def set_delivery(
     region: Region,
-    bucket: Annotated[
-        str, typer.Option("--bucket", metavar="URL", help="s3://bucket?…, file:///path, or none.")
-    ] = "",
-    prefix: Annotated[
-        str | None, typer.Option("--prefix", help="Root directory in the bucket, at most 254 characters.")
-    ] = None,
-    encryption: Annotated[
-        str,
-        typer.Option(
-            "--encryption", help="inherit (the bucket's own), AES256, kms or kms:KEY; default inherit."
-        ),
-    ] = "",
-    layout: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layout",
-            metavar="NAME=VALUE",
-            help="record={Repeats}.json, file=decoded or file=as-sent; repeatable.",
-        ),
-    ] = None,
+    bucket: Bucket = "",
+    prefix: Prefix = None,
+    encryption: Encryption = "",
+    layout: Layout = None,
     project: Annotated[str, typer.Option("--project", help="Project of the log store.")] = "",
-    logstore: Annotated[str, typer.Option("--logstore", help="Logstore of the project, or none.")] = "",
-    since: Annotated[
-        str,
-        typer.Option(
-            "--since", metavar="TIME", help="Deliver also records since this time: 2h (ago), 2026-01-31."
-        ),
+    logstore: Annotated[
+        str, typer.Option("--logstore", help="Logstore of the project; none removes the log store.")
     ] = "",
+    since: Since = "",
 ) -> None:
     """Set the stores of a region's records: a bucket, a log store or both.
 
-    Options that are not given stay as they are; delivery is switched on.
+    Settings without an option stay as they are; delivery is switched on.
     """
     from heliograph.operations.delivery_settings import configure
     from schemas.times import parse_when
@@ -78,7 +97,7 @@ def set_delivery(
         )
     say(f"{region}: {_where(done.settings) if done.changed else 'unchanged'}")
     if began is not None:
-        say(f"{done.delivered} records that came before are on their way")
+        say(f"{done.delivered} earlier records are on their way")
 
 
 @app.command()
@@ -111,11 +130,11 @@ def show_delivery(
 
 @app.command("remove")
 def remove_delivery(
-    regions: Annotated[list[str], typer.Argument(metavar="REGION...", help="Regions.")],
+    regions: Annotated[list[str], typer.Argument(metavar="REGION...", help="Ids of the regions.")],
 ) -> None:
     """Remove the settings of regions that are switched off.
 
-    Removes all that are named or none. Refused while delivery is on, or records are still on their way.
+    Removes all of them or none. Fails while delivery is on, or while records are still being delivered.
     """
     from heliograph.operations.delivery_settings import remove
 
@@ -140,7 +159,7 @@ def _check_none(option: str, value: str, others: Mapping[str, object]) -> None:
 
 
 def _read_bucket(url: str, prefix: str | None, encryption: str, layout: Sequence[str]) -> dict[str, str]:
-    """Reads the options of the bucket by the names of its fields. A new encryption names its key with it."""
+    """Reads the options of the bucket, as fields of its settings. A new encryption replaces the key too."""
     asked, _, key = encryption.partition(":")
     said = _given(
         url=url or None, prefix=prefix, encryption=asked or None, kms_key=key if encryption else None
@@ -184,5 +203,5 @@ def _row(delivery: RegionDelivery) -> dict[str, Any]:
 
 
 def _shown(url: str) -> str:
-    """Returns a store's URL without its parameters, which are long; of secrets they hold only references."""
+    """Returns a store's URL without its parameters, which are long and may hold references to secrets."""
     return url.partition("?")[0]

@@ -21,8 +21,15 @@ REGION = "cn-hangzhou"
 USER = 100_000_000_000
 _TYPES = {".sh": "RunShellScript", ".bat": "RunBatScript", ".ps1": "RunPowerShellScript"}
 
-Region = Annotated[str, typer.Option("--region", help="Region of the instances.")]
-User = Annotated[int, typer.Option("--user", help="Account id.", min=0, max=2**63 - 1)]
+Region = Annotated[
+    str, typer.Option("--region", help="Region of the instances; default cn-hangzhou.", show_default=False)
+]
+User = Annotated[
+    int,
+    typer.Option(
+        "--user", help="Account id; default 100000000000.", min=0, max=2**63 - 1, show_default=False
+    ),
+]
 Instances = Annotated[list[str] | None, typer.Option("--instance", help="Id of an instance; repeatable.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the command.")]
 Description = Annotated[str | None, typer.Option("--description", help="Description of the command.")]
@@ -59,14 +66,17 @@ Username = Annotated[
 Wait = Annotated[
     float | None,
     typer.Option(
-        "--wait", metavar="SECONDS", help="Longest wait for the end in seconds; 0 does not wait.", min=0.0
+        "--wait",
+        metavar="SECONDS",
+        help="Longest wait for the end in seconds; default by the time limit; 0 does not wait.",
+        min=0.0,
     ),
 ]
 
 
 @contextmanager
 def open_caller(region: str = "", user: int = 0) -> Generator[Caller]:
-    """Opens the deployment as this account, which asks in a region."""
+    """Opens the deployment, and the caller that sends requests to a region as an account (`user`)."""
     from heliograph.operations.assistant import open_caller as caller_of
 
     with open_deployment() as deployment:
@@ -100,16 +110,16 @@ def read_fields(
 
 
 def note_timeout(timeout: int | None) -> int | None:
-    """Says that a time limit is raised to the least that agents keep; returns it as it was given."""
+    """Prints a note if agents will raise this time limit (seconds) to their minimum; returns `timeout` unchanged."""
     from producers.assistant.requests import LEAST_TIMEOUT
 
     if timeout is not None and timeout < LEAST_TIMEOUT:
-        note(f"--timeout {timeout}: raised to {LEAST_TIMEOUT} seconds, the least there is")
+        note(f"--timeout {timeout}: raised to {LEAST_TIMEOUT} seconds, the minimum")
     return timeout
 
 
 def read_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """Reads `KEY=VALUE` of each. Raises InputError for another form, or for a key that is given twice."""
+    """Reads pairs of the form `KEY=VALUE`. Raises InputError for another form, or for a key that is given twice."""
     found: dict[str, str] = {}
     for one in given:
         key, equals, value = one.partition("=")
@@ -125,7 +135,7 @@ def _read_text(file: str) -> str:
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{file}: is not text in UTF-8") from None
+        raise InputError(f"{file}: is not UTF-8 text; expected a script") from None
 
 
 def _read_type(kind: str, file: str) -> CommandType:

@@ -15,7 +15,7 @@ from heliograph.cli.output import document, note
 from schemas.errors import InputError
 
 SHOWN = 50
-"""Findings that the table shows; `--json` has all."""
+"""Number of findings that the table shows; `--json` prints all."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,20 +25,29 @@ def register(app: typer.Typer) -> None:
 
 def chaos(
     seed: Annotated[
-        int, typer.Option("--seed", help="Number that determines the faults and their order; default 1.")
+        int,
+        typer.Option(
+            "--seed", help="Number that determines the faults and their order; default 1.", show_default=False
+        ),
     ] = 1,
     lasting: Annotated[
-        str, typer.Option("--for", metavar="DURATION", help="Time to run: 30s, 5m, 2h; default 5m.")
+        str,
+        typer.Option(
+            "--for", metavar="DURATION", help="Time to run: 30s, 5m, 2h; default 5m.", show_default=False
+        ),
     ] = "5m",
     kills: Annotated[
-        int, typer.Option("--kills", help="Number of kills to run to, instead of a time.", min=0)
+        int,
+        typer.Option(
+            "--kills", help="Number of kills after which to stop, instead of --for; default no limit.", min=0
+        ),
     ] = 0,
     bus: Cluster = "",
     archive: Store = "",
     broker_pid: Annotated[
         int, typer.Option("--broker-pid", help="Process id of a broker that may be paused.", min=0)
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Break a scratch deployment, and prove that nothing was lost.
 
@@ -66,12 +75,12 @@ def chaos(
 
 
 def _seconds(lasting: str) -> float:
-    """Reads a duration in seconds. Raises InputError for zero, in which nothing would be tried."""
+    """Reads a duration in seconds. Raises InputError for zero."""
     from schemas.times import parse_duration
 
     seconds = parse_duration(lasting)
     if not seconds:
-        raise InputError(f"--for {lasting}: nothing would be tried; expected a time such as 5m")
+        raise InputError(f"--for {lasting}: is no time to make faults; expected a duration such as 5m")
     return seconds
 
 
@@ -86,7 +95,7 @@ def _running(broker_pid: int) -> int:
 
 
 def _short(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Shortens a row for people: figures in words, and the first findings."""
+    """Returns the row as people read it: each group of figures in one line, and only the first findings."""
     wrong = [f"{one['what']}: {one['detail']}" for one in row["wrong"]]
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"and {len(wrong) - SHOWN} more; --json lists all"]

@@ -132,9 +132,9 @@ def drop(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Give up dead letters for good.
+    """Drop dead letters for good.
 
-    Each gets the verdict `dropped`, with the operator and the reason.
+    Each letter gets the verdict `dropped`, with the operator and the reason.
     """
     from heliograph.operations import dead_letters
 

@@ -43,7 +43,7 @@ def emit(
         str, typer.Option("--user", help="Account id; default 100000000000.", show_default=False)
     ] = "100000000000",
     level: Annotated[
-        str, typer.Option("--level", help="CRITICAL, WARN or INFO; default that of the catalogue.")
+        str, typer.Option("--level", help="CRITICAL, WARN or INFO; default the level in the catalogue.")
     ] = "",
     content: Annotated[
         list[str] | None,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from schemas.record import Record
 
 app = typer.Typer(
-    help="Events: accepted notifications, and what became of them.",
+    help="Events: accepted notifications, and their deliveries.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -53,7 +53,7 @@ def list_events(
 ) -> None:
     """List the events on the bus.
 
-    --since and --until compare the time at which the bus took the event.
+    --since and --until compare the time at which the event was appended.
     """
     from heliograph.operations import events
 
@@ -87,7 +87,8 @@ def show_event(event: EventKey, as_json: Json = False) -> None:
 def why(event: EventKey, as_json: Json = False) -> None:
     """Show why an event matched each subscription or did not.
 
-    By the subscriptions in force when it was routed: the state of each delivery, or the clause that does not hold.
+    Uses the subscriptions in force when the event was routed. Prints the state of each delivery, or the clause that
+    does not hold.
     """
     from heliograph.operations.why import answer_why
 

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init() -> None:
-    """Make the home, with a commented heliograph.toml."""
+    """Create the home, with a commented heliograph.toml."""
     from heliograph.operations.home import make_home
 
     with open_deployment() as deployment:
@@ -47,7 +47,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def backup(to: Annotated[Path, typer.Argument(help="Folder to write; it must not exist yet.")]) -> None:
-    """Copy the whole home while everything runs."""
+    """Copy the whole home while the roles run."""
     from heliograph.operations.backup import backup_home
 
     with open_deployment() as deployment:
@@ -56,12 +56,12 @@ def backup(to: Annotated[Path, typer.Argument(help="Folder to write; it must not
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(help="Folder that `backup` made.")],
+    source: Annotated[Path, typer.Argument(help="Folder that `backup` wrote.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a home that is not empty.")] = False,
 ) -> None:
     """Restore a backup as the home.
 
-    Checks every file of it first.
+    Checks every file of the backup before it changes the home.
     """
     from heliograph.app.config import load
     from heliograph.operations.backup import restore_home

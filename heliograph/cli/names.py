@@ -25,7 +25,7 @@ def names(
     name: Annotated[
         str,
         typer.Argument(
-            help="A name to explain, or the beginning of names to list; default all.",
+            help="A name to explain, or the first letters of names to list; default all.",
             autocompletion=complete_name,
         ),
     ] = "",

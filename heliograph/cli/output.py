@@ -1,4 +1,4 @@
-"""Printing and asking: a table for people, one JSON object per line for machines."""
+"""Prints results as a table for people or as JSON lines for machines, and asks for confirmation."""
 
 from __future__ import annotations
 
@@ -88,20 +88,20 @@ def progress(total: int, label: str) -> Generator[Callable[[int], None]]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks on the terminal before a change, unless `yes`; ends the command if the answer is no.
+    """Asks on the terminal for confirmation, unless `yes` is true; ends the command if the answer is no.
 
     Raises InputError if standard input is no terminal.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError(f"{question}: standard input is no terminal to confirm on; add --yes")
+        raise InputError(f"{question}: standard input is not a terminal, so nobody can confirm; add --yes")
     if not typer.confirm(f"{question}?", err=True):
         raise typer.Exit(1)
 
 
 def fail_without_archive(history: History) -> None:
-    """Ends the command with status 1 if the archive could not be read, so that what was printed lacks its records."""
+    """Ends the command with status 1 if the archive could not be read: the printed result then lacks its records."""
     if history.problem:
         note(f"the archive cannot be read, the result has records of the bus only: {history.problem}")
         raise typer.Exit(1)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from heliograph.operations.redrive import Redrive, RedrivePlan, RedriveRun
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be done by number of letters; append nothing.")
+    bool, typer.Option("--dry-run", help="Print the numbers of letters by target and result; append nothing.")
 ]
 AsNew = Annotated[bool, typer.Option("--as-new", help="Send each letter under a new delivery id.")]
 Rate = Annotated[float | None, typer.Option("--rate", help="Deliveries per second; default 100.", min=0.01)]
@@ -80,7 +80,8 @@ def redrive(
 ) -> None:
     """Send dead letters again, under the same delivery ids.
 
-    Letters that were delivered, dropped or redriven meanwhile are not sent. If interrupted, prints how to resume.
+    Letters that were delivered, dropped or redriven meanwhile are not sent. Before it starts, prints the command that
+    resumes it.
     """
     from heliograph.operations import dead_letters
     from heliograph.operations import redrive as operation

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     role: Annotated[
-        list[str] | None, typer.Argument(help="router, deliverer or archiver; default all.")
+        list[str] | None, typer.Argument(help="Roles to run: router, deliverer, archiver; default all.")
     ] = None,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="Stop once nothing is unread, in flight or due.")
@@ -69,16 +69,19 @@ def run(
 
 
 def demo(
-    serve: Annotated[bool, typer.Option("--serve", help="Keep running after the account.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep running after the report, until Ctrl-C.")
+    ] = False,
     events: Annotated[
-        int, typer.Option("--events", help="Number of generated events; default 2000.", min=1)
+        int,
+        typer.Option("--events", help="Number of generated events; default 2000.", min=1, show_default=False),
     ] = 2000,
     bus: Cluster = "",
     archive: Store = "",
 ) -> None:
-    """Run the main job in a temporary folder, and account for every record.
+    """Run all roles on sample events in a temporary folder, and account for every record.
 
-    On a cluster or in a bucket it uses names of its own, and removes them afterwards.
+    On a Kafka cluster or in a bucket, the demo uses names of its own and removes them at the end.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from heliograph.demo.show import run_demo

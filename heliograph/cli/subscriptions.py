@@ -34,7 +34,7 @@ def apply(
 ) -> None:
     """Put the subscriptions of a file into force.
 
-    All of them or none. Returns when the live routers use them, after 10 seconds at the latest.
+    Applies all of them or none. Waits up to 10 seconds until the live routers use them.
     """
     from heliograph.operations.subscription_file import find_warnings, read_file
     from heliograph.operations.subscriptions import apply as apply_all
@@ -93,9 +93,9 @@ def show_subscription(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def history(as_json: Json = False) -> None:
-    """List the changes, with the version of each.
+    """List the changes of the configuration, with the version of each.
 
-    Changes of subscriptions, and of the delivery settings of execution records.
+    Lists changes of subscriptions, and of the delivery settings of execution records.
     """
     from heliograph.operations.subscriptions import list_changes
 
@@ -128,7 +128,7 @@ def enable(name: Name) -> None:
 
 @app.command()
 def disable(name: Name) -> None:
-    """Disable a subscription: it stays, and matches no events."""
+    """Disable a subscription: it matches no events until it is enabled."""
     _set_enabled(name, enabled=False)
 
 
@@ -137,15 +137,14 @@ def test(
     name: Name,
     event: Annotated[
         str,
-        typer.Option(
-            "--event", metavar="FILE", help="File with the notification to send; default one that is built."
-        ),
+        typer.Option("--event", metavar="FILE", help="File with the notification to send; default a sample."),
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Send one notification to every target, once.
+    """Send one notification once to every target of a subscription.
 
-    Shows the outcomes. It does not go over the bus and leaves no record. Exit status 1 unless all targets accept it.
+    Prints the outcomes; does not use the bus and leaves no record. Exit status 1 unless all targets accept the
+    notification.
     """
     from heliograph.operations.trial import try_subscription
 
@@ -168,7 +167,7 @@ def explain(
 ) -> None:
     """Show which subscriptions would match an event.
 
-    By those in force now; for the others, the clauses that do not hold.
+    Uses the subscriptions in force now. For each that does not match, prints the clauses that do not hold.
     """
     from heliograph.operations.events import find_events
     from heliograph.operations.history import open_history

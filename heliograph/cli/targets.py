@@ -43,7 +43,7 @@ def list_targets(as_json: Json = False) -> None:
 def show_target(target: Id, as_json: Json = False) -> None:
     """Show a target with state and settings.
 
-    With the subscriptions that share it. Header values that are not references are masked.
+    Shows also the subscriptions that share it. Header values that are not references are masked.
     """
     from heliograph.operations.targets import find_target, mask_secrets
 
@@ -55,7 +55,9 @@ def show_target(target: Id, as_json: Json = False) -> None:
 @app.command()
 def suspend(
     target: Id,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason to show with the target.")],
+    why: Annotated[
+        str, typer.Option("--why", metavar="TEXT", help="Reason to show with the target; required.")
+    ],
 ) -> None:
     """Suspend a target until it is resumed.
 
@@ -83,7 +85,7 @@ def resume(target: Id) -> None:
         return
     say(f"{target} is active again; lifted: {', '.join(lifted)}")
     if TargetStatus.SUSPENDED in lifted:
-        note(f"dead letters of the meantime: heliograph dead-letters list --target {target}")
+        note(f"its dead letters: heliograph dead-letters list --target {target}")
 
 
 def _row(view: TargetView) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`heliograph archive compact`, `retention` and `erase`: keep the archive small and lawful."""
+"""`heliograph archive compact`, `retention` and `erase`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Pattern = Annotated[str | None, typer.Argument(help="A topic or `*` pattern; def
 Grace = Annotated[
     str,
     typer.Option(
-        "--grace", metavar="TIME", help="Time that unneeded objects stay, for readers under way; default 24h."
+        "--grace",
+        metavar="TIME",
+        help="Time for which objects without use stay, for readers that still need them; default 24h.",
+        show_default=False,
     ),
 ]
 
@@ -36,7 +39,8 @@ def compact(
         typer.Option(
             "--closed-after",
             metavar="TIME",
-            help="Time from its end (UTC) to when a day is closed; default 6h.",
+            help="Time between the end of a day (UTC) and its compaction; default 6h.",
+            show_default=False,
         ),
     ] = "6h",
     grace: Grace = "24h",
@@ -44,7 +48,7 @@ def compact(
 ) -> None:
     """Merge the segments of closed days into Parquet.
 
-    Segments that were merged a grace period ago are removed.
+    Removes the segments that were merged at least --grace ago.
     """
     from heliograph.operations import archive
 
@@ -73,17 +77,17 @@ def compact(
 def retention(
     topic: Annotated[str, typer.Argument(help="A topic or `*` pattern.")],
     keep: Annotated[
-        str, typer.Option("--keep", metavar="TIME", help="Age up to which records stay, or a date: 365d.")
+        str, typer.Option("--keep", metavar="TIME", help="Age up to which records stay (365d), or a date.")
     ],
     apply: Annotated[
-        bool, typer.Option("--apply", help="Do it; without it only show what would go.")
+        bool, typer.Option("--apply", help="Change the archive; without it, only print the counts.")
     ] = False,
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
-    """Remove the segments that are wholly older from the beginnings of chains.
+    """Remove old segments from the beginnings of chains.
 
-    The rest stays verifiable.
+    Removes a segment only if all its records are too old. The rest of the chain can still be verified.
     """
     from heliograph.operations import archive
     from schemas.times import parse_when
@@ -99,7 +103,7 @@ def retention(
         if apply:
             _remove(deployment, topics, graced)
         else:
-            note("nothing was removed: add --apply to do it")
+            note("nothing was removed; add --apply to remove the segments")
 
 
 def erase(
@@ -109,17 +113,17 @@ def erase(
     ] = "",
     user: Annotated[str, typer.Option("--user", metavar="ID", help="Only records that name this user.")] = "",
     reason: Annotated[
-        str, typer.Option("--reason", help="Why, without personal data: the archive keeps it for ever.")
+        str, typer.Option("--reason", help="Reason, without personal data: the archive keeps it for ever.")
     ] = "",
     apply: Annotated[
-        bool, typer.Option("--apply", help="Do it; without it only show what would go.")
+        bool, typer.Option("--apply", help="Change the archive; without it, only print the counts.")
     ] = False,
     grace: Grace = "24h",
     as_json: Json = False,
 ) -> None:
     """Erase the contents of compacted records about a resource or a user.
 
-    The chain stays verifiable.
+    The chain can still be verified.
     """
     from heliograph.operations import archive
 
@@ -143,10 +147,10 @@ def erase(
         if apply:
             _remove(deployment, topics, graced)
         else:
-            note("nothing was erased: add --apply to do it")
+            note("nothing was erased; add --apply to erase the contents")
         if any(one.waiting for one in found):
             note(
-                "waiting: records that are not compacted yet, or of the last segment of a chain; compact and erase again"
+                "waiting: records that are not compacted yet, or in the last segment of a chain; compact and erase again later"
             )
 
 
@@ -155,11 +159,11 @@ def _remove(deployment: Deployment, topics: Sequence[str], grace: int) -> None:
 
     removed = remove_unneeded(deployment, topics, grace)
     gone = removed.segments + removed.files + removed.orphans
-    note(f"{gone} objects removed; {removed.waiting} go once their grace is over, when this is run again")
+    note(f"{gone} objects removed; {removed.waiting} wait for the end of --grace: run this again then")
 
 
 def _span(option: str, text: str) -> int:
-    """Reads a span of time, as 6h, in milliseconds. Raises InputError."""
+    """Reads a span of time such as 6h, in milliseconds. Raises InputError."""
     from schemas.times import read_duration
 
     if text == "0":

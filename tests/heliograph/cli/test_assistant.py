@@ -98,7 +98,7 @@ def test_a_run_is_followed_to_its_end_on_every_instance(with_key: Commands) -> N
 def test_an_instance_without_an_answer_is_shown_as_pending(with_key: Commands) -> None:
     unanswered = with_key("assistant", "run", "echo", "--instance", "i-9", "--wait", "0.2")
     assert unanswered.status == 1
-    assert "does an agent of i-9 run, in this region and with this key?" in unanswered.out
+    assert "check that an agent of i-9 runs, in this region and with this key" in unanswered.out
     assert "not all have ended" in unanswered.err
     with_key.done("assistant", "run", "echo", "--instance", "i-9", "--wait", "0")
     assert [row["state"] for row in with_key.done("assistant", "list", "--json").rows] == [

@@ -37,7 +37,7 @@ def test_records_reach_bucket_and_log_store_and_are_listed(call: Commands, tmp_p
     said = call.done(*DELIVERY, "set", "cn-hangzhou", *words, "--since", "1h").out
     assert said.splitlines() == [
         f"cn-hangzhou: delivery to {bucket.as_uri()} audit and log store ops/runs",
-        "1 records that came before are on their way",
+        "1 earlier records are on their way",
     ]
     append(call, file(2))
     call.done("run", "--until-idle")

@@ -123,7 +123,9 @@ def test_a_change_is_confirmed_on_the_terminal_unless_yes(
 ) -> None:
     confirm("redrive 7 dead letters", yes=True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    with pytest.raises(InputError, match=r"redrive 7 dead letters: .* no terminal to confirm on; add --yes"):
+    with pytest.raises(
+        InputError, match=r"redrive 7 dead letters: .* is not a terminal, so nobody can confirm; add --yes"
+    ):
         confirm("redrive 7 dead letters", yes=False)
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     confirm("redrive 7 dead letters", yes=False)
