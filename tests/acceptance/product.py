@@ -75,9 +75,9 @@ class Product:
         assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stderr.decode()}"
         return done.stdout.decode()
 
-    def rows(self, *words: str) -> list[dict[str, Any]]:
+    def rows(self, *words: str, feed: bytes = b"") -> list[dict[str, Any]]:
         """Runs a command with `--json`; returns its rows."""
-        return [json.loads(line) for line in self.do(*words, "--json").splitlines()]
+        return [json.loads(line) for line in self.do(*words, "--json", feed=feed).splitlines()]
 
     def apply(self, text: str) -> None:
         """Applies subscriptions given as TOML."""

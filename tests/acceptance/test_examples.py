@@ -32,8 +32,8 @@ def test_the_official_examples_arrive_and_are_archived_byte_for_byte(tmp_path: P
     product = Product(tmp_path / "home")
     with Hook() as hook:
         product.apply(HOOK.format(url=hook.url))
-        for path in files:
-            product.do("emit", "--file", str(path))
+        product.do("emit", "--file", str(files[0]))
+        product.do("emit", "--file", "-", feed=b"\n".join(path.read_bytes() for path in files[1:]))
         product.until_idle()
         assert Counter(arrival.body for arrival in hook.taken) == wanted
     archived = [row for row in product.rows("archive", "read") if row["topic"].startswith("events.")]
