@@ -2,8 +2,8 @@
 
 Both send the same bodies with the same headers and concurrency to the same receiver, and read the answers. They run in
 turn, each in a process of its own. The deliverer also reads its deliveries from the bus, where the router has appended
-them before, and writes a verdict for each. The figure is the work per core: processor seconds of the whole process, from
-the first step to the last verdict.
+them before, and writes a verdict for each. The figure is the work per core: processor seconds of the whole process,
+from the first step to the last verdict.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Spent(NamedTuple):
 
 
 def bare(url: str, events: list[bytes]) -> Spent:
-    """Sends all events with aiohttp alone: one session, workers that share the requests, every answer read to its end."""
+    """Sends all events with aiohttp alone: one session, workers that share the requests, every answer read to its
+    end."""
     collect_seldom()
     return uvloop.run(_bare(url, events))
 

@@ -1,9 +1,9 @@
 """Measures how much one slow target, which answers each request after 30 s, affects 99 others.
 
 Rounds with and without the slow target alternate, with all roles on the embedded bus. The slow target has a time limit
-of more than 30 s, so that it never fails and its breaker never opens, which is the hardest case. All other settings have
-their defaults. Throughput is that of a backlog that exists when the roles start. Latency, from the append to the receiver,
-is that of ten events a second that follow, each for all targets.
+of more than 30 s, so that it never fails and its breaker never opens, which is the hardest case. All other settings
+have their defaults. Throughput is that of a backlog that exists when the roles start. Latency, from the append to the
+receiver, is that of ten events a second that follow, each for all targets.
 """
 
 from __future__ import annotations

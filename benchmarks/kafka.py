@@ -125,8 +125,8 @@ BARE: dict[str, tuple[Callable[[KafkaSettings, int], None], Callable[[KafkaSetti
 
 
 def measure(address: str, count: int) -> dict[str, dict[str, float]]:
-    """Returns, by client library, events per second through the bus and with the bare client, the best of several rounds,
-    and their ratios."""
+    """Returns, by client library, events per second through the bus and with the bare client, the best of several
+    rounds, and their ratios."""
     found: dict[str, dict[str, float]] = {}
     for client in BARE:
         rounds = [_round(address, client, count) for _ in range(ROUNDS)]

@@ -47,7 +47,8 @@ class Receiver:
 
 @contextmanager
 def receiving(hanging: str = "", seconds: float = 0.0) -> Generator[Receiver]:
-    """Runs a receiver on a free loopback port. It answers requests for the path `hanging` after `seconds`, others at once."""
+    """Runs a receiver on a free loopback port. It answers requests for the path `hanging` after `seconds`, others at
+    once."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, hanging, seconds), daemon=True)

@@ -1,7 +1,7 @@
 """Measures 100,000 notifications from a file through five subscriptions into the archive, beside two bare loops.
 
-One loop only appends the same bytes to the same kind of bus in the same batches; the other only parses them. Each has one
-process and one thread.
+One loop only appends the same bytes to the same kind of bus in the same batches; the other only parses them. Each has
+one process and one thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ LEVELS_AND_NAMES = (
 
 
 def subscriptions() -> str:
-    """Returns a file of five subscriptions with targets of the kinds topic, logs and object. They match almost all events."""
+    """Returns a file of five subscriptions with targets of the kinds topic, logs and object. They match almost all
+    events."""
     return "\n".join(
         f'[[subscription]]\nname = "{name}"\n{clause}\n[[subscription.target]]\nid = "{name}"\n{target}\n'
         for name, clause, target in LEVELS_AND_NAMES

@@ -23,7 +23,8 @@ _TYPE_NAMES = {in_arn: in_name for in_name, in_arn in arn.RESOURCE_TYPES.items()
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """The result of one input: the number of accepted and rejected values, and a line for each of the first rejections."""
+    """The result of one input: the number of accepted and rejected values, and a line for each of the first
+    rejections."""
 
     accepted: int = 0
     rejected: int = 0
@@ -31,8 +32,8 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Edge:
-    """Validates notifications and appends them to the bus. `extra_topics`: names and patterns of event topics beside the
-    four of ECS."""
+    """Validates notifications and appends them to the bus. `extra_topics`: names and patterns of event topics beside
+    the four of ECS."""
 
     def __init__(self, bus: Bus, extra_topics: Sequence[str] = ()) -> None:
         self._bus = bus
@@ -47,16 +48,16 @@ class Edge:
         return NewRecord(topic, value, routing.resource_id.encode(), headers)
 
     def submit(self, values: Iterable[bytes], progress: Callable[[int], None] | None = None) -> Submitted:
-        """Validates all values and appends them in order; they are durable on return. Raises errors as `Submission.append`
-        does."""
+        """Validates all values and appends them in order; they are durable on return. Raises errors as
+        `Submission.append` does."""
         submission = self.open_submission(progress)
         for value in values:
             submission.add(value)
         return submission.finish()
 
     def open_submission(self, progress: Callable[[int], None] | None = None) -> Submission:
-        """Opens a submission for input that arrives piece by piece. After each batch it calls `progress` with the number
-        of values appended so far."""
+        """Opens a submission for input that arrives piece by piece. After each batch it calls `progress` with the
+        number of values appended so far."""
         return Submission(self, self._bus, progress)
 
     def _find_topic(self, product: str, resource_type: str) -> str:
@@ -109,7 +110,8 @@ class Submission:
             self.append()
 
     def append(self) -> None:
-        """Appends the values added so far. Raises BusError, such as BusFull, with the number of values appended before."""
+        """Appends the values added so far. Raises BusError, such as BusFull, with the number of values appended
+        before."""
         if not self._records:
             return
         try:

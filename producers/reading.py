@@ -15,7 +15,8 @@ from typing import Protocol
 import msgspec
 
 ITEM_LIMIT = 1024 * 1024
-"""Limit of an item in bytes, more than the limit of events. Of a longer item, only the bytes up to the limit are kept."""
+"""Limit of an item in bytes, more than the limit of events. Of a longer item, only the bytes up to the limit are
+kept."""
 
 _CHUNK = 1024 * 1024
 _SHORT_LINE = 64 * 1024
@@ -177,8 +178,8 @@ def _measure(view: memoryview | bytes) -> int | _Shape:
 
 
 def _broken(window: _Window, end_in: Callable[[bytes, int], int]) -> bytes:
-    """Skips invalid bytes; returns up to `ITEM_LIMIT` of them. `end_in(buffer, start)` returns their end in the buffer, or
-    -1 if they continue after it."""
+    """Skips invalid bytes; returns up to `ITEM_LIMIT` of them. `end_in(buffer, start)` returns their end in the
+    buffer, or -1 if they continue after it."""
     kept = bytearray()
     while True:
         start = window.at

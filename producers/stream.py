@@ -181,7 +181,8 @@ _KINDS: dict[Callable[[_Fleet, int], _Event], int] = {
 
 
 def generate(seed: int, count: int, start_ms: int) -> Iterator[bytes]:
-    """Yields `count` notifications of about 519 bytes, with times from `start_ms` on. Equal arguments give equal bytes."""
+    """Yields `count` notifications of about 519 bytes, with times from `start_ms` on. Equal arguments give equal
+    bytes."""
     random = Random(seed)  # noqa: S311 - made-up data
     fleet = _Fleet(random)
     kinds, weights = list(_KINDS), list(_KINDS.values())

@@ -226,5 +226,5 @@ def _checker(family: str) -> Callable[[msgspec.Raw | bytes], object]:
 CHECKS: Mapping[str, Callable[[msgspec.Raw | bytes], object]] = MappingProxyType(
     {family: _checker(family) for family in FAMILIES}
 )
-"""Fast forms of `field_problems`, by family. Each takes the bytes of a JSON object, and raises msgspec.MsgspecError if a
-field has a wrong value."""
+"""Fast forms of `field_problems`, by family. Each takes the bytes of a JSON object, and raises msgspec.MsgspecError
+if a field has a wrong value."""

@@ -34,8 +34,8 @@ class ReasonCode(enum.StrEnum):
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The reason of a failure. `detail`: one line for people, without secrets. `status`: the HTTP status, 0 if there was
-    no response. `address`: the remote address, as `192.0.2.7:443`, or empty if there was no connection."""
+    """The reason of a failure. `detail`: one line for people, without secrets. `status`: the HTTP status, 0 if there
+    was no response. `address`: the remote address, as `192.0.2.7:443`, or empty if there was no connection."""
 
     code: ReasonCode
     detail: str = ""
@@ -156,8 +156,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
     """The durable record of how a delivery ended.
 
     `at`: milliseconds since the epoch. `exhausted`: the limit or cause that made a delivery dead. `redrive`: as in
-    `Delivery`. `by` (`user@host`) and `why`: the operator who dropped a delivery, and the reason. `opener`: the position
-    of the delivered event that opened the mute of this one.
+    `Delivery`. `by` (`user@host`) and `why`: the operator who dropped a delivery, and the reason. `opener`: the
+    position of the delivered event that opened the mute of this one.
     """
 
     delivery: str
@@ -230,7 +230,8 @@ def delivery_record(delivery: Delivery, topic: str = DELIVERIES) -> NewRecord:
 
 
 def read_delivery(record: Record) -> Delivery:
-    """Reads a record of `deliveries`, the wheel or `dead-letters`. Raises KeyError or ValueError for any other record."""
+    """Reads a record of `deliveries`, the wheel or `dead-letters`. Raises KeyError or ValueError for any other
+    record."""
     headers = dict(record.headers)
     attempts = headers.get("attempts")
     wait = headers.get("wait")
@@ -256,7 +257,8 @@ def read_delivery(record: Record) -> Delivery:
 
 
 def read_wait(record: Record) -> Wait | None:
-    """Reads only the wait of a delivery's record; returns None if it has none. Raises ValueError for an invalid wait."""
+    """Reads only the wait of a delivery's record; returns None if it has none. Raises ValueError for an invalid
+    wait."""
     wait = record.header("wait")
     return None if wait is None else _decoded(_wait_decoder.decode, wait)
 

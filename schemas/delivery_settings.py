@@ -1,8 +1,9 @@
 """Delivery settings: the stores that receive the execution records of a region.
 
 Each change is a record of the topic `settings`. Its key is `executions/` and the region; a record without a value
-removes the settings of the region. A change takes effect with the next record of `subscriptions` that names a position in
-`settings` (`in_force_record`), so one position in `subscriptions` fixes both subscriptions and settings of a delivery.
+removes the settings of the region. A change takes effect with the next record of `subscriptions` that names a position
+in `settings` (`in_force_record`), so one position in `subscriptions` fixes both subscriptions and settings of a
+delivery.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def in_force_record(position: int) -> NewRecord:
 
 
 def read_in_force(record: Record) -> int | None:
-    """Returns the position in `settings` that a record of `subscriptions` puts into force; None for any other record."""
+    """Returns the position in `settings` that a record of `subscriptions` puts into force; None for any other
+    record."""
     position = record.header(_POSITION) if record.key == _IN_FORCE else None
     return int(position) if position is not None and _is_position(position) else None
 

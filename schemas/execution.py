@@ -107,8 +107,8 @@ def instance_state(record: RecordState) -> InstanceState:
 def execution_state(instances: Collection[InstanceState]) -> ExecutionState:
     """Combines the states on all instances by the manual's priorities. Raises ValueError if there are no instances.
 
-    Stopped instances count only if all are stopped. So `Failed`, `Finished` and `Stopped` together, for which the manual
-    names no state, are `PartialFailed`.
+    Stopped instances count only if all are stopped. So `Failed`, `Finished` and `Stopped` together, for which the
+    manual names no state, are `PartialFailed`.
     """
     found = set(instances)
     if not found:
@@ -276,8 +276,8 @@ class CommandRecord(_Record):
 class FileRecord(_Record):
     """One file sent to one instance.
 
-    `file_content`: the content as sent, in the encoding that `content_type` names; `timeout`: seconds. `error_code`
-    and `error_info` give the reason why the file was not sent, and are absent otherwise. A time is empty until it happens.
+    `file_content`: the content as sent, in the encoding that `content_type` names; `timeout`: seconds. `error_code` and
+    `error_info` give the reason why the file was not sent, and are absent otherwise. A time is empty until it happens.
     """
 
     region_id: Id

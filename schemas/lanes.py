@@ -1,4 +1,5 @@
-"""Lanes of a target: the lane of a resource, keys that spread lanes over partitions, and shares of the target's limits."""
+"""Lanes of a target: the lane of a resource, keys that spread lanes over partitions, and shares of the target's
+limits."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ def lane_of(target: Target, resource: str) -> int:
 
 
 def lane_key(target: str, lane: int, partitions: int, partition_for: PartitionFor) -> bytes:
-    """Returns the key of a lane's records. The key of lane 0 is the target's id. The key of lane n falls into the partition
-    n places further, so lanes share a partition only if there are more lanes than partitions."""
+    """Returns the key of a lane's records. The key of lane 0 is the target's id. The key of lane n falls into the
+    partition n places further, so lanes share a partition only if there are more lanes than partitions."""
     first = target.encode()
     if lane == 0:
         return first

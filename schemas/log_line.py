@@ -1,7 +1,7 @@
 """A log line of the local log store. Its files are `<project>/<logstore>/<day>/<time>-<writer>-<n>.jsonl.zst`.
 
-A file is a sequence of Zstandard frames (RFC 8878). A frame has whole lines, and a line is one JSON object. A crash may leave
-the last frame of a file incomplete; all acknowledged lines are in the frames before it.
+A file is a sequence of Zstandard frames (RFC 8878). A frame has whole lines, and a line is one JSON object. A crash may
+leave the last frame of a file incomplete; all acknowledged lines are in the frames before it.
 """
 
 from __future__ import annotations

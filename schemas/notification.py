@@ -276,8 +276,8 @@ def _kind(value: object) -> str:
 
 
 def _translated(refusal: Exception) -> InvalidNotification:
-    """Builds the error from msgspec's text. Needed only for a field that occurs twice, first with a wrong value and last
-    with a valid one, since `explain` accepts that."""
+    """Builds the error from msgspec's text. Needed only for a field that occurs twice, first with a wrong value and
+    last with a valid one, since `explain` accepts that."""
     problem, _, path = str(refusal).partition(" - at `$.")
     return InvalidNotification(path.rstrip("`") or WHOLE, f"{problem}; write each field once")
 
@@ -328,7 +328,8 @@ def _content_warnings(entry: catalogue.Entry, content: Mapping[str, Any]) -> lis
     status = content.get("eventStatus")
     if isinstance(status, str) and entry.status and status != entry.status:
         found.append(
-            f"content.eventStatus: {status!r} contradicts {entry.status} in the name; receivers go by the content"
+            f"content.eventStatus: {status!r} contradicts {entry.status} in the name; "
+            "the status in the content is the valid one"
         )
     if entry.family == "stalled" and entry.status == "Executing" and "executeFinishTime" in content:
         found.append("content.executeFinishTime: a finish time contradicts the status Executing in the name")

@@ -1,4 +1,4 @@
-"""Delivery policies of a target: retries and circuit breaker, as frozen data. Their functions are in `router.deliver`.
+"""Delivery policies of a target: retries and circuit breaker, as frozen data. `router.deliver` applies them.
 
 Sources of the named schedules: Standard Webhooks 1.0 ("deliverability and reliability"), CloudMonitor's URL callback,
 the retry policies `BACKOFF_RETRY` and `EXPONENTIAL_DECAY_RETRY` of EventBridge.
@@ -61,10 +61,10 @@ class RetryPolicy(Policy):
     """Waits between the attempts of a delivery, and the limits after which it is dead.
 
     `schedule`: a named schedule that gives the values of all keys that are not set. `tries`: attempts, the first
-    included. Waits grow exponentially, by `factor` from `first` to `cap` seconds, or are the `delays` in
-    seconds, the last of which repeats. `jitter`: `full` draws each wait between zero and its length, `equal` between half of it
-    and its length, `none` keeps it. `age`: seconds after the first attempt or the first deferral at which a delivery
-    is dead, whatever tries are left. `statuses`: HTTP statuses that are retried although they mean rejected.
+    included. Waits grow exponentially, by `factor` from `first` to `cap` seconds, or are the `delays` in seconds, the
+    last of which repeats. `jitter`: `full` draws each wait between zero and its length, `equal` between half of it and
+    its length, `none` keeps it. `age`: seconds after the first attempt or the first deferral at which a delivery is
+    dead, however many tries are left. `statuses`: HTTP statuses that are retried instead of rejected.
     """
 
     schedule: str | None = None

@@ -56,8 +56,8 @@ def _follows(found: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
 
 
 def _key(found: ErrorDetails) -> str:
-    """Formats the location of an error, as in `target[1].retry.tries: ` for the path target, 0, retry, tries. Leaves out
-    the index of a plain value in a list, since the message shows the value."""
+    """Formats the location of an error, as in `target[1].retry.tries: ` for the path target, 0, retry, tries. Leaves
+    out the index of a plain value in a list, since the message shows the value."""
     parts = list(found["loc"])
     if parts and isinstance(parts[-1], int) and not isinstance(found["input"], dict):
         parts.pop()

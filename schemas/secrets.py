@@ -15,7 +15,8 @@ from schemas.errors import InputError
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """A reference `env:NAME` or `file:PATH`, or the value itself. `str()` shows a reference, and masks a value as `***`."""
+    """A reference `env:NAME` or `file:PATH`, or the value itself. `str()` shows a reference, and masks a value as
+    `***`."""
 
     written: str
 

@@ -63,8 +63,9 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 class Resources(Policy):
     """Resources of a filter. An empty list does not restrict.
 
-    `ids` hold the part of an ARN after its `/` (`i-bp1ecr`), `arns` whole ARNs; one match in either is enough.
-    `regions` are compared with the event's regionId and must match as well. All are compared exactly, a `*` included.
+    `ids` hold the part of an ARN after its `/` (`i-bp1ecr`), `arns` whole ARNs; an event matches if either list
+    contains it. `regions` are compared with the event's regionId and must match as well. All are compared exactly, a
+    `*` included.
     """
 
     regions: tuple[str, ...] = ()
@@ -125,7 +126,7 @@ class Target(Policy):
     @field_validator("breaker", mode="before")
     @classmethod
     def _table_or_false(cls, given: object) -> object:
-        """Validates a table as a breaker at once, so that a mistake in it is not reported for the alternative false, too."""
+        """Validates a table as a breaker here, since pydantic would report a mistake in it for both alternatives."""
         if isinstance(given, dict):
             return BreakerPolicy.model_validate(given)
         if given is False or isinstance(given, BreakerPolicy):

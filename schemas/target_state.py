@@ -26,9 +26,9 @@ GRAVITY = {status: place for place, status in enumerate(reversed(TargetStatus))}
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A state of a target in which nothing is sent to it as usual, with its reason.
 
-    `since`, `until`: milliseconds since the epoch; an `until` of 0 means until the condition is lifted. `times`: how often
-    in a row the condition was set; pauses grow with it. `why`: one line, without secrets. `by`: the group member or
-    person that set the condition.
+    `since`, `until`: milliseconds since the epoch; an `until` of 0 means until the condition is lifted. `times`: how
+    often in a row the condition was set; pauses grow with it. `why`: one line, without secrets. `by`: the group member
+    or person that set the condition.
     """
 
     target: str

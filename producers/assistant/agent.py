@@ -94,8 +94,8 @@ class Agent:
         self._pool = ThreadPoolExecutor(self.policy.concurrency, thread_name_prefix="run")
 
     def recover(self) -> None:
-        """Ends the runs that a previous process of this agent left unfinished. Makes due the runs that wait for a start of
-        the agent."""
+        """Ends the runs that a previous process of this agent left unfinished. Makes due the runs that wait for a
+        start of the agent."""
         for execution, repeats, started in self.journal.unfinished():
             mark = self.host.run_mark(execution.request.invoke_id, repeats)
             if isinstance(execution.request, SendFile):
@@ -235,7 +235,8 @@ class Agent:
         return self.instance.id in address.instances or (address.kind == "stop" and not address.instances)
 
     def _handle(self, record: Record) -> None:
-        """Verifies a request. Accepts a run or a file, or stops an execution; appends an unauthorised request to `rejects`."""
+        """Verifies a request. Accepts a run or a file, or stops an execution; appends an unauthorised request to
+        `rejects`."""
         try:
             request = self.keys.verify(record)
         except InputError as error:

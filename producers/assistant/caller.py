@@ -33,8 +33,8 @@ _INVOCATION_KINDS = ("run", "send-file")
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """Limits of one region. `kept_commands`: kept commands, each version counted; `daily_runs`: requests to run a command
-    or send a file in one day (UTC)."""
+    """Limits of one region. `kept_commands`: kept commands, each version counted; `daily_runs`: requests to run a
+    command or send a file in one day (UTC)."""
 
     kept_commands: int
     daily_runs: int
@@ -137,8 +137,8 @@ def read_requests(
 ) -> Iterator[Request]:
     """Yields each verified request from offset `start` on, once and in order.
 
-    `kinds`: the kinds to yield, all if empty. `containing`: a text that the request's bytes must contain. Other requests
-    are skipped before their signatures are checked, which is cheap.
+    `kinds`: the kinds to yield, all if empty. `containing`: a text that the request's bytes must contain. Other
+    requests are skipped before their signatures are checked, which is cheap.
     """
     needle = containing.encode(errors="surrogateescape")
     known: set[str] = set()

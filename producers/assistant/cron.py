@@ -65,7 +65,8 @@ class Cron:
     zone: tzinfo
 
     def next_after(self, after: datetime) -> datetime | None:
-        """Returns the first time after `after`, a time with a zone, in UTC to the second; None if there is none up to 2099."""
+        """Returns the first time after `after`, a time with a zone, in UTC to the second; None if there is none up
+        to 2099."""
         start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
         while True:
             offset, end = _steady(self.zone, start)

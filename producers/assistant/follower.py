@@ -36,8 +36,8 @@ def cursors_since(bus: Bus, time: int) -> Cursors:
 
 
 class Follower:
-    """Keeps the newest record of each instance of the executions of `invocations`. Reads each partition from its cursor,
-    or from its start if it has none."""
+    """Keeps the newest record of each instance of the executions of `invocations`. Reads each partition from its
+    cursor, or from its start if it has none."""
 
     def __init__(self, bus: Bus, invocations: Sequence[Invocation], cursors: Cursors) -> None:
         self._bus = bus
@@ -73,8 +73,8 @@ class Follower:
     def state(self, invoke_id: str, now: int, stopped: Collection[str] = ()) -> ExecutionState:
         """Returns the state of an execution over all its instances.
 
-        `stopped`: instances with a request to stop the execution. An instance without a record counts as stopped if it is
-        among these, as failed if agents would no longer start the run, and else as running.
+        `stopped`: instances with a request to stop the execution. An instance without a record counts as stopped if it
+        is among these, as failed if agents would no longer start the run, and else as running.
         """
         invocation, newest = self._invocations[invoke_id], self._newest[invoke_id]
         unheard = InstanceState.FAILED if is_too_late(invocation, now) else InstanceState.RUNNING

@@ -106,8 +106,8 @@ class Journal:
         self._execute("UPDATE agent SET cursor = ?", cursor)
 
     def accept(self, request: Invocation, due: int | None, now: int) -> bool:
-        """Stores a request whose first run is at `due`; returns False if the journal has the request already. Removes the
-        ids of executions that ended more than `KEPT` ago."""
+        """Stores a request whose first run is at `due`; returns False if the journal has the request already.
+        Removes the ids of executions that ended more than `KEPT` ago."""
         statement = "INSERT OR IGNORE INTO executions (invoke_id, request, due) VALUES (?, ?, ?)"
         with self._transaction():
             self._execute("DELETE FROM executions WHERE over < ?", now - KEPT)

@@ -18,13 +18,14 @@ from schemas.execution import RecordState, RepeatMode
 from schemas.execution_errors import ErrorCode
 
 ACCEPT_WITHIN = 600_000
-"""Age in milliseconds after which an immediate request is not run, so that an agent that was down runs no old command."""
+"""Age in milliseconds after which an immediate request is not run, so that an agent that was down runs no old
+command."""
 LATE = 10_000
-"""Delay in milliseconds after which a scheduled time counts as missed. It equals the least interval of schedules, so that
-a late run does not meet the next one."""
+"""Delay in milliseconds after which a scheduled time counts as missed. It equals the least interval of schedules, so
+that a late run does not meet the next one."""
 CLOCK_STEP = 10_800_000
-"""Largest step back of the clock, in milliseconds, after which a schedule repeats no time: three hours, as in Vixie cron.
-After a larger step the schedule follows the new time, and may repeat times."""
+"""Largest step back of the clock, in milliseconds, after which a schedule repeats no time: three hours, as in Vixie
+cron. After a larger step the schedule follows the new time, and may repeat times."""
 SEND_FILE = "send-file"
 """Entry of an allow list that permits sent files."""
 _DIGEST = "sha256:"
@@ -45,8 +46,8 @@ class Policy:
 
 
 class DueDecision(NamedTuple):
-    """The decision about a due time. `run`: True to start a run now; `following`: the next time of the schedule, or None;
-    `missed`: number of missed times."""
+    """The decision about a due time. `run`: True to start a run now; `following`: the next time of the schedule, or
+    None; `missed`: number of missed times."""
 
     run: bool
     following: int | None
@@ -58,10 +59,10 @@ def digest(content: str) -> str:
     return f"{_DIGEST}{sha256(content.encode()).hexdigest()}"
 
 
-def check_allow(one: str) -> None:
-    """Raises InputError for an entry of an allow list that begins as a digest and is not a valid digest."""
-    if one.startswith(_DIGEST) and not _is_digest(one):
-        raise InputError(f"--allow {one!r}: expected {_DIGEST} and 64 hexadecimal digits in lower case")
+def check_allow(entry: str) -> None:
+    """Checks an entry of an allow list. Raises InputError for an entry that begins as a digest and is not valid."""
+    if entry.startswith(_DIGEST) and not _is_digest(entry):
+        raise InputError(f"--allow {entry!r}: expected {_DIGEST} and 64 hexadecimal digits in lower case")
 
 
 def check_permitted(policy: Policy, invocation: Invocation, now: int) -> None:
@@ -106,8 +107,8 @@ def first_due(invocation: Invocation) -> int | None:
 
 
 def decide_due(policy: Policy, invocation: Invocation, due: int, now: int, *, running: bool) -> DueDecision:
-    """Decides whether a run starts for the due time `due`, which is not later than `now`. `running`: True if the previous
-    run has not ended, so that none starts."""
+    """Decides whether a run starts for the due time `due`, which is not later than `now`. `running`: True if the
+    previous run has not ended, so that none starts."""
     if isinstance(invocation, SendFile) or invocation.mode is not RepeatMode.PERIOD:
         return DueDecision(run=True, following=None)
     schedule = parse_schedule(invocation.frequency)

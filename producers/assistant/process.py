@@ -19,7 +19,7 @@ from producers.assistant.output import Output
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 MARK = "HELIOGRAPH_RUN"
-"""Environment variable of a command. After a crash of the agent, its value identifies the processes of the command."""
+"""Environment variable of a command, by which its processes are found after a crash of the agent."""
 _POLL_SECONDS = 0.1
 _PIECE = 64 * 1024
 _LAST_PIECES = 16
@@ -73,8 +73,8 @@ class Process:
         self._stop.set()
 
     def run(self, launch: Launch, output: Output) -> Ended:
-        """Runs the command to its end and adds its output to `output`. Processes that the command left in the background
-        keep running, and their output is not read. Raises OSError if the command cannot be started."""
+        """Runs the command to its end and adds its output to `output`. Processes that the command left in the
+        background keep running, and their output is not read. Raises OSError if the command cannot be started."""
         user, group = (launch.account.uid, launch.account.gid) if launch.account.other else (None, None)
         with subprocess.Popen(  # noqa: S603 - it runs commands by design
             launch.arguments,
@@ -108,8 +108,8 @@ class Process:
 
 
 def _end(process: subprocess.Popen[bytes], output: Output) -> None:
-    """Ends the whole process group unless the command ended by itself, then reads the rest of the output. It
-    waits for the group's leader only after the last signal, since until then the kernel does not reuse the process id."""
+    """Ends the whole process group unless the command ended by itself, then reads the rest of the output. It waits
+    for the group's leader only after the last signal, since until then the kernel does not reuse the process id."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -126,7 +126,8 @@ def _end(process: subprocess.Popen[bytes], output: Output) -> None:
 
 
 def _read(process: subprocess.Popen[bytes], output: Output, seconds: float) -> bool:
-    """Reads output for at most `seconds`. Returns True if the output has ended, or if there is none and `seconds` is 0."""
+    """Reads output for at most `seconds`. Returns True if the output has ended, or if there is none and `seconds` is
+    0."""
     stream = process.stdout
     if stream is None or stream.closed:
         time.sleep(seconds)
@@ -141,8 +142,8 @@ def _read(process: subprocess.Popen[bytes], output: Output, seconds: float) -> b
 
 
 def kill_left_over(mark: str) -> None:
-    """Kills the processes of a command whose agent was killed, found by their environment in /proc. A process may start
-    another during the search, so the search repeats until it finds no new one."""
+    """Kills the processes of a command whose agent was killed. Finds them by their environment in /proc, and repeats
+    the search until it finds no new process, since a process may start another during the search."""
     ended: set[int] = set()
     while found := set(_marked(mark)) - ended:
         for number in found:

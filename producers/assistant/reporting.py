@@ -15,7 +15,8 @@ from schemas.execution_errors import ErrorCode
 from schemas.times import content_time, event_time
 
 COMPLETED = "Instance:CloudAssistant.TaskCompleted"
-"""Name of the event for a final record. Its content has the form of EventBridge's `ecs:CloudAssistant:TaskCompleted`."""
+"""Name of the event for a final record. Its content has the form of EventBridge's
+`ecs:CloudAssistant:TaskCompleted`."""
 CALLER_TYPE = "customer"
 
 

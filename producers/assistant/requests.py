@@ -109,7 +109,7 @@ class SendFile(_Request, frozen=True, tag="send-file", kw_only=True):
 
 
 class Stop(_Request, frozen=True, tag="stop"):
-    """A request to stop an execution with all its future runs, on the instances; on all if `instances` is empty."""
+    """A request to stop an execution and its future runs, on `instances` or, if this is empty, on all its instances."""
 
     invoke_id: str
     instances: tuple[str, ...] = ()

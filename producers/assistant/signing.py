@@ -1,8 +1,8 @@
 """Signs and verifies requests: a request is authorised if it is signed with a key of the deployment.
 
 A signature is HMAC-SHA256 over the log id and the record's bytes, so a request is valid in one deployment only. A
-request must also be appended within `WINDOW` of the time that it names. Agents skip a copy that
-is appended within this time, since they know its invoke id.
+request must also be appended within `WINDOW` of the time that it names. Agents skip a copy that is appended within this
+time, since they know its invoke id.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PURPOSE = b"heliograph commands 1\n"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keys:
-    """Keys of a deployment. The first signs and all verify, so a key can be replaced while agents run."""
+    """Keys of a deployment. The first key signs and all keys verify, so a key can be replaced while agents run."""
 
     values: tuple[bytes, ...]
     log_id: str

@@ -63,7 +63,8 @@ class BusFixtures:
 
     @pytest.fixture
     def killed_consumer(self) -> Callable[[str, str, int], None]:
-        """Returns a function that runs a consumer of a topic and group, and kills it as by kill -9 after `count` records."""
+        """Returns a function that runs a consumer of a topic and group, and kills it as by kill -9 after `count`
+        records."""
         pytest.skip("this bus cannot kill a consumer")
 
     @pytest.fixture
@@ -262,8 +263,8 @@ class TopicConformance(BusFixtures):
 
 
 class RetentionConformance(BusFixtures):
-    """Tests of retention by `maintain`, on a bus with a ManualClock. A bus whose server applies retention does not inherit
-    them."""
+    """Tests of retention by `maintain`, on a bus with a ManualClock. A bus whose server applies retention does not
+    inherit them."""
 
     def test_retention_removes_records_that_no_group_needs(self, bus: Bus, clock: Clock, topic: str) -> None:
         manual = needs_manual(clock)

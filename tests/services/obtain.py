@@ -30,8 +30,8 @@ def unavailable(error: Unavailable) -> None:
 
 @contextmanager
 def locked(name: str) -> Generator[Path]:
-    """Locks a service, so that one test process obtains it while other processes wait. Yields the folder of the service,
-    which may not exist yet."""
+    """Locks a service, so that one test process obtains it while other processes wait. Yields the folder of the
+    service, which may not exist yet."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
