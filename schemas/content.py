@@ -56,7 +56,7 @@ class Content(BaseModel):
 
 
 class SystemEvent(Content):
-    """An O&M or billing event of an instance; each change of its status is a notification."""
+    """Content of an O&M or billing event of an instance. Each change of the event's status is a notification."""
 
     event_id: Text
     publish_time: Time
@@ -69,7 +69,7 @@ class SystemEvent(Content):
 
 
 class StateChange(Content):
-    """An instance entered a state. Later documents write `Created` for `Pending`."""
+    """Content of the event that an instance entered a state. Later documents write `Created` for `Pending`."""
 
     resource_id: Text
     resource_type: Literal["ALIYUN::ECS::Instance"]
@@ -77,14 +77,15 @@ class StateChange(Content):
 
 
 class PreemptibleInterruption(Content):
-    """A preemptible instance will be released in five minutes."""
+    """Content of the event that a preemptible instance will be released in five minutes."""
 
     instance_id: Text
     action: Literal["delete"]
 
 
 class LiveMigration(Content):
-    """An instance moves between dedicated hosts. `end_time` is present once the move has ended."""
+    """Content of the event that an instance moves between dedicated hosts. `end_time` is present once the move has
+    ended."""
 
     instance_id: Text
     source_dedicated_host_id: Text
@@ -95,7 +96,7 @@ class LiveMigration(Content):
 
 
 class BurstableRestricted(Content):
-    """A burstable instance was limited to its baseline during an interval of one hour, or a part of it."""
+    """Content of the event that a burstable instance was limited to its baseline for up to one hour, the interval."""
 
     instance_id: Text
     interval_start: Time
@@ -103,7 +104,7 @@ class BurstableRestricted(Content):
 
 
 class PerformanceMode(Content):
-    """A burstable instance changed its performance mode."""
+    """Content of the event that a burstable instance changed its performance mode."""
 
     instance_id: Text
     credit_specification: Literal["Standard", "Unlimited"]
@@ -111,7 +112,7 @@ class PerformanceMode(Content):
 
 
 class DiskOperation(Content):
-    """A disk was attached or detached, or the operation failed."""
+    """Content of the event that a disk was attached or detached, or that the operation failed."""
 
     disk_id: Text
     operation: Literal["AttachDisk", "DetachDisk"]
@@ -119,23 +120,24 @@ class DiskOperation(Content):
 
 
 class Conversion(Content):
-    """A disk was converted to pay-as-you-go, or the conversion failed."""
+    """Content of the event that a disk was converted to pay-as-you-go, or that the conversion failed."""
 
     disk_id: Text
     result: Literal["accomplished", "failed"]
 
 
 class DiskRelease(Content):
-    """A disk was released for an overdue payment."""
+    """Content of the event that a disk was released because of an overdue payment."""
 
     instance_id: Text
     disk_id: Text
 
 
 class Stalled(Content):
-    """A disk is slow, or a local disk is damaged. `execute_finish_time` is present once the event has ended.
+    """Content of the event that a disk is slow, or that a local disk is damaged.
 
-    Degraded, SeverelyDegraded and Stalled are documented; ErrorDetected is given the same form by analogy.
+    `execute_finish_time` is present once the event has ended. Degraded, SeverelyDegraded and Stalled are documented;
+    ErrorDetected is assumed to have the same form.
     """
 
     event_id: Text
@@ -149,7 +151,7 @@ class Stalled(Content):
 
 
 class Snapshot(Content):
-    """A snapshot was created, or its creation failed."""
+    """Content of the event that a snapshot was created, or that its creation failed."""
 
     result: Literal["accomplished", "failed"]
     snapshot_id: Text
@@ -161,7 +163,7 @@ class Snapshot(Content):
 
 
 class NetworkInterface(Content):
-    """An operation on a secondary network interface ended."""
+    """Content of the event that an operation on a secondary network interface ended."""
 
     eni_id: Text
     operation: Literal[
@@ -173,7 +175,7 @@ class NetworkInterface(Content):
 
 
 class Undocumented(Content):
-    """An event of an instance whose content no source describes."""
+    """Content of an event of an instance for which no source describes the content."""
 
     instance_id: MaybeText = None
 

@@ -17,7 +17,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A user of the host. `other`: True if this process runs as another user."""
+    """A user of the host. `other`: True if it is not the user of this process."""
 
     name: str
     uid: int

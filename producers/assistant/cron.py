@@ -77,7 +77,7 @@ class Cron:
             if end == start + _DAY:
                 if at is None:
                     return None
-                end = max(end, at - _DAY)  # no clock change exceeds a day, so no time lies between
+                end = max(end, at - _DAY)  # no clock change exceeds a day, so no matching time is skipped
             start = end
 
     def least_interval(self, now: datetime) -> timedelta:

@@ -19,7 +19,7 @@ _PLACEHOLDER = re.compile(rf"\{{\{{(secret:)?({_NAME})\}}\}}")
 
 
 def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
-    """Raises InputError unless `parameters` are exactly those that the command uses."""
+    """Checks that `parameters` are exactly the parameters that the command uses. Raises InputError."""
     if len(parameters) > MOST_PARAMETERS:
         raise InputError(f"parameters: {len(parameters)} are given; at most {MOST_PARAMETERS} are accepted")
     for name in parameters:
@@ -34,7 +34,8 @@ def check_parameters(content: str, parameters: Mapping[str, str]) -> None:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises InputError unless `name` can be written in `{{name}}` and `{{secret:name}}`."""
+    """Checks that `name` is valid in `{{name}}` and `{{secret:name}}`. Raises InputError, which calls the name
+    `what`."""
     if not _is_name(name):
         raise InputError(
             f"{what} {name!r}: is not a name; write a letter or _, then letters, digits, _ and -, at most 64 in all"

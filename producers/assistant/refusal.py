@@ -7,8 +7,8 @@ from schemas.execution_errors import ERRORS, ErrorCode
 
 
 class Refusal(Exception):  # noqa: N818 - reads as what it is
-    """The agent does not carry out an authorised request. The execution record gets `code`, `state` and `info`,
-    which is the usual text of the code with the reason `why`."""
+    """Raised if the agent does not carry out an authorised request. The execution record gets `code`, `state` and
+    `info`, which is the usual text of the code with the reason `why`."""
 
     def __init__(self, code: ErrorCode, why: str = "", state: RecordState = RecordState.ERROR) -> None:
         usual = ERRORS[code].info
