@@ -18,19 +18,6 @@ from schemas.errors import InputError
 from schemas.notification import check
 from schemas.times import content_time, event_time
 
-_RESOURCE_FIELD: Mapping[str, str] = MappingProxyType(
-    {
-        "state-change": "resourceId",
-        "disk-operation": "diskId",
-        "conversion": "diskId",
-        "disk-release": "diskId",
-        "stalled": "diskId",
-        "snapshot": "snapshotId",
-        "network-interface": "eniId",
-    }
-)
-"""The content field that holds the resource's id, by family. It is `instanceId` in all other families."""
-
 _START, _FINISH = "executeStartTime", "executeFinishTime"
 _TIMES_OF_STATUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -125,7 +112,7 @@ def _content(entry: Entry, resource_id: str, given: Mapping[str, str], now_ms: i
 
 def _derived(entry: Entry, resource_id: str, given: Mapping[str, str], now: str) -> dict[str, str]:
     """Returns the fields that follow from the name, the resource and the current time."""
-    fields = {_RESOURCE_FIELD.get(entry.family, "instanceId"): resource_id}
+    fields = {FAMILIES[entry.family].resource_field: resource_id}
     derive = _DERIVED.get(entry.family)
     return fields | (derive(entry, given, now) if derive else {})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
@@ -54,6 +54,9 @@ class Content(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, alias_generator=to_camel)
 
+    resource_field: ClassVar[str] = "instanceId"
+    """JSON name of the field that holds the id of the event's resource."""
+
 
 class SystemEvent(Content):
     """Content of an O&M or billing event of an instance. Each change of the event's status is a notification."""
@@ -70,6 +73,8 @@ class SystemEvent(Content):
 
 class StateChange(Content):
     """Content of the event that an instance entered a state. Later documents write `Created` for `Pending`."""
+
+    resource_field: ClassVar[str] = "resourceId"
 
     resource_id: Text
     resource_type: Literal["ALIYUN::ECS::Instance"]
@@ -114,6 +119,8 @@ class PerformanceMode(Content):
 class DiskOperation(Content):
     """Content of the event that a disk was attached or detached, or that the operation failed."""
 
+    resource_field: ClassVar[str] = "diskId"
+
     disk_id: Text
     operation: Literal["AttachDisk", "DetachDisk"]
     result: Literal["accomplished", "failed"]
@@ -122,12 +129,16 @@ class DiskOperation(Content):
 class Conversion(Content):
     """Content of the event that a disk was converted to pay-as-you-go, or that the conversion failed."""
 
+    resource_field: ClassVar[str] = "diskId"
+
     disk_id: Text
     result: Literal["accomplished", "failed"]
 
 
 class DiskRelease(Content):
     """Content of the event that a disk was released because of an overdue payment."""
+
+    resource_field: ClassVar[str] = "diskId"
 
     instance_id: Text
     disk_id: Text
@@ -139,6 +150,8 @@ class Stalled(Content):
     `execute_finish_time` is present once the event has ended. Degraded, SeverelyDegraded and Stalled are documented;
     ErrorDetected is assumed to have the same form.
     """
+
+    resource_field: ClassVar[str] = "diskId"
 
     event_id: Text
     disk_id: Text
@@ -153,6 +166,8 @@ class Stalled(Content):
 class Snapshot(Content):
     """Content of the event that a snapshot was created, or that its creation failed."""
 
+    resource_field: ClassVar[str] = "snapshotId"
+
     result: Literal["accomplished", "failed"]
     snapshot_id: Text
     snapshot_name: Text
@@ -164,6 +179,8 @@ class Snapshot(Content):
 
 class NetworkInterface(Content):
     """Content of the event that an operation on a secondary network interface ended."""
+
+    resource_field: ClassVar[str] = "eniId"
 
     eni_id: Text
     operation: Literal[
