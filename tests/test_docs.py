@@ -286,6 +286,8 @@ def test_every_kind_has_a_section_with_its_settings() -> None:
         text = section(SUBSCRIPTIONS, heading)
         assert _defaults(text) == {key: _default(model, key) for key in model.model_fields}, name
         assert f'kind = "{name}"' in text, name
+    stated_kinds = next(row[-1] for row in rows(section(SUBSCRIPTIONS, "Targets")) if row[0] == "`kind`")
+    assert codes(stated_kinds) == sorted(KINDS)
     recognised = rows(section(SUBSCRIPTIONS, "Delivery ids"))
     assert sorted(codes(row[0])[0] for row in recognised) == sorted(KINDS)
 
