@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 
 
 def check_agent(instance: Instance, allow: Iterable[str]) -> None:
-    """Raises InputError for an instance that cannot be named so, or for an entry of its allow list that is not valid."""
+    """Raises InputError if the id or the region of the instance, or an entry of its allow list, is not valid."""
     for option, given in {"--instance-id": instance.id, "--region": instance.region}.items():
         if not re.fullmatch(ID, given):
             raise InputError(f"{option} {given!r}: expected letters, digits, '.', '_' or '-'")
@@ -48,7 +48,7 @@ def build_agent(
     secrets: Mapping[str, str],
     folder: Path,
 ) -> Agent:
-    """Builds the agent of an instance, with its journal in `folder`. `secrets`: references by name.
+    """Builds the agent of an instance, with its journal in `folder`. `secrets`: references to secrets, by name.
 
     Raises InputError, BusError, JournalUnusable.
     """
@@ -75,7 +75,8 @@ def build_agent(
 def serve_agent(agent: Agent, stopping: Event) -> None:
     """Carries out requests until `stopping` is set; tries again after a failure of the bus or the disk.
 
-    Never waits for `stopping`: a signal handler of this thread sets it, and would deadlock on the lock of a wait.
+    Never calls `stopping.wait`: a signal handler of this thread sets the event, and would deadlock on the lock of
+    `wait`.
     """
     agent.recover()
     _log.info("the agent is ready", instance=agent.instance.id, region=agent.instance.region)
@@ -83,5 +84,5 @@ def serve_agent(agent: Agent, stopping: Event) -> None:
         try:
             agent.step(_STEP_SECONDS)
         except (BusError, JournalUnusable) as error:
-            _log.warning("the agent cannot go on and tries again", why=str(error))
+            _log.warning("the agent failed and tries again", why=str(error))
             time.sleep(_RETRY_SECONDS)

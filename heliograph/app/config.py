@@ -1,7 +1,8 @@
-"""The configuration: one TOML file, the environment over it, checked whole.
+"""The configuration: a TOML file and the environment, which overrides the file; both are checked together.
 
 `HELIOGRAPH_HOME` is the folder of all data, `HELIOGRAPH_CONFIG` the file (default: `heliograph.toml` in the home, if
-there is one), `HELIOGRAPH_<SECTION>_<KEY>` a value over the file's; a list is comma-separated there.
+there is one), `HELIOGRAPH_<SECTION>_<KEY>` a value that overrides the file's; there, commas separate the items of a
+list.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from schemas.topics import NAMESPACE
 PREFIX = "HELIOGRAPH_"
 FILE_NAME = "heliograph.toml"
 _UNWRITTEN = ("", (), None)
-"""Defaults that depend on the home or say that there is nothing."""
+"""Defaults that the documentation does not show: they depend on the home, or mean none."""
 _NO_SETTINGS = {"HELIOGRAPH_HOME", "HELIOGRAPH_CONFIG", "HELIOGRAPH_REQUIRE_SERVICES"}
 
 
@@ -197,7 +198,7 @@ class LogSection(_Section):
 
 
 class Config(_Section):
-    """The whole configuration, with defaults that hold without any file."""
+    """The whole configuration. Every section has defaults, so that no file is needed."""
 
     home: Path
     bus: BusSection = BusSection()
@@ -234,12 +235,12 @@ class Config(_Section):
 
 
 def load(environment: Mapping[str, str]) -> Config:
-    """Reads file and environment. Raises InvalidConfiguration with every problem, each naming its key."""
+    """Reads the configuration from file and environment. Raises InvalidConfiguration with every problem and its key."""
     home = _home(environment)
     values = _read_file(home, environment.get("HELIOGRAPH_CONFIG"))
     unknown, named = _overlay(values, environment)
     if "home" in values:
-        unknown.append("home: is not for the file; set HELIOGRAPH_HOME")
+        unknown.append("home: is not a key of the file; set HELIOGRAPH_HOME")
     try:
         config = Config.model_validate({**values, "home": home})
     except ValidationError as error:
@@ -250,8 +251,11 @@ def load(environment: Mapping[str, str]) -> Config:
 
 
 class Setting(NamedTuple):
-    """A key of the configuration. `default`: empty if there is none that can be written down; `example`: a value to
-    begin with."""
+    """A key of the configuration.
+
+    `environment`: its name in the environment. `default`: empty if it depends on the home or there is none. `example`:
+    a value for the starter file.
+    """
 
     section: str
     key: str
@@ -296,7 +300,7 @@ def _home(environment: Mapping[str, str]) -> Path:
     named = environment.get("HELIOGRAPH_HOME") or platformdirs.user_data_dir("heliograph")
     home = Path(named).expanduser().absolute()
     if home.exists() and not home.is_dir():
-        raise InvalidConfiguration([f"HELIOGRAPH_HOME: {home} is not a folder; name one"])
+        raise InvalidConfiguration([f"HELIOGRAPH_HOME: {home} is not a folder; set it to a folder"])
     return home
 
 
@@ -315,8 +319,10 @@ def _read_file(home: Path, named: str | None) -> dict[str, Any]:
 
 
 def _overlay(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Puts the environment's values over the file's. Returns a line for each unknown name, and the name in the
-    environment of each setting that has its value from there."""
+    """Replaces the file's values in `values` by those of the environment.
+
+    Returns a line for each unknown name, and the name in the environment of each setting that was replaced.
+    """
     known = {setting.environment: setting for setting in settings()}
     unknown: list[str] = []
     named: dict[str, str] = {}
@@ -335,13 +341,13 @@ def _overlay(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[li
 
 
 def _parse(setting: Setting, text: str) -> str | list[str]:
-    """Splits the value of a list at its commas; the models read all others."""
+    """Splits the text of a list at its commas; returns other texts unchanged, which the models read."""
     if isinstance(sections()[setting.section].model_fields[setting.key].default, tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
 
 def _lines(error: ValidationError, named: Mapping[str, str]) -> list[str]:
-    """Names each problem by its key in the file, or by its name in the environment if the value comes from there."""
+    """Returns a line for each problem, with its key in the file, or its name in the environment if set there."""
     found = (line.partition(": ") for line in problems(error, Config))
     return [f"{named.get(key, key)}: {problem}" for key, _, problem in found]

@@ -64,8 +64,11 @@ class Deployment:
         )
 
     def open(self) -> Self:
-        """Opens everything before any thread does. Raises InputError for a URL that is not valid, BusError for a bus that
-        cannot be used; a store that does not answer now may answer the roles later."""
+        """Opens bus and stores before threads use them; returns this deployment.
+
+        Ignores a store that does not answer, which may answer the roles later. Raises InputError for a URL that is not
+        valid, BusError for a bus that cannot be used.
+        """
         self.bus.topics()
         for name in ("archive", "objects"):
             with suppress(StoreError):

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 TEXT = "text/plain; charset=utf-8"
 CLIENT_SECONDS = 10.0
-"""Time in which a client must send its request or take the answer: each occupies a thread."""
+"""Time limit in seconds for a client to send its request and read the answer, since it occupies a thread."""
 
 
 def serve(address: str, runner: Runner) -> ThreadingHTTPServer:
@@ -43,7 +43,7 @@ def serve(address: str, runner: Runner) -> ThreadingHTTPServer:
                     self._answer(404, b"known: /metrics /healthz /readyz\n")
 
         def log_message(self, format: str, *args: object) -> None:
-            """Logs nothing: a probe is not worth a line."""
+            """Logs nothing, since probes come every few seconds."""
 
         def _answer(self, status: int, body: bytes, kind: str = TEXT) -> None:
             self.send_response(status)
@@ -69,7 +69,10 @@ def _parse(address: str) -> tuple[str, int]:
 
 
 def _metrics(runner: Runner) -> bytes:
-    """Returns all metrics; those that are read from the bus only if it answers in time."""
+    """Returns all metrics.
+
+    If the bus does not answer in time, the metrics that are read from it keep their last values.
+    """
     try:
         runner.observe()
     except BusError as error:

@@ -1,4 +1,4 @@
-"""Sets up log lines: structured, for people on a terminal, as JSON elsewhere."""
+"""Sets up structured log lines: readable text on a terminal, JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.app.config import LogSection
 
 
 def configure(section: LogSection) -> None:
-    """Writes log lines at or above the level to standard error."""
+    """Makes structlog write log lines at or above the configured level to standard error."""
     console = section.format == "console" or (section.format == "auto" and sys.stderr.isatty())
     renderer = (
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(sort_keys=False)
@@ -34,7 +34,7 @@ def configure(section: LogSection) -> None:
 
 
 def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escapes control characters in values, which come from records and receivers too. JSON does that by itself."""
+    """Escapes control characters in values, which may come from records and receivers. JSON escapes them by itself."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = repr(value)

@@ -1,4 +1,4 @@
-"""Runs roles: a thread each, restarted when it fails, drained when it is asked to stop."""
+"""Runs each role in a thread of its own, restarts a role that fails, and drains the roles before it stops."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ MAINTAIN_SECONDS = 60.0
 WATCHDOG_SECONDS = 1.0
 OBSERVE_SECONDS = 2.0
 STUCK_SECONDS = 30.0
-"""Time without a turn of its loop after which a role counts as stuck; no step takes so long by itself."""
+"""Seconds without a turn of its loop after which a role counts as stuck; no single step takes so long."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 
 class RoleThread(threading.Thread):
-    """One role: its loop, its age, and its last failure. A failed role is built again after a pause that doubles."""
+    """The thread of one role: builds the role, runs its loop, and keeps its last failure.
+
+    A role that fails is built again after a pause, which doubles with each failure.
+    """
 
     def __init__(self, name: str, build: Callable[[], Role], stopping: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
@@ -40,7 +43,7 @@ class RoleThread(threading.Thread):
         self._stopping = stopping
 
     def run(self) -> None:
-        """Runs the loop until asked to stop."""
+        """Runs the role until the event `stopping` is set."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -58,7 +61,10 @@ class RoleThread(threading.Thread):
         return time.monotonic() - self._turned
 
     def is_stuck(self) -> bool:
-        """True if the loop has not turned for too long. A role that waits to be built again is not stuck: it has failed."""
+        """True if the loop has not turned for `STUCK_SECONDS`.
+
+        A failed role that waits for its restart is not stuck.
+        """
         return not self.failure and self.age() > STUCK_SECONDS
 
     def _live(self) -> None:
@@ -85,8 +91,10 @@ class RoleThread(threading.Thread):
 
 
 class Runner:
-    """The roles of one process, and a watchdog over their loops: on any bus, a poll or a send that never returns is
-    logged and shown in the metrics."""
+    """The roles of one process, and a watchdog over their loops.
+
+    The watchdog logs a loop that hangs in a poll or a send, on any bus, and the metrics show its age.
+    """
 
     def __init__(self, bus: Bus, roles: Mapping[str, Callable[[], Role]]) -> None:
         self._bus = bus
@@ -107,7 +115,7 @@ class Runner:
         self._asked.put(None)
 
     def join(self, seconds: float = 10.0) -> bool:
-        """Lets every role drain, commit and end; returns False if one does not within `seconds`."""
+        """Makes every role drain, commit and end; returns False if a role does not end within `seconds`."""
         self._stopping.set()
         for role in self._roles():
             role.wake()
@@ -118,7 +126,7 @@ class Runner:
         return not any(thread.is_alive() for thread in self._threads)
 
     def failures(self) -> dict[str, str]:
-        """Returns the roles that cannot work now, each with the reason."""
+        """Returns the reason of each role that has failed or is stuck, by the name of the role."""
         found = {thread.name: thread.failure for thread in self._threads if thread.failure}
         for thread in self._threads:
             if thread.is_stuck() and thread.name not in found:
@@ -126,20 +134,22 @@ class Runner:
         return found
 
     def unready(self) -> dict[str, str]:
-        """Returns the roles that do not work now: those that fail, and those that are still starting."""
+        """Returns the reason of each role that does not work now, by its name: failed, stuck or starting."""
         beginning = {thread.name: "starting" for thread in self._threads if not thread.works}
         return beginning | self.failures()
 
     def wait(self) -> None:
-        """Returns when asked to stop. Another thread applies the bus's retention meanwhile: a bus that hangs must not
-        keep this one from noticing the request."""
+        """Returns when `stop` is called.
+
+        Another thread applies the bus's retention meanwhile, so that a bus that hangs does not delay the return.
+        """
         self._upkeep.start()
         self._asked.get()
 
     def wait_until_idle(self) -> None:
-        """Returns when nothing is due, in flight or unread, when a role has failed, or when asked to stop.
+        """Returns when nothing is due, in flight or unread, when a role has failed, or when `stop` is called.
 
-        Applies retention once all is done.
+        Applies the bus's retention once no work is left.
         """
         before: tuple[object, ...] = ()
         while not self._stopped(WATCH_SECONDS) and not self.failures():
@@ -159,7 +169,7 @@ class Runner:
                 before = ends
 
     def observe(self) -> None:
-        """Sets the gauges that are read from the bus, as far as it answers in time. Raises BusError."""
+        """Sets the gauges that are read from the bus. Raises BusError, also if the bus does not answer in time."""
         self._show_ages()
         self._measuring.run(OBSERVE_SECONDS)
 
@@ -179,7 +189,7 @@ class Runner:
         return True
 
     def _roles(self) -> Iterator[Role]:
-        """Yields the roles that are alive; each may end at any time."""
+        """Yields the roles that run now; a role may end at any time."""
         for thread in self._threads:
             role = thread.role
             if role is not None:
@@ -194,9 +204,9 @@ class Runner:
             role.flush()
 
     def _unread(self) -> tuple[dict[str, int], tuple[object, ...]]:
-        """Counts the records that each role has not finished; returns also the ends that they were measured against.
+        """Counts the records that each role has not finished; returns also the ends of the topics at that moment.
 
-        Leaves out the wheel: its records wait for their time, and `busy` says when it has come.
+        Leaves out the wheel, whose records wait until they are due: `busy` is true when some are due.
         """
         unread: dict[str, int] = {}
         ends: list[object] = []
@@ -239,7 +249,7 @@ class Runner:
 
 
 class Measuring:
-    """A measurement that may hang and that several threads ask for: one runs at a time, and each waits a limited time."""
+    """A measurement that may hang and that several threads share: one runs at a time, and each waits a limited time."""
 
     def __init__(self, measure: Callable[[], None]) -> None:
         self._measure = measure
@@ -248,7 +258,10 @@ class Measuring:
         self._failure: BusError | None = None
 
     def run(self, seconds: float) -> None:
-        """Measures, or joins the measurement under way. Raises its BusError, or BusUnavailable if it does not end in time."""
+        """Starts the measurement, or joins the one under way, and waits for its end.
+
+        Raises its BusError, or BusUnavailable if it does not end within `seconds`.
+        """
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._try, name="measuring", daemon=True)
@@ -269,8 +282,11 @@ class Measuring:
 
 
 def unfinished(bus: Bus, group: str, wanted: tuple[str, ...]) -> tuple[int, int]:
-    """Counts the records of `wanted` topics that a group has not finished; returns also the sum of their ends, which
-    changes when anything is appended between two calls."""
+    """Counts the records that a group has not finished in the topics that match the patterns `wanted`.
+
+    Returns also the sum of the ends of these topics, which differs between two calls if records were appended
+    meanwhile.
+    """
     lag = bus.lag(group)
     count = total = 0
     for topic in bus.topics():

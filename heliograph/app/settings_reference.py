@@ -1,4 +1,4 @@
-"""Writes down the settings of the configuration: the file that a new home begins with, and the page of the documentation.
+"""Formats the settings of the configuration: as the file of a new home, and as a page of the documentation.
 
 `python -m heliograph.app.settings_reference` prints the page.
 """
@@ -23,7 +23,7 @@ default and its meaning. `make docs` writes this page from the configuration's m
 
 
 def starter() -> str:
-    """Returns the configuration file that a new home begins with: every key, commented out."""
+    """Returns the configuration file of a new home: every key, commented out."""
     parts = [
         "# heliograph.toml: every key may be left out. `heliograph doctor` shows what holds and whether it works.\n"
     ]
@@ -43,7 +43,7 @@ def reference() -> str:
 
 
 def _toml(setting: Setting) -> str:
-    """Returns the example of a setting as TOML has it, which is as JSON has it for these types."""
+    """Formats the example of a setting in TOML, which equals JSON for these types."""
     return orjson.dumps(setting.example).decode()
 
 

@@ -1,1 +1,1 @@
-"""The product under faults of its own making, on a scratch deployment, and the proof that nothing was lost."""
+"""`heliograph chaos`: makes faults in a scratch deployment, and proves that nothing was lost."""

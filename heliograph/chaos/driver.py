@@ -26,13 +26,13 @@ EVENTS_A_TURN = 120
 WORKS_WITHIN = 90.0
 """Time limit in seconds for a started role to be seen at work: Kafka notices a dead member after 6 s."""
 RESTS_WITHIN = 180.0
-"""Time limit in seconds for every delivery to end once no fault lasts."""
+"""Time limit in seconds for every delivery to end after the last fault has ended."""
 ROOM_BYTES = 64 * 1024
 """Bytes that the bus file may still grow under a process whose disk is full."""
 _STREAM, _START_MS = 10_000_000, 1_700_000_000_000
 
 Undo = Callable[[], None]
-"""Ends a fault."""
+"""A function that ends a fault."""
 
 
 class Stuck(Exception):  # noqa: N818 - it names a state
@@ -42,8 +42,9 @@ class Stuck(Exception):  # noqa: N818 - it names a state
 class Driver:
     """Appends events and makes faults, turn by turn.
 
-    `accepted`: events whose append returned; `appended`: monotonic time in seconds at which it was called; `made`:
-    faults by kind. `targets`: targets of each event; `broker_pid`: the broker that may be paused, 0 for none.
+    `accepted`: events whose append returned; `appended`: monotonic time in seconds at which the append of an event was
+    called; `faults`: number of faults by kind. `targets`: number of targets of each event; `broker_pid`: process id of
+    the broker that may be paused, 0 for none.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Driver:
     ) -> None:
         self.accepted: list[bytes] = []
         self.appended: dict[bytes, float] = {}
-        self.made = Counter[Fault]()
+        self.faults = Counter[Fault]()
         self._deployment = deployment
         self._processes = processes
         self._receiver = receiver
@@ -110,9 +111,9 @@ class Driver:
             raise Stuck(f"heliograph run --until-idle: {failure}")
 
     def _make(self, planned: PlannedFault) -> None:
-        """Makes a fault, and undoes it now if it blocks, else at a later turn."""
+        """Makes a fault. Waits for its end if it blocks; otherwise a later turn undoes it."""
         undo = self._begin(planned)
-        self.made[planned.fault] += 1
+        self.faults[planned.fault] += 1
         if not FAULTS[planned.fault].blocks:
             self._lasting[planned.component] = (time.monotonic() + planned.seconds, undo)
             return
@@ -149,7 +150,7 @@ class Driver:
         return undo
 
     def _undo_ended(self, component: str) -> None:
-        """Undoes the faults whose time is over, and the one on `component`, so that the next fault meets it whole."""
+        """Undoes the faults whose time is over, and the fault of `component`, which the next fault strikes."""
         now = time.monotonic()
         self._undo([each for each, (until, _) in self._lasting.items() if each == component or until <= now])
 
@@ -174,7 +175,7 @@ class Driver:
         return file.stat().st_size if file.exists() else 0
 
     def _done(self, role: str) -> int:
-        """Returns a measure of a role's work that grows before the role commits."""
+        """Returns a number that grows with a role's work, before the role commits."""
         bus = self._deployment.bus
         match role:
             case "router":
@@ -205,7 +206,7 @@ class Driver:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() >= deadline:
-                raise Stuck(f"{what} was not seen within {seconds:.0f} s")
+                raise Stuck(f"{what} did not happen within {seconds:.0f} s")
             time.sleep(every)
 
 

@@ -1,4 +1,4 @@
-"""All faults as data, and the order in which a seed makes them. Pure."""
+"""The table of faults, and the schedule of faults that follows from a seed."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class FaultPlan(NamedTuple):
     """The plan of a fault.
 
     `weight`: its share among all faults; `components`: the processes and services that it can strike; `seconds`: its
-    shortest and longest duration; `blocks`: True if nothing else happens meanwhile, since a paused process may hold
-    locks that all others wait for; `needs`: the condition without which it is not made.
+    shortest and longest duration; `blocks`: True if the driver waits for its end, since a paused process may hold
+    locks that all others wait for; `needs`: the requirement that the deployment must meet.
     """
 
     weight: int
@@ -89,7 +89,7 @@ class PlannedFault(NamedTuple):
 
 
 def schedule(seed: int, met: Collection[Requirement]) -> Iterator[PlannedFault]:
-    """Plans faults without end, always the same for one seed and the same requirements that are met."""
+    """Yields planned faults without end; equal seeds and met requirements yield equal faults."""
     chance = Random(seed)  # noqa: S311 - must be foreseeable
     possible = [fault for fault, plan in FAULTS.items() if plan.needs is None or plan.needs in met]
     weights = [FAULTS[fault].weight for fault in possible]

@@ -16,7 +16,10 @@ IDLE_WITHIN = 300.0
 
 
 class Processes:
-    """One process for each of `PROCESSES`: started on entry, killed on exit. Their log lines go to `<folder>/run.log`."""
+    """One process for each of `PROCESSES`: started on entry, killed on exit.
+
+    Their log lines go to `<folder>/run.log`.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -44,7 +47,7 @@ class Processes:
         self._running[name].send_signal(number)
 
     def step_clock(self, name: str, seconds: float) -> None:
-        """Moves the wall clock of a process by `seconds` from the right time; 0 sets it right."""
+        """Moves the wall clock of a process by `seconds` from the machine's time; 0 sets it to the machine's time."""
         new = self._clock(name).with_suffix(".new")
         new.write_text(str(seconds))
         new.replace(self._clock(name))

@@ -1,4 +1,4 @@
-"""The receiver of chaos, which fails on command."""
+"""The receiver of chaos, which answers as the current fault demands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIME_LIMIT = 1.0
 REFUSED_TARGET = "refused"
 """Target whose callbacks all get 400; each target is called at the path of its id."""
 FAILED_EACH = 17
-"""One request in this many fails without a fault, so that deliveries wait on the timing wheel at all times."""
+"""One request in this number fails even without a fault, so that some deliveries always wait on the timing wheel."""
 
 _TAKEN = Answer()
 _FAILED = Answer(500, takes=False)

@@ -32,7 +32,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lost(self) -> int:
-        """The number of lost things: events, verdicts, deliveries, records of the archive."""
+        """The number of lost events, verdicts, deliveries and archived records."""
         return sum(1 for finding in self.findings if finding.problem is Problem.LOST)
 
     @property
@@ -41,7 +41,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return self.faults.get(Fault.KILL, 0)
 
     def plus(self, other: Report) -> Report:
-        """Adds two reports."""
+        """Returns the sum of this report and another."""
         return Report(
             rounds=self.rounds + other.rounds,
             faults=Counter(self.faults) + Counter(other.faults),

@@ -1,4 +1,4 @@
-"""Rounds of chaos: each a fresh deployment under the faults of a seed, reconciled before the next begins."""
+"""Rounds of chaos: each runs a new deployment under the faults of a seed, and checks it before the next round."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from schemas.errors import BusError
 from sinks.kinds import KINDS
 
 KILLS_A_ROUND = 20
-"""Kills after which a round ends. This bounds the memory for the comparison, and a round can be repeated from its seed."""
+"""Kills after which a round ends.
+
+This bounds the memory for the comparison, and a round can be repeated from its seed.
+"""
 
 Enough = Callable[[int], bool]
 """Returns True if this number of kills in the round is enough."""
@@ -62,7 +65,7 @@ def _run_round(services: Services, seed: int, enough: Enough, tell: Tell) -> Rep
         found: list[Finding] = []
         try:
             for planned in schedule(seed, services.met_requirements):
-                if enough(driver.made[Fault.KILL]):
+                if enough(driver.faults[Fault.KILL]):
                     break
                 tell(str(planned))
                 driver.run_turn(planned)
@@ -76,5 +79,7 @@ def _run_round(services: Services, seed: int, enough: Enough, tell: Tell) -> Rep
         found += find_problems(run)
         if found:
             scratch.keep(run.arrivals)
-            tell(f"kept, with the log lines of the roles and the requests that arrived: {scratch.folder}")
-        return build_report(run, faults=driver.made, appended=driver.appended, findings=found)
+            tell(
+                f"kept the folder, with the roles' log lines and the requests that arrived: {scratch.folder}"
+            )
+        return build_report(run, faults=driver.faults, appended=driver.appended, findings=found)

@@ -32,7 +32,7 @@ _EAGER = {
 
 _KEPT = "arrivals.jsonl"
 ENDINGS: Mapping[str, VerdictState | None] = {REFUSED_TARGET: VerdictState.DEAD}
-"""Targets of `subscriptions.toml` whose deliveries end other than delivered."""
+"""Targets of `subscriptions.toml` whose deliveries do not end as delivered."""
 
 
 class Services(NamedTuple):
@@ -70,7 +70,7 @@ class ScratchDeployment(NamedTuple):
 
 @contextmanager
 def scratch_deployment(services: Services) -> Generator[ScratchDeployment]:
-    """Makes a deployment with names of its own, and removes it at the end, except a folder that is kept.
+    """Yields a deployment with names of its own, and removes it at the end, except a folder that `keep` was called for.
 
     Raises InvalidConfiguration for URLs on which it cannot have names of its own.
     """

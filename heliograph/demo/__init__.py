@@ -1,1 +1,1 @@
-"""`heliograph demo`: the main job on a real deployment in a temporary folder, reconciled to the last record."""
+"""`heliograph demo`: runs all roles on sample events in a temporary folder, and checks every record of the run."""

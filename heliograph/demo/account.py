@@ -1,4 +1,4 @@
-"""Prints one event at every stage, and two deliveries: one that arrived and one that did not."""
+"""Prints one event at every stage, and two of its run's deliveries: one that arrived and one that did not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.topics import DELIVERIES
 
 
 def print_account(console: Console, deployment: Deployment, run: Run) -> None:
-    """Prints the account of a run."""
+    """Prints one event at every stage, why it matched, and two verdicts."""
     verdicts = run.read_verdicts().values()
     delivered = next(
         one for one in verdicts if one.target == "webhook" and one.state is VerdictState.DELIVERED

@@ -16,7 +16,7 @@ from heliograph.store.open import open_store
 from schemas.errors import InvalidConfiguration
 
 _REMOVERS = 8
-"""Objects that are removed at the same time."""
+"""Number of objects that are removed at the same time."""
 
 
 class Backends(msgspec.Struct, frozen=True):
@@ -33,10 +33,10 @@ class Backends(msgspec.Struct, frozen=True):
 
 @contextmanager
 def temporary_backends(owner: str, bus: str, archive: str) -> Generator[Backends]:
-    """Makes backends on the services that the URLs name, and removes at the end all that was made there.
+    """Yields backends on the services that the URLs name, and removes at the end everything created there.
 
-    Without a URL the owner's home is used. Raises InvalidConfiguration if `bus` is no cluster or `archive` no store with
-    prefixes.
+    Without a URL the owner's home is used. Raises InvalidConfiguration if `bus` is not a Kafka URL or `archive`
+    not the URL of a store with prefixes.
     """
     name = f"{owner}-{uuid4().hex[:8]}"
     if bus and not bus.startswith("kafka://"):

@@ -1,4 +1,4 @@
-"""The demo's receiver: one of its paths is gone."""
+"""The demo's receiver, which answers 410 at one of its paths."""
 
 from __future__ import annotations
 

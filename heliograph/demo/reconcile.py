@@ -1,4 +1,4 @@
-"""Compares a finished run with what it had to do: every event accepted, every delivery, every archived record.
+"""Compares the results of a finished run with the expected ones: events, deliveries, received bodies, archived records.
 
 The expected deliveries follow from the events and the subscriptions alone, by the plain form of the filter and not by
 the index that the router uses. The demo, chaos and their tests share this one comparison.
@@ -34,7 +34,7 @@ from schemas.subscription import Subscription, Target
 from schemas.topics import ARCHIVED, DEAD_LETTERS, VERDICTS, matches
 
 _READERS = 8
-"""Objects that are read at the same time."""
+"""Number of objects that are read at the same time."""
 _LOGGED = "select project, logstore, delivery, event from logs"
 
 Bodies = Mapping[str, Sequence[bytes]]
@@ -46,7 +46,7 @@ class Problem(enum.StrEnum):
 
     LOST = "lost"
     ALTERED = "altered"
-    UNKNOWN = "unknown"  # under an id that is no delivery of the run, so that nobody can recognise a repeat
+    UNKNOWN = "unknown"  # an event that was not accepted, or a delivery id that the run does not have
     ENDED_OTHERWISE = "ended-otherwise"
     TWICE = "twice"
     OUT_OF_ORDER = "out-of-order"
@@ -72,12 +72,12 @@ class Check(NamedTuple):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that came to rest.
+    """The results of a run that came to rest.
 
-    `endings`: how each target's deliveries must end, by its id; None for deliveries that still wait. `accepted`: every
-    event whose append returned. `records`: those of the archived topics, each partition in order. `received`: bodies that
-    each target took, by its id, for targets that keep bodies. `arrivals`: every request, in order. `archive_problems`:
-    what verifying and reading the archive reported.
+    `endings`: verdict with which a target's deliveries must end, by target id; None if they must still wait.
+    `accepted`: every event whose append returned. `records`: those of the archived topics, each partition in order.
+    `received`: bodies that each target took, by its id, for targets that keep bodies. `arrivals`: every request, in
+    order. `archive_problems`: problems that verifying and reading the archive reported.
     """
 
     log_id: str
@@ -100,7 +100,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expected(NamedTuple):
-    """A delivery that the run must have made. `ends`: its verdict; None if it still waits."""
+    """A delivery that the run must have. `ends`: its verdict; None if it still waits."""
 
     event: Record
     target: str
@@ -118,7 +118,7 @@ def read_run(
     endings: Mapping[str, VerdictState | None],
     accepted: Sequence[bytes],
 ) -> Run:
-    """Reads everything that a run left in topics, archive, stores and receiver. Raises BusError, StoreError.
+    """Reads the results of a run from topics, archive, stores and receiver. Raises BusError, StoreError.
 
     Targets that are not in `endings` must have delivered everything.
     """
@@ -145,7 +145,7 @@ def read_topics(bus: Bus, patterns: Sequence[str]) -> Iterator[Record]:
 
 
 def check_run(run: Run) -> Sequence[Check]:
-    """Makes every comparison."""
+    """Returns every comparison of the run, with the problems found."""
     expected = _expect(run)
     received = [
         finding for target, bodies in run.received.items() for finding in _received(target, bodies, expected)
@@ -166,12 +166,12 @@ def find_problems(run: Run) -> list[Finding]:
 
 
 def count_repeats(run: Run) -> int:
-    """Counts the deliveries that a target took more than once, each time after the first."""
+    """Counts the repeated bodies: for each delivery, every time after the first that its target took it."""
     return sum(len(each) - 1 for bodies in run.received.values() for each in bodies.values())
 
 
 def _expect(run: Run) -> Mapping[str, Expected]:
-    """Works out every delivery from the events and the subscriptions, by delivery id."""
+    """Computes the expected deliveries from events and subscriptions, by delivery id."""
     found: dict[str, Expected] = {}
     for event in run.select_records("events.*"):
         routing = read_routing(event.value)
@@ -193,7 +193,8 @@ def _accepted(run: Run) -> Iterator[Finding]:
 
 
 def _ended(run: Run, expected: Mapping[str, Expected]) -> Iterator[Finding]:
-    """Finds deliveries with a missing or wrong verdict, delivered ones that never arrived, dead ones that are gone."""
+    """Finds deliveries with a missing or wrong verdict, delivered ones that never arrived, and dead ones without a dead
+    letter."""
     verdicts = run.read_verdicts()
     letters = {one.id: one for one in map(read_delivery, run.select_records(DEAD_LETTERS))}
     for identity, one in expected.items():
@@ -280,7 +281,7 @@ def _read_archive(deployment: Deployment) -> tuple[Sequence[Record], Sequence[st
 def _read_received(
     deployment: Deployment, receiver: Receiver, targets: Mapping[str, Target]
 ) -> Mapping[str, Bodies]:
-    """Reads the bodies that targets took. What came to the path of no target is kept under that path."""
+    """Reads the bodies that targets took. Bodies at a path that no target has are kept under that path."""
     received: dict[str, Bodies] = {
         path: _grouped((one.delivery, one.body) for one in receiver.taken if one.path == path)
         for path in {arrival.path for arrival in receiver.taken}
@@ -309,7 +310,7 @@ def _read_objects(objects: ObjectStore) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_logs(deployment: Deployment, target: Target) -> Iterator[tuple[str, bytes]]:
-    """Queries beside an empty archive, so that the archive is not transcoded for it."""
+    """Reads the log store through a query over an empty archive, so that the archive is not converted for it."""
     config = deployment.config
     names = (target.settings["project"], target.settings["logstore"])
     for row in query(MemoryStore(), _LOGGED, cache=config.home / "cache", logs=config.logs_folder).rows():

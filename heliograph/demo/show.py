@@ -1,4 +1,4 @@
-"""The demo: starts a real deployment, emits events, shows the counts, and reconciles the run."""
+"""The demo: starts a deployment, emits events, shows the counts, and checks the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CHUNK = 500
 REFRESH_SECONDS = 0.25
 SHOWN_FINDINGS = 10
 ENDINGS: Mapping[str, VerdictState | None] = {"left": VerdictState.DEAD, "unplugged": None}
-"""Targets of `subscriptions.toml` whose deliveries end other than delivered; None: they still wait for a retry."""
+"""Targets of `subscriptions.toml` whose deliveries do not end as delivered; None: they still wait for a retry."""
 SQL = """
 select regionId as region, count(*) as events, count(*) filter (where level = 'CRITICAL') as critical,
        min(eventTime) as first, max(eventTime) as last
@@ -50,7 +50,7 @@ from events group by all order by events desc, region
 
 
 def run_demo(*, events: int, serve: bool, bus: str = "", archive: str = "") -> bool:
-    """Runs the main job end to end in a temporary folder; returns True if every check held.
+    """Runs all roles on sample events in a temporary folder; returns True if every check held.
 
     `serve`: keeps running until Ctrl-C. `bus` and `archive`: URLs of a Kafka cluster and of a store to run on instead,
     under a temporary name that is removed at the end. Raises InvalidConfiguration.
@@ -120,7 +120,7 @@ def _subscriptions(url: str) -> str:
 
 
 def _chunks(count: int, now: int) -> Iterator[list[bytes]]:
-    """Returns the examples, then a generated stream, in chunks."""
+    """Yields the examples, then a generated stream, in chunks."""
     yield list(EXAMPLES)
     chunk: list[bytes] = []
     for value in generate(SEED, count, now):

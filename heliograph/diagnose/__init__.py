@@ -1,1 +1,1 @@
-"""Checks that tell what does not work here and how to mend it, and the permissions to grant."""
+"""Checks of a deployment that name the remedy for each problem, and the permissions that it needs."""

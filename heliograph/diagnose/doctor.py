@@ -1,4 +1,4 @@
-"""Examines a deployment for `heliograph doctor`: tries each part for real and reports it, even if another fails."""
+"""Examines a deployment for `heliograph doctor`: tries each part and reports it, even if another part fails."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _archive(deployment: Deployment) -> Iterator[Finding]:
 
 def _probed(store: ObjectStore) -> str:
     probe(store)
-    return f"{store.url}: writes, reads, and keeps what is there"
+    return f"{store.url}: writes and reads, and does not overwrite objects"
 
 
 def _targets(deployment: Deployment) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""One finding of `heliograph doctor`."""
+"""Findings of `heliograph doctor`: the results of its checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class State(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The result of one check; `detail` says the remedy if it is not ok."""
+    """The result of one check; `detail` names the remedy if the state is not `OK`."""
 
     check: str
     state: State
@@ -28,10 +28,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def clock_finding(check: str, lowest: int, highest: int) -> Finding:
-    """Judges another machine's clock, which is between `lowest` and `highest` milliseconds ahead of ours."""
+    """Checks another machine's clock, which is between `lowest` and `highest` milliseconds ahead of ours."""
     offset = 0 if lowest <= 0 <= highest else min(lowest, highest, key=abs)
     if abs(offset) <= CLOCK_LIMIT:
-        return Finding(check, State.OK, "agrees with this machine's within a second or so")
+        return Finding(check, State.OK, "agrees with this machine's to about a second")
     side = "ahead of" if offset > 0 else "behind"
     text = f"{abs(offset) / 1000:.1f} s {side} this machine's; synchronise both with a time server (NTP)"
     return Finding(check, State.WARNING, text)

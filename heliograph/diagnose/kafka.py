@@ -28,7 +28,10 @@ PLAN = "`heliograph topics --plan` prints what to create"
 
 
 def servers(config: Config) -> Iterator[Finding]:
-    """Checks that each server of the URL takes connections. Yields nothing for a wrong URL, which opening the bus reports."""
+    """Checks that each server of the URL takes connections.
+
+    Yields nothing for a wrong URL, which opening the bus reports.
+    """
     try:
         settings = parse(config.bus_url, config.bus.namespace)
     except InvalidConfiguration:
@@ -38,7 +41,7 @@ def servers(config: Config) -> Iterator[Finding]:
         try:
             socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
         except OSError as error:
-            remedy = "correct bus.url, start the broker, or let this machine through to it"
+            remedy = "correct bus.url, start the broker, or allow connections from this machine"
             yield Finding(f"broker {server}", State.FAILED, f"{error.strerror or error}; {remedy}")
         else:
             yield Finding(f"broker {server}", State.OK, "takes connections")
@@ -59,8 +62,10 @@ def examine_bus(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:
 
 
 def store_clock(store: ObjectStore, clock: Clock) -> Finding:
-    """Compares the clock of a bucket's store with ours by the time of a new object, which is in whole seconds, rounded
-    down."""
+    """Compares the clock of an object store with ours by the modification time of a new object.
+
+    The store gives this time in whole seconds, rounded down.
+    """
     key = f"probe/{uuid4().hex}"
     began = clock.now()
     try:
@@ -78,8 +83,10 @@ def store_clock(store: ObjectStore, clock: Clock) -> Finding:
 
 
 def _check_append(bus: Bus, clock: Clock) -> Finding:
-    """Appends to the topic of the log id, where only the first record counts, and reads the record back; its timestamp is
-    the broker's."""
+    """Appends a record, reads it back, and compares its timestamp, which is the broker's, with our clock.
+
+    Uses the topic of the log id, in which every record but the first is ignored.
+    """
     began = clock.now()
     try:
         (position,) = bus.append([NewRecord(LOG_TOPIC, b"doctor", partition=0)])
@@ -114,7 +121,7 @@ def _check_settings(
     there: Mapping[str, int],
     configs: Mapping[str, Mapping[str, str]],
 ) -> Iterator[Finding]:
-    """Yields a finding for each topic of ours that differs from the plan, or one for all."""
+    """Yields a finding for each difference of a topic from the plan, or a single finding if there is none."""
     differing = False
     for topic in KNOWN_TOPICS:
         if topic in there:
@@ -131,8 +138,11 @@ def _check_settings(
 def _differences(
     settings: KafkaSettings, topic: str, wanted: NewTopic, *, partitions: int, configs: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Compares a topic with the plan. A difference fails the check for a topic with settings of its own, since wrong
-    retention would lose records that must stay; for a topic of events it is a warning."""
+    """Yields a finding for each difference of a topic from the plan.
+
+    For a topic with its own retention the difference is a failure, since records that must stay could be lost; for a
+    topic of events it is a warning.
+    """
     check = f"topic {topic}"
     kept_specially = kind_of(topic) != TopicKind() or topic == LOG_TOPIC
     wrong = {name: value for name, value in wanted.configs.items() if configs.get(name) != value}

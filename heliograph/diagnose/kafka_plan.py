@@ -1,5 +1,5 @@
-"""Plan of `heliograph topics --plan`: the topics to create and the ACLs of each role, for clusters on which roles may not
-create topics.
+"""Plan of `heliograph topics --plan`: the topics to create and the ACLs of each role, for clusters on which roles may
+not create topics.
 
 Names are those on the broker. Permissions are those of Apache Kafka 4.0 ("Authorization and ACLs"): an idempotent
 producer needs only Write.
@@ -101,8 +101,10 @@ WRITES: dict[Role, tuple[str, ...]] = {
         LOG_TOPIC,
     ),
 }
-"""Topics that each role writes. The first process that opens the bus writes the log id; with these ACLs this must be the
-operator."""
+"""Topics that each role writes.
+
+The first process that opens the bus writes the log id; with these ACLs this must be the operator.
+"""
 
 GROUPS: dict[Role, tuple[str, ...]] = {
     "producer": (),
@@ -120,8 +122,8 @@ def plan(
 ) -> Plan:
     """Builds the plan of everything to create beforehand.
 
-    `partitions`: of a topic that says nothing else; `retention`: seconds, None keeps everything; `extra`: more topics,
-    such as those of other products' events or of targets of kind `topic`.
+    `partitions`: number of partitions of a topic without its own; `retention`: seconds, None keeps all records;
+    `extra`: more topics, such as those of other products' events or of targets of kind `topic`.
     """
     wanted = [*KNOWN_TOPICS, *(name for name in extra if name not in KNOWN_TOPICS)]
     made = [new_topic(settings, name, partitions=partitions, retention=retention) for name in wanted]
@@ -132,8 +134,10 @@ def plan(
 
 
 def _acls(settings: KafkaSettings, role: Role, extra: Sequence[str]) -> Sequence[Acl]:
-    """Builds the ACLs of a role. Every role reads the cursors of all groups, to learn what is finished, which members live,
-    and what may be removed."""
+    """Builds the ACLs of a role.
+
+    Every role reads the cursors and members of all groups, from which follow the finished and the removable records.
+    """
     targets = [name for name in extra if not name.startswith(topics.EVENTS)] if role == "deliverer" else []
     found: list[Acl] = []
     for names, operations in (

@@ -1,1 +1,1 @@
-"""Public doubles for those who test against Heliograph."""
+"""Test doubles for programs that are tested against Heliograph."""

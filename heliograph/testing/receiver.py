@@ -12,7 +12,10 @@ from typing import NamedTuple, Self
 
 
 class Answer(NamedTuple):
-    """An answer. `takes`: True if the receiver keeps the delivery, whatever status it answers. `after`: seconds until it answers."""
+    """An answer. `takes`: True if the receiver keeps the delivery, whatever `status` it answers.
+
+    `after`: delay in seconds.
+    """
 
     status: int = 200
     takes: bool = True
@@ -40,17 +43,17 @@ class Receiver:
 
     @property
     def count(self) -> int:
-        """The number of requests that came."""
+        """The number of requests that arrived."""
         return len(self.arrivals)
 
     def answer(self, path: str) -> Answer:
-        """Returns the answer to a request; may block. Called in a thread of each connection."""
+        """Returns the answer to a request. Called in the thread of the connection; may block."""
         del path
         return Answer()
 
     @property
     def bodies(self) -> Mapping[str, list[bytes]]:
-        """Returns the requests that were taken, by delivery id, repeats included."""
+        """The bodies of the requests that were taken, by delivery id; a repeat is a second body."""
         found: dict[str, list[bytes]] = defaultdict(list)
         for arrival in self.taken:
             found[arrival.delivery].append(arrival.body)
@@ -87,7 +90,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Logs nothing: the user of the receiver shows what came."""
+                """Logs nothing: `arrivals` has every request."""
 
         return Handler
 

@@ -74,7 +74,7 @@ def test_what_lasts_is_undone_when_its_time_is_over_or_another_strikes_the_same_
         "SIGSTOP router",
         "SIGCONT router",
     ]
-    assert driver.made == {Fault.CLOCK_STEP: 2, Fault.PAUSE: 1}
+    assert driver.faults == {Fault.CLOCK_STEP: 2, Fault.PAUSE: 1}
     assert len(driver.accepted) == len(set(driver.accepted)) == 3 * EVENTS_A_TURN
 
 
