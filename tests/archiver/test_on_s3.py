@@ -19,7 +19,7 @@ from schemas.clock import ManualClock
 from schemas.record import NewRecord, TopicPartition
 from tests.archiver.making import TOPIC
 from tests.archiver.stores import Crash, FaultyStore
-from tests.services.lying_proxy import Asked, Lie, Proxy, lying
+from tests.services.faulty_proxy import Asked, Fault, Proxy, run_proxy
 from tests.services.minio import minio
 from tests.services.s3 import ENVIRONMENT, Service
 from tests.services.seaweedfs import seaweedfs
@@ -51,7 +51,7 @@ def bucket(service: Service) -> str:
 
 
 @pytest.fixture
-def honest(service: Service, bucket: str) -> Iterator[ObjectStore]:
+def direct(service: Service, bucket: str) -> Iterator[ObjectStore]:
     found = open_store(service.url(bucket, "archive"))
     yield found
     found.close()
@@ -59,12 +59,12 @@ def honest(service: Service, bucket: str) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def proxy(service: Service) -> Iterator[Proxy]:
-    with lying(service.endpoint) as found:
+    with run_proxy(service.endpoint) as found:
         yield found
 
 
 @pytest.fixture
-def lied_to(service: Service, bucket: str, proxy: Proxy) -> Iterator[ObjectStore]:
+def through_proxy(service: Service, bucket: str, proxy: Proxy) -> Iterator[ObjectStore]:
     found = open_store(service.url(bucket, "archive", endpoint=proxy.endpoint))
     yield found
     found.close()
@@ -123,53 +123,53 @@ def owner_of_all(bus: MemoryBus, kept: ObjectStore, clock: ManualClock, name: st
 
 
 def test_a_crash_between_put_and_commit_archives_each_record_once(
-    bus: MemoryBus, honest: ObjectStore, clock: ManualClock
+    bus: MemoryBus, direct: ObjectStore, clock: ManualClock
 ) -> None:
     for turn in range(3):
         append(bus, numbers(turn * 25, turn * 25 + 25))
-        dying = FaultyStore(honest)
+        dying = FaultyStore(direct)
         dying.crash_after = True
         archiver = Archiver(bus, dying, POLICY, clock)
         with pytest.raises(Crash):
             archive(archiver)
         bus.kill(archiver._consumer.member)  # pyright: ignore[reportPrivateUsage]
-    archiver = Archiver(bus, honest, POLICY, clock)
+    archiver = Archiver(bus, direct, POLICY, clock)
     archive(archiver)
     archiver.close()
-    check(honest, bus)
+    check(direct, bus)
     assert bus.lag("archiver")[PARTITION].cursor == 75
 
 
-@pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_AFTER])
+@pytest.mark.parametrize("fault", [Fault.FAIL_AFTER, Fault.CUT_AFTER])
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_store_that_fails_after_it_stored(
     bus: MemoryBus,
-    honest: ObjectStore,
-    lied_to: ObjectStore,
+    direct: ObjectStore,
+    through_proxy: ObjectStore,
     proxy: Proxy,
     clock: ManualClock,
-    lie: Lie,
+    fault: Fault,
     times: int,
 ) -> None:
     """After three failures in a row the store's own retries are used up; the archiver finds its segment at its next try."""
-    archiver = Archiver(bus, lied_to, POLICY, clock)
+    archiver = Archiver(bus, through_proxy, POLICY, clock)
     for turn in range(4):
         append(bus, numbers(turn * 10, turn * 10 + 10))
-        proxy.lies = [lie] * times
+        proxy.faults = [fault] * times
         archive(archiver)
         clock.advance(31)
     archive(archiver)
-    assert not proxy.lies
+    assert not proxy.faults
     archiver.close()
-    check(honest, bus)
-    assert len(list(list_segments(honest))) == 4
+    check(direct, bus)
+    assert len(list(list_segments(direct))) == 4
 
 
 def test_a_store_that_was_down_gets_every_record_once(
-    bus: MemoryBus, honest: ObjectStore, lied_to: ObjectStore, proxy: Proxy, clock: ManualClock
+    bus: MemoryBus, direct: ObjectStore, through_proxy: ObjectStore, proxy: Proxy, clock: ManualClock
 ) -> None:
     limit = 200_000
-    archiver = Archiver(bus, lied_to, ArchivePolicy(max_records=100), clock, memory_limit=limit)
+    archiver = Archiver(bus, through_proxy, ArchivePolicy(max_records=100), clock, memory_limit=limit)
     append(bus, numbers(0, 10))
     archive(archiver)
     proxy.down = True
@@ -191,12 +191,12 @@ def test_a_store_that_was_down_gets_every_record_once(
     clock.advance(31)
     archive(archiver, steps=30)
     archiver.close()
-    check(honest, bus)
+    check(direct, bus)
     assert bus.lag("archiver")[PARTITION].cursor == bus.extents(TOPIC)[PARTITION].end
 
 
 def test_two_archivers_of_one_partition_archive_each_record_once(
-    bus: MemoryBus, service: Service, bucket: str, honest: ObjectStore, clock: ManualClock
+    bus: MemoryBus, service: Service, bucket: str, direct: ObjectStore, clock: ManualClock
 ) -> None:
     stores = [open_store(service.url(bucket, "archive")) for _ in range(2)]
     writers = [
@@ -214,41 +214,41 @@ def test_two_archivers_of_one_partition_archive_each_record_once(
         writer.close()
     for kept in stores:
         kept.close()
-    check(honest, bus)
+    check(direct, bus)
 
 
 def test_a_crash_between_the_parts_of_an_upload_archives_each_record_once(
     bus: MemoryBus,
-    honest: ObjectStore,
-    lied_to: ObjectStore,
+    direct: ObjectStore,
+    through_proxy: ObjectStore,
     proxy: Proxy,
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The uploaded parts stay unfinished, and no listing shows them."""
-    lied_to._part_size = 5 * 2**20  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    through_proxy._part_size = 5 * 2**20  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     append(bus, [bytes([number]) * 1000 + _noise(number) for number in range(24)])
-    archiver = Archiver(bus, lied_to, ArchivePolicy(), clock)
+    archiver = Archiver(bus, through_proxy, ArchivePolicy(), clock)
 
     def die(*_: object, **__: object) -> None:
         raise Crash
 
-    original = proxy.lie_to
+    original = proxy.take_fault
 
-    def nothing_is_aborted(asked: Asked) -> Lie | None:
-        return Lie.CUT_BEFORE if asked.method == "DELETE" else original(asked)
+    def nothing_is_aborted(asked: Asked) -> Fault | None:
+        return Fault.CUT_BEFORE if asked.method == "DELETE" else original(asked)
 
     with monkeypatch.context() as patched:
         patched.setattr(upload.Upload, "_part", _dying_at_second(die))
-        patched.setattr(proxy, "lie_to", nothing_is_aborted)
+        patched.setattr(proxy, "take_fault", nothing_is_aborted)
         with pytest.raises(Crash):
             archive(archiver)
     bus.kill(archiver._consumer.member)  # pyright: ignore[reportPrivateUsage]
-    assert list(honest.list("")) == []
-    archiver = Archiver(bus, lied_to, ArchivePolicy(), clock)
+    assert list(direct.list("")) == []
+    archiver = Archiver(bus, through_proxy, ArchivePolicy(), clock)
     archive(archiver)
     archiver.close()
-    check(honest, bus)
+    check(direct, bus)
 
 
 def _dying_at_second(die: Callable[..., None]) -> Callable[..., dict[str, object]]:
@@ -269,18 +269,18 @@ def _noise(seed: int) -> bytes:
     return random.Random(seed).randbytes(2**19)
 
 
-def test_one_changed_byte_is_found(bus: MemoryBus, honest: ObjectStore, clock: ManualClock) -> None:
+def test_one_changed_byte_is_found(bus: MemoryBus, direct: ObjectStore, clock: ManualClock) -> None:
     append(bus, numbers(0, 30))
-    archiver = Archiver(bus, honest, POLICY, clock)
+    archiver = Archiver(bus, direct, POLICY, clock)
     archive(archiver)
     archiver.close()
-    check(honest, bus)
-    for info in list(list_segments(honest)):
-        body = honest.get(info.key)
+    check(direct, bus)
+    for info in list(list_segments(direct)):
+        body = direct.get(info.key)
         at = len(body) // 2
-        honest.put(info.key, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
-        report = verify(honest)
+        direct.put(info.key, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+        report = verify(direct)
         assert not report.sound
         assert report.problems[0].key >= info.key
-        honest.put(info.key, body)
-    assert verify(honest).sound
+        direct.put(info.key, body)
+    assert verify(direct).sound

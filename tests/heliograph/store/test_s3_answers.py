@@ -1,4 +1,4 @@
-"""`S3Store` with answers that are late, lost or wrong: a proxy between the store and a real server lies."""
+"""`S3Store` with answers that are late, lost or wrong: a proxy between the store and a real server injects faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heliograph.store.s3 import S3Store, client, store
 from heliograph.store.s3.location import parse_location
 from schemas.errors import StoreRefused, StoreUnavailable
 from tests.conformance.store import keys_of
-from tests.services.lying_proxy import Lie, Proxy, lying
+from tests.services.faulty_proxy import Fault, Proxy, run_proxy
 from tests.services.minio import minio
 from tests.services.s3 import ENVIRONMENT, Service
 from tests.services.seaweedfs import seaweedfs
@@ -19,8 +19,8 @@ from tests.services.seaweedfs import seaweedfs
 __all__ = ["minio", "seaweedfs"]
 
 PART = 5 * 2**20
-UNCLEAR = [Lie.FAIL_AFTER, Lie.CUT_AFTER, Lie.HANG_AFTER]
-NOT_DONE = [Lie.FAIL_BEFORE, Lie.CUT_BEFORE, Lie.HANG_BEFORE, Lie.CONFLICT, Lie.SLOW_DOWN]
+UNCLEAR = [Fault.FAIL_AFTER, Fault.CUT_AFTER, Fault.HANG_AFTER]
+NOT_DONE = [Fault.FAIL_BEFORE, Fault.CUT_BEFORE, Fault.HANG_BEFORE, Fault.CONFLICT, Fault.SLOW_DOWN]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def service(request: pytest.FixtureRequest) -> Service:
 
 @pytest.fixture
 def proxy(service: Service) -> Iterator[Proxy]:
-    with lying(service.endpoint) as found:
+    with run_proxy(service.endpoint) as found:
         yield found
 
 
@@ -50,131 +50,131 @@ def bucket(service: Service) -> str:
 
 
 @pytest.fixture
-def lied_to(service: Service, proxy: Proxy, bucket: str) -> Iterator[S3Store]:
+def through_proxy(service: Service, proxy: Proxy, bucket: str) -> Iterator[S3Store]:
     found = S3Store(parse_location(service.url(bucket, endpoint=proxy.endpoint)), part_size=PART)
     yield found
     found.close()
 
 
 @pytest.fixture
-def honest(service: Service, bucket: str) -> Iterator[ObjectStore]:
+def direct(service: Service, bucket: str) -> Iterator[ObjectStore]:
     found = S3Store(parse_location(service.url(bucket)))
     yield found
     found.close()
 
 
-@pytest.mark.parametrize("lie", [*UNCLEAR, *NOT_DONE])
+@pytest.mark.parametrize("fault", [*UNCLEAR, *NOT_DONE])
 def test_a_write_that_fails_once_is_retried(
-    lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
+    through_proxy: S3Store, proxy: Proxy, direct: ObjectStore, fault: Fault
 ) -> None:
-    proxy.lies = [lie]
-    assert lied_to.put_new("a", b"mine")
-    assert not proxy.lies
+    proxy.faults = [fault]
+    assert through_proxy.put_new("a", b"mine")
+    assert not proxy.faults
     assert proxy.count("PUT") == 2
-    assert honest.get("a") == b"mine"
+    assert direct.get("a") == b"mine"
 
 
-@pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_BEFORE, Lie.CONFLICT])
+@pytest.mark.parametrize("fault", [Fault.FAIL_AFTER, Fault.CUT_BEFORE, Fault.CONFLICT])
 def test_a_taken_key_stays_taken_after_a_lost_answer(
-    lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
+    through_proxy: S3Store, proxy: Proxy, direct: ObjectStore, fault: Fault
 ) -> None:
     """The existing object has the same bytes, but another writer stored it."""
-    honest.put_new("a", b"the same")
-    proxy.lies = [lie]
-    assert not lied_to.put_new("a", b"the same")
+    direct.put_new("a", b"the same")
+    proxy.faults = [fault]
+    assert not through_proxy.put_new("a", b"the same")
 
 
-@pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_AFTER])
+@pytest.mark.parametrize("fault", [Fault.FAIL_AFTER, Fault.CUT_AFTER])
 def test_a_write_without_any_answer_raises_store_unavailable(
-    lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie
+    through_proxy: S3Store, proxy: Proxy, direct: ObjectStore, fault: Fault
 ) -> None:
-    proxy.lies = [lie] * 3
+    proxy.faults = [fault] * 3
     with pytest.raises(StoreUnavailable, match="retried later"):
-        lied_to.put_new("a", b"mine")
-    assert honest.get("a") == b"mine"
+        through_proxy.put_new("a", b"mine")
+    assert direct.get("a") == b"mine"
 
 
 def test_a_write_whose_answer_and_owner_stay_unknown_raises_store_unavailable(
-    lied_to: S3Store, proxy: Proxy, honest: ObjectStore
+    through_proxy: S3Store, proxy: Proxy, direct: ObjectStore
 ) -> None:
     """The write is done, its answer is lost, and reading the object's id fails, too."""
     proxy.wanted = lambda asked: asked.method in {"PUT", "HEAD"}
-    proxy.lies = [Lie.FAIL_AFTER]
-    original = proxy.lie_to
-    proxy.lie_to = lambda asked: Lie.CUT_BEFORE if asked.method == "HEAD" else original(asked)  # type: ignore[method-assign]
+    proxy.faults = [Fault.FAIL_AFTER]
+    original = proxy.take_fault
+    proxy.take_fault = lambda asked: Fault.CUT_BEFORE if asked.method == "HEAD" else original(asked)  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        lied_to.put_new("a", b"mine")
-    assert honest.get("a") == b"mine"
+        through_proxy.put_new("a", b"mine")
+    assert direct.get("a") == b"mine"
 
 
-def test_a_burst_of_slow_down_is_retried(lied_to: S3Store, proxy: Proxy, honest: ObjectStore) -> None:
-    proxy.lies = [Lie.SLOW_DOWN] * 2
-    assert lied_to.put_new("a", b"1")
-    proxy.lies = [Lie.SLOW_DOWN] * 3
+def test_a_burst_of_slow_down_is_retried(through_proxy: S3Store, proxy: Proxy, direct: ObjectStore) -> None:
+    proxy.faults = [Fault.SLOW_DOWN] * 2
+    assert through_proxy.put_new("a", b"1")
+    proxy.faults = [Fault.SLOW_DOWN] * 3
     with pytest.raises(StoreUnavailable, match=r"fewer requests.*SlowDown"):
-        lied_to.put_new("b", b"2")
-    assert keys_of(honest) == ["a"]
+        through_proxy.put_new("b", b"2")
+    assert keys_of(direct) == ["a"]
 
 
-@pytest.mark.parametrize("lie", [Lie.HALF, Lie.FAIL_BEFORE, Lie.CUT_BEFORE, Lie.HANG_BEFORE])
-def test_failed_reads_are_retried(lied_to: S3Store, proxy: Proxy, lie: Lie) -> None:
-    lied_to.put("a", b"x" * 100_000)
+@pytest.mark.parametrize("fault", [Fault.HALF, Fault.FAIL_BEFORE, Fault.CUT_BEFORE, Fault.HANG_BEFORE])
+def test_failed_reads_are_retried(through_proxy: S3Store, proxy: Proxy, fault: Fault) -> None:
+    through_proxy.put("a", b"x" * 100_000)
     proxy.wanted = lambda asked: asked.method == "GET"
-    proxy.lies = [lie]
-    assert lied_to.get("a") == b"x" * 100_000
-    proxy.lies = [lie]
-    assert keys_of(lied_to) == ["a"]
+    proxy.faults = [fault]
+    assert through_proxy.get("a") == b"x" * 100_000
+    proxy.faults = [fault]
+    assert keys_of(through_proxy) == ["a"]
 
 
-@pytest.mark.parametrize("lie", [Lie.FAIL_AFTER, Lie.CUT_AFTER])
+@pytest.mark.parametrize("fault", [Fault.FAIL_AFTER, Fault.CUT_AFTER])
 @pytest.mark.parametrize("write", ["put", "put_new"])
 def test_an_upload_whose_last_answer_was_lost_is_recognised_as_done(
-    lied_to: S3Store, proxy: Proxy, honest: ObjectStore, lie: Lie, write: str
+    through_proxy: S3Store, proxy: Proxy, direct: ObjectStore, fault: Fault, write: str
 ) -> None:
     body = b"x" * (PART + 1)
     proxy.wanted = lambda asked: asked.method == "POST" and "uploadId=" in asked.path
-    proxy.lies = [lie]
-    assert getattr(lied_to, write)("a", body) in {True, None}
-    assert not proxy.lies
-    assert honest.get("a") == body
-    assert not lied_to.put_new("a", body)
+    proxy.faults = [fault]
+    assert getattr(through_proxy, write)("a", body) in {True, None}
+    assert not proxy.faults
+    assert direct.get("a") == body
+    assert not through_proxy.put_new("a", body)
 
 
 def test_a_failed_upload_leaves_no_parts(
-    service: Service, lied_to: S3Store, proxy: Proxy, bucket: str
+    service: Service, through_proxy: S3Store, proxy: Proxy, bucket: str
 ) -> None:
     proxy.wanted = lambda asked: "partNumber=2" in asked.path
-    proxy.lies = [Lie.FAIL_BEFORE] * 3
+    proxy.faults = [Fault.FAIL_BEFORE] * 3
     with pytest.raises(StoreUnavailable, match="part 2 of a"):
-        lied_to.put_new("a", b"x" * (PART + 1))
+        through_proxy.put_new("a", b"x" * (PART + 1))
     assert not service.client().list_multipart_uploads(Bucket=bucket, Prefix="a").get("Uploads")
-    assert lied_to.put_new("a", b"x" * (PART + 1))
+    assert through_proxy.put_new("a", b"x" * (PART + 1))
 
 
-def test_a_part_that_fails_once_is_retried(lied_to: S3Store, proxy: Proxy) -> None:
+def test_a_part_that_fails_once_is_retried(through_proxy: S3Store, proxy: Proxy) -> None:
     proxy.wanted = lambda asked: "partNumber=" in asked.path
-    proxy.lies = [Lie.CUT_AFTER, Lie.SLOW_DOWN]
+    proxy.faults = [Fault.CUT_AFTER, Fault.SLOW_DOWN]
     body = bytes(range(256)) * 30_000
-    assert lied_to.put_new("a", body)
-    assert lied_to.get("a") == body
+    assert through_proxy.put_new("a", body)
+    assert through_proxy.get("a") == body
 
 
-def test_a_refusal_because_of_the_clock_says_to_synchronise_it(lied_to: S3Store, proxy: Proxy) -> None:
-    proxy.lies = [Lie.SKEW] * 3
+def test_a_refusal_because_of_the_clock_says_to_synchronise_it(through_proxy: S3Store, proxy: Proxy) -> None:
+    proxy.faults = [Fault.SKEW] * 3
     with pytest.raises(StoreUnavailable, match=r"synchronise the clock.*RequestTimeTooSkewed"):
-        lied_to.put_new("a", b"")
+        through_proxy.put_new("a", b"")
 
 
-def test_a_bucket_in_another_region_is_refused_with_its_region(lied_to: S3Store, proxy: Proxy) -> None:
-    proxy.lies = [Lie.REGION] * 2
+def test_a_bucket_in_another_region_is_refused_with_its_region(through_proxy: S3Store, proxy: Proxy) -> None:
+    proxy.faults = [Fault.REGION] * 2
     with pytest.raises(StoreRefused, match=r"another region; set region=.*PermanentRedirect"):
-        lied_to.put_new("a", b"")
+        through_proxy.put_new("a", b"")
 
 
-def test_a_store_that_is_down_raises_store_unavailable(lied_to: S3Store, proxy: Proxy) -> None:
+def test_a_store_that_is_down_raises_store_unavailable(through_proxy: S3Store, proxy: Proxy) -> None:
     proxy.down = True
     with pytest.raises(StoreUnavailable, match="connection broke off"):
-        lied_to.get("a")
+        through_proxy.get("a")
     assert len(proxy.asked) == 3
 
 

@@ -14,7 +14,7 @@ from heliograph.store.open import open_store
 from heliograph.store.s3 import S3Store, store
 from heliograph.store.s3.location import parse_location
 from schemas.errors import StoreRefused, StoreUnavailable
-from tests.services.lying_proxy import Answer, Asked, recording
+from tests.services.faulty_proxy import Answer, Asked, recording
 from tests.services.s3 import ENVIRONMENT
 
 KEYS = "&access_key=env:S3_TESTS_KEY&secret_key=env:S3_TESTS_SECRET"

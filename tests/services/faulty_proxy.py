@@ -16,7 +16,7 @@ HANG_SECONDS = 4.0
 _NOT_PASSED_ON = {"connection", "transfer-encoding", "keep-alive"}
 
 
-class Lie(Enum):
+class Fault(Enum):
     """The faults of a request."""
 
     FAIL_BEFORE = auto()
@@ -43,13 +43,13 @@ class Lie(Enum):
     """The connection is cut after half of the answer's body."""
 
 
-_ANSWERS: dict[Lie, tuple[int, str]] = {
-    Lie.FAIL_BEFORE: (500, "InternalError"),
-    Lie.FAIL_AFTER: (500, "InternalError"),
-    Lie.CONFLICT: (409, "ConditionalRequestConflict"),
-    Lie.SLOW_DOWN: (503, "SlowDown"),
-    Lie.SKEW: (403, "RequestTimeTooSkewed"),
-    Lie.REGION: (301, "PermanentRedirect"),
+_ANSWERS: dict[Fault, tuple[int, str]] = {
+    Fault.FAIL_BEFORE: (500, "InternalError"),
+    Fault.FAIL_AFTER: (500, "InternalError"),
+    Fault.CONFLICT: (409, "ConditionalRequestConflict"),
+    Fault.SLOW_DOWN: (503, "SlowDown"),
+    Fault.SKEW: (403, "RequestTimeTooSkewed"),
+    Fault.REGION: (301, "PermanentRedirect"),
 }
 
 
@@ -77,47 +77,47 @@ Wanted = Callable[[Asked], bool]
 
 @dataclass
 class Proxy:
-    """State of a proxy. It applies the faults of `lies`, in order, to the requests that `wanted` accepts, and passes on
+    """State of a proxy. It applies `faults`, in order, to the requests that `wanted` accepts, and passes on
     the others. While `down` is True, it cuts all connections."""
 
     endpoint: str
     asked: list[Asked] = field(default_factory=list[Asked])
-    lies: list[Lie] = field(default_factory=list[Lie])
+    faults: list[Fault] = field(default_factory=list[Fault])
     wanted: Wanted = lambda asked: asked.method == "PUT"
     down: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def lie_to(self, asked: Asked) -> Lie | None:
+    def take_fault(self, asked: Asked) -> Fault | None:
         with self.lock:
             self.asked.append(asked)
             if self.down:
-                return Lie.CUT_BEFORE
-            return self.lies.pop(0) if self.lies and self.wanted(asked) else None
+                return Fault.CUT_BEFORE
+            return self.faults.pop(0) if self.faults and self.wanted(asked) else None
 
     def count(self, method: str) -> int:
         return sum(asked.method == method for asked in self.asked)
 
 
 @contextmanager
-def lying(upstream: str) -> Generator[Proxy]:
+def run_proxy(upstream: str) -> Generator[Proxy]:
     """Runs a proxy in front of the server at `upstream`, as in `http://host:port`."""
     proxy = Proxy("")
 
     class Handler(_Handler):
         def respond(self, asked: Asked) -> None:
-            lie = proxy.lie_to(asked)
-            if lie in {Lie.HANG_BEFORE, Lie.CUT_BEFORE}:
-                self.hang_or_cut(lie)
-            elif lie in _ANSWERS and lie is not Lie.FAIL_AFTER:
-                self.answer(error_of(lie))
+            fault = proxy.take_fault(asked)
+            if fault in {Fault.HANG_BEFORE, Fault.CUT_BEFORE}:
+                self.hang_or_cut(fault)
+            elif fault in _ANSWERS and fault is not Fault.FAIL_AFTER:
+                self.answer(error_of(fault))
             else:
                 answer = pass_on(upstream, asked)
-                if lie is Lie.FAIL_AFTER:
-                    self.answer(error_of(lie))
-                elif lie in {Lie.CUT_AFTER, Lie.HANG_AFTER}:
-                    self.hang_or_cut(lie)
+                if fault is Fault.FAIL_AFTER:
+                    self.answer(error_of(fault))
+                elif fault in {Fault.CUT_AFTER, Fault.HANG_AFTER}:
+                    self.hang_or_cut(fault)
                 else:
-                    self.answer(answer, half=lie is Lie.HALF)
+                    self.answer(answer, half=fault is Fault.HALF)
 
     with _serving(Handler) as endpoint:
         proxy.endpoint = endpoint
@@ -138,10 +138,10 @@ def recording(respond: Callable[[Asked], Answer]) -> Generator[tuple[str, list[A
         yield endpoint, seen
 
 
-def error_of(lie: Lie) -> Answer:
+def error_of(fault: Fault) -> Answer:
     """Builds the error answer of S3 for a fault."""
-    status, code = _ANSWERS[lie]
-    body = f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode()
+    status, code = _ANSWERS[fault]
+    body = f"<Error><Code>{code}</Code><Message>injected fault</Message></Error>".encode()
     return Answer(status, {"Content-Type": "application/xml"}, body)
 
 
@@ -183,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body[: len(answer.body) // 2] if half else answer.body)
         self.close_connection = self.close_connection or half
 
-    def hang_or_cut(self, lie: Lie) -> None:
-        if lie in {Lie.HANG_BEFORE, Lie.HANG_AFTER}:
+    def hang_or_cut(self, fault: Fault) -> None:
+        if fault in {Fault.HANG_BEFORE, Fault.HANG_AFTER}:
             time.sleep(HANG_SECONDS)
         self.close_connection = True
 
