@@ -82,7 +82,15 @@ def run(
     modes = {"": RepeatMode.ONCE, "next": RepeatMode.NEXT_REBOOT_ONLY, "every": RepeatMode.EVERY_REBOOT}
     if at_start not in modes:
         raise InputError(f"--at-start {at_start!r}: expected next or every")
-    fields = _read_run(script, file, kind, kept, name, timeout, working_dir)
+    fields = _read_run(
+        script=script,
+        file=file,
+        kind=kind,
+        kept=kept,
+        name=name,
+        timeout=timeout,
+        working_dir=working_dir,
+    )
     with open_caller(region, user) as caller:
         following = run_command(
             caller,
@@ -116,14 +124,22 @@ def schedule(
     user: User = USER,
     as_json: Json = False,
 ) -> None:
-    """Run a command on instances again and again, or at one time.
+    """Run a command on instances by a schedule, repeatedly or once.
 
     Returns when the agents have accepted the command; exit status 0 only if all did.
     """
     from heliograph.operations.assistant import choose_command, run_command
     from schemas.execution import RepeatMode
 
-    fields = _read_run(script, file, kind, kept, name, timeout, working_dir)
+    fields = _read_run(
+        script=script,
+        file=file,
+        kind=kind,
+        kept=kept,
+        name=name,
+        timeout=timeout,
+        working_dir=working_dir,
+    )
     with open_caller(region, user) as caller:
         following = run_command(
             caller,
@@ -284,6 +300,7 @@ def results(
 
 
 def _read_run(
+    *,
     script: str,
     file: str,
     kind: str,
@@ -292,7 +309,7 @@ def _read_run(
     timeout: int | None,
     working_dir: str | None,
 ) -> CommandFields:
-    """Reads the command of a run, which has the name of its file by default."""
+    """Reads the fields of a command; without a name, it gets the name of its file."""
     return read_fields(
         script=script,
         file=file,

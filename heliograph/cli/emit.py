@@ -56,7 +56,7 @@ def emit(
 ) -> None:
     """Append one built notification, or all of a file.
 
-    Exit status 1 if any was rejected; `heliograph tail rejects` shows it with the reason.
+    Exit status 1 if a notification was rejected; `heliograph tail rejects` shows the rejected ones with the reason.
     """
     from heliograph.operations.publish import NotificationRequest
 

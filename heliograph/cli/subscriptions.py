@@ -52,7 +52,7 @@ def apply(
         show(_change_rows(changes), ("subscription", "state"), as_json=as_json)
         for target in changes.disturbed:
             note(
-                f"warning: target {target!r}: deliveries under way were made for other lanes and may arrive out of order"
+                f"warning: target {target!r}: deliveries under way were built for other lanes and may arrive out of order"
             )
         _await_routers(deployment.bus, changes.version)
 
@@ -167,7 +167,7 @@ def explain(
 ) -> None:
     """Show which subscriptions would match an event.
 
-    Uses the subscriptions in force now. For each that does not match, prints the clauses that do not hold.
+    Uses the subscriptions in force now. For each subscription that does not match, prints the clauses that do not hold.
     """
     from heliograph.operations.events import find_events
     from heliograph.operations.history import open_history

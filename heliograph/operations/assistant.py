@@ -334,33 +334,33 @@ def create_command(caller: Caller, fields: CommandFields) -> str:
     return keep_command(caller, fields.build(new_id("c"))).command_id
 
 
-def clone_command(caller: Caller, named: str, fields: CommandFields) -> int:
+def clone_command(caller: Caller, id_or_name: str, fields: CommandFields) -> int:
     """Keeps a new version of a command with the given fields changed; returns its number.
 
     Raises NotFound, InputError.
     """
-    latest = find_command(caller, named)
+    latest = find_command(caller, id_or_name)
     keep_command(caller, fields.change(latest.command))
     return latest.number + 1
 
 
-def change_command(caller: Caller, named: str, fields: CommandFields) -> None:
+def change_command(caller: Caller, id_or_name: str, fields: CommandFields) -> None:
     """Changes name, description or time limit of a kept command's latest version. Raises NotFound, InputError."""
     timeout = None if fields.timeout is None else _limit_timeout(fields.timeout)
     modify_command(
         caller,
-        find_command(caller, named).command.command_id,
+        find_command(caller, id_or_name).command.command_id,
         name=fields.name,
         description=fields.description,
         timeout=timeout,
     )
 
 
-def remove_commands(caller: Caller, named: Sequence[str]) -> None:
+def remove_commands(caller: Caller, ids_or_names: Sequence[str]) -> None:
     """Removes all versions of the kept commands with these ids or names: all the commands or none. Raises NotFound,
     InputError."""
     kept = read_library(caller.bus, caller.keys, caller.region)
-    delete_commands(caller, [find_version(kept, one).command.command_id for one in named])
+    delete_commands(caller, [find_version(kept, one).command.command_id for one in ids_or_names])
 
 
 def list_commands(caller: Caller) -> list[Version]:
@@ -368,9 +368,9 @@ def list_commands(caller: Caller) -> list[Version]:
     return [versions[-1] for versions in read_library(caller.bus, caller.keys, caller.region).values()]
 
 
-def find_command(caller: Caller, named: str, version: int | None = None) -> Version:
+def find_command(caller: Caller, id_or_name: str, version: int | None = None) -> Version:
     """Finds a version of a kept command by id or name, the latest by default. Raises NotFound, InputError."""
-    return find_version(read_library(caller.bus, caller.keys, caller.region), named, version)
+    return find_version(read_library(caller.bus, caller.keys, caller.region), id_or_name, version)
 
 
 def _limit_timeout(timeout: int | None) -> int:

@@ -65,7 +65,10 @@ class BackedUp(msgspec.Struct, frozen=True):
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """The contents of a backup. `made`: milliseconds since the epoch; `log_id`: id of the bus in it."""
+    """The contents of a backup.
+
+    `made`: time of the backup in milliseconds since the epoch; `log_id`: id of the bus in it.
+    """
 
     made: int
     log_id: str
@@ -201,7 +204,10 @@ def _copy_all(home: Path, to: Path, files: Sequence[Path] | Iterator[Path]) -> S
 
 
 def _copy(source: Path, target: Path | None) -> str:
-    """Copies one file durably, with its times; returns the SHA-256 of its bytes. With None it only reads the file."""
+    """Copies one file durably, with its times; returns the SHA-256 of its bytes.
+
+    If `target` is None, it only reads the file.
+    """
     digest = sha256()
     with source.open("rb") as reading:
         if target is None:

@@ -257,9 +257,9 @@ def read_letters(
 def append_dropped(
     bus: Bus, letters: Iterable[DeadLetter], now: int, *, by: str, why: str, redrive: str | None = None
 ) -> None:
-    """Appends the verdicts `dropped` of these letters, in one append.
+    """Appends the verdict `dropped` for each of these letters, in one append.
 
-    `redrive`: id of the redrive that drops them; None keeps that of each letter.
+    `redrive`: id of the redrive that drops them; None keeps the id of the redrive in which each letter died.
     """
     records = [
         verdict_record(

@@ -47,7 +47,7 @@ class Configured(NamedTuple):
     delivered: int
 
 
-def current(bus: Bus) -> Configuration:
+def read_configuration(bus: Bus) -> Configuration:
     """Reads the configuration that is in force now."""
     configuration = Configuration(bus)
     configuration.refresh()
@@ -64,11 +64,11 @@ def configure(
 ) -> Configured:
     """Changes the given fields of a region's bucket and log store, and switches delivery on.
 
-    None removes a store; an empty mapping leaves it as it is. `since`: also delivers the final records that were
+    None removes the store; an empty mapping keeps its fields. `since`: also delivers the final records that were
     appended at or after this time, in milliseconds since the epoch. Raises InputError with every problem.
     """
     bus = deployment.bus
-    known = current(bus).read_settings().get(region)
+    known = read_configuration(bus).read_settings().get(region)
     settings = _change_fields(region, known, {"bucket": bucket, "logs": logs})
     if settings != known:
         put(bus, settings)
@@ -81,15 +81,17 @@ def switch(bus: Bus, region: str, *, on: bool) -> int:
 
     Raises NotFound.
     """
-    known = current(bus).read_settings()
+    known = read_configuration(bus).read_settings()
     if region not in known:
         raise NotFound(f"region {region!r}: has no delivery settings; regions that have some: {_join(known)}")
     return put(bus, known[region].model_copy(update={"on": on}))
 
 
 def list_regions(bus: Bus, region: str = "") -> list[RegionDelivery]:
-    """Lists the regions that have settings or records, or one of them. Raises NotFound for one without settings."""
-    known = current(bus).read_settings()
+    """Lists the regions that have settings or records; with `region`, only this one. Raises NotFound if `region` has no
+    settings.
+    """
+    known = read_configuration(bus).read_settings()
     counts = count_regions(bus)
     if region and region not in known:
         raise NotFound(
@@ -107,7 +109,7 @@ def put(bus: Bus, settings: DeliverySettings) -> int:
     a store to which records are still being delivered.
     """
     bus.create(EXECUTIONS)
-    known = current(bus).read_settings().get(settings.region)
+    known = read_configuration(bus).read_settings().get(settings.region)
     kept = {target.id for target in settings.targets}
     _check_unused(bus, [target.id for target in (known.targets if known else ()) if target.id not in kept])
     return _change(bus, {settings.region: settings.encode()})
@@ -119,7 +121,7 @@ def remove(bus: Bus, regions: Sequence[str]) -> int:
     Raises InputError that names each region where delivery is on, or each target to which records are still being
     delivered; NotFound for a region without settings.
     """
-    known = current(bus).read_settings()
+    known = read_configuration(bus).read_settings()
     unknown = [region for region in regions if region not in known]
     if unknown:
         raise NotFound(
@@ -160,7 +162,7 @@ def _check_unused(bus: Bus, targets: Sequence[str]) -> None:
     if not targets:
         return
     states = list_deliveries(History(bus), DeliveryFilter(targets=frozenset(targets)))
-    waiting = Counter(one.target for one in states if one.state not in _ENDED)
+    waiting = Counter(found.target for found in states if found.state not in _ENDED)
     if waiting:
         counted = _join(f"{target} ({count})" for target, count in sorted(waiting.items()))
         raise InputError(

@@ -64,14 +64,14 @@ def read_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> list[F
     Raises BusError, StoreError.
     """
     found: dict[Key, FoundRecord] = {}
-    for one in each_record(bus, archive, wanted):
+    for one in read_all_records(bus, archive, wanted):
         known = found.get(one.execution.key)
         if known is None or not known.execution.invocation_status.final:
             found[one.execution.key] = one
     return sorted(found.values(), key=_place)
 
 
-def each_record(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> Iterator[FoundRecord]:
+def read_all_records(bus: Bus, archive: ObjectStore, wanted: RecordFilter) -> Iterator[FoundRecord]:
     """Yields every matching record, those of progress and repeats included; skips records that are not execution
     records."""
     since = wanted.since or 0
@@ -101,7 +101,7 @@ def deliver_since(bus: Bus, archive: ObjectStore, settings: DeliverySettings, si
     deliveries = RecordDeliveries(bus, configuration.version)
     final = (
         found
-        for found in each_record(bus, archive, RecordFilter(region=settings.region, since=since))
+        for found in read_all_records(bus, archive, RecordFilter(region=settings.region, since=since))
         if found.execution.invocation_status.final
     )
     count = 0

@@ -101,7 +101,7 @@ class _AppendingReader:
         self._append = append
 
     def read(self, size: int) -> bytes:
-        """Reads up to `size` bytes of what is available; empty at the end."""
+        """Reads up to `size` bytes of the available input; empty at the end."""
         with suppress(UnsupportedOperation):  # a stream in memory never blocks
             if not select.select([self._stream], [], [], 0)[0]:
                 self._append()

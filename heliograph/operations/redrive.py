@@ -129,7 +129,7 @@ class RedrivePlan(msgspec.Struct, frozen=True, kw_only=True):
         return math.ceil(len(self.find_letters(RedriveResult.SENT)) / self.redrive.rate)
 
     def build_resumed(self) -> Redrive:
-        """Builds the request that resumes this redrive: it selects the same letters, and none that died since."""
+        """Builds the request that resumes this redrive: it selects the same letters, and none that died later."""
         selection = self.redrive.selection
         last = max((letter.at + 1 for letter, _ in self.results), default=0)
         until = min(selection.until, last)
@@ -255,7 +255,7 @@ class RedriveRun:
         )
 
     def _send(self, batch: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
-        """Appends those of a batch that are still dead letters; with `as_new`, drops the letters they replace."""
+        """Sends the letters of a batch that are still dead, and returns them; with `as_new`, drops them as replaced."""
         self.plan.states.follow(self._redrive.id)
         sent = [one for one in batch if self._may_send(one.letter)]
         if sent:
@@ -314,7 +314,9 @@ def _sent_as(redrive: Redrive) -> Callable[[str], str]:
 def _without_older(
     results: Iterable[tuple[Letter, RedriveResult]], targets: Mapping[str, Target]
 ) -> list[tuple[Letter, RedriveResult]]:
-    """Marks letters as older if a newer one of the same target and resource is sent, or was; takes the newest first.
+    """Marks a letter as older if a newer letter of the same target and resource is sent or was sent.
+
+    `results`: the newest letters first.
 
     Execution records are all sent: each is of its own run, and none is an older state of its instance.
     """

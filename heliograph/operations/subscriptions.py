@@ -30,7 +30,7 @@ _WAIT = 0.01
 
 
 class Changes(NamedTuple):
-    """The names that `apply` creates, changes and leaves as they are, each in the order given.
+    """The names that `apply` creates, changes and leaves unchanged, each in the order given.
 
     `version`: version of the configuration: the next offset of the topic `subscriptions`; after `apply`, with the
     changes. `disturbed`: ordered targets whose deliveries under way may arrive out of order.
@@ -193,7 +193,7 @@ def await_routers(bus: Bus, version: int, timeout: float) -> Confirmed:
 
 
 def _find_disturbed(current: Mapping[str, Target], given: Iterable[Subscription]) -> tuple[str, ...]:
-    """Finds ordered targets whose deliveries under way were made for other lanes, or without order."""
+    """Finds ordered targets whose deliveries under way were built for other lanes, or without order."""
     targets = {target.id: target for owner in given for target in owner.target if target.ordered}
     return tuple(
         name
@@ -258,5 +258,5 @@ def _build_keyed(name: str, value: bytes) -> NewRecord:
 
 
 def _append(bus: Bus, records: Sequence[NewRecord], version: int) -> int:
-    """Appends all records at once; returns the version that they make."""
+    """Appends all records at once; returns the version of the configuration with them."""
     return bus.append(records)[-1].offset + 1 if records else version

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.bus.memory import MemoryBus
-from heliograph.operations.delivery_settings import current, put, remove
+from heliograph.operations.delivery_settings import put, read_configuration, remove
 from heliograph.operations.subscriptions import apply
 from router.configuration import Configuration
 from router.executions import ExecutionRouter
@@ -51,9 +51,9 @@ def test_a_change_applies_from_a_position_of_subscriptions() -> None:
 def test_an_interrupted_change_applies_only_with_the_next_one() -> None:
     bus = MemoryBus()
     bus.append([settings_record("cn-hangzhou", settings("cn-hangzhou").encode())])
-    assert dict(current(bus).read_settings()) == {}
+    assert dict(read_configuration(bus).read_settings()) == {}
     put(bus, settings("cn-beijing"))
-    assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
+    assert set(read_configuration(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
 def test_a_late_position_reverts_nothing() -> None:
@@ -61,7 +61,7 @@ def test_a_late_position_reverts_nothing() -> None:
     put(bus, settings("cn-hangzhou"))
     put(bus, settings("cn-beijing"))
     bus.append([in_force_record(1)])
-    assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
+    assert set(read_configuration(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
 def test_a_subscription_target_cannot_have_the_id_of_a_settings_target() -> None:
@@ -91,7 +91,7 @@ def test_an_unreadable_record_keeps_the_settings_before_it() -> None:
     (bad,) = bus.append([settings_record("cn-hangzhou", b"{}")])
     bus.append([NewRecord("settings", b"1", b"something else"), in_force_record(bad.offset + 2)])
     with structlog.testing.capture_logs() as logged:
-        assert set(current(bus).read_settings()) == {"cn-hangzhou"}
+        assert set(read_configuration(bus).read_settings()) == {"cn-hangzhou"}
     assert [line["region"] for line in logged] == ["cn-hangzhou"]
 
 
@@ -101,9 +101,9 @@ def test_settings_that_are_on_cannot_be_removed() -> None:
         put(bus, settings(region, on=region != "cn-beijing"))
     with pytest.raises(InputError, match=r"is on in cn-hangzhou, cn-shanghai; switch it off"):
         remove(bus, ["cn-hangzhou", "cn-beijing", "cn-shanghai"])
-    assert len(current(bus).read_settings()) == 3
+    assert len(read_configuration(bus).read_settings()) == 3
     remove(bus, ["cn-beijing"])
-    assert set(current(bus).read_settings()) == {"cn-hangzhou", "cn-shanghai"}
+    assert set(read_configuration(bus).read_settings()) == {"cn-hangzhou", "cn-shanghai"}
 
 
 def test_a_position_beyond_the_end_blocks_no_later_change() -> None:
@@ -122,9 +122,9 @@ def test_several_regions_are_removed_at_once() -> None:
     bus = MemoryBus()
     for region in ("cn-beijing", "cn-hangzhou"):
         put(bus, settings(region, on=False))
-    before = current(bus).version
+    before = read_configuration(bus).version
     assert remove(bus, ["cn-hangzhou", "cn-beijing"]) == before + 1, "no version has only one of them"
-    assert current(bus).read_settings() == {}
+    assert read_configuration(bus).read_settings() == {}
 
 
 @pytest.mark.parametrize("position", [b"", b"-1", b"x", b"9" * 5000])
@@ -132,7 +132,7 @@ def test_a_record_without_a_position_changes_nothing(position: bytes) -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     bus.append([msgspec.structs.replace(in_force_record(1), headers=(("settings", position),))])
-    assert set(current(bus).read_settings()) == {"cn-hangzhou"}
+    assert set(read_configuration(bus).read_settings()) == {"cn-hangzhou"}
 
 
 def test_settings_with_unfinished_deliveries_cannot_be_removed() -> None:
@@ -188,7 +188,7 @@ def test_concurrent_writers_put_named_settings_into_force(steps: list[Step], cha
             named = max(named, position)
         model = {region: prefix for region, prefix in dict(written[:named]).items() if prefix}
         follower.refresh()
-        for configuration in (follower, current(bus)):
+        for configuration in (follower, read_configuration(bus)):
             found = {
                 name: one.bucket.prefix for name, one in configuration.read_settings().items() if one.bucket
             }
