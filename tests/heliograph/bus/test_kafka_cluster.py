@@ -345,24 +345,25 @@ def test_buses_opened_at_once_on_a_new_namespace_agree_on_the_log_id(opened: Ope
 def test_an_answer_from_before_a_topic_was_created_does_not_replace_a_later_one(
     bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = bus._connection.topics
+    inside: Any = bus
+    original = inside._connection.topics
     asked, released = threading.Event(), threading.Event()
 
     def answer_late() -> Mapping[str, int]:
-        answer = original()
+        answer: Mapping[str, int] = original()
         asked.set()
         released.wait(30)
         return answer
 
     with ThreadPoolExecutor(1) as pool:
         with monkeypatch.context() as patch:
-            patch.setattr(bus._connection, "topics", answer_late)
-            asking = pool.submit(bus._known, fresh=True)
+            patch.setattr(inside._connection, "topics", answer_late)
+            asking = pool.submit(inside._known, fresh=True)
             assert asked.wait(30)
         bus.create("new")
         released.set()
         asking.result()
-    assert "new" in bus._known()
+    assert "new" in inside._known()
 
 
 def test_a_wrong_password_is_refused_and_the_right_one_accepted(
