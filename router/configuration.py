@@ -54,7 +54,8 @@ class Configuration:
         return MappingProxyType(self._state.subscriptions)
 
     def refresh(self) -> bool:
-        """Reads to the end of the topic; True if the version changed. Costs one read of the bus when nothing did."""
+        """Reads to the end of the topic; returns True if the version changed. An unchanged topic costs one read of the
+        bus."""
         version = _read(self._bus, self._version, None, self._state)
         if version == self._version:
             return False
@@ -62,18 +63,16 @@ class Configuration:
         return True
 
     def read_settings(self) -> Mapping[str, DeliverySettings]:
-        """Reads the delivery settings, by region, at the first call of a version.
-
-        Includes those that are switched off.
-        """
+        """Returns the delivery settings by region, on or off; reads them once for each version."""
         if self._settings is None:
             self._settings = _read_settings(self._bus, self._state.settings)
         return self._settings
 
     def read_targets(self) -> Mapping[str, Target]:
-        """Reads the targets of all subscriptions and delivery settings, by id.
+        """Returns the targets of all subscriptions and delivery settings by id.
 
-        Includes the targets of disabled ones: deliveries that were matched before still need them.
+        Includes the targets of disabled subscriptions and settings: deliveries that were matched before still need
+        them.
         """
         owned = [one for owner in self._state.subscriptions.values() for one in owner.target]
         made = [one for settings in self.read_settings().values() for one in settings.targets]
@@ -104,7 +103,7 @@ def _read(bus: Bus, offset: int, until: int | None, into: _State) -> int:
 
 
 def _apply(record: Record, into: _State) -> None:
-    """Replaces the subscription of that name. An unreadable record changes nothing."""
+    """Replaces the subscription that the record names. An unreadable record changes nothing."""
     position = read_in_force(record)
     if position is not None:
         into.settings = max(into.settings, position)

@@ -30,8 +30,8 @@ _Header = tuple[str, bytes]
 class Deliveries:
     """Builds delivery records under one version of the subscriptions.
 
-    They equal those of `schemas.delivery.delivery_record`; headers that are the same for all events are built once.
-    `partitions`: number of partitions of `deliveries`.
+    The records equal those of `schemas.delivery.delivery_record`; headers that are the same for all events are built
+    once. `partitions`: number of partitions of `deliveries`.
     """
 
     def __init__(self, log_id: str, version: int, partitions: int) -> None:
@@ -89,7 +89,8 @@ class Deliveries:
         ]
 
     def _lane(self, target: Target, resource: str) -> tuple[bytes, tuple[_Header, ...]]:
-        """Returns the key of the resource's lane, and its header: none for the first lane of a target."""
+        """Returns the record's key for the lane of the resource, and the lane's header; the first lane of a target has
+        no header."""
         lane = lane_of(target, resource)
         known = self._lanes.get((target.id, lane))
         if known is None:
@@ -119,7 +120,7 @@ class RecordDeliveries:
     ) -> list[NewRecord]:
         """Builds a delivery for each store in the settings, with the record's bytes unchanged.
 
-        `log_id`: of the bus that the record was read from, if it is not this one.
+        `log_id`: id of the bus that the record was read from, if it was another bus.
         """
         return [
             delivery_record(

@@ -1,9 +1,10 @@
-"""Duplicate events: records with the same bytes as one shortly before them in the same partition.
+"""Duplicate events: records that repeat the bytes of a recent record in the same partition.
 
 A record is a duplicate if the last record before it with the same bytes lies at most `REACH` offsets and at most the
-window of time before it, by the timestamps of the records. That is a function of the topic alone, so every router that
-reads a record decides the same, and a record is never its own duplicate. If timestamps run backwards, a duplicate may
-be routed. A record that is no duplicate is never taken for one, because the bytes themselves are compared.
+window of time before it, by the timestamps of the records. This depends on the topic alone, so every router that reads
+a record decides the same, and a record that is read again is not its own duplicate. If timestamps run backwards, a
+duplicate may be routed. Records with other bytes are never taken for duplicates: hashes only find candidates, whose
+bytes are compared.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ REACH = 100_000
 """Largest distance in offsets between a record and its duplicate. At most twice as many records of a partition are
 remembered, with 120 bytes each; a router that gains the partition reads as many again."""
 _PAGE = 5000
-"""Offsets in one read of the records to compare with."""
+"""Number of offsets in one read of earlier records."""
 
 _Seen = Recent[int, int]
 """Maps a hash to the offset of the last record that has it."""
@@ -74,7 +75,7 @@ class Duplicates:
         }
 
     def _read_window(self, record: Record) -> _Seen:
-        """Returns the memory of a router that has read the records before this one."""
+        """Reads the records of the window before this one; returns their hashes and offsets."""
         seen = _Seen(self._span, REACH)
         for page in _window(self._bus, record, self._span):
             _put(seen, page)
@@ -87,7 +88,7 @@ def _put(seen: _Seen, records: Sequence[Record]) -> Sequence[tuple[int, int]]:
 
 
 def find_original(bus: Bus, record: Record, window: float) -> Position | None:
-    """Reads from the bus which record `record` repeats; None if it is no duplicate. `window`: seconds."""
+    """Finds on the bus the record that `record` repeats; None if it is no duplicate. `window`: seconds."""
     span = round(window * 1000)
     if not span:
         return None

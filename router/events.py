@@ -30,18 +30,18 @@ from schemas.topics import DELIVERIES
 _BATCH = 5000
 _COMMIT_RECORDS = 20_000
 _COMMIT_BYTES = 32 * 1024 * 1024
-"""Largest commit, unless a single event becomes more. All deliveries of one poll may be more than fits into memory, and
-others who append wait while a commit is stored."""
+"""Largest commit in bytes of records, unless the deliveries of a single event are larger. All deliveries of one poll
+may not fit into memory, and other writers wait while a commit is stored."""
 _LONGEST_POLL = 0.2
 """Seconds until an idle router reads a new version of the subscriptions and confirms it."""
 
 _position = cast("Callable[[Record], Position]", attrgetter("topic", "partition", "offset"))
-"""Returns a plain tuple, in a third of the time; it is needed for each event."""
+"""Returns a record's position as a plain tuple, which takes a third of the time: every event needs it."""
 _log = structlog.get_logger()
 
 
 class Router(ConsumerRole[Consumer]):
-    """Makes a delivery of each event for each target of each subscription that it matches.
+    """Builds a delivery of each event for each target of each subscription that it matches.
 
     The subscriptions are read after each poll, so an event is matched with those in force when it was appended, or
     later ones. A record that is no notification, or is a duplicate within `duplicate_window` seconds, goes to
@@ -157,7 +157,7 @@ class Router(ConsumerRole[Consumer]):
         self._mutes.drop_partitions(partitions)
 
     def _routing_record(self) -> Sequence[NewRecord]:
-        """Returns a record for `routing` if it has none yet for the version of the next commit."""
+        """Returns the record for `routing`, unless that topic already has the version of the next commit."""
         version = self._configuration.version
         if version == self._recorded_version:
             return ()
@@ -184,7 +184,7 @@ class _Batch:
 
     @property
     def full(self) -> bool:
-        """True if the batch must be committed before more is routed."""
+        """True if the batch must be committed before more events are routed."""
         return len(self.records) >= _COMMIT_RECORDS or self.size >= _COMMIT_BYTES
 
     def reject(self, record: Record, reason: str) -> None:

@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 
 class ExecutionRouter(ConsumerRole[Consumer]):
-    """Makes a delivery of each final execution record for each store in the settings of its region.
+    """Builds a delivery of each final execution record for each store in the settings of its region.
 
     The settings are read after each poll, so a record is routed by those in force when it was appended, or later ones.
     A record that is no execution record goes to `rejects`. Records of a run that continues, and of regions without

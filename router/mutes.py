@@ -2,9 +2,9 @@
 
 A delivered event opens a mute for its subscription, name, resource and level. Until the mute has passed, by the
 timestamps of the events, others like it are muted. An event opens a mute or not depending on all events before it, so
-open mutes are records of the topic `mutes`, appended in the commit of the events that opened them. Those of one
-partition of events lie in one partition there. A router that gains a partition reads its open mutes before its first
-event, and so decides as the router before it (docs/decisions/0012-duplicates-and-mutes.md).
+open mutes are records of the topic `mutes`, appended in the commit of the events that opened them. All mutes of one
+partition of events lie in one partition of `mutes`. A router that gains a partition reads its open mutes before its
+first event, and so decides as the router before it (docs/decisions/0012-duplicates-and-mutes.md).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CLOCKS_DIFFER = 3_600_000
 """Milliseconds by which the timestamp of a mute may be earlier than that of the event that opened it: on a cluster, two
 machines set them."""
 REMEMBERED = 100_000
-"""Open mutes of a partition that are remembered at least.
+"""Least number of open mutes of a partition that are remembered.
 
 When the oldest are dropped, events like them are delivered.
 """
@@ -111,7 +111,7 @@ class Mutes:
         return opened
 
     def _read(self, partition: TopicPartition, since: int) -> Iterator[tuple[OpenMute, Position]]:
-        """Yields the mutes in the partition of `mutes` where those of a partition of events lie."""
+        """Yields the mutes in the partition of `mutes` that belongs to a partition of events."""
         place = TopicPartition(MUTES, partition_for(_key(partition), self._partitions))
         offset = self._bus.offset_at(place, since)
         while records := self._bus.read(place, offset).records:

@@ -35,16 +35,16 @@ class Recent(Generic[Key, Value]):
         return self._old.get(key) if found is None else found
 
     def put(self, key: Key, value: Value, at: int) -> Value | None:
-        """Stores a value seen at `at`, milliseconds since the epoch; returns the value before it."""
+        """Stores a value seen at `at`, milliseconds since the epoch; returns the previous value of the key."""
         self._rotate(at)
         found = self.get(key)
         self._young[key] = value
         return found
 
     def put_all(self, keys: Sequence[Key], values: Sequence[Value], at: int) -> Sequence[tuple[int, Value]]:
-        """Stores all keys with their values, seen at `at` or later; one step for all if no key repeats.
+        """Stores values that were seen at `at` or later; takes one step for all of them if no key repeats.
 
-        Returns the index in `keys` and the value before, for each key that was remembered.
+        Returns the index in `keys` and the previous value of each key that was remembered.
         """
         self._rotate(at)
         young = self._young

@@ -1,6 +1,7 @@
-"""Records of the topic `routing`: the version of the subscriptions that a router used from a position on.
+"""Records of the topic `routing`: each says which version of the subscriptions a router uses, and from which positions
+on.
 
-A record is written no later than the first commit of what was routed under its version, so the last record that
+A record is written no later than the first commit of events that were routed under its version, so the last record that
 covers a position names the version that the position was routed under.
 """
 
@@ -23,10 +24,10 @@ _log = structlog.get_logger()
 
 
 class Routed(msgspec.Struct, frozen=True):
-    """`member` routes under `version` (next offset to read of `subscriptions`) from these offsets on.
+    """A record of `routing`: `member` uses `version` of the subscriptions from the offsets `start` on.
 
-    `start`: next offset to be routed, by `topic:partition`; `from` in JSON. `duplicate_window`: seconds; missing in the
-    records of older routers, which did not look for duplicates.
+    `version`: next offset to read of `subscriptions`. `start`: next offset to route, by `topic:partition`; `from` in
+    JSON. `duplicate_window`: seconds; missing in the records of older routers, which did not look for duplicates.
     """
 
     member: str
@@ -47,7 +48,7 @@ _decoder = msgspec.json.Decoder(Routed)
 def routed_record(
     member: str, version: int, start: Mapping[TopicPartition, int], duplicate_window: float
 ) -> NewRecord:
-    """Returns the record of a version that a member uses; its key is the member."""
+    """Returns the record that says which version a member uses; its key is the member."""
     offsets = {str(partition): offset for partition, offset in start.items()}
     routed = Routed(member, version, offsets, duplicate_window)
     return NewRecord(ROUTING, _encoder.encode(routed), member.encode(), ((FORMAT, FORMAT_VERSION),))

@@ -19,7 +19,8 @@ class _State(enum.Enum):
 
 
 class AwaitedVersion:
-    """Limits the wait for a later version. After a wait up to the limit, none starts before another version is read."""
+    """Limits the wait for a later version. After a wait that reached the limit, no wait starts before another version
+    is read."""
 
     def __init__(self) -> None:
         self._state = _State.IDLE

@@ -57,7 +57,7 @@ class FailureWindow:
 def open_condition(
     target: str, policy: BreakerPolicy, before: Condition | None, *, why: str, now: int
 ) -> Condition:
-    """Returns the condition of a breaker that opens; its rest doubles each time in a row.
+    """Returns the condition of a breaker that opens; its rest doubles each time that it opens in a row.
 
     `before`: the condition on record, None if the breaker was closed. `now`: milliseconds since the epoch.
     """

@@ -1,4 +1,5 @@
-"""The role that delivers: claims deliveries, sends them through the lanes of their targets, commits how they ended."""
+"""The role that delivers: claims deliveries, sends them through the lanes of their targets, settles their outcomes and
+commits them."""
 
 from __future__ import annotations
 
@@ -36,11 +37,11 @@ LIMIT = 1000
 """Records of one poll. A partition with waiting deliveries is paused, so this bounds how many wait."""
 
 _POLL_SECONDS = 0.1
-"""Longest poll while deliveries wait in this process."""
+"""Longest poll in seconds while deliveries wait in this process."""
 _REFRESH_SECONDS = 0.5
 """Seconds between two reads of the configuration and the target states."""
 _SHORT_PAUSE_MS = 1000
-"""During a pause of a target that is no longer than this, its deliveries wait in the lane and are not deferred."""
+"""Longest pause of a target, in milliseconds, during which its deliveries wait in the lane and are not deferred."""
 _TARGET_DELETED = Reason(ReasonCode.NO_TARGET, "the target was deleted")
 _log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ class Deliverer(ConsumerRole[Consumer]):
         """Claims polled deliveries, settles those that sinks have answered, sends the next, commits.
 
         A delivery needs two steps at least: one claims, places and sends it, a later one settles and commits it.
-        Results are settled before anything is sent, so that they make room, and count before their lane is found
+        Results are settled before anything is sent: they make room in their lanes, and a lane with a new answer is not
         stuck.
         """
         self._commit()  # repeats a commit that failed: until it is stored, nothing more is sent
@@ -142,7 +143,7 @@ class Deliverer(ConsumerRole[Consumer]):
                 self._place_all(self._lanes.replace(self._targets))
 
     def _follow_state(self, lane: Lane) -> None:
-        """Recalls what a lane may not send now, and updates the metric of its target's state."""
+        """Recalls the deliveries that a lane may not send now, and updates the metric of its target's state."""
         target, now = lane.target.id, self._clock.now()
         if not isinstance(self._states.availability(target, now), Available):
             self._lanes.recall(lane)
@@ -209,7 +210,8 @@ class Deliverer(ConsumerRole[Consumer]):
     # 2. It is sent when its lane has room and its target is available; otherwise it waits, on the wheel or parked.
 
     def _send(self, answers_read_at: float) -> None:
-        """Sends what each lane has room for. `answers_read_at`: seconds of the monotonic clock, to find stuck lanes."""
+        """Sends as many deliveries of each lane as it has room for. `answers_read_at`: seconds of the monotonic clock,
+        to find stuck lanes."""
         now, monotonic, bytes_limit = self._clock.now(), self._clock.monotonic(), self._lanes.bytes_limit
         batches: list[tuple[Lane, list[ClaimedDelivery]]] = []
         for lane in self._backlogged:
@@ -239,7 +241,8 @@ class Deliverer(ConsumerRole[Consumer]):
             self._pending.dead_letter(claimed, reason, Exhausted.SUSPENDED)
 
     def _defer_if_blocked(self, lane: Lane, now: int, answers_read_at: float, *, probing: bool) -> None:
-        """Defers what a lane cannot send soon: it probes its target, is at its rate, or is stuck."""
+        """Defers the deliveries of a lane that cannot send soon: one that probes its target, is at its rate, or is
+        stuck."""
         if not lane.waiting:
             return
         if probing or (lane.rate is not None and lane.full):
@@ -251,7 +254,7 @@ class Deliverer(ConsumerRole[Consumer]):
             self._defer_all(lane, now)
 
     def _defer_all(self, lane: Lane, now: int, until: int = 0) -> None:
-        """Defers all that waits in a lane: at least to `until`, or to the next slots of its rate."""
+        """Defers all waiting deliveries of a lane: at least to `until`, or to the next slots of its rate."""
         batch = lane.take_all()
         DEFERRED.labels(lane.target.id).inc(len(batch))
         for claimed in batch:
@@ -327,7 +330,7 @@ class Deliverer(ConsumerRole[Consumer]):
     # 4. It is committed, with its verdict or its next wait.
 
     def _commit(self) -> None:
-        """Commits all that was settled. If that fails, everything is kept, and nothing is sent before it succeeds."""
+        """Commits all settled deliveries. If that fails, keeps them, and nothing is sent until a commit succeeds."""
         self._uncommitted -= self._pending.commit(self._consumer)
 
     # Partitions are assigned to this process and revoked.
@@ -336,7 +339,7 @@ class Deliverer(ConsumerRole[Consumer]):
         self._parking.load_partitions([partition.partition for partition in partitions])
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commits what was settled while the partitions are still ours; drops their waiting deliveries."""
+        """Commits the settled deliveries while the partitions are still ours; drops their waiting deliveries."""
         try:
             self._settle_results()
             self._commit()

@@ -1,4 +1,5 @@
-"""The consequences of outcomes for a target: throttle it, open its breaker, suspend it, or lift what paused it."""
+"""The consequences of outcomes for a target: throttle it, open its breaker, suspend it, or lift its earlier
+conditions."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ from schemas.subscription import Target
 from schemas.topics import DELIVERIES
 
 STUCK_SECONDS = 1.0
-"""A full lane is stuck after so long without an answer."""
+"""Seconds without an answer after which a full lane is stuck."""
 SMALLEST_LIMIT = 100
-"""Deliveries in flight that every lane without a rate may have, unless its target sets `in_flight`."""
+"""Least limit of deliveries in flight of a lane without a rate, unless its target sets `in_flight`."""
 BYTES_LIMIT = 64 * 1024 * 1024
 """Bytes of events in flight in one lane; the last delivery may exceed it."""
 _RATE_SECONDS = 2.0
-"""Seconds of its rate that a lane with a rate may have in flight."""
+"""A lane with a rate may have as many deliveries in flight as its rate allows in so many seconds."""
 
 
 class Lane:
@@ -34,8 +34,8 @@ class Lane:
 
     A lane is full when nothing more may be sent, or when an ordered lane has so much waiting that it pauses its
     partitions. A lane becomes stuck when it was full and had no answer for a second. An answer is `Delivered` or
-    `Rejected`: the timeouts of a dead receiver come at any pace, and are none. A lane stays stuck until half of what
-    was in flight has ended, so that a few answers do not make other targets wait again and again.
+    `Rejected`: a timeout is not, since the timeouts of a dead receiver come at any pace. A lane stays stuck until half
+    of what was in flight has ended, so that a few answers do not make other targets wait again and again.
     """
 
     def __init__(self, target: Target, number: int, batch: int, now: float) -> None:
@@ -91,16 +91,16 @@ class Lane:
         return self._take(now, self.limit - self.in_flight)
 
     def take_probe(self, now: float) -> list[ClaimedDelivery]:
-        """Moves one delivery into flight if none is, and returns it."""
+        """Moves one delivery into flight if nothing is in flight, and returns it."""
         return self._take(now, 0 if self.in_flight else 1)
 
     def take_all(self) -> list[ClaimedDelivery]:
-        """Removes everything that waits."""
+        """Removes and returns all waiting deliveries."""
         self._waiting_by_partition.clear()
         return self._queue.take_all()
 
     def take_resource(self, resource: str) -> list[ClaimedDelivery]:
-        """Removes the waiting deliveries of a resource; none if the target is not ordered."""
+        """Removes and returns the waiting deliveries of a resource; none if the target is not ordered."""
         taken = self._ordered.take_resource(resource) if self._ordered is not None else []
         self._count_as_taken(taken)
         return taken
@@ -151,7 +151,8 @@ class Lane:
 
     @property
     def _crowded(self) -> bool:
-        """True if more waits in an ordered lane than may be in flight: one resource can keep its others waiting."""
+        """True if more deliveries wait in an ordered lane than may be in flight: those of one resource wait for each
+        other."""
         return self._ordered is not None and len(self._queue) > self.limit
 
     def _limit(self) -> int:

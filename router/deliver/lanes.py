@@ -21,7 +21,8 @@ from sinks.base import Sink, SinkContext, SinkKind
 CLOSING_SECONDS = 5.0
 """Seconds that `close` waits for deliveries in flight."""
 ALL_BYTES_LIMIT = 256 * 1024 * 1024
-"""Bytes of events in flight in all lanes together: a thousand targets that hang must not hold a thousand limits."""
+"""Bytes of events in flight in all lanes together: a thousand targets that hang must not each fill the limit of a
+lane."""
 SMALLEST_BYTES = 512 * 1024
 """Bytes of events that a lane may have in flight, however many lanes there are."""
 _UNKNOWN_KIND_BATCH = 500
@@ -96,7 +97,7 @@ class Lanes:
             self._loop.call(partial(_enqueue, [(self._senders[lane], batch) for lane, batch in batches]))
 
     def recall(self, lane: Lane) -> None:
-        """Recalls deliveries in flight that no call of the sink has begun with; they come back as `Recalled`."""
+        """Recalls deliveries in flight that were not passed to the sink yet; they come back as `Recalled`."""
         sender = self._senders.get(lane)
         if sender is not None and lane.in_flight:
             self._loop.call(sender.recall)
@@ -116,7 +117,7 @@ class Lanes:
     def answers_read_at(self) -> float:
         """Returns the time up to which all answers are among the results, in seconds of the monotonic clock.
 
-        It falls behind while the loop is slow. No target is stuck for that reason.
+        It falls behind while the loop is slow, so that a slow loop does not make a target count as stuck.
         """
         if not self._asked_loop:
             self._asked_loop = True

@@ -1,8 +1,9 @@
-"""The topic `parked`, in memory: deliveries of ordered targets that wait, and those of their resource behind them.
+"""The topic `parked`, in memory: deliveries of ordered targets that wait to be sent, and later ones of the same
+resource.
 
-A record of `parked` lies in the partition of the same number as its delivery's in `deliveries`, so that one member of
-the group owns both. Its key is the delivery's id. The last record of a key counts; an empty one releases the delivery.
-The header `place` is the delivery's first offset in `deliveries`, by which deliveries are ordered.
+A record of `parked` has the partition number of its delivery in `deliveries`, so that one member of the group owns both
+partitions. Its key is the delivery's id. The last record of a key counts; an empty one releases the delivery. The
+header `place` is the delivery's first offset in `deliveries`, by which deliveries are ordered.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from schemas.topics import DELIVERIES, PARKED
 PARKED_LIMIT = 10_000
 """Deliveries of one target that may be parked in one process; further ones become dead letters."""
 PARKED_BYTES = 64 * 1024 * 1024
-"""Bytes of their events."""
+"""Bytes of events of one target that may be parked in one process."""
 
 _PLACE = "place"
 _Resource = tuple[str, str]
@@ -59,7 +60,7 @@ class Parking:
         return not self._queues
 
     def load_partitions(self, partitions: Collection[int]) -> None:
-        """Reads what is parked in partitions that were assigned to us. Raises BusError."""
+        """Reads the parked deliveries of partitions that were assigned to us. Raises BusError."""
         self._owned.update(partitions)
         for partition in partitions:
             for claimed in sorted(self._read(partition), key=lambda one: one.position.offset):
@@ -73,11 +74,11 @@ class Parking:
                 self._remove(claimed)
 
     def owns(self, claimed: ClaimedDelivery) -> bool:
-        """True if the delivery's partition is ours, so that we may write where it waits."""
+        """True if the delivery's partition is ours, so that we may write its record in `parked`."""
         return claimed.position.partition in self._owned
 
     def holds_resource(self, delivery: Delivery) -> bool:
-        """True if anything of the delivery's target and resource is parked."""
+        """True if any delivery of the same target and resource is parked."""
         return _resource(delivery) in self._queues
 
     def contains(self, delivery: Delivery) -> bool:
@@ -99,14 +100,14 @@ class Parking:
     def park_in_flight(self, claimed: ClaimedDelivery) -> NewRecord:
         """Parks a delivery that is in flight and whose resource has nothing parked; returns its record.
 
-        So the next owner of the partition finds it before the deliveries that are parked behind it.
+        The next owner of the partition then finds it before the deliveries that are parked behind it.
         """
         record = self.park(claimed)
         self._queues[_resource(claimed.delivery)][0].in_lane = True
         return record
 
     def update(self, claimed: ClaimedDelivery) -> NewRecord:
-        """Replaces a parked delivery that was attempted, with its new wait; returns its record."""
+        """Stores the new wait of a parked delivery that was attempted; returns its record."""
         _, partition, place = claimed.position
         parked = ClaimedDelivery(Position(PARKED, partition, place), claimed.delivery)
         queue = self._queues[_resource(claimed.delivery)]
@@ -116,7 +117,8 @@ class Parking:
         return _record(parked)
 
     def put_back(self, claimed: ClaimedDelivery, due: int) -> None:
-        """Makes a delivery that was taken and not attempted due at `due`, milliseconds since the epoch."""
+        """Puts back a delivery that was taken and not attempted. `due`: its next time, in milliseconds since the
+        epoch."""
         queue = self._queues.get(_resource(claimed.delivery))
         if queue and queue[0].claimed.delivery.id == claimed.delivery.id:
             queue[0].in_lane, queue[0].due = False, due
@@ -134,7 +136,7 @@ class Parking:
         )
 
     def take_due(self, now: int) -> list[ClaimedDelivery]:
-        """Marks the heads that are due as in a lane, and returns them. `now`: milliseconds since the epoch."""
+        """Returns the heads that are due, and marks them as being in a lane. `now`: milliseconds since the epoch."""
         taken: list[ClaimedDelivery] = []
         while self._heads and self._heads[0][0] <= now:
             due, resource = heapq.heappop(self._heads)
@@ -185,12 +187,12 @@ class Parking:
             self._schedule_head(queue)
 
     def _schedule_head(self, queue: deque[_Parked]) -> None:
-        """Adds a new head to those that `take_due` looks at."""
+        """Schedules the head of a queue, so that `take_due` returns it when it is due."""
         if not queue[0].in_lane:
             heapq.heappush(self._heads, (queue[0].due, _resource(queue[0].claimed.delivery)))
 
     def _read(self, partition: int) -> Iterable[ClaimedDelivery]:
-        """Reads the last record of each key, without those that are empty."""
+        """Reads the last record of each key; leaves out empty records, which release their deliveries."""
         found: dict[bytes, ClaimedDelivery] = {}
         place = TopicPartition(PARKED, partition)
         for record in read_on(self._bus, place, 0, self._bus.extents(PARKED)[place].end):

@@ -21,8 +21,8 @@ from schemas.topics import PARKED
 class PendingCommit:
     """Positions to commit, and the records to append in the same commit. Belongs to one thread.
 
-    The record in `deliveries` of a parked delivery is committed when it is parked. Its end is an empty record of
-    `parked`.
+    A delivery's record in `deliveries` is committed when the delivery is parked. When a parked delivery ends, an empty
+    record is appended to `parked`.
     """
 
     def __init__(self, parking: Parking, clock: Clock) -> None:
@@ -32,7 +32,7 @@ class PendingCommit:
         self._records: list[NewRecord] = []
 
     def commit(self, consumer: Consumer) -> int:
-        """Commits everything at once; returns how many of it were records of `deliveries`.
+        """Commits everything at once; returns the number of committed records of `deliveries`.
 
         Raises BusError, and keeps everything for the next call.
         """
@@ -73,7 +73,7 @@ class PendingCommit:
         self._records.append(rejected_record(record.value, problem, f"{by} {record.position}"))
 
     def park(self, claimed: ClaimedDelivery) -> None:
-        """Parks a delivery of `deliveries`; one more than the limit becomes a dead letter."""
+        """Parks a delivery of `deliveries`; beyond the limit of parked deliveries it becomes a dead letter."""
         if self._parking.contains(claimed.delivery) or not self._parking.owns(claimed):
             self._positions.append(claimed.position)  # read again after a crash, or another member's by now
         elif self._parking.has_room(claimed.delivery):
@@ -118,7 +118,7 @@ class PendingCommit:
     def _park_after(self, in_flight: ClaimedDelivery | None, claimed: ClaimedDelivery) -> None:
         """Parks a delivery, and before it the one of its resource that is in flight.
 
-        Otherwise the next owner of the partition could send this one before it reads that one again.
+        Otherwise the next owner of the partition could send the parked one before it reads the other again.
         """
         if (
             in_flight is not None

@@ -21,7 +21,7 @@ class GiveUp:
 
 
 def jitter_source(delivery: Delivery) -> Random:
-    """Returns the source of a delivery's jitter; a repeat of the same attempt after a crash draws the same."""
+    """Returns the source of a delivery's jitter; a repeat of the same attempt after a crash draws the same jitter."""
     deferrals = 0 if delivery.wait is None else delivery.wait.deferrals
     return Random(f"{delivery.id}:{delivery.attempts.count}:{deferrals}")  # noqa: S311 - spreads load, keeps no secret
 

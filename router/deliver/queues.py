@@ -29,7 +29,7 @@ class LaneQueue(Protocol):
         ...
 
     def pop(self) -> ClaimedDelivery | None:
-        """Removes the next delivery that may be sent; None if there is none."""
+        """Removes and returns the next delivery that may be sent, or None."""
         ...
 
     def complete(self, batch: Iterable[ClaimedDelivery]) -> None:
@@ -130,7 +130,7 @@ class OrderedQueue:
         return self._in_flight.get(resource)
 
     def take_resource(self, resource: str) -> list[ClaimedDelivery]:
-        """Removes all waiting deliveries of a resource."""
+        """Removes and returns all waiting deliveries of a resource."""
         taken = list(self._waiting.pop(resource, ()))
         self._size -= len(taken)
         if taken and resource not in self._in_flight:

@@ -29,8 +29,8 @@ _log = structlog.get_logger()
 class Sender:
     """Sends the deliveries of its lane in batches, `concurrency` at once, at its rate. Every method runs on the loop.
 
-    `build` makes the sink for the first delivery. If it raises, deliveries are retried as misconfigured, and the sink
-    is built again after ten seconds. `publish` gets the results.
+    `build` builds the sink when the first delivery comes. If it raises, deliveries are retried as misconfigured, and
+    the sink is built again after ten seconds. `publish` gets the results.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Sender:
         """Queues deliveries, and starts workers up to the lane's concurrency."""
         self._queue.extend(batch)
         wanted = -(-len(self._queue) // self._lane.batch)
-        # A worker that is done may still be in the set.
+        # A finished worker may still be in the set.
         running = sum(not worker.done() for worker in self._workers)
         for _ in range(min(wanted, self._lane.concurrency - running)):
             worker = asyncio.create_task(self._work())
@@ -61,14 +61,14 @@ class Sender:
             worker.add_done_callback(self._workers.discard)
 
     def recall(self) -> None:
-        """Publishes the queued deliveries as `Recalled`. Calls that have begun go on."""
+        """Publishes the queued deliveries as `Recalled`. Calls that have begun continue."""
         batch = list(self._queue)
         self._queue.clear()
         if batch:
             self._publish(Recalled(lane=self._lane, batch=batch))
 
     async def close(self, patience: float) -> None:
-        """Starts nothing more, waits `patience` seconds for calls that are running, closes the sink."""
+        """Starts no more calls, waits up to `patience` seconds for running calls, closes the sink."""
         self._queue.clear()
         if self._workers:
             await asyncio.wait(self._workers, timeout=patience)

@@ -75,7 +75,8 @@ def settle(
 
 
 def dead(delivery: Delivery, reason: Reason, exhausted: Exhausted, now: int) -> Ended:
-    """Ends a delivery that will not be attempted again: the whole delivery in `dead-letters`, and its verdict."""
+    """Ends a delivery that will not be attempted again: builds its dead letter, which holds the whole delivery, and its
+    verdict."""
     letter = delivery_record(msgspec.structs.replace(delivery, wait=None), DEAD_LETTERS)
     headers = [
         ("errorCode", reason.code.encode()),
@@ -112,7 +113,7 @@ def defer(delivery: Delivery, policy: RetryPolicy, now: int, not_before: int = 0
 
 def waiting_record(delivery: Delivery, now: int) -> NewRecord:
     """Returns a delivery with a wait as a record of the wheel. `now`: milliseconds since the epoch."""
-    assert delivery.wait is not None  # noqa: S101 - the delivery of a `RetryLater` has one
+    assert delivery.wait is not None  # noqa: S101 - the delivery of a `RetryLater` has a wait
     return delivery_record(delivery, topic_for(delivery.wait, now))
 
 

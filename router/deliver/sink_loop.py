@@ -46,7 +46,7 @@ class SinkLoop:
         return begun
 
     def close(self) -> None:
-        """Stops the loop and cancels what runs on it. Does not wait for a thread of a sink that hangs."""
+        """Stops the loop and cancels its coroutines. Does not wait for a thread of a sink that hangs."""
         if not self._stopping:
             self._stopping = True
             self._loop.call_soon_threadsafe(self._stop.set)

@@ -16,7 +16,8 @@ _log = structlog.get_logger()
 
 
 class Available(NamedTuple):
-    """Deliveries may be sent; one at a time if `probing`. `elapsed`: past conditions, which a success lifts."""
+    """Deliveries may be sent; one at a time if `probing`. `elapsed`: conditions whose time has passed, which a success
+    lifts."""
 
     probing: bool
     elapsed: tuple[Condition, ...] = ()
@@ -76,7 +77,7 @@ class TargetStates:
         return self._conditions.get(target, {}).get(status)
 
     def availability(self, target: str, now: int) -> Availability:
-        """Returns what the lanes of a target may send. `now`: milliseconds since the epoch."""
+        """Returns Available, Paused or Suspended for a target. `now`: milliseconds since the epoch."""
         found = self._conditions.get(target)
         if not found:
             return _AVAILABLE

@@ -23,7 +23,7 @@ from schemas.role import ConsumerRole
 from schemas.topics import DELIVERIES, TIERS, retry_topic
 
 LIMIT = 200
-"""Records of one poll, and the most that is kept in memory of a partition."""
+"""Number of records in one poll, and the largest number of a partition's records in memory."""
 
 _SINCE = "tier-since"
 """Header: time at which a wheel put the record into its tier, in milliseconds since the epoch, by the wheel's clock.
@@ -98,7 +98,7 @@ class Wheel(ConsumerRole[Consumer]):
         self._consumer = bus.consumer(self.topics, self.name, gained=self._gained, lost=self._lost)
 
     def step(self, timeout: float) -> None:
-        """Polls the tiers that have nothing fetched, and moves every head that is ready."""
+        """Polls the tiers without fetched records, and moves every head that is ready."""
         polled = self._consumer.poll(LIMIT, min(timeout, self.until_ready()))
         self._add(polled)
         self._move()
@@ -176,7 +176,7 @@ class Wheel(ConsumerRole[Consumer]):
 
 
 def _fetched(record: Record, seen: float) -> _Fetched:
-    """Returns a record with its times. One without a readable wait is due at once: the deliverer rejects it."""
+    """Returns a record with its times. A record without a readable wait is due at once: the deliverer rejects it."""
     width = _WIDTHS.get(record.topic, 0)
     try:
         wait = read_wait(record)

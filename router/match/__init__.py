@@ -1,1 +1,1 @@
-"""Matching of events and subscriptions, without I/O. Patterns and groups get modules here."""
+"""Matching of events and subscriptions, without I/O. Modules for patterns and groups will be added here."""

@@ -16,7 +16,7 @@ from schemas.subscription import Resources, Subscription
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """One clause of a filter. `wanted`, `found`: text for people."""
+    """One clause of a filter. `wanted`, `found`: the values as text for display."""
 
     name: str
     held: bool

@@ -1,8 +1,8 @@
 """An index of subscriptions, so that the cost of matching an event does not grow with their number.
 
 A subscription without ids and ARNs depends on the event's signature (product, level, name, region) alone, so its answer
-is remembered by signature. One with ids or ARNs is in a table by resource id, and is checked only for events of that
-resource. Content patterns and groups will be one more step for the subscriptions that are left then.
+is remembered by signature. A subscription with ids or ARNs is in a table by resource id, and is checked only for events
+of that resource. Content patterns and groups will be one more step for the subscriptions that have passed these.
 """
 
 from __future__ import annotations
