@@ -1,4 +1,4 @@
-"""Clocks: the machine's, and one that a test sets by hand."""
+"""Clocks: the clock of the operating system, and a clock that a test sets by hand."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class LiveMigration(Content):
 
 
 class BurstableRestricted(Content):
-    """Content of the event that a burstable instance was limited to its baseline for up to one hour, the interval."""
+    """Content of the event that a burstable instance was limited to its baseline in an interval of up to an hour."""
 
     instance_id: Text
     interval_start: Time

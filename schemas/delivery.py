@@ -1,4 +1,4 @@
-"""Deliveries, their attempts, and their verdicts. A delivery is one event for one target of one subscription."""
+"""Deliveries, with their attempts and verdicts. A delivery is one event, or one execution record, for one target."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Wait(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One event for one target of one subscription.
+    """One event, or one execution record, for one target.
 
     `source`: position of the event. `event`: the event's bytes as appended. `resource`: the event's resourceId.
     `event_time`: the timestamp of the event's record, in milliseconds since the epoch. `configuration`: the version of

@@ -38,7 +38,7 @@ _JITTER_BEFORE = {True: "full", False: "none"}
 
 
 def _seconds(written: object) -> object:
-    """Converts a text such as `5m` to seconds, here 300.0; returns anything else as it is."""
+    """Converts a text such as `5m` to seconds, here 300.0; returns any other value unchanged."""
     if not isinstance(written, str):
         return written
     try:

@@ -28,7 +28,7 @@ class TopicPartition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The place of one record. As text: `topic:partition:offset`."""
+    """The position of a record. Its text is `topic:partition:offset`."""
 
     topic: str
     partition: int

@@ -59,7 +59,7 @@ ConsumerT = TypeVar("ConsumerT", bound=Releasable)
 
 
 class ConsumerRole(Generic[ConsumerT]):
-    """Base of roles with one consumer: the methods of `Role` that most of them have in common."""
+    """Base of roles with one consumer. It has the methods of `Role` that are the same in most roles."""
 
     _consumer: ConsumerT
 
