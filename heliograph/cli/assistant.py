@@ -288,7 +288,9 @@ def results(
         wanted = RecordFilter(invoke_id=execution, instance_id=instance, region=region, since=start)
         records = [found.execution for found in read_records(deployment.bus, deployment.archive, wanted)]
     if execution and not records:
-        raise NotFound(f"execution {execution!r}: has no record")
+        raise NotFound(
+            f"execution {execution!r}: has no record; `heliograph assistant list` lists the executions"
+        )
     if as_json:
         for record in records:
             say(record.encode().decode())

@@ -86,7 +86,7 @@ def key() -> None:
     say(
         f"wrote {path}; agents and callers on other machines need a copy"
         if made
-        else f"{path} is there already"
+        else f"{path} exists and was not changed"
     )
 
 

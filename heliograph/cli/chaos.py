@@ -80,7 +80,7 @@ def _seconds(lasting: str) -> float:
 
     seconds = parse_duration(lasting)
     if not seconds:
-        raise InputError(f"--for {lasting}: is no time to make faults; expected a duration such as 5m")
+        raise InputError(f"--for {lasting}: is too short; expected a duration such as 5m")
     return seconds
 
 

@@ -85,7 +85,7 @@ def resume(target: Id) -> None:
         return
     say(f"{target} is active again; lifted: {', '.join(lifted)}")
     if TargetStatus.SUSPENDED in lifted:
-        note(f"its dead letters: heliograph dead-letters list --target {target}")
+        note(f"list its dead letters with `heliograph dead-letters list --target {target}`")
 
 
 def _row(view: TargetView) -> dict[str, Any]:

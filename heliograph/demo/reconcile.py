@@ -207,14 +207,14 @@ def _ended(run: Run, expected: Mapping[str, Expected]) -> Iterator[Finding]:
         elif one.ends is VerdictState.DEAD:
             yield from _kept(one, letters.get(identity))
         elif one.ends and identity not in run.received.get(one.target, {identity: ()}):
-            yield Finding(Problem.LOST, f"{one}: delivered by its verdict, and never received")
+            yield Finding(Problem.LOST, f"{one}: has the verdict delivered, but was never received")
     for identity in verdicts.keys() - expected.keys():
-        yield Finding(Problem.UNKNOWN, f"verdict of {identity}, which is no delivery of this run")
+        yield Finding(Problem.UNKNOWN, f"verdict of {identity}, which is not a delivery of this run")
 
 
 def _kept(one: Expected, letter: Delivery | None) -> Iterator[Finding]:
     if letter is None:
-        yield Finding(Problem.LOST, f"{one}: dead, and no dead letter")
+        yield Finding(Problem.LOST, f"{one}: has the verdict dead, but no dead letter")
     elif letter.event != one.event.value:
         yield Finding(Problem.ALTERED, f"{one}: its dead letter holds another event")
 
@@ -224,7 +224,9 @@ def _received(target: str, bodies: Bodies, expected: Mapping[str, Expected]) -> 
     for identity, each in bodies.items():
         one = expected.get(identity)
         if one is None or one.target != target:
-            yield Finding(Problem.UNKNOWN, f"{target} received {identity}, which is no delivery to it")
+            yield Finding(
+                Problem.UNKNOWN, f"{target} received {identity}, which is not a delivery to this target"
+            )
         elif set(each) != {one.event.value}:
             yield Finding(Problem.ALTERED, f"{one}: received with other bytes")
 
@@ -239,7 +241,7 @@ def _in_order(run: Run, expected: Mapping[str, Expected]) -> Iterator[Finding]:
             resource, position = (one.target, one.event.key), one.event.position
             before = latest.setdefault(resource, position)
             if position < before:
-                yield Finding(Problem.OUT_OF_ORDER, f"{one}: came first after that of {before}")
+                yield Finding(Problem.OUT_OF_ORDER, f"{one}: its first request came after that of {before}")
             latest[resource] = max(before, position)
 
 

@@ -28,7 +28,7 @@ PLAN = "`heliograph topics --plan` prints what to create"
 
 
 def servers(config: Config) -> Iterator[Finding]:
-    """Checks that each server of the URL takes connections.
+    """Checks that each server of the URL accepts connections.
 
     Yields nothing for a wrong URL, which opening the bus reports.
     """
@@ -44,7 +44,7 @@ def servers(config: Config) -> Iterator[Finding]:
             remedy = "correct bus.url, start the broker, or allow connections from this machine"
             yield Finding(f"broker {server}", State.FAILED, f"{error.strerror or error}; {remedy}")
         else:
-            yield Finding(f"broker {server}", State.OK, "takes connections")
+            yield Finding(f"broker {server}", State.OK, "accepts connections")
 
 
 def examine_bus(config: Config, bus: Bus, clock: Clock) -> Iterator[Finding]:

@@ -134,7 +134,9 @@ def read_manifest(source: Path) -> Backup:
     try:
         backup = msgspec.json.decode(path.read_bytes(), type=Backup)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"{source}: no {MANIFEST} here, so this is not a backup") from error
+        raise NotFound(
+            f"{source}: has no {MANIFEST}, so it is not a backup; name a folder that `heliograph backup` wrote"
+        ) from error
     except msgspec.MsgspecError as error:
         raise BusDamaged(f"{path}: cannot be read ({error}); use another backup") from error
     if backup.format > FORMAT:
@@ -239,7 +241,7 @@ def _restore_file(source: Path, target: Path, expected: BackedUp) -> None:
     try:
         digest = _copy(source, target)
     except FileNotFoundError as error:
-        raise BusDamaged(f"{source}: missing from the backup; use another one") from error
+        raise BusDamaged(f"{source}: is missing from the backup; use another backup") from error
     if digest != expected.sha256:
         raise BusDamaged(f"{source}: has changed since it was backed up; use another backup")
 
@@ -247,14 +249,14 @@ def _restore_file(source: Path, target: Path, expected: BackedUp) -> None:
 def check_bus(path: Path) -> None:
     """Raises BusDamaged unless the bus in the file `path` is whole."""
     if not path.is_file():
-        raise BusDamaged(f"{path.name}: missing from the backup; use another one")
+        raise BusDamaged(f"{path.name}: is missing from the backup; use another backup")
     try:
         with closing(sqlite3.connect(path)) as connection:
             (problem,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         problem = str(error)
     if problem != "ok":
-        raise BusDamaged(f"{path.name}: damaged in the backup ({problem}); use another one")
+        raise BusDamaged(f"{path.name}: is damaged in the backup ({problem}); use another backup")
 
 
 @contextmanager

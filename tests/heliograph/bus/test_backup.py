@@ -184,7 +184,7 @@ def test_a_backup_with_a_changed_or_missing_file_is_not_restored(
     with pytest.raises(BusDamaged, match=f"{broken}: has changed since it was backed up"):
         restore_home(saved, tmp_path / "again")
     (saved / broken).unlink()
-    with pytest.raises(BusDamaged, match=f"{broken}: missing"):
+    with pytest.raises(BusDamaged, match=f"{broken}: is missing"):
         restore_home(saved, tmp_path / "again")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "saved"]
 

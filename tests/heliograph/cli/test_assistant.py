@@ -69,7 +69,7 @@ def test_a_run_without_a_key_is_refused(call: Commands) -> None:
 def test_a_key_is_made_once(with_key: Commands) -> None:
     path = with_key.home / "assistant.key"
     written = path.read_text()
-    assert "is there already" in with_key.done("assistant", "key").out
+    assert "exists and was not changed" in with_key.done("assistant", "key").out
     assert path.read_text() == written
 
 

@@ -55,7 +55,7 @@ def test_the_command_fails_and_lists_what_is_wrong(call: Commands, monkeypatch: 
     ("words", "says"),
     [
         (("--for", "soon"), "duration 'soon'"),
-        (("--for", "0s"), "--for 0s: is no time to make faults"),
+        (("--for", "0s"), "--for 0s: is too short"),
         (("--bus", "sqlite:///tmp/bus.db"), "--bus: write kafka://"),
         (("--archive", "memory://"), "--archive: write s3://"),
         (("--broker-pid", "4194305"), "--broker-pid 4194305: No such process"),
