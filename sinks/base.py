@@ -26,13 +26,14 @@ class Sink(Protocol):
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Sends the batch and returns one outcome for each delivery, in order.
 
-        A failed send is an outcome, CLOSED after the close; an exception is a bug. A cancelled call leaves the sink
-        usable.
+        A failed send is an outcome, and after `close` every outcome is CLOSED; an exception is a bug. A cancelled call
+        leaves the sink usable.
         """
         ...
 
     async def close(self) -> None:
-        """Closes connections and ends workers; deliveries under way still get outcomes. A second call changes nothing."""
+        """Closes connections and ends workers; deliveries that are being sent still get outcomes. A second call changes
+        nothing."""
         ...
 
 
@@ -59,10 +60,11 @@ def settings_suffice(settings: BaseModel, context: Callable[[], SinkContext]) ->
 class SinkKind(msgspec.Struct, frozen=True):
     """A kind of sink: the model of its settings, how to build a sink, and how to examine a target before use.
 
-    `build` neither blocks nor needs an event loop; what fails later is an outcome of `deliver`. `batch`: deliveries of
-    one call where the target does not say. `examine` tries what a target needs on this machine, such as its secrets,
-    and sends nothing; it raises InputError or StoreError that says what is missing. Only a kind that needs the context
-    calls for it, so that an object store that cannot be opened fails no other kind.
+    `build` neither blocks nor needs an event loop; what fails later is an outcome of `deliver`. `batch`: largest number
+    of deliveries in one call, unless the target sets another. `examine` tries what a target needs on this machine, such
+    as its secrets, and sends nothing; it raises InputError or StoreError that says what is missing. It gets the context
+    as a function and calls it only if it needs the context, so that an object store that cannot be opened fails no
+    other kind.
     """
 
     settings: type[BaseModel]

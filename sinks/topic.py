@@ -17,7 +17,7 @@ from sinks.base import CLOSED, SinkContext, SinkKind
 
 
 class TopicSettings(BaseModel):
-    """`topic`: the topic that gets the records; none that only heliograph itself writes to."""
+    """`topic`: name of the topic to append to; topics that only heliograph itself writes to are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,14 +27,14 @@ class TopicSettings(BaseModel):
     @classmethod
     def _writable(cls, topic: str) -> str:
         if not valid_name(topic):
-            raise ValueError(f"{topic!r} is not a topic's name: up to 249 of a-z A-Z 0-9 . _ -")
+            raise ValueError(f"{topic!r} is not a topic's name; use 1 to 249 characters of a-z A-Z 0-9 . _ -")
         if is_internal(topic):
             raise ValueError(f"{topic!r} is a topic that only heliograph writes to; choose another name")
         return topic
 
 
 class TopicSink:
-    """Appends a whole batch at once, in a thread of its own, since an append waits for the disk."""
+    """Appends each batch in one call of the bus, in a thread of its own, since an append waits for the disk."""
 
     def __init__(self, settings: TopicSettings, bus: Bus) -> None:
         self._topic = settings.topic
@@ -50,7 +50,7 @@ class TopicSink:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._append, records)
 
     async def close(self) -> None:
-        """Ends the thread after the append under way."""
+        """Ends the thread after the append that is running."""
         self._closed = True
         self._thread.shutdown(wait=False)
 

@@ -1,1 +1,1 @@
-"""Kind `callback`: settings, credentials, signatures, formats of a call, and the sink that makes it."""
+"""Kind `callback`: settings, credentials, signatures, formats of a call, and the sink that makes the calls."""

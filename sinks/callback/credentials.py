@@ -64,7 +64,8 @@ def mask(text: str, hidden: Sequence[str]) -> str:
 
 
 def mask_response(response: Response, hidden: Sequence[str]) -> Response:
-    """Returns the response with each secret in its body masked, also one of which the body holds only the beginning."""
+    """Returns the response with each secret in its body masked, also a secret of which the body holds only the
+    beginning."""
     body = _mask_cut(mask(response.body.decode(errors="surrogateescape"), hidden), hidden)
     return msgspec.structs.replace(response, body=body.encode(errors="surrogateescape"))
 

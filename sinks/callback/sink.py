@@ -40,7 +40,7 @@ class Call(NamedTuple):
 
 
 class CallbackSink:
-    """Calls the URL once for each delivery, one after the other; the lane runs several at once."""
+    """Calls the URL once for each delivery, one after the other; the lane makes several calls at once."""
 
     def __init__(self, settings: CallbackSettings, client: GuardedClient, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class CallbackSink:
         return [await self._deliver_one(delivery) for delivery in batch]
 
     async def close(self) -> None:
-        """Closes the connections; each that is in use when its call ends."""
+        """Closes the connections; a connection in use is closed when its call ends."""
         self._closed = True
         await self._client.close()
 
@@ -145,7 +145,8 @@ def _build_head(settings: CallbackSettings, url: URL, resolved: Resolved) -> Req
 
 
 def _choose_format(settings: CallbackSettings, url: URL) -> Callable[[Delivery], Call]:
-    """Returns the function that makes the call for a delivery; it raises ValueError for one that cannot be sent."""
+    """Returns the function that builds the call for a delivery; it raises ValueError for a delivery that cannot be
+    sent."""
     if settings.method == "GET":
         return partial(_call_with_query, url)
     match settings.format:

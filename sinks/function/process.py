@@ -99,7 +99,9 @@ class Worker:
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError, PermissionError):  # it has just ended; macOS raises the latter
+            with suppress(
+                ProcessLookupError, PermissionError
+            ):  # the process has just ended; macOS raises PermissionError
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _wait_until_ready(self) -> None:

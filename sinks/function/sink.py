@@ -66,7 +66,7 @@ class FunctionSink:
         return await asyncio.gather(*(loop.run_in_executor(self._threads, self._call, one) for one in batch))
 
     async def close(self) -> None:
-        """Ends every worker; the outcome of a call that runs is a retry."""
+        """Ends every worker; the outcome of a running call is a retry."""
         with self._lock:
             self._closed = True
             idle, busy = [*self._idle], [*self._busy]

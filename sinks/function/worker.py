@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 RECEIPT_LIMIT = 200
-"""Characters that are reported of the function's return value or exception."""
+"""Number of characters of the function's return value or exception that are reported."""
 _LENGTHS = struct.Struct(">II")
 _GRACE = 1.0
 """Seconds that a running function has after the other side has closed."""
@@ -108,7 +108,7 @@ def serve(connection: socket.socket, name: str) -> None:
 
 
 def main(name: str, folder: str = "") -> None:
-    """Serves over standard input, in whose place the function gets an empty one."""
+    """Serves calls over the socket at standard input; the function gets an empty standard input instead."""
     connection = socket.socket(fileno=os.dup(0))
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)

@@ -1,8 +1,8 @@
-"""The guarded client: sends requests to one origin, within a time limit, and to no address that is not allowed.
+"""The guarded client: sends requests to one origin, within a time limit, and only to allowed addresses.
 
 It follows no redirects, takes no proxies or credentials from the environment, and neither keeps cookies nor
 decompresses. It looks the name up once for each connection, checks every address, and connects to one that passed: a
-name whose addresses change between the check and the connection (DNS rebinding) gains nothing.
+name whose addresses change between the check and the connection (DNS rebinding) leads to no other address.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class GuardedClient:
         self._closed = False
 
     async def send(self, request: Request) -> Response | Reason:
-        """Returns the response, or why there is none. Raises ValueError for a request that cannot be encoded."""
+        """Returns the response, or the reason why there is none. Raises ValueError for a request that cannot be
+        encoded."""
         encoded = request.encode()
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -73,7 +74,7 @@ class GuardedClient:
         return result
 
     async def close(self) -> None:
-        """Closes every connection that is not in use; each of the others closes when its exchange ends."""
+        """Closes every connection that is not in use; the others close when their exchanges end."""
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()

@@ -15,7 +15,7 @@ from sinks.http.response import Response, ResponseReader
 class Connection(asyncio.Protocol):
     """Carries one exchange at a time, for as long as it is `open`.
 
-    `address`: the other end; `timeout`: seconds that a request may take, for the text of a time-out.
+    `address`: the other end; `timeout`: seconds that a request may take, named in the reason when it times out.
     """
 
     def __init__(self, address: str, timeout: float) -> None:
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
     async def exchange(
         self, request: bytes, deadline: float, body_kept: int = BODY_KEPT
     ) -> Response | Reason:
-        """Sends an encoded request; returns the response, or why there is none.
+        """Sends an encoded request; returns the response, or the reason why there is none.
 
         Once a status has arrived the result is a response, also if its body breaks off or times out. `deadline`: by the
         loop's clock; `body_kept`: as in `Request`.
@@ -58,18 +58,18 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the transport, once connected and, with TLS, after the handshake."""
+        """Keeps the transport. asyncio calls this once connected, with TLS after the handshake."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Reads on in the response."""
+        """Passes received bytes to the reader of the response."""
         if self._waiting is None:
             self.close()
         elif self._reader.feed(data):
             self._end(ReasonCode.RECEIVER_FAILED, f"the answer is not HTTP: {self._reader.problem}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the exchange: its response, if the body has no length, or a failure."""
+        """Ends the exchange: with its response if the close ends the body, otherwise with a failure."""
         self.open = False
         if exc is None:
             self._end(ReasonCode.UNREACHABLE, "the connection was closed without an answer")
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _all_sent(self) -> bool:
-        """True if the whole request was sent: a rest would be read as the beginning of the next request."""
+        """True if the whole request was sent: an unsent rest would be read as the beginning of the next request."""
         return self._transport is not None and self._transport.get_write_buffer_size() == 0
 
     def _reason(self, code: ReasonCode, detail: str) -> Reason:

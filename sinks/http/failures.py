@@ -33,8 +33,8 @@ RAISED = tuple(failure.kind for failure in _FAILURES)
 
 
 def describe_failure(error: Exception, address: str, timeout: float) -> Reason:
-    """Returns why there is no response. `address`: the other end, empty if nothing was connected; `timeout`: seconds that a
-    request may take."""
+    """Returns the reason why there is no response. `address`: the other end, empty if nothing was connected; `timeout`:
+    seconds that a request may take."""
     failure = next(failure for failure in _FAILURES if isinstance(error, failure.kind))
     link, stage = ("the connection failed", "TLS") if address else ("no connection", "connection")
     words = failure.words.format(cause=_cause(error), timeout=timeout, link=link, stage=stage)

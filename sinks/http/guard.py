@@ -1,7 +1,7 @@
 """The addresses that an outgoing connection may reach. Does no look-ups and no I/O.
 
 The ranges are those of the IANA registries of special-purpose IPv4 and IPv6 addresses (RFC 6890 and its successors);
-the metadata services of the clouds lie in them and are named apart.
+the metadata services of the clouds lie in them and have a name of their own.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def parse_address(host: str) -> Address | None:
 
 
 def explain(host: str, address: Address, kind: str) -> str:
-    """Returns why no connection is made, and the setting that would permit it."""
+    """Returns the reason why an address is refused, with the setting that would permit it."""
     found = f"{host} is" if host == str(address) else f"{host} resolves to {address},"
     return f"{found} a {kind} address; [delivery] allow_networks must name its network to permit it"
 

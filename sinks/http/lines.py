@@ -1,4 +1,4 @@
-"""Text of others as one printable line, for outcomes and log lines."""
+"""Text from receivers and other programs as one printable line, for outcomes and log lines."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def select_permitted(host: str, found: Sequence[Address], allowed: Sequence[Netw
         return reachable
     for address, kind in zip(found, refusals, strict=True):
         raise Forbidden(explain(host, address, kind or ""))
-    raise socket.gaierror(socket.EAI_NONAME, f"{host} has none")
+    raise socket.gaierror(socket.EAI_NONAME, f"no address found for {host}")
 
 
 def with_port(address: Address, port: int) -> str:

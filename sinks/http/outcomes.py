@@ -31,7 +31,8 @@ _RULES = (
     _Rule(range(504, 505), Retry, ReasonCode.THROTTLED),
     _Rule(range(1000), Retry, ReasonCode.RECEIVER_FAILED),
 )
-"""The first rule that holds the status applies. The last one is for 5xx, and for numbers that HTTP does not define."""
+"""The first rule that contains the status applies. The last rule is for 5xx, and for numbers that HTTP does not
+define."""
 _RULE_BY_STATUS = [next(rule for rule in _RULES if status in rule.statuses) for status in range(1000)]
 
 _FINAL = frozenset({ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE})

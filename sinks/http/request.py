@@ -51,7 +51,8 @@ class RequestHead(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One request. `headers`: those beside the head's; `body_kept`: bytes of the response's body that are returned."""
+    """One request. `headers`: further headers besides those of the head; `body_kept`: bytes of the response's body that
+    are returned."""
 
     head: RequestHead
     headers: Mapping[str, str] = _NO_HEADERS
@@ -70,9 +71,9 @@ class Request(NamedTuple):
 def build_head(method: str, url: URL, headers: Mapping[str, str] = _NO_HEADERS) -> RequestHead:
     """Encodes a head.
 
-    The client connects to its own origin; of the URL the request carries host, path and query. `user-agent`, `accept`
-    and `accept-encoding: identity` are added where `headers` has none of that name. Raises ValueError for a method, a
-    header name or a value that HTTP does not allow, and for a header of FRAMING.
+    The request carries only the host, path and query of the URL, since the client connects to its own origin.
+    `user-agent`, `accept` and `accept-encoding: identity` are added where `headers` has none of that name. Raises
+    ValueError for a method, a header name or a value that HTTP does not allow, and for a header of FRAMING.
     """
     if not _NAME.fullmatch(method):
         raise ValueError(f"{method!r} is not an HTTP method")
@@ -83,7 +84,7 @@ def build_head(method: str, url: URL, headers: Mapping[str, str] = _NO_HEADERS) 
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
-    """Returns the lines of a head. Raises ValueError for a name or value that HTTP does not allow."""
+    """Returns headers as the lines of a head. Raises ValueError for a name or value that HTTP does not allow."""
     _check_names(tuple(headers))
     for name, value in headers.items():
         if not (value and value.isascii() and value.isprintable()):

@@ -22,7 +22,7 @@ closed. The framing of chunks and trailers may take as much as a head: they have
 
 class Response(msgspec.Struct, frozen=True):
     """The response of a receiver. `body`: as much from its beginning as the request asked for, less if it ended early;
-    `headers`: by name in lower case, of several of one name the last; `address`: as in `Reason`."""
+    `headers`: by name in lower case, the last of several with the same name; `address`: as in `Reason`."""
 
     status: int
     body: bytes = b""
@@ -33,9 +33,9 @@ class Response(msgspec.Struct, frozen=True):
 class ResponseReader:
     """Reads one response after each `begin`, fed in pieces. The methods `on_…` are the parser's.
 
-    `status`: 0 until the response's head has arrived; `ended`: nothing more is to be read, since the response ended, a
-    limit was reached, or the bytes are not HTTP, which `problem` then describes; `reusable`: True if the connection can
-    carry further requests.
+    `status`: 0 until the response's head has arrived; `ended`: True when reading has finished, since the response
+    ended, a limit was reached, or the bytes are not HTTP, which `problem` then describes; `reusable`: True if the
+    connection can carry further requests.
     """
 
     status: int
@@ -48,7 +48,7 @@ class ResponseReader:
         self.begin()
 
     def begin(self, body_kept: int = BODY_KEPT) -> None:
-        """Expects the next response, and keeps that many bytes of its body."""
+        """Prepares to read the next response; `body_kept` bytes of its body will be kept."""
         self.status = 0
         self.ended = self.reusable = False
         self.problem = ""
@@ -60,7 +60,7 @@ class ResponseReader:
         self._body_read = max(BODY_READ, body_kept)
 
     def feed(self, data: bytes) -> bool:
-        """Reads on; returns True if nothing more is to be read."""
+        """Parses the next bytes; returns True if reading has finished."""
         room = HEAD_LIMIT - self._fed
         self._fed += len(data)
         if not self.status:
@@ -77,7 +77,8 @@ class ResponseReader:
         return self.ended
 
     def response(self, address: str) -> Response:
-        """Returns what has arrived of a response that has a status. `address`: the connection's other end."""
+        """Returns the part of the response that has arrived, once it has a status. `address`: the connection's other
+        end."""
         return Response(self.status, b"".join(self._body), self._headers, address)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -86,7 +87,7 @@ class ResponseReader:
             self._headers[str(name.lower(), "latin-1")] = str(value, "utf-8", "replace")
 
     def on_headers_complete(self) -> None:
-        """Takes the status, unless it is that of an interim response."""
+        """Stores the status, unless it is that of an interim response."""
         if self.status:
             return
         status = self._parser.get_status_code()

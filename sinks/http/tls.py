@@ -1,4 +1,4 @@
-"""TLS contexts: authorities that are trusted and our own certificate, read again when their files change."""
+"""TLS contexts: the trusted authorities and our own certificate, read again when their files change."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _build(settings: TlsSettings, password: str) -> ssl.SSLContext:
             context.load_cert_chain(settings.certificate, settings.key, lambda: password)
         except (ssl.SSLError, OSError, ValueError):
             raise InputError(
-                "tls.certificate: it and its key are not PEM, do not belong together, or tls.key_password does not open the key"
+                "tls.certificate: certificate and key are not PEM, do not belong together, or tls.key_password does not open the key"
             ) from None
     return context
 

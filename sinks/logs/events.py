@@ -48,7 +48,7 @@ _is_name = re.compile(r"[a-z0-9][a-z0-9_-]{0,61}[a-z0-9]").fullmatch
 def _checked_name(name: str) -> str:
     if not _is_name(name):
         raise ValueError(
-            f"{name!r} is not a name of 2 to 63 lower-case letters, digits, `-` and `_`, with none of `-_` at the ends"
+            f"{name!r} is not a valid name; use 2 to 63 lower-case letters, digits, `-` and `_`, with no `-` or `_` at the ends"
         )
     return name
 
@@ -128,7 +128,8 @@ class LogWriter:
             self._file = None
 
     def _abandon(self, file: FileIO) -> None:
-        """Ends the file after a failed write or sync: what was acknowledged is kept, and nothing more is written to it."""
+        """Ends the file after a failed write or sync: acknowledged lines are kept, and nothing more is written to
+        it."""
         self._file = None
         with suppress(OSError):
             os.ftruncate(file.fileno(), self._size)

@@ -44,7 +44,7 @@ _WORKERS = 8
 _VALUE_LIMIT = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
-"""Milliseconds of the years 1 to 9999: other Kafka producers may give a record any time."""
+"""Milliseconds of the years 1 to 9999: other Kafka producers may give a record any timestamp."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]")
 
 
@@ -65,7 +65,7 @@ class ObjectSettings(BaseModel):
 
 
 class ObjectSink:
-    """Puts deliveries into a store, several at once. `put` puts one; it is called from several threads."""
+    """Puts deliveries into a store, several at once. `put` stores one delivery; several threads call it."""
 
     def __init__(self, put: Callable[[Delivery], Outcome]) -> None:
         self._put = put
@@ -84,7 +84,7 @@ class ObjectSink:
         return [done[index % _WORKERS][index // _WORKERS] for index in range(len(batch))]
 
     async def close(self) -> None:
-        """Waits for puts under way; the store belongs to the deployment and stays open."""
+        """Waits for puts that are running; the store belongs to the deployment and stays open."""
         self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
 
@@ -93,7 +93,8 @@ class ObjectSink:
 
 
 def put_event(store: ObjectStore, template: str, delivery: Delivery) -> Outcome:
-    """Stores the event unless the key is taken; the receipt is the key. A repeat finds its own object and is delivered."""
+    """Stores the event unless the key is taken; the receipt is the key. A repeated delivery finds the object that it
+    stored before, and is Delivered."""
     try:
         key = build_key(template, delivery)
         if store.put_new(key, delivery.event) or store.get(key) == delivery.event:
@@ -108,7 +109,8 @@ def put_event(store: ObjectStore, template: str, delivery: Delivery) -> Outcome:
 
 
 def build_key(template: str, delivery: Delivery) -> str:
-    """Returns the key of a delivery's object. Raises InvalidNotification. The fields that make it unique are never cut."""
+    """Returns the key of a delivery's object. Raises InvalidNotification. Never shortens the fields that make the key
+    unique."""
     values = {name: _safe(value[:_VALUE_LIMIT]) for name, value in _values(delivery).items()}
     return template.format_map(values | {"source": _safe(str(delivery.source))})
 
@@ -140,7 +142,7 @@ def _safe(value: str) -> str:
 
 
 def _template_problem(template: str) -> str:
-    """Returns what is wrong with the template; empty if nothing is."""
+    """Returns the problem of a template as text; empty if the template is valid."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
@@ -150,7 +152,7 @@ def _template_problem(template: str) -> str:
     if unknown:
         return f"unknown field {unknown[0]!r}; known are {', '.join(FIELDS)}"
     if any(form or conversion for _, _, form, conversion in parts):
-        return "a field is a name in braces, without a format"
+        return "write each field as a name in braces, without a format, as in {delivery}"
     if not fields & _UNIQUE:
         return "must hold {delivery} or {source}, or two events would share a key"
     return key_problem(template.format_map(dict.fromkeys(FIELDS, "x")))

@@ -119,7 +119,8 @@ class Results:
     def put(self, delivery: Delivery) -> Outcome:
         """Stores the content, then the record, unless they are stored already; the receipt is the record's key.
 
-        A store that denies access is retried, since records must be complete: somebody has to grant the permission.
+        If the store denies access, the delivery is retried until the permission is granted, since records must be
+        complete.
         """
         try:
             record = check_execution(delivery.event)
@@ -145,13 +146,13 @@ class Results:
             return self._store
 
     def _put_content(self, store: ObjectStore, key: str, content: bytes) -> None:
-        """Stores the content once for all instances. Different content under the key is logged and left: each record holds
-        its own content as well."""
+        """Stores the content once for all instances. Different content under the key is logged and not replaced: each
+        record holds its own content as well."""
         digest = blake2b(content, digest_size=16).digest()
         if self._stored.get(key) == digest:
             return
         if not store.put_new(key, content) and _read(store, key) not in {None, content}:
-            _log.error("other content exists already, this one is in its record only", key=key)
+            _log.error("other content exists already, this content is in its record only", key=key)
             return
         with self._lock:
             self._stored[key] = digest
@@ -179,7 +180,8 @@ def _read(store: ObjectStore, key: str) -> bytes | None:
 
 
 def _content(record: ExecutionRecord, *, as_sent: bool) -> bytes:
-    """Returns the script as plain text, or the file: decoded, or as it was sent if it cannot be decoded or is wanted so."""
+    """Returns the script as plain text, or the file: decoded, or as it was sent if it cannot be decoded or `as_sent` is
+    True."""
     if isinstance(record, CommandRecord):
         return record.command_content.encode()
     try:
@@ -196,7 +198,7 @@ class ResultsSink(ObjectSink):
         self._results = results
 
     async def close(self) -> None:
-        """Waits for puts under way, then closes the store."""
+        """Waits for puts that are running, then closes the store."""
         await super().close()
         self._results.close()
 

@@ -138,7 +138,7 @@ def test_a_different_script_is_logged_and_its_record_stored() -> None:
     assert all(isinstance(one, Delivered) for one in outcomes)
     assert [(one["event"], one["key"]) for one in logs] == [
         (
-            "other content exists already, this one is in its record only",
+            "other content exists already, this content is in its record only",
             "invocationResults/t-0/commandContent.sh",
         )
     ]

@@ -131,7 +131,7 @@ def test_settings_are_removed_only_once_switched_off(call: Commands) -> None:
         ("set cn-hangzhou --project ops", "logs.logstore: is missing"),
         (
             "set cn-hangzhou --project OPS --logstore runs",
-            "project: 'OPS' is not a name of 2 to 63 lower-case",
+            "project: 'OPS' is not a valid name; use 2 to 63 lower-case",
         ),
         ("set cn-hangzhou --bucket ftp://x", "unknown kind; known are file://, memory://, s3://"),
         ("set cn-hangzhou --bucket memory:// --prefix /x", "must not begin with / or \\; write it as"),

@@ -188,7 +188,7 @@ def test_a_name_without_an_address_is_unreachable() -> None:
     words = "the host has no address: "
     for lookup, cause in (
         (unknown, "Name or service not known"),
-        (finds(), "ops.test has none"),
+        (finds(), "no address found for ops.test"),
     ):
         found = run(ask("http://ops.test/", lookup=lookup))
         assert found == Reason(ReasonCode.UNREACHABLE, words + cause)

@@ -149,7 +149,7 @@ def test_unusable_files_are_named(ca: Path, tmp_path: Path, monkeypatch: pytest.
             TlsSettings(ca=ca, certificate=certificate, key=missing),
             f"tls.key: {missing}: No such file or directory",
         ),
-        (TlsSettings(ca=ca, certificate=junk), "tls.certificate: it and its key are not PEM"),
+        (TlsSettings(ca=ca, certificate=junk), "tls.certificate: certificate and key are not PEM"),
         (TlsSettings(ca=ca, certificate=certificate, key=key), "tls.key_password does not open the key"),
         (
             locked(ca, certificate, key, "env:KEY_PASSWORD"),
