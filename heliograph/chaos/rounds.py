@@ -17,6 +17,7 @@ from heliograph.chaos.scratch import ENDINGS, Services, read_subscriptions, scra
 from heliograph.demo.reconcile import Finding, Problem, find_problems, read_run
 from heliograph.operations.subscriptions import apply
 from schemas.errors import BusError
+from schemas.topics import EVENTS_OTHER
 from sinks.kinds import KINDS
 
 KILLS_A_ROUND = 20
@@ -57,6 +58,9 @@ def _run_round(services: Services, seed: int, enough: Enough, tell: Tell) -> Rep
         deployment = opened.enter_context(Deployment(load(scratch.environment)))
         subscriptions = read_subscriptions(receiver.url)
         apply(deployment.bus, subscriptions, KINDS)
+        deployment.bus.create(
+            EVENTS_OTHER
+        )  # on Kafka a router joins its group only once a topic of events exists
         processes = opened.enter_context(Processes(scratch.folder, scratch.environment))
         targets = sum(len(subscription.target) for subscription in subscriptions)
         driver = Driver(
