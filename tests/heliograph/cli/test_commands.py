@@ -169,7 +169,7 @@ def test_why_answers_for_an_archived_event_by_its_position(
         with_events.done("events", "show", events[0]["position"], "--json").rows[0]["position"]
         == events[0]["position"]
     )
-    assert "found by its position" in with_events.refused("why", events[0]["id"])
+    assert "find an archived event by its position" in with_events.refused("why", events[0]["id"])
     monkeypatch.setenv("HELIOGRAPH_ARCHIVE_URL", f"file://{with_events.home}/bus.db")
     assert "the archive cannot be read" in with_events.refused("why", events[0]["position"])
 
