@@ -56,7 +56,7 @@ def test_an_interrupted_change_applies_only_with_the_next_one() -> None:
     assert set(read_configuration(bus).read_settings()) == {"cn-hangzhou", "cn-beijing"}
 
 
-def test_a_late_position_reverts_nothing() -> None:
+def test_an_older_position_appended_later_reverts_no_settings() -> None:
     bus = MemoryBus()
     put(bus, settings("cn-hangzhou"))
     put(bus, settings("cn-beijing"))

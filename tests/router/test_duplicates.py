@@ -72,9 +72,9 @@ def repeated(bus: Bus, position: Position) -> str:
     return raised.value.earlier
 
 
-def modelled(log: list[Record], record: Record) -> Position | None:
-    """Returns the last earlier record with the same bytes, if it is near enough."""
-    same = [one for one in log[: record.offset] if one.value == record.value]
+def modelled(topic: list[Record], record: Record) -> Position | None:
+    """Returns the position of the last earlier record with the same bytes, if it is within reach and window."""
+    same = [one for one in topic[: record.offset] if one.value == record.value]
     if (
         not same
         or record.timestamp - same[-1].timestamp > SPAN * 1000

@@ -107,7 +107,7 @@ def test_every_topic_of_events_is_routed(bus: MemoryBus, router: Router) -> None
 
 
 def test_a_subscription_applies_to_every_event_appended_after_it(bus: MemoryBus, router: Router) -> None:
-    """Even if both are appended while the router waits in a poll."""
+    """Subscription and event may both be appended while the router waits in a poll."""
     router.step(0)
     waiting = threading.Thread(target=router.step, args=[0.2])
     waiting.start()

@@ -199,7 +199,7 @@ def test_an_event_is_never_muted_by_its_own_mute(bus: MemoryBus, router: Router)
 
 
 def test_of_several_mutes_the_one_of_the_last_position_counts(bus: MemoryBus, clock: ManualClock) -> None:
-    """A slow router may append an older mute after a newer one."""
+    """A slow router may append the mute of an earlier event after that of a later event."""
     bus.create(TOPIC)
     apply(bus, [subscription(mute_for=MUTED)], KINDS)
     router = Router(bus)

@@ -1,4 +1,4 @@
-"""The worker process of a function, without a process."""
+"""The code of the worker process of kind `python`, called within the process of the tests."""
 
 import socket
 import sys

@@ -13,7 +13,7 @@ def problems(kind: str, **settings: object) -> list[str]:
     return check_settings(Target.model_validate({"id": "ops", "kind": kind, **settings}))
 
 
-def test_an_unknown_kind_lists_the_known() -> None:
+def test_an_unknown_kind_is_refused_with_a_list_of_the_known_kinds() -> None:
     expected = f"kind: 'queue' is not a kind of target; known are {', '.join(sorted(KINDS))}"
     with pytest.raises(InputError, match=re.escape(expected)):
         find_kind("queue")

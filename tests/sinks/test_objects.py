@@ -186,12 +186,12 @@ def test_the_kind_writes_into_the_store_of_the_deployment(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("time", [2**63 - 1, -(2**63)])
-def test_any_time_of_a_record_makes_a_key(time: int) -> None:
+def test_any_timestamp_of_a_record_gives_a_valid_key(time: int) -> None:
     late = msgspec.structs.replace(delivery(1), event_time=time)
     assert isinstance(deliver(MemoryStore(), [late])[0], Delivered)
 
 
-def test_the_source_is_not_cut() -> None:
+def test_a_key_holds_the_whole_source() -> None:
     topic = f"events.rds.{'x' * 200}"
     batch = [msgspec.structs.replace(delivery(n), source=Position(topic, 0, n)) for n in (1, 2)]
     keys = {build_key("{source}", one) for one in batch}
@@ -217,7 +217,7 @@ class GatedStore(MemoryStore):
 
 
 class StoreDriver(SinkDriver):
-    """Control of a store in memory."""
+    """A driver of a sink on a store in memory."""
 
     def __init__(self) -> None:
         self.store = GatedStore()

@@ -140,7 +140,7 @@ def test_any_body_becomes_one_printable_line(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
-def test_without_a_response_only_lasting_causes_reject(code: ReasonCode) -> None:
+def test_a_missing_response_rejects_only_if_its_cause_lasts(code: ReasonCode) -> None:
     final = code in {ReasonCode.FORBIDDEN, ReasonCode.REFUSED, ReasonCode.GONE, ReasonCode.TOO_LARGE}
     assert judge_failure(Reason(code)) == (Rejected(Reason(code)) if final else Retry(Reason(code)))
 

@@ -70,7 +70,7 @@ def test_a_batch_becomes_records_in_one_append() -> None:
     )
 
 
-def test_one_record_that_is_too_large_harms_no_other() -> None:
+def test_a_record_that_is_too_large_does_not_affect_the_others() -> None:
     bus = CountingBus()
     outcomes = deliver(bus, [delivery(1), delivery(2, b"x" * (EVENT_LIMIT + 1)), delivery(3)])
     assert outcomes == [

@@ -65,7 +65,7 @@ class Engine:
         self.clock = clock
         self._running: list[Deliverer | Wheel] = []
 
-    # Subscriptions, deliveries and conditions come in.
+    # Input: subscriptions, deliveries and conditions.
 
     def apply(self, *targets: Mapping[str, Any], name: str = "all", enabled: bool = True) -> int:
         """Appends a subscription; returns the version of the configuration with it."""
@@ -93,7 +93,7 @@ class Engine:
         """Lifts a condition of target `ops`."""
         self.bus.append([lifted_record("ops", status)])
 
-    # Roles run.
+    # Roles: start, step and stop them.
 
     def start(self, batch: int = 1, **sinks: Sink) -> Deliverer:
         """Starts a deliverer with a kind for each sink."""
@@ -145,7 +145,7 @@ class Engine:
             self._running.remove(role)
             role.close()
 
-    # Records come out.
+    # Output: the records that roles have appended.
 
     def records(self, topic: str) -> list[Record]:
         """Returns all records of a topic."""
@@ -160,7 +160,7 @@ class Engine:
         return self.records(DEAD_LETTERS)
 
     def waiting(self) -> list[Delivery]:
-        """Returns all deliveries that the wheel has had."""
+        """Returns every delivery that was ever put on the wheel."""
         return [read_delivery(record) for width in TIERS for record in self.records(retry_topic(width))]
 
     def parked(self) -> set[str]:

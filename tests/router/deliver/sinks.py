@@ -72,7 +72,7 @@ class Wired(Scripted):
 
 
 class Hanging(Scripted):
-    """Answers nothing before `release`, which any thread may call."""
+    """Returns no outcome before `release`, which any thread may call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Hanging(Scripted):
 
 
 class Throwing(Scripted):
-    """Raises."""
+    """Raises an error for every batch."""
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         self.seen.extend(batch)

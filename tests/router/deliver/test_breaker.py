@@ -17,7 +17,7 @@ CALLS = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 3), st.integers(0, 3)
 
 @given(CALLS)
 def test_the_window_trips_as_a_list_of_all_attempts_does(calls: list[tuple[float, int, int]]) -> None:
-    """The model counts in slices too: each is a tenth of the window."""
+    """The model also counts in slices of a tenth of the window."""
     window, now = FailureWindow(POLICY), 100.0
     seen: list[tuple[int, int, int]] = []
     for pause, ended, failed in calls:

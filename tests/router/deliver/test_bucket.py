@@ -30,7 +30,7 @@ def test_a_bucket_never_exceeds_its_rate_and_one_second_of_savings(
 
 
 @given(st.floats(0.01, 1000))
-def test_a_token_is_there_after_the_wait(rate: float) -> None:
+def test_a_token_is_available_after_the_wait(rate: float) -> None:
     bucket = Bucket(rate, 10.0)
     assert bucket.take(1, 10.0) == 0
     assert math.isclose(bucket.wait(), 1 / rate, rel_tol=1e-6)

@@ -213,7 +213,7 @@ def test_a_call_ends_at_the_time_limit_of_its_target(engine: Engine) -> None:
 
 
 def test_a_full_lane_does_not_block_another_lane_of_its_target(engine: Engine) -> None:
-    """The lanes have resources of their own."""
+    """Each resource belongs to one lane; the other lanes of the target have other resources."""
     engine.apply({**PATIENT, "lanes": 2, "concurrency": 2, "in_flight": 2})
 
     def of_lane(number: int, lane: int) -> Delivery:

@@ -54,7 +54,7 @@ def test_a_hanging_target_does_not_block_another(engine: Engine) -> None:
 def test_many_hanging_targets_share_the_bytes_in_flight(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lane may have 64 MiB in flight, but all lanes together not that many times 64 MiB."""
+    """All lanes together may have fewer bytes in flight than the sum of the limits of each lane."""
     monkeypatch.setattr(lanes_module, "ALL_BYTES_LIMIT", 400)
     monkeypatch.setattr(lanes_module, "SMALLEST_BYTES", 1)
     names = [f"dead-{number}" for number in range(10)]
@@ -100,7 +100,7 @@ def test_deferrals_double_and_use_no_attempts(engine: Engine) -> None:
 
 
 def test_timeouts_do_not_count_as_answers_of_a_stuck_lane(engine: Engine) -> None:
-    """Attempts at a dead receiver end now and then, which must not hold the partition each time."""
+    """Attempts at a dead receiver time out now and then; a timeout must not end the stuck state of the lane."""
     engine.apply({"id": "dead", "kind": "dead", "retry": {"first": 1000, "jitter": "none"}})
     dead = Hanging()
     dead.answer = broken

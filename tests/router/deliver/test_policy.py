@@ -50,7 +50,7 @@ def tried(times: int, first_at: int = NOW) -> Delivery:
 
 
 def naive_delay(policy: RetryPolicy, attempts_made: int) -> float:
-    """Looks the delay up, or multiplies once for each earlier attempt."""
+    """Returns the listed delay, or multiplies the first delay once for each earlier attempt."""
     if policy.delays:
         return [*policy.delays, *[policy.delays[-1]] * attempts_made][attempts_made - 1]
     delay = policy.first
@@ -70,7 +70,10 @@ def naive(policy: RetryPolicy, made: int, asked: float | None, status: int, seed
     cap = max(policy.delays) if policy.delays else policy.cap
     if asked is not None and asked > wait:
         wait = max(wait, min(asked, cap * 2))
-    due, last = NOW + math.ceil(wait * 1000), NOW + policy.age * 1000  # rounded as times of today are
+    due, last = (
+        NOW + math.ceil(wait * 1000),
+        NOW + policy.age * 1000,
+    )  # rounded as the float of a present time is
     return Exhausted.AGE if due > last else wait
 
 

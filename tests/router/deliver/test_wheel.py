@@ -51,7 +51,7 @@ def test_the_next_tier_exists_and_is_never_too_wide(remaining_ms: int, wait_seco
         (10**5, 10**5, WIDEST),
     ],
 )
-def test_the_next_tier_of_known_waits(remaining: float, total: float, width: int) -> None:
+def test_known_waits_have_their_expected_next_tier(remaining: float, total: float, width: int) -> None:
     assert next_tier(round(remaining * 1000), total) == width
 
 
@@ -83,7 +83,7 @@ def test_waits_with_fractions_of_a_second_need_no_more_appends(wait_ms: int) -> 
 
 
 def test_a_clock_ahead_of_the_bus_does_not_move_records_faster() -> None:
-    """By such a clock, a record has the age of its tier's width when it comes."""
+    """By such a clock, a new record already looks as old as its tier is wide."""
     for ahead in (5, 3600):
         wheeled = Wheeled()
         wheeled.wheel.close()

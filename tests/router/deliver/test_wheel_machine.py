@@ -55,8 +55,8 @@ class Host:
 
 @dataclass
 class Put:
-    """A delivery on the wheel. `repeats`: how often a crash may have left it twice; `paused`: milliseconds without a
-    running wheel before it came back."""
+    """A delivery on the wheel. `repeats`: number of crashes that may each have left a second copy; `paused`:
+    milliseconds without a running wheel before it came back."""
 
     wait: Wait
     repeats: int = 0
@@ -85,18 +85,18 @@ def number_of(record: NewRecord) -> int:
 
 
 class Turning(RuleBasedStateMachine):
-    """Everything that can happen to wheels."""
+    """Wheels that join, leave, crash and pause, while clocks are set and deliveries are deferred."""
 
     skewed = True
 
     @initialize(skew=skews)
     def begin(self, skew: int) -> None:
         """Makes a bus with its own clock."""
-        self.log_clock = ManualClock(START + (skew if self.skewed else 0))
-        self.clocks = [self.log_clock]
-        self.extremes = {self.log_clock.now(), START}
+        self.bus_clock = ManualClock(START + (skew if self.skewed else 0))
+        self.clocks = [self.bus_clock]
+        self.extremes = {self.bus_clock.now(), START}
         self.passed = 0.0
-        self.bus = MemoryBus(self.log_clock, partitions=2)
+        self.bus = MemoryBus(self.bus_clock, partitions=2)
         self.bus.create(DELIVERIES)
         self.hosts: list[Host] = []
         self.put: list[Put] = []
@@ -140,7 +140,7 @@ class Turning(RuleBasedStateMachine):
     @rule(which=st.integers(0, 3), by=skews)
     def set_clock(self, which: int, by: int) -> None:
         """Sets a clock, perhaps that of the bus."""
-        clock = [self.log_clock, *(host.clock for host in self.hosts)][which % (len(self.hosts) + 1)]
+        clock = [self.bus_clock, *(host.clock for host in self.hosts)][which % (len(self.hosts) + 1)]
         clock.step(by / 1000)
         self._differs(clock)
 
@@ -231,7 +231,7 @@ class Turning(RuleBasedStateMachine):
         return not owned or len(frozenset[TopicPartition]().union(*owned)) == 2 * len(TIERS)
 
     def _look(self, host: Host) -> None:
-        """Notes the deliveries that this host has brought back."""
+        """Records the deliveries that this host has returned to `deliveries`."""
         now = host.clock.now()
         spread = max(self.extremes) - min(self.extremes)
         for partition, extent in self.bus.extents(DELIVERIES).items():
@@ -252,7 +252,7 @@ class Turning(RuleBasedStateMachine):
 
 
 class TurningTogether(Turning):
-    """Checks the lateness while all clocks agree."""
+    """The same wheels with clocks that agree, so that lateness can be checked."""
 
     skewed = False
 

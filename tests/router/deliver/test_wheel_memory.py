@@ -20,8 +20,8 @@ VALUE = 500
 
 
 class Endless:
-    """A bus and its only consumer. Each partition has `each` records, made when they are polled; in each second as many
-    are due as the wheel may have in memory."""
+    """A bus and its only consumer. Each partition has `each` records, which are built when they are polled; in each
+    second as many are due as the wheel may have in memory."""
 
     def __init__(self, clock: ManualClock, each: int) -> None:
         self.clock = clock

@@ -1,4 +1,4 @@
-"""The suite of every sink, for kind `callback` in each of its formats."""
+"""The conformance suite of sinks, run for kind `callback` in each of its formats."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def looks_up(client: GuardedClient) -> bool:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - nothing tells of a state but the state
+    while not holds():  # noqa: ASYNC110 - no event announces the state
         await asyncio.sleep(0.001)
 
 

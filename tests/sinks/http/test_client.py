@@ -33,7 +33,7 @@ from tests.sinks.http.asking import (
 from tests.sinks.receiver import LOOPBACK, answer, receiving
 
 
-def test_the_response_and_the_request_as_the_receiver_reads_it() -> None:
+def test_the_receiver_reads_the_request_and_the_client_its_response() -> None:
     async def work() -> None:
         async with receiving(answer(201, b"made", "Retry-After: 7")) as receiver:
             address = f"127.0.0.1:{receiver.port}"
@@ -156,7 +156,7 @@ def test_a_connection_closed_by_the_receiver_is_not_reused() -> None:
     "head",
     [b"HTTP/1.0 200 OK\r\nContent-Length: 0", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0"],
 )
-def test_connection_close_and_http_1_0_are_not_reused(head: bytes) -> None:
+def test_connections_with_close_or_http_1_0_are_not_reused(head: bytes) -> None:
     async def work() -> None:
         async with receiving(head + b"\r\n\r\n") as receiver:
             client = client_of(receiver.url)
@@ -341,6 +341,6 @@ def test_an_unused_client_can_be_closed() -> None:
     asyncio.run(GuardedClient(Origin("ops.test", 80, tls=False), LOOPBACK, timeout=1.0).close())
 
 
-def test_the_origin_of_a_url() -> None:
+def test_an_origin_has_the_host_port_and_scheme_of_its_url() -> None:
     assert find_origin(URL("https://[::1]/a")) == Origin("::1", 443, tls=True)
     assert find_origin(URL("http://ops.test:81/a")) == Origin("ops.test", 81, tls=False)

@@ -103,7 +103,7 @@ def test_a_public_address_is_permitted(address: str) -> None:
         ("100.100.100.200", "100.64.0.0/10", True),
     ],
 )
-def test_a_named_network_may_be_reached(address: str, network: str, permitted: bool) -> None:
+def test_a_network_in_allow_networks_may_be_reached(address: str, network: str, permitted: bool) -> None:
     assert (refusal(ip_address(address), [ip_network(network)]) is None) is permitted
 
 

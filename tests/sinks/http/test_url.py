@@ -50,5 +50,5 @@ def test_a_url_that_cannot_be_called_is_refused_without_being_repeated(url: str)
         ),
     ],
 )
-def test_a_url_that_can_be_called(url: str, called: str) -> None:
+def test_a_valid_url_is_accepted(url: str, called: str) -> None:
     assert str(parse_url(url)) == called
