@@ -125,7 +125,11 @@ class Deliverer(ConsumerRole[Consumer]):
         try:
             return ClaimedDelivery(record.position, read_delivery(record))
         except (KeyError, ValueError) as error:
-            _log.error("not a delivery", position=str(record.position), problem=repr(error))
+            _log.error(
+                "record is not a delivery, moving it to rejects",
+                position=str(record.position),
+                problem=repr(error),
+            )
             self._pending.reject(record, f"not a delivery: {error!r}", self.name)
             return None
 

@@ -151,8 +151,7 @@ class Lane:
 
     @property
     def _crowded(self) -> bool:
-        """True if more deliveries wait in an ordered lane than may be in flight: those of one resource wait for each
-        other."""
+        """True if an ordered lane has more deliveries waiting than may be in flight. It then holds its partitions."""
         return self._ordered is not None and len(self._queue) > self.limit
 
     def _limit(self) -> int:

@@ -1,6 +1,7 @@
-"""Kind `logs`: writes each delivery as a log to a project and logstore, as in Log Service, kept in a local folder.
+"""Kind `logs`: writes each delivery as a log line to a logstore of a project, as in Log Service, but kept in a local
+folder.
 
-When `deliver` returns, the logs of the batch are durable: one Zstandard frame of JSON lines, appended to the current
+When `deliver` returns, the lines of the batch are durable: one Zstandard frame of JSON lines, appended to the current
 file of this sink and synced. `schemas.log_line` defines files and lines.
 """
 

@@ -1,4 +1,5 @@
-"""Kind `result-logs`: writes each execution record as a log that has the record's fields, their values as text.
+"""Kind `result-logs`: writes each execution record as a log line that has the record's fields, with their values as
+text.
 
 `schemas.log_line` defines files and lines of execution records; the writer is that of kind `logs`.
 """
