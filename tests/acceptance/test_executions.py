@@ -110,4 +110,4 @@ def test_records_of_other_kafka_clients_reach_a_bucket(
     product.until_idle()
     check(product, bucket)
     (rejected,) = product.rows("tail", "rejects")
-    assert "neither of CommandId and FileName" in str(rejected)
+    assert "has neither CommandId nor FileName" in str(rejected)
