@@ -56,7 +56,7 @@ def encode(header: SegmentHeader, records: Sequence[Record]) -> bytes:
 
 
 def decode(body: bytes) -> Segment:
-    """Reads a whole segment. Raises ArchiveBroken if it is not what was written, or of a newer format."""
+    """Reads a whole segment. Raises ArchiveBroken if it is damaged, or of a newer format."""
     rows, header = _open(body)
     topic, partition, headers = header.topic, header.partition, ParsedHeaders()
     with _translated():
@@ -99,7 +99,7 @@ def _open(body: bytes) -> tuple[Iterator[Mapping[str, Any]], SegmentHeader]:
     unsealed.update(_UNSEALED)
     unsealed.update(memoryview(body)[end:])
     if unsealed.hexdigest().encode() != body[start:end]:
-        raise ArchiveBroken("not what was written: its bytes do not match its own sha256")
+        raise ArchiveBroken("damaged: its bytes do not match the sha256 that it contains")
     with _translated():
         reader = fastavro.reader(BytesIO(body))
         metadata = cast("Mapping[str, str]", reader.metadata)
@@ -108,7 +108,10 @@ def _open(body: bytes) -> tuple[Iterator[Mapping[str, Any]], SegmentHeader]:
 
 @contextmanager
 def _translated() -> Generator[None]:
-    """Translates every exception to ArchiveBroken: anyone can seal a file that makes the Avro library fail in any way."""
+    """Translates every exception of the Avro library to ArchiveBroken.
+
+    A file with a valid seal may still be malformed, since anyone can compute a seal.
+    """
     try:
         yield
     except ArchiveBroken:

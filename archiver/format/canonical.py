@@ -74,9 +74,9 @@ def _parse(encoded: bytes) -> Headers:
             value, at = _field(encoded, at)
             headers.append((name.decode(), value))
     except struct.error as error:
-        raise ValueError("headers end too early") from error
+        raise ValueError("headers are cut off") from error
     if at != len(encoded):
-        raise ValueError("headers have more bytes than they say")
+        raise ValueError("other bytes follow the headers")
     return tuple(headers)
 
 
@@ -85,5 +85,5 @@ def _field(encoded: bytes, at: int) -> tuple[bytes, int]:
     start = at + _LENGTH.size
     field = encoded[start : start + size]
     if len(field) != size:
-        raise ValueError("headers end too early")
+        raise ValueError("headers are cut off")
     return field, start + size

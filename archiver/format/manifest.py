@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A Parquet file, and the segments whose records it holds, each as a whole. `size` in bytes."""
+    """A Parquet file, and the segments whose records it holds; it holds every record of each segment. `size` in bytes."""
 
     key: str
     sha256: str
@@ -176,10 +176,10 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes) -> Manifest:
-    """Reads a manifest. Raises ArchiveBroken if it is not what was written, or of a newer format."""
+    """Reads a manifest. Raises ArchiveBroken if it is damaged, or of a newer format."""
     body = data[_BODY:]
     if data[:_BODY] != _SEAL + hashlib.sha256(body).hexdigest().encode():
-        raise ArchiveBroken("not what was written: its bytes do not match its own sha256")
+        raise ArchiveBroken("damaged: its bytes do not match the sha256 that it contains")
     try:
         text = zstd.decompress(body)
         version = _VERSION.decode(text).format

@@ -62,7 +62,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     begins: EpochStart | None = None
 
     def goes_on_in(self, log_id: str) -> bool:
-        """Returns True if the chain whose last segment this is goes on with records of the bus with this log id."""
+        """Returns True if, after this last segment of a chain, the chain continues with the bus of this log id."""
         return self.log_id == log_id and self.begins is None
 
 

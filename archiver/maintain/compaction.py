@@ -2,8 +2,8 @@
 
 A segment belongs to the UTC day of its latest record, and is compacted as a whole and once. First the files are written,
 read back and compared with the chain; then one manifest commits them; the segments are removed after a grace period
-(`archiver.maintain.removal`). A kill before the manifest leaves files that nobody reads, a kill after it segments that
-nobody needs. Of two compactions one stores the manifest, and the other starts again from it.
+(`archiver.maintain.removal`). A kill before the manifest is stored leaves files that nobody reads; a kill after that
+leaves segments that nobody needs. Of two compactions one stores the manifest, and the other starts again from it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def compact(
                 done, ledger = _compact_day(store, clock, ledger, day=day, sources=sources, policy=policy)
                 compacted.append(done)
         except (_LostRace, ObjectMissing):
-            log.info("another compaction or removal was first, trying again", topic=topic)
+            log.info("archive changed during compaction, starting again", topic=topic)
             continue
         return compacted
 
@@ -185,7 +185,7 @@ def prove(store: ObjectStore, topic: str, file: DataFile, segments: Sequence[Cov
         raise ArchiveBroken(f"{file.key}: disappeared right after it was stored") from error
     found = CompactedRecords(topic, body)
     if len(found) != file.records:
-        raise ArchiveBroken(f"{file.key}: has {len(found)} records, and must have {file.records}")
+        raise ArchiveBroken(f"{file.key}: has {len(found)} records, expected {file.records}")
     for each in segments:
         problem = find_covered_problem(found, each)
         if problem:

@@ -35,7 +35,8 @@ Selector = Callable[[Record], bool]
 class Erasure:
     """The counts of an erasure in one topic, done or planned.
 
-    `waiting`: selected records that are still in segments; they can be erased once those are compacted and no tail.
+    `waiting`: selected records that are still in segments; they can be erased once
+    their segments are compacted and are no longer the last of their chain.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Retention: removes old segments and compacted files, as wholes, from the beginnings of chains.
+"""Retention: removes whole old segments and compacted files from the beginnings of chains.
 
 A manifest names the last segment removed from each chain, with its sha256 and the offset after it, so that `archive
 verify` knows where chains begin. The objects are removed after a grace period (`archiver.maintain.removal`).

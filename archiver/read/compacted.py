@@ -77,7 +77,7 @@ def read_file(store: ObjectStore, file: DataFile) -> bytes:
     """Reads the bytes of a compacted file. Raises ArchiveBroken if the manifest has another sha256, and ObjectMissing."""
     body = store.get(file.key)
     if object_sha256(body) != file.sha256:
-        raise ArchiveBroken(f"{file.key}: not what was written: its manifest says another sha256")
+        raise ArchiveBroken(f"{file.key}: damaged: its bytes do not match the sha256 in its manifest")
     return body
 
 

@@ -127,13 +127,15 @@ class _Reduction:
         """Adds the next manifest. Raises ArchiveBroken."""
         manifest, ledger = decode(body), self.ledger
         if key != manifest_key(ledger.topic, ledger.number + 1):
-            raise ArchiveBroken(f"manifest {ledger.number + 1} is missing before it, or it is one too many")
+            raise ArchiveBroken(
+                f"expected manifest {ledger.number + 1} here: it is missing, or this one is extra"
+            )
         for name, said, expected in (
             ("topic", manifest.topic, ledger.topic),
             ("previous_sha256", manifest.previous_sha256, ledger.sha256),
         ):
             if said != expected:
-                raise ArchiveBroken(f"it says {name} {said!r}, and it must be {expected!r}")
+                raise ArchiveBroken(f"it has {name} {said!r}, expected {expected!r}")
         match manifest:
             case Compacted():
                 self._add_compacted(manifest)
@@ -168,7 +170,7 @@ class _Reduction:
         for file in manifest.files:
             index = self._indexes.pop(file.replaces, None)
             if index is None:
-                raise ArchiveBroken(f"it replaces {file.replaces}, which no manifest names")
+                raise ArchiveBroken(f"it replaces {file.replaces}, which no earlier manifest names")
             self._indexes[file.key] = index
             ledger.replaced[file.replaces] = manifest.made_at
             ledger.files[index] = msgspec.structs.replace(
@@ -177,5 +179,5 @@ class _Reduction:
         for segment in manifest.segments:
             before = ledger.covered.get(segment.key)
             if before is None:
-                raise ArchiveBroken(f"it erases of {segment.key}, which no manifest names")
+                raise ArchiveBroken(f"it erases records of {segment.key}, which no earlier manifest names")
             ledger.covered[segment.key] = replace(before, erased=segment)

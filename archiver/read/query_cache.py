@@ -81,7 +81,7 @@ class QueryCache:
     def segments(self) -> dict[str, list[Path]]:
         """Returns the Parquet files of each archived topic, each record in one of them; fetches those not in the cache.
 
-        Raises ArchiveBroken for a segment or file that is not as it was written, StoreError.
+        Raises ArchiveBroken for a damaged segment or file, StoreError.
         """
         found: dict[str, dict[Path, None]] = {}
         for info in list_segments(self._store):
@@ -215,4 +215,8 @@ def read_lines(source: Path, decode: Callable[[bytes], _Line]) -> Iterator[_Line
             for line in file:
                 yield decode(line)
     except (EOFError, zstd.ZstdError, msgspec.DecodeError) as error:
-        _log.warning("logs.file-torn", file=str(source), error=str(error))
+        _log.warning(
+            "log file cut off or damaged, read up to its last readable line",
+            file=str(source),
+            error=str(error),
+        )

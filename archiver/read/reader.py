@@ -106,7 +106,7 @@ def read_records(
     """Reads the records of topics (names or `*` patterns; None: all) with a timestamp in `[since, until)`, in milliseconds.
 
     Memory holds one segment or two compacted files at a time; segments outside of the time range are not decoded. The
-    records of a partition are in order of offset. Raises ArchiveBroken for a segment that is not as it was written.
+    records of a partition are in order of offset. Raises ArchiveBroken for a damaged segment.
     """
     for topic in topics or (None,):
         for _, infos in groupby(list_segments(store, topic), key=lambda info: info.topic):

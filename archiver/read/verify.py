@@ -159,7 +159,7 @@ def _file_problems(store: ObjectStore, ledger: Ledger) -> dict[str, Problem]:
         try:
             records = CompactedRecords(ledger.topic, read_file(store, file))
             if len(records) != file.records:
-                raise ArchiveBroken(f"has {len(records)} records, and its manifest has {file.records}")  # noqa: TRY301
+                raise ArchiveBroken(f"has {len(records)} records, but its manifest says {file.records}")  # noqa: TRY301
             problems = {each.source.key: find_covered_problem(records, each) for each in segments}
         except (ArchiveBroken, ObjectMissing) as error:
             why = str(error).removeprefix(f"{file.key}: ")
@@ -232,7 +232,7 @@ def _beginning(ledger: Ledger, key: str) -> Tail:
 
 
 def _verify_segment(store: ObjectStore, key: str, tail: Tail) -> tuple[SegmentHeader, Tail]:
-    """Verifies an object after a tail; returns its header and the new tail."""
+    """Verifies a segment object against the chain that ends at `tail`; returns its header and the new tail."""
     _check_key(key, tail)
     body = store.get(key)
     segment = decode_segment(key, body)
@@ -255,9 +255,7 @@ def _check_key(key: str, tail: Tail) -> None:
     if parse_key(key) is None:
         raise ArchiveBroken("not the key of a segment")
     if parse_key(key) != parse_key(tail.next_key):
-        raise ArchiveBroken(
-            f"a segment is missing before it, or it is one too many: {tail.next_key} comes next"
-        )
+        raise ArchiveBroken(f"expected {tail.next_key} here: that segment is missing, or this one is extra")
 
 
 def _check_place(header: SegmentHeader, tail: Tail) -> None:
@@ -271,9 +269,7 @@ def _check_place(header: SegmentHeader, tail: Tail) -> None:
         ("log_id", header.log_id if first else tail.log_id),
     ):
         if getattr(header, field) != expected:
-            raise ArchiveBroken(
-                f"its header says {field} {getattr(header, field)!r}, and it must be {expected!r}"
-            )
+            raise ArchiveBroken(f"its header has {field} {getattr(header, field)!r}, expected {expected!r}")
 
 
 def _find_head_problem(store: ObjectStore, key: str, sha256: str) -> str | None:

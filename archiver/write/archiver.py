@@ -195,7 +195,7 @@ class Archiver(ConsumerRole[Consumer]):
         self._hold_back()
 
     def _due(self, now: float) -> Iterator[Buffer]:
-        """Returns the buffers to store now: those due by the policy, and the largest while memory is exceeded."""
+        """Yields the buffers to store now: those due by the policy, and the largest while memory is exceeded."""
         spare = self._memory_limit - self._size()
         for buffer in sorted(self._buffers.values(), key=_size, reverse=True):
             waiting = buffer.waiting
@@ -215,7 +215,9 @@ class Archiver(ConsumerRole[Consumer]):
                     self._count(tail, len(draft.records))
                 case Lost(tail):
                     log.warning(
-                        "another archiver was first", partition=str(partition), at=tail.expected_offset
+                        "another archiver stored the segment first",
+                        partition=str(partition),
+                        at=tail.expected_offset,
                     )
                     check_bus(self._bus, tail)
                     if tail.epoch != buffer.tail.epoch:

@@ -32,7 +32,7 @@ class Buffer:
 
     @property
     def waiting(self) -> Waiting | None:
-        """The number, size and times of what waits; None if nothing waits."""
+        """Number, size and arrival times of the waiting records and gaps; None if nothing waits."""
         if self.next_offset == self.tail.expected_offset:
             return None
         return Waiting(len(self._records), self.size, self._since, self._latest)
@@ -75,7 +75,7 @@ class Buffer:
         return Draft(records, end, gaps, holes_legal=self._holes_legal)
 
     def rebase(self, tail: Tail) -> Sequence[Record]:
-        """Drops what a later tail of the same chain covers; returns the dropped records."""
+        """Drops the records and gaps that a later tail of the same chain covers; returns the dropped records."""
         at = bisect_left(self._records, tail.expected_offset, key=_offset)
         covered = self._records[:at]
         self.size -= sum(self._sizes[:at])

@@ -61,7 +61,7 @@ class Consumer(Protocol):
         ...
 
     def done(self, positions: Iterable[Position], append: Sequence[NewRecord] = ()) -> Sequence[Position]:
-        """Finishes records that `poll` handed out, in any order, and appends the records that follow from them.
+        """Finishes records that `poll` handed out, in any order, and appends the records that result from them.
 
         Both are durable when it returns. SQLite and memory do both or neither, in one transaction. On Kafka the append
         is durable first, and a crash before the commit repeats the work. The committed cursor is the lowest unfinished

@@ -10,7 +10,10 @@ from schemas.record import TopicPartition
 
 
 class Holds:
-    """Until when nothing of a partition is handed out. A hold stays when its partition is lost and comes back."""
+    """The partitions that hand out nothing for now, each with the end of its hold.
+
+    A hold stays when its partition is lost and comes back.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -214,7 +214,7 @@ class MemoryBus:
 
 
 class MemoryConsumer:
-    """A member of a group of a `MemoryBus`, which makes it."""
+    """A member of a group of a `MemoryBus`, which creates it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Proof that a store never replaces an object by `put_new`, on which the archive's chain relies."""
+"""Tests that `put_new` of a store never replaces an object, since the archive's chain relies on that."""
 
 from __future__ import annotations
 

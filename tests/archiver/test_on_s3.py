@@ -142,7 +142,7 @@ def test_a_crash_between_put_and_commit_archives_each_record_once(
 
 @pytest.mark.parametrize("fault", [Fault.FAIL_AFTER, Fault.CUT_AFTER])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_store_that_fails_after_it_stored(
+def test_a_put_that_fails_after_storing_archives_each_record_once(
     bus: MemoryBus,
     direct: ObjectStore,
     through_proxy: ObjectStore,
@@ -269,7 +269,7 @@ def _noise(seed: int) -> bytes:
     return random.Random(seed).randbytes(2**19)
 
 
-def test_one_changed_byte_is_found(bus: MemoryBus, direct: ObjectStore, clock: ManualClock) -> None:
+def test_verify_finds_one_changed_byte(bus: MemoryBus, direct: ObjectStore, clock: ManualClock) -> None:
     append(bus, numbers(0, 30))
     archiver = Archiver(bus, direct, POLICY, clock)
     archive(archiver)

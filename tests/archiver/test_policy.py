@@ -21,7 +21,7 @@ POLICY = ArchivePolicy(max_bytes=1000, max_records=10, max_age=60, max_idle=5)
         (Waiting(0, 0, since=3, latest=3), 7.9, False),
     ],
 )
-def test_count_size_age_and_idleness(waiting: Waiting, now: float, expected: bool) -> None:
+def test_count_size_age_or_idleness_makes_a_segment_due(waiting: Waiting, now: float, expected: bool) -> None:
     assert is_due(POLICY, waiting, now) is expected
     assert (due_at(POLICY, waiting) <= now) is expected
 

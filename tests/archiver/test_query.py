@@ -74,7 +74,7 @@ def test_events_have_their_fields_as_columns(archive: Archive) -> None:
     }
 
 
-def test_counts_over_several_segments_and_topics(archive: Archive) -> None:
+def test_a_query_counts_over_several_segments_and_topics(archive: Archive) -> None:
     for start in (0, 10, 20):
         archive.add("events.ecs.disk", [event(number) for number in range(start, start + 10)])
     archive.add("events.other", [event(1)])
@@ -324,7 +324,7 @@ def test_errors_are_one_line_with_the_place(archive: Archive) -> None:
         archive.ask("SELECT CAST(range::VARCHAR || 'x' AS INTEGER) FROM range(3)")
 
 
-def test_columns_and_types(archive: Archive) -> None:
+def test_a_result_names_its_columns_and_types(archive: Archive) -> None:
     result = query(
         archive.store,
         "SELECT 1 AS a, 'x' AS a, now() AS t, a AS a_2 FROM (SELECT 1 AS a)",

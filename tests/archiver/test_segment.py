@@ -40,7 +40,7 @@ def test_a_header_is_read_back_and_always_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"format":1}', b'{"format":"1"}'])
-def test_what_is_not_a_header_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_header_are_refused(data: bytes) -> None:
     with pytest.raises(ArchiveBroken):
         decode_header(data)
 

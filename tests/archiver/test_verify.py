@@ -71,7 +71,7 @@ def test_a_missing_segment_is_named(missing: int) -> None:
     store.delete(_key(missing))
     problem = _only_problem(store)
     assert problem.key == _key(missing + 3)
-    assert f"{_key(missing)} comes next" in problem.why
+    assert f"expected {_key(missing)} here" in problem.why
 
 
 def test_an_extra_segment_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Setting up and cleaning up a cluster: what `heliograph doctor`, demo and chaos ask of it beyond what the bus does."""
+"""Administration of a cluster for `heliograph doctor`, demo and chaos: set-up and clean-up that the bus lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from heliograph.bus.kafka.settings import KafkaSettings
 
 
 class Administration:
-    """A connection of its own, by the client that the URL chooses; a context manager. Names are short.
+    """A connection of its own, by the client that the URL chooses; a context manager.
+
+    Names of topics and groups lack the namespace.
 
     Every call raises BusUnavailable if the cluster fails.
     """

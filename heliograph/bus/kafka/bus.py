@@ -59,7 +59,7 @@ class KafkaBus:
 
     @property
     def log_id(self) -> str:
-        """Identity of the topics: the first record of a topic of its own."""
+        """Identity of the topics: the first record of the topic `LOG_TOPIC`."""
         return self._log_id
 
     def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:

@@ -63,7 +63,7 @@ class GroupClient(Protocol):
     def poll(self, limit: int, timeout: float) -> Fetched:
         """Returns up to `limit` records, waiting up to `timeout` seconds for the first.
 
-        Calls the `gained` and `lost` that the member was made with. Gained partitions rest until `start`.
+        Calls the callbacks `gained` and `lost` of this member. Gained partitions rest until `start`.
         """
         ...
 
@@ -129,7 +129,7 @@ class Connection(Protocol):
         ...
 
     def append(self, records: Sequence[NewRecord], partitions: Sequence[int]) -> Sequence[int]:
-        """Appends each record to its partition; returns their offsets once all replicas in sync have every one."""
+        """Appends each record to its partition; returns their offsets once all in-sync replicas have stored every record."""
         ...
 
     def member(

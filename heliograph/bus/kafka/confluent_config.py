@@ -110,7 +110,9 @@ class Translation:
             self.last = error
         if now - self._logged.get(code, -_REPEAT_AFTER) >= _REPEAT_AFTER:
             self._logged[code] = now
-            log.warning("kafka", servers=self._settings.bootstrap, problem=error.str())
+            log.warning(
+                "the Kafka client reported a problem", servers=self._settings.bootstrap, problem=error.str()
+            )
 
     def error(self, error: KafkaError) -> BusError:
         """Builds our exception for an error of the library."""

@@ -68,7 +68,7 @@ class _Owned:
 
 
 class KafkaConsumer:
-    """A consumer of a `KafkaBus`, which makes it."""
+    """A consumer of a `KafkaBus`, which creates it."""
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class KafkaConsumer:
         try:
             self._client.commit(commits)
         except Fenced as error:
-            log.info("a commit came too late", member=self._name, reason=str(error))
+            log.info("commit refused, the partition has another owner", member=self._name, reason=str(error))
             return
         for partition, commit in commits.items():
             self._owned[partition].committed = commit

@@ -32,7 +32,7 @@ class _Owned(NamedTuple):
 
 
 class SqliteConsumer:
-    """A consumer of a `SqliteBus`, which makes it."""
+    """A consumer of a `SqliteBus`, which creates it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Translates errors of a bucket into ours: one table for answers, one for failures without an answer.
+"""Translates errors of a bucket into Heliograph's: one table for answers, one for failures without an answer.
 
 Codes are those of the S3 API reference (Error responses), of MinIO (`XMinio…`, `SlowDownRead`) and of OSS.
 """

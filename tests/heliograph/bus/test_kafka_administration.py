@@ -39,7 +39,7 @@ def administration(settings: KafkaSettings) -> Iterator[Administration]:
         yield administration
 
 
-def test_it_reads_topics_and_their_settings(url: str, administration: Administration) -> None:
+def test_the_administration_reads_topics_and_their_settings(url: str, administration: Administration) -> None:
     with closing(open_bus(url, partitions=3, retention=60)) as bus:
         bus.append([*events("t", 1), *events("deliveries", 1)])
     assert administration.topics() == {"t": 3, "deliveries": 3, LOG_TOPIC: 1}

@@ -145,7 +145,7 @@ def test_the_default_part_size_is_one_that_s3_accepts() -> None:
     assert PART_SIZE >= 5 * 2**20
 
 
-def test_listings_of_several_pages(service: Service) -> None:
+def test_a_listing_of_several_pages_is_complete_and_ordered(service: Service) -> None:
     store = open_store(service.url(service.bucket(), "p"))
     wanted = [f"a/{number:05}" for number in range(1100)]
     for key in wanted:
